@@ -1,0 +1,42 @@
+"""The k-sparse code (Makhzani & Frey 2013), with what keeps its units alive (Gao et al. 2024)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from autoenc.core import Bottleneck, Code
+from autoenc.errors import require
+
+
+class TopK(Bottleneck):
+    """z keeps the k largest of W features + b and sets the others to zero.
+
+    A kept value may be negative where fewer than k units are positive, so that exactly k units are active.
+    Units that no example of the last `dead_after` training examples has activated count as dead; their
+    pre-activations are in `Code.info` for regularizers.AuxK, which revives them.
+
+    Args:
+        k: units active for each example.
+        dead_after: training examples without activation after which a unit is dead.
+    """
+
+    def __init__(self, num_features: int, latent_dim: int, k: int = 8, dead_after: int = 10_000):
+        super().__init__()
+        require(1 <= k <= latent_dim, "k", k, f"must lie in [1, model.latent_dim={latent_dim}]")
+        require(dead_after >= 1, "dead_after", dead_after, "must be 1 or more")
+        self.k, self.dead_after = k, dead_after
+        self.linear = nn.Linear(num_features, latent_dim)
+        self.register_buffer("idle", torch.zeros(latent_dim, dtype=torch.long))  # examples since last active
+
+    def forward(self, features: Tensor) -> Code:
+        pre = self.linear(features)
+        top = pre.topk(self.k, dim=-1)
+        z = torch.zeros_like(pre).scatter(-1, top.indices, top.values)
+        if self.training:
+            with torch.no_grad():
+                active = torch.zeros_like(self.idle, dtype=torch.bool)
+                active[top.indices.flatten()] = True
+                self.idle += len(pre)
+                self.idle[active] = 0
+        return Code(z=z, mean=z, info={"pre": pre, "dead": self.idle > self.dead_after})

@@ -1,0 +1,183 @@
+"""The contract that every variant fits. Read this first.
+
+    x --noise--> encoder --> bottleneck --> decoder --> likelihood        objective = nll + weighted regularizers
+
+Units, everywhere: nats per example, summed over dimensions; means over the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+# Checking the arguments of every distribution is a synchronisation in every step on a GPU.
+Distribution.set_default_validate_args(False)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is fed."""
+
+    x: Tensor  # (B, *shape) clean data
+    y: Tensor | None = None  # (B,) labels: for conditioning and evaluation, never for the unsupervised loss
+    mask: Tensor | None = None  # (B, T) True where x is data and not padding
+    corrupted: Tensor | None = None  # (B, *shape) what the encoder reads instead of x, where there is noise
+
+    @property
+    def input(self) -> Tensor:
+        """(B, *shape) what the encoder reads."""
+        return self.x if self.corrupted is None else self.corrupted
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a bottleneck returns."""
+
+    z: Tensor  # (B, *latent) what the decoder reads
+    mean: Tensor  # (B, *latent) deterministic: what every application uses
+    posterior: Distribution | None = None  # q(z|x), factorised over dimensions; None where the code is deterministic
+    losses: dict[str, Tensor] = field(default_factory=dict)  # the bottleneck's own, () or (B,)
+    info: dict[str, Tensor] = field(default_factory=dict)  # pre-activations, indices ... for terms and logs
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a forward pass returns."""
+
+    code: Code
+    params: Tensor  # (B, *shape) decoder output: the parameters of p(x|z)
+    nll: Tensor  # (B,) -log p(x|z), nats per example
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What an objective returns."""
+
+    total: dict[str, Tensor]  # player -> scalar that this player minimises
+    parts: dict[str, Tensor]  # name -> detached scalar, logged under that name
+
+
+class Likelihood(nn.Module):
+    """p(x|z), given the decoder's output. Subclasses are in likelihoods.py."""
+
+    def nll(self, params: Tensor, x: Tensor) -> Tensor:
+        """-log p(x|z) per dimension: (*S, B, *shape), (B, *shape) -> (*S, B, *shape)."""
+        raise NotImplementedError
+
+    def mean(self, params: Tensor) -> Tensor:
+        """E[x|z] in data space: what is shown as the reconstruction."""
+        raise NotImplementedError
+
+    def support(self) -> tuple[float, float]:
+        """The range that x must lie in."""
+        return -torch.inf, torch.inf
+
+
+class Bottleneck(nn.Module):
+    """Features (B, F) -> Code. Subclasses are in bottlenecks/."""
+
+    def forward(self, features: Tensor) -> Code:
+        raise NotImplementedError
+
+    def prior_sample(self, n: int) -> Tensor | None:
+        """(n, *latent) draws from p(z); None where the bottleneck has no prior."""
+        return None
+
+
+class Autoencoder(nn.Module):
+    """noise, encoder, bottleneck, decoder and likelihood in a row."""
+
+    def __init__(
+        self, noise: nn.Module, encoder: nn.Module, bottleneck: Bottleneck, decoder: nn.Module, likelihood: Likelihood
+    ):
+        super().__init__()
+        self.noise = noise
+        self.encoder = encoder
+        self.bottleneck = bottleneck
+        self.decoder = decoder
+        self.likelihood = likelihood
+
+    def corrupt(self, batch: Batch) -> Batch:
+        """The batch with noise on what the encoder reads; x stays clean, it is the target."""
+        return replace(batch, corrupted=self.noise(batch.x))
+
+    def encode(self, batch: Batch) -> Code:
+        """The code of what the batch has as input: `corrupted` where there is one, else x."""
+        return self.bottleneck(self.encoder(batch.input))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(*S, *latent) -> (*S, *shape): the parameters of p(x|z)."""
+        return self.decoder(z)
+
+    def nll(self, z: Tensor, batch: Batch) -> Tensor:
+        """-log p(x|z) in nats: (*S, B, *latent) -> (*S, B)."""
+        return self._nll(self.decode(z), batch.x)
+
+    def _nll(self, params: Tensor, x: Tensor) -> Tensor:
+        # In float32 whatever the precision of the networks: a sum over thousands of dimensions needs it.
+        nll = self.likelihood.nll(params.float(), x)
+        return nll.flatten(nll.dim() - x.dim() + 1).sum(-1)
+
+    def forward(self, batch: Batch) -> Output:
+        """Corrupt (in training mode only, and only where the batch is not corrupted already), encode, decode."""
+        if self.training and batch.corrupted is None:
+            batch = self.corrupt(batch)
+        code = self.encode(batch)
+        params = self.decode(code.z)
+        return Output(code=code, params=params, nll=self._nll(params, batch.x))
+
+    @torch.no_grad()
+    def reconstruct(self, batch: Batch) -> Tensor:
+        """(B, *shape) in data space, from the deterministic code: the same twice."""
+        return self.likelihood.mean(self.decode(self.encode(batch).mean).float())
+
+
+class Regularizer(Protocol):
+    """One term of the objective. A frozen dataclass with a weight; `requires` is checked at build."""
+
+    weight: float | Callable[[float], float]
+
+    def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
+        """The unweighted term: (B,) or (), nats or the term's own unit."""
+        ...
+
+
+def weight_at(weight: float | Callable[[float], float], step: float) -> float:
+    """A weight is a number or a schedule."""
+    return weight(step) if callable(weight) else weight
+
+
+class Objective(nn.Module):
+    """Mean nll + the bottleneck's own losses + sum of weight(step) * regularizer.
+
+    `step` is the number of the training step, or `math.inf` in evaluation: schedules then stand at their end,
+    so that the losses of two evaluations can be compared while a weight is still warming up.
+    """
+
+    def __init__(self, regularizers: Mapping[str, Regularizer]):
+        super().__init__()
+        self.regularizers = dict(regularizers)
+
+    def players(self, model: Autoencoder) -> dict[str, nn.Module]:
+        """Who minimises what; adversarial objectives add a critic."""
+        return {"model": model}
+
+    def forward(self, model: Autoencoder, batch: Batch, step: float) -> Loss:
+        if model.training and batch.corrupted is None:
+            batch = model.corrupt(batch)  # here, so that the regularizers see the input that the code came from
+        out = model(batch)
+        parts = {"nll": out.nll.mean()} | {name: term.mean() for name, term in out.code.losses.items()}
+        total = torch.stack(list(parts.values())).sum()
+        for name, regularizer in self.regularizers.items():
+            parts[name] = regularizer(model, batch, out, step).mean()
+            total = total + weight_at(regularizer.weight, step) * parts[name]
+        parts = {"loss": total} | parts
+        return Loss(total={"model": total}, parts={name: term.detach() for name, term in parts.items()})

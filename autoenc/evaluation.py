@@ -1,0 +1,98 @@
+"""The numbers of a model on a split: deterministic, independent of training's random state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autoenc import metrics
+from autoenc.core import Autoencoder, Objective
+from autoenc.data.spec import DataSpec, Split
+from autoenc.noise import Identity
+from autoenc.regularizers.jacobian import jacobian_norm
+from autoenc.regularizers.kl import kl_per_dim
+
+SEED = 20_011  # evaluation draws its noise and its samples of z from this seed, always
+KEPT = 2_000  # codes kept for pictures
+SENSITIVITY_EXAMPLES, SENSITIVITY_PROJECTIONS = 500, 16
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    numbers: the loss, each of its terms, and errors in data space. latent: latent health. codes (up to 2,000, K)
+    and labels: of the first examples. stats: per unit.
+    """
+
+    numbers: dict[str, float]
+    latent: dict[str, float]
+    stats: metrics.LatentStatistics
+    codes: Tensor
+    labels: Tensor | None
+
+
+@torch.no_grad()
+def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataSpec, batch_size: int) -> Evaluation:
+    """Evaluate on all examples of a split; means weigh examples equally, whatever the size of the last batch.
+
+    loss and its terms: the objective, with schedules at their end. Where the model has noise, they are of corrupted
+    input, as in training; denoise_mse and denoise_psnr are of the reconstruction from corrupted input,
+    noisy_psnr of that input itself. mse and psnr: of the reconstruction of clean input from the deterministic
+    code, mean over dimensions and examples.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    noisy = not isinstance(model.noise, Identity)
+    stats, sums, codes, labels, kept = metrics.LatentStatistics(), {}, [], [], 0
+
+    def add(name: str, values: Tensor) -> None:
+        sums[name] = sums.get(name, 0.0) + values.double().sum()
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(SEED)
+        for stored in split.in_order(batch_size):
+            batch = model.corrupt(stored)
+            for name, value in objective(model, batch, torch.inf).parts.items():
+                add(name, value.expand(len(batch)))
+            code = model.encode(stored)
+            x_hat = model.likelihood.mean(model.decode(code.mean).float())
+            mse = metrics.mse_per_example(stored.x, x_hat)
+            add("mse", mse)
+            if spec.kind == "image":
+                add("psnr", metrics.psnr(mse, spec.high - spec.low))
+            if noisy:
+                denoised = metrics.mse_per_example(stored.x, model.reconstruct(batch))
+                add("denoise_mse", denoised)
+                if spec.kind == "image":
+                    add("denoise_psnr", metrics.psnr(denoised, spec.high - spec.low))
+                    shown = batch.input.clamp(spec.low, spec.high)
+                    add("noisy_psnr", metrics.psnr(metrics.mse_per_example(stored.x, shown), spec.high - spec.low))
+            stats.update(code.mean, None if code.posterior is None else kl_per_dim(model, code))
+            if kept < KEPT:
+                codes.append(code.mean.flatten(1)[: KEPT - kept].float().cpu())
+                labels += [] if stored.y is None else [stored.y[: KEPT - kept].cpu()]
+                kept += len(codes[-1])
+    model.train(was_training)
+    numbers = {name: float(total) / len(split) for name, total in sums.items()}
+    return Evaluation(numbers, stats.numbers(), stats, torch.cat(codes), torch.cat(labels) if labels else None)
+
+
+def sensitivity(model: Autoencoder, split: Split) -> float:
+    """Mean Frobenius norm of dz/dx over the first 500 examples: how far a small change of x moves the code.
+
+    Exact for codes of up to 64 numbers, by 16 random projections beyond.
+    """
+    was_training = model.training
+    model.eval()
+    batch = split.take(slice(0, SENSITIVITY_EXAMPLES))
+    with torch.random.fork_rng(devices=[batch.x.device] if batch.x.is_cuda else []):
+        torch.manual_seed(SEED)
+        latent_dim = model.encode(split.take(slice(0, 1))).mean.numel()
+        projections = None if latent_dim <= 64 else SENSITIVITY_PROJECTIONS
+        norm = jacobian_norm(model, batch, projections, create_graph=False).sqrt().mean()
+    model.train(was_training)
+    return float(norm)

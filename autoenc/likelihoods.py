@@ -1,0 +1,89 @@
+"""p(x|z): what the decoder's output means. One parameter for each dimension of x; see core.Likelihood."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autoenc.core import Likelihood
+from autoenc.errors import require
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Bernoulli(Likelihood):
+    """The decoder's output is the logit of a probability; x may be grey values in [0, 1], as is customary.
+
+    For x in {0, 1} the nll is -log p(x|z); for grey values it is the cross-entropy, whose minimum over the
+    logits is the entropy of the grey values and not 0.
+    """
+
+    def nll(self, params: Tensor, x: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(params, x.expand_as(params), reduction="none")
+
+    def mean(self, params: Tensor) -> Tensor:
+        return params.sigmoid()
+
+    def support(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+
+class _Located(Likelihood):
+    """A distribution around a mean, with one scale for all dimensions, fixed or learnt.
+
+    Args:
+        scale: sigma (Gaussian) or b (Laplace), in units of the data; the initial value where it is learnt.
+        learned: learn the scale with the rest; at the optimum it is the root mean square (mean absolute) error
+            of the reconstruction, which balances reconstruction and KL by itself (Rybkin et al. 2021, sigma-VAE).
+        output: what makes a mean of the decoder's output: nothing, or a sigmoid for data in [0, 1].
+    """
+
+    MIN_LOG_SCALE = -6.0  # a scale of 0.0025: keeps the density of a perfectly fitted constant finite
+
+    def __init__(self, scale: float, learned: bool, output: Literal["identity", "sigmoid"]):
+        super().__init__()
+        require(output in ("identity", "sigmoid"), "output", output, "must be identity or sigmoid")
+        self.output = output
+        log_scale = torch.tensor(math.log(scale))
+        if learned:
+            self.log_scale = nn.Parameter(log_scale)
+        else:
+            self.register_buffer("log_scale", log_scale)
+
+    def mean(self, params: Tensor) -> Tensor:
+        return params.sigmoid() if self.output == "sigmoid" else params
+
+    def support(self) -> tuple[float, float]:
+        return (0.0, 1.0) if self.output == "sigmoid" else (-math.inf, math.inf)
+
+    def bounded_log_scale(self) -> Tensor:
+        return self.log_scale.clamp(min=self.MIN_LOG_SCALE)
+
+
+class Gaussian(_Located):
+    """N(mean, sigma^2): nll = (x - mean)^2 / (2 sigma^2) + log sigma + log(2 pi) / 2."""
+
+    def __init__(self, sigma: float = 1.0, learned: bool = False, output: Literal["identity", "sigmoid"] = "identity"):
+        require(sigma > 0, "sigma", sigma, "must be above 0")
+        super().__init__(sigma, learned, output)
+
+    def nll(self, params: Tensor, x: Tensor) -> Tensor:
+        log_sigma = self.bounded_log_scale()
+        squared = (x - self.mean(params)).square()
+        return squared * (0.5 * torch.exp(-2 * log_sigma)) + (log_sigma + HALF_LOG_2PI)
+
+
+class Laplace(_Located):
+    """Laplace(mean, b): nll = |x - mean| / b + log(2 b). Less moved by outliers than the Gaussian."""
+
+    def __init__(self, scale: float = 1.0, learned: bool = False, output: Literal["identity", "sigmoid"] = "identity"):
+        require(scale > 0, "scale", scale, "must be above 0")
+        super().__init__(scale, learned, output)
+
+    def nll(self, params: Tensor, x: Tensor) -> Tensor:
+        log_scale = self.bounded_log_scale()
+        return (x - self.mean(params)).abs() * torch.exp(-log_scale) + (log_scale + math.log(2))

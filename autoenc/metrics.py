@@ -1,0 +1,108 @@
+"""Every number that is reported, one definition each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ACTIVE_VARIANCE = 0.01  # Burda et al. 2016: a unit is active where the variance of its posterior mean is above
+ZERO = 1e-3  # a unit of a sparse code counts as zero below
+
+
+def mse_per_example(x: Tensor, x_hat: Tensor) -> Tensor:
+    """Mean over dimensions of the squared error, in data space: (B, *shape) -> (B,)."""
+    return (x - x_hat).square().flatten(1).mean(-1)
+
+
+def psnr(mse: Tensor, data_range: float) -> Tensor:
+    """Peak signal-to-noise ratio in dB of mean squared errors, each example by itself: (B,) -> (B,).
+
+    10 log10(range^2 / mse), at most 120 dB, so that a perfect copy does not make an average infinite.
+    """
+    return 10 * torch.log10(data_range**2 / mse.clamp(min=1e-12 * data_range**2))
+
+
+class LatentStatistics:
+    """Moments and activity of each unit of the code, gathered over batches in bounded memory."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sum = self._square = self._used = self._kl = None
+
+    def update(self, mean: Tensor, kl: Tensor | None) -> None:
+        """Add a batch: deterministic codes (B, K), and KL per dimension (B, K) where there is a posterior."""
+        mean = mean.flatten(1).double()
+        used = (mean.abs() > ZERO).sum(0)
+        sums = (mean.sum(0), mean.square().sum(0), used, None if kl is None else kl.double().sum(0))
+        if self.count == 0:
+            self._sum, self._square, self._used, self._kl = sums
+        else:
+            self._sum, self._square, self._used = (
+                a + b for a, b in zip((self._sum, self._square, self._used), sums[:3], strict=True)
+            )
+            self._kl = None if kl is None else self._kl + sums[3]
+        self.count += len(mean)
+
+    @property
+    def variance(self) -> Tensor:
+        """(K,) variance over the data of each unit's deterministic code."""
+        return (self._square / self.count - (self._sum / self.count).square()).clamp(min=0).cpu()
+
+    @property
+    def usage(self) -> Tensor:
+        """(K,) fraction of the examples in which each unit is not zero."""
+        return (self._used / self.count).cpu()
+
+    @property
+    def kl(self) -> Tensor | None:
+        """(K,) mean KL of each unit in nats; None where there is no posterior."""
+        return None if self._kl is None else (self._kl / self.count).cpu()
+
+    def numbers(self) -> dict[str, float]:
+        """Latent health.
+
+        dim: units of the code. active_units: units with a variance above 0.01. zeros: fraction of the code that
+        is zero (below 1e-3), mean over examples. mean_active: units that are not zero, mean over examples.
+        dead_units: units that are zero for every example. kl: nats per example.
+        """
+        numbers = {
+            "dim": float(len(self.variance)),
+            "active_units": float((self.variance > ACTIVE_VARIANCE).sum()),
+            "zeros": float(1 - self.usage.mean()),
+            "mean_active": float(self.usage.sum()),
+            "dead_units": float((self.usage == 0).sum()),
+        }
+        if self.kl is not None:
+            numbers["kl"] = float(self.kl.sum())
+        return numbers
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the numbers say of the code, in words."""
+
+    healthy: bool
+    text: str
+
+
+def verdict(latent: dict[str, float]) -> Verdict:
+    """Has the posterior collapsed, or have units died? Says what to try where it has."""
+    dim, active, dead = int(latent["dim"]), int(latent["active_units"]), int(latent["dead_units"])
+    if "kl" in latent:
+        used = f"{active} of {dim} latent dimensions active, KL {latent['kl']:.2f} nats"
+        remedy = "try regularizer=kl_warmup, regularizer.kl.free_bits=0.1 or a smaller regularizer.kl.weight"
+        if active == 0 or latent["kl"] < 0.1:
+            return Verdict(False, f"The posterior has collapsed: {used}; the decoder ignores the code; {remedy}")
+        if active <= dim / 4:
+            return Verdict(False, f"Most of the posterior has collapsed: {used}; {remedy}, or a smaller model.latent_dim")
+        return Verdict(True, f"The code is in use: {used}")
+    if dead > 0.05 * dim:
+        remedy = "try a smaller weight of the sparsity term, a smaller optimizer.lr, or model=topk with its auxk term"
+        return Verdict(False, f"{dead} of {dim} units of the code are dead (zero for every example); {remedy}")
+    if active == 0:
+        return Verdict(False, f"The code is constant: 0 of {dim} units vary by more than {ACTIVE_VARIANCE}")
+    # Where no term pulls at its scale, a deterministic code may be small and still carry everything.
+    sparse = f", {latent['mean_active']:.1f} active at a time" if latent["zeros"] > 0.05 else ""
+    return Verdict(True, f"The code is in use: {dim - dead} of {dim} units{sparse}")

@@ -1,0 +1,8 @@
+"""Encoder/decoder pairs: functions that return a Pair."""
+
+from autoenc.networks.conv import conv
+from autoenc.networks.linear import linear
+from autoenc.networks.mlp import mlp
+from autoenc.networks.pair import Pair
+
+__all__ = ["Pair", "conv", "linear", "mlp"]

@@ -1,0 +1,103 @@
+"""Convolutions for images of any size from 8x8 up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from autoenc.errors import ConfigError, require
+from autoenc.networks.pair import Pair, activation_module, check_widths
+
+SMALLEST = 8
+
+
+def _norm(kind: str, channels: int) -> list[nn.Module]:
+    if kind == "batch":
+        return [nn.BatchNorm2d(channels)]
+    return [nn.GroupNorm(math.gcd(8, channels), channels)] if kind == "group" else []
+
+
+class _LeadingDims(nn.Module):
+    """Lets a module for (B, D) work on (*S, D)."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, z: Tensor) -> Tensor:
+        out = self.module(z.flatten(0, -2))
+        return out.unflatten(0, z.shape[:-1])
+
+
+def conv(
+    input_shape: tuple[int, ...],
+    latent_dim: int,
+    channels: Sequence[int] = (32, 64),
+    hidden: int = 256,
+    kernel_size: int = 3,
+    activation: str = "relu",
+    norm: Literal["none", "batch", "group"] = "none",
+) -> Pair:
+    """Strided convolutions down, a fully connected layer on either side of the code, transposed convolutions up.
+
+    Args:
+        channels: of each stage; a stage halves height and width (rounding up).
+        hidden: width of the fully connected layer between feature map and code.
+        kernel_size: of all convolutions; odd.
+        activation: after each layer but the last.
+        norm: after each convolution but the last.
+
+    Any height and width from 8 up: the decoder mirrors the sizes that the encoder went through.
+    """
+    channels = list(channels)
+    check_widths("channels", channels)
+    require(hidden >= 1, "hidden", hidden, "must be 1 or more")
+    require(kernel_size >= 3 and kernel_size % 2 == 1, "kernel_size", kernel_size, "must be odd and 3 or more")
+    require(norm in ("none", "batch", "group"), "norm", norm, "must be one of none, batch, group")
+    if len(input_shape) != 3:
+        raise ConfigError("", None, f"conv needs images; the data are vectors of {input_shape[0]} numbers: network=mlp")
+    depth, *size = input_shape
+    if min(size) < SMALLEST:
+        raise ConfigError("", None, f"conv needs images of at least {SMALLEST}x{SMALLEST}, got {size[0]}x{size[1]}")
+    require(2 ** len(channels) <= min(size), "channels", channels, f"too many stages for images of {size[0]}x{size[1]}")
+    padding = kernel_size // 2
+
+    sizes = [tuple(size)]  # (H, W) before each stage, and after the last
+    for _ in channels:
+        sizes.append(tuple(math.ceil(s / 2) for s in sizes[-1]))
+    smallest = (channels[-1], *sizes[-1])
+
+    down: list[nn.Module] = []
+    for n_in, n_out in zip([depth, *channels], channels, strict=False):
+        down += [
+            nn.Conv2d(n_in, n_out, kernel_size, stride=2, padding=padding),
+            *_norm(norm, n_out),
+            activation_module(activation),
+        ]
+    up: list[nn.Module] = []
+    for i in reversed(range(len(channels))):
+        # A transposed convolution of stride 2 makes 2 n - 1 of n; the padding adds the pixel of an even size.
+        pad = tuple((target + 1) % 2 for target in sizes[i])
+        n_out = channels[i - 1] if i > 0 else depth
+        up.append(nn.ConvTranspose2d(channels[i], n_out, kernel_size, stride=2, padding=padding, output_padding=pad))
+        if i > 0:
+            up += [*_norm(norm, n_out), activation_module(activation)]
+    return Pair(
+        encoder=nn.Sequential(
+            *down, nn.Flatten(), nn.Linear(math.prod(smallest), hidden), activation_module(activation)
+        ),
+        decoder=_LeadingDims(
+            nn.Sequential(
+                nn.Linear(latent_dim, hidden),
+                activation_module(activation),
+                nn.Linear(hidden, math.prod(smallest)),
+                activation_module(activation),
+                nn.Unflatten(-1, smallest),
+                *up,
+            )
+        ),
+        num_features=hidden,
+    )

@@ -1,0 +1,40 @@
+"""The network without hidden layers: with a Gaussian likelihood, its optimum spans the principal subspace."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autoenc.networks.pair import Pair
+
+
+class UnitNormLinear(nn.Linear):
+    """x W^T + b with every column of W scaled to norm 1: a dictionary whose atoms cannot grow.
+
+    Without it an L1 penalty on the code is void: the code shrinks, the atoms grow by as much.
+    """
+
+    @property
+    def atoms(self) -> Tensor:
+        """(out_features, in_features): a column for each unit of the code."""
+        return F.normalize(self.weight, dim=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.atoms, self.bias)
+
+
+def linear(input_shape: tuple[int, ...], latent_dim: int, unit_norm: bool = False) -> Pair:
+    """Baldi & Hornik 1989: the linear autoencoder.
+
+    Args:
+        unit_norm: keep the columns of the decoder's weight at norm 1 (the atoms of a dictionary).
+    """
+    size = math.prod(input_shape)
+    layer = UnitNormLinear if unit_norm else nn.Linear
+    return Pair(
+        encoder=nn.Flatten(),
+        decoder=nn.Sequential(layer(latent_dim, size), nn.Unflatten(-1, input_shape)),
+        num_features=size,
+    )

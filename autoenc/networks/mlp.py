@@ -1,0 +1,49 @@
+"""Fully connected layers, mirrored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from torch import nn
+
+from autoenc.errors import require
+from autoenc.networks.pair import Pair, activation_module, check_widths
+
+NORMS: dict[str, type[nn.Module]] = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+
+
+def mlp(
+    input_shape: tuple[int, ...],
+    latent_dim: int,
+    hidden: Sequence[int] = (512, 256),
+    activation: str = "relu",
+    norm: Literal["none", "batch", "layer"] = "none",
+) -> Pair:
+    """Layers of the given widths in the encoder, and in reverse order in the decoder.
+
+    Args:
+        hidden: widths from the input towards the code.
+        activation: after each hidden layer.
+        norm: between each hidden layer and its activation.
+    """
+    hidden = list(hidden)
+    check_widths("hidden", hidden)
+    require(norm in NORMS, "norm", norm, f"must be one of {', '.join(NORMS)}")
+    size = math.prod(input_shape)
+
+    def layers(widths: list[int]) -> Iterator[nn.Module]:
+        for n_in, n_out in zip(widths, widths[1:], strict=False):
+            yield nn.Linear(n_in, n_out, bias=norm != "batch")
+            if norm != "none":
+                yield NORMS[norm](n_out)
+            yield activation_module(activation)
+
+    return Pair(
+        encoder=nn.Sequential(nn.Flatten(), *layers([size, *hidden])),
+        decoder=nn.Sequential(
+            *layers([latent_dim, *reversed(hidden)]), nn.Linear(hidden[0], size), nn.Unflatten(-1, input_shape)
+        ),
+        num_features=hidden[-1],
+    )

@@ -1,0 +1,41 @@
+"""What a network is to the rest of the package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from autoenc.errors import require
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An encoder, (B, *input_shape) -> (B, num_features), and a decoder, (*S, latent_dim) -> (*S, *input_shape).
+
+    The bottleneck owns the last affine map of the encoder: it knows how many numbers a code needs.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    num_features: int
+
+
+def activation_module(name: str) -> nn.Module:
+    """The activation of that name; ConfigError for another."""
+    require(name in ACTIVATIONS, "activation", name, f"must be one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
+
+
+def check_widths(key: str, widths: list[int]) -> None:
+    """ConfigError unless there is a width at all and each is 1 or more."""
+    require(len(widths) > 0 and min(widths) >= 1, key, widths, "must be a list of widths, each 1 or more")

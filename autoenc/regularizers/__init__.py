@@ -1,0 +1,11 @@
+"""Terms of the objective: frozen dataclasses, (model, batch, out, step) -> (B,) or (). See core.Regularizer.
+
+`check(model, spec_range)`, where a term has one, is called at build and refuses what the term cannot work with.
+"""
+
+from autoenc.regularizers.auxk import AuxK
+from autoenc.regularizers.jacobian import Jacobian
+from autoenc.regularizers.kl import KL
+from autoenc.regularizers.sparsity import L1, KLSparsity
+
+__all__ = ["KL", "L1", "AuxK", "Jacobian", "KLSparsity"]

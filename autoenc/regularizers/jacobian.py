@@ -1,0 +1,64 @@
+"""The contractive penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from autoenc.core import Autoencoder, Batch, Output
+from autoenc.errors import ConfigError, require
+
+BATCH_STATISTICS = nn.modules.batchnorm._BatchNorm
+
+
+def jacobian_norm(model: Autoencoder, batch: Batch, projections: int | None, create_graph: bool = True) -> Tensor:
+    """||dz/dx||_F^2 of the deterministic code at the encoder's input: (B,).
+
+    An encoder without batch statistics maps each example by itself, so that one backward pass of a sum over the
+    batch gives one row of every example's Jacobian. Exact: a pass for each of the latent dimensions. Projected:
+    E||J^T v||^2 = ||J||^2 for v ~ N(0, I), a pass for each of `projections` draws of v.
+    """
+    x = batch.input.detach().requires_grad_()
+    with torch.enable_grad():
+        z = model.encode(Batch(x=x)).mean.flatten(1)  # (B, K)
+        if projections is None:
+            vectors = torch.eye(z.shape[1], device=z.device, dtype=z.dtype)[:, None].expand(-1, len(z), -1)  # (K, B, K)
+        else:
+            vectors = torch.randn(projections, *z.shape, device=z.device, dtype=z.dtype)
+        norm = x.new_zeros(len(x))
+        for v in vectors:
+            (row,) = torch.autograd.grad(z, x, grad_outputs=v, create_graph=create_graph, retain_graph=True)
+            norm = norm + row.flatten(1).square().sum(-1)  # (B,)
+    return norm if projections is None else norm / projections
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """Squared Frobenius norm of dz/dx (Rifai et al. 2011): codes that do not move with small changes of x.
+
+    Args:
+        exact_up_to: codes of at most this size pay a backward pass a dimension; beyond, `projections` passes
+            with random vectors estimate the norm without bias.
+        projections: random vectors for each estimate.
+    """
+
+    weight: float | Callable[[float], float] = 0.1
+    exact_up_to: int = 8
+    projections: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.exact_up_to >= 0, "exact_up_to", self.exact_up_to, "must be 0 or more")
+        require(self.projections >= 1, "projections", self.projections, "must be 1 or more")
+
+    def check(self, model: Autoencoder) -> None:
+        for name, module in model.encoder.named_modules():
+            if isinstance(module, BATCH_STATISTICS):
+                why = f"needs an encoder that treats each example by itself; {name} uses batch statistics: network.norm=none"
+                raise ConfigError("jacobian", None, why)
+
+    def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
+        latent_dim = out.code.mean[0].numel()
+        return jacobian_norm(model, batch, None if latent_dim <= self.exact_up_to else self.projections)

@@ -1,0 +1,46 @@
+"""Terms that make codes sparse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autoenc.core import Autoencoder, Batch, Output
+from autoenc.errors import ConfigError, require
+
+
+@dataclass(frozen=True)
+class L1:
+    """sum_j |z_j| (Olshausen & Field 1996; Ng 2011). Meaningful where the decoder cannot scale it away:
+    network=dictionary has atoms of norm 1."""
+
+    weight: float | Callable[[float], float] = 0.1
+
+    def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
+        return out.code.z.flatten(1).abs().sum(-1)  # (B,)
+
+
+@dataclass(frozen=True)
+class KLSparsity:
+    """sum_j KL(Bernoulli(target) || Bernoulli(mean activation of unit j over the batch)) (Ng 2011, sec. 3).
+
+    Depends on the size of the batch. Needs activations in (0, 1).
+    """
+
+    weight: float | Callable[[float], float] = 1.0
+    target: float = 0.05
+
+    def __post_init__(self) -> None:
+        require(0 < self.target < 1, "target", self.target, "must lie between 0 and 1")
+
+    def check(self, model: Autoencoder) -> None:
+        if getattr(model.bottleneck, "code_range", None) != (0, 1):
+            raise ConfigError("kl_sparsity", None, "needs codes in (0, 1): set model.bottleneck.activation=sigmoid")
+
+    def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
+        rho = out.code.z.flatten(1).float().mean(0).clamp(1e-6, 1 - 1e-6)  # (latent_dim,)
+        target = torch.as_tensor(self.target, device=rho.device)
+        return (target * (target / rho).log() + (1 - target) * ((1 - target) / (1 - rho)).log()).sum()

@@ -1,0 +1,77 @@
+"""Quantities that change during training: callables of the step, without state, so that resuming needs nothing.
+
+Lengths are fractions of the run (`total_steps` is given by build.py). Evaluation asks for the value at
+`math.inf`: the end of the schedule.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from autoenc.errors import require
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Linear from `start` to `end` over the first `fraction` of the run, then constant (Bowman et al. 2016)."""
+
+    total_steps: int
+    start: float = 0.0
+    end: float = 1.0
+    fraction: float = 0.25
+
+    def __post_init__(self) -> None:
+        require(0 < self.fraction <= 1, "fraction", self.fraction, "must lie in (0, 1]")
+
+    def __call__(self, step: float) -> float:
+        return self.start + (self.end - self.start) * min(1.0, step / (self.fraction * self.total_steps))
+
+
+@dataclass(frozen=True)
+class Cyclical:
+    """`cycles` times: linear from `start` to `end` over `ramp` of the cycle, then constant (Fu et al. 2019).
+
+    Past the end of the run, and so in evaluation, it stands at `end`.
+    """
+
+    total_steps: int
+    start: float = 0.0
+    end: float = 1.0
+    cycles: int = 4
+    ramp: float = 0.5
+
+    def __post_init__(self) -> None:
+        require(self.cycles >= 1, "cycles", self.cycles, "must be 1 or more")
+        require(0 < self.ramp <= 1, "ramp", self.ramp, "must lie in (0, 1]")
+
+    def __call__(self, step: float) -> float:
+        if step >= self.total_steps:
+            return self.end
+        position = math.fmod(step * self.cycles / self.total_steps, 1.0)
+        return self.start + (self.end - self.start) * min(1.0, position / self.ramp)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Linear from 0 to 1 over the first `warmup` of the run, then half a cosine down to 0 (Loshchilov 2017)."""
+
+    total_steps: int
+    warmup: float = 0.0
+
+    def __call__(self, step: float) -> float:
+        ramp = round(self.warmup * self.total_steps)
+        if step < ramp:
+            return (step + 1) / ramp
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - ramp) / max(1, self.total_steps - ramp))))
+
+
+@dataclass(frozen=True)
+class Constant:
+    """1 from the end of the warm-up on."""
+
+    total_steps: int
+    warmup: float = 0.0
+
+    def __call__(self, step: float) -> float:
+        return min(1.0, (step + 1) / max(1, round(self.warmup * self.total_steps)))

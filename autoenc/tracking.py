@@ -1,0 +1,150 @@
+"""Where the numbers of a run go: TensorBoard, metrics.jsonl and the console."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from autoenc.files import finite, write_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+log = logging.getLogger("autoenc")
+METRICS = "metrics.jsonl"
+
+
+class Tracker:
+    """One run's record. `scalars`, `evaluation` and `image` write; `close` flushes.
+
+    Args:
+        run_dir: where the files are.
+        resume_step: the step of the checkpoint that training goes on from: what was written after it is dropped,
+            or steps would appear twice.
+    """
+
+    def __init__(self, run_dir: Path, resume_step: int | None = None):
+        from torch.utils.tensorboard import SummaryWriter  # takes half a second
+
+        self.run_dir = run_dir
+        purge = None if resume_step is None else resume_step + 1
+        self.writer = SummaryWriter(str(run_dir), purge_step=purge, flush_secs=30)
+        if resume_step is not None:
+            self._drop_after(resume_step)
+
+    def _drop_after(self, step: int) -> None:
+        path = self.run_dir / METRICS
+        lines = path.read_text().splitlines() if path.exists() else []
+        write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
+
+    def scalars(self, prefix: str, values: Mapping[str, float], step: int) -> None:
+        """Numbers to TensorBoard as prefix/name."""
+        for name, value in values.items():
+            self.writer.add_scalar(f"{prefix}/{name}", value, step)
+
+    def evaluation(self, split: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
+        """A line of metrics.jsonl."""
+        line = json.dumps(finite({"step": step, "epoch": round(epoch, 4), "split": split, **values}))
+        with open(self.run_dir / METRICS, "a") as file:
+            file.write(line + "\n")
+
+    def image(self, name: str, image: np.ndarray, step: int) -> None:
+        """An (H, W, 3) uint8 picture to TensorBoard and to figures/name.png."""
+        from PIL import Image
+
+        folder = self.run_dir / "figures"
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / f"{name}.png")
+        self.writer.add_image(name, image, step, dataformats="HWC")
+
+    def histogram(self, name: str, values: Tensor, step: int) -> None:
+        """A histogram to TensorBoard."""
+        self.writer.add_histogram(name, values, step)
+
+    def embedding(self, codes: Tensor, labels: list[str] | None, sprites: Tensor | None) -> None:
+        """Codes (N, K) for the projector, with label texts and sprite images (N, C, H, W) where there are any."""
+        self.writer.add_embedding(codes, metadata=labels, label_img=sprites, tag="codes")
+
+    def hparams(self, config: Mapping[str, Any], results: Mapping[str, float]) -> None:
+        """The hparams tab, in the run's own directory (`add_hparams` would make a run of its own inside)."""
+        from torch.utils.tensorboard.summary import hparams
+
+        params = {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in config.items()}
+        for summary in hparams(params, dict.fromkeys(results, 0.0)):
+            self.writer.file_writer.add_summary(summary)
+        for name, value in results.items():
+            self.writer.add_scalar(name, value, 0)
+
+    def close(self) -> None:
+        """Flush and close; a sweep's next run shares the process."""
+        self.writer.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):  # a kill cut the line off
+        return float("inf")
+
+
+class Progression:
+    """Progress on the console: one live line and a line for each evaluation, or plain lines without a terminal."""
+
+    def __init__(self, total_steps: int, steps_per_epoch: int, quiet: bool = False):
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=quiet or not self.console.is_terminal,
+        )
+        self.task = self.progress.add_task("", total=total_steps, epoch=1, numbers="")
+
+    def __enter__(self) -> Progression:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.progress.stop()
+
+    def update(self, step: int, epoch: int, numbers: Mapping[str, float], rate: float) -> None:
+        """Move the live line."""
+        text = "  ".join(f"{k} {v:.4g}" for k, v in list(numbers.items())[:4])
+        self.progress.update(self.task, completed=step, epoch=epoch, numbers=f"{text}  {rate:,.0f} ex/s")
+
+    def line(self, text: str) -> None:
+        """A line that stays; in train.log too."""
+        log.info(text)
+        self.console.print(text)
+
+
+def result_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
+    """A table with a column for each key of `rows` and a row for each number."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in rows:
+        table.add_column(name, justify="right")
+    for number in dict.fromkeys(k for values in rows.values() for k in values):
+        cells = [f"{values[number]:,.5g}" if number in values else "" for values in rows.values()]
+        table.add_row(number, *cells)
+    return table
+
+
+def is_terminal() -> bool:
+    """Whether a person watches."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

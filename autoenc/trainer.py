@@ -1,0 +1,304 @@
+"""Training: one step, and the loop around it. No branch for any variant."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from autoenc import checkpoint, schedules
+from autoenc.core import Autoencoder, Batch, Objective
+from autoenc.data.spec import Data
+from autoenc.errors import ConfigError, Interrupted, NotFinite
+from autoenc.evaluation import Evaluation, evaluate
+from autoenc.settings import TrainerSettings
+from autoenc.tracking import Progression, Tracker
+
+LOG_EVERY = 50  # steps between synchronisations with the device: logging, the check for NaN, signals
+
+
+def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
+    """The parameters that an optimizer updates."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def train_step(
+    model: Autoencoder,
+    objective: Objective,
+    batch: Batch,
+    step: int,
+    optimizers: Mapping[str, Optimizer],
+    clip: float | None = None,
+) -> dict[str, Tensor]:
+    """One update of every player in the loss; its parts, detached.
+
+    `backward(inputs=...)` is the point: one player's loss cannot reach another player's parameters, even where
+    an author forgets a detach. The updates are simultaneous.
+    """
+    loss = objective(model, batch, step)
+    for i, (player, total) in enumerate(loss.total.items(), 1):
+        optimizers[player].zero_grad(set_to_none=True)
+        total.backward(inputs=parameters_of(optimizers[player]), retain_graph=i < len(loss.total))
+    for player in loss.total:
+        if clip is not None:
+            nn.utils.clip_grad_norm_(parameters_of(optimizers[player]), clip)
+        optimizers[player].step()
+    return loss.parts
+
+
+def gradient_norm(optimizers: Mapping[str, Optimizer]) -> float:
+    """The Euclidean norm of all gradients of the last step (after clipping, where there is clipping)."""
+    grads = [p.grad for o in optimizers.values() for p in parameters_of(o) if p.grad is not None]
+    return float(nn.utils.get_total_norm(grads)) if grads else 0.0
+
+
+class Meter:
+    """Parts of the loss, kept on the device and read once in LOG_EVERY steps; means over examples of an epoch."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.sums: list[float] = []  # over the examples of the epoch so far
+        self.count = 0
+        self._pending: list[tuple[int, int, Tensor]] = []
+
+    def add(self, step: int, examples: int, parts: dict[str, Tensor]) -> None:
+        if list(parts) != self.names:  # an objective may leave a player out of some steps, but not rename terms
+            self.names = self.names or list(parts)
+            self.sums = self.sums or [0.0] * len(self.names)
+        self._pending.append((step, examples, torch.stack([parts[name] for name in self.names])))
+
+    def read(self) -> dict[str, float]:
+        """Means over the steps since the last reading; NotFinite where a term of one was not finite."""
+        if not self._pending:
+            return {}
+        rows = torch.stack([row for _, _, row in self._pending]).double().tolist()
+        window = [0.0] * len(self.names)
+        for (step, examples, _), row in zip(self._pending, rows, strict=True):
+            if broken := [name for name, value in zip(self.names, row, strict=True) if not math.isfinite(value)]:
+                terms = [name for name in broken if name != "loss"] or broken
+                raise NotFinite(f"step {step}: {', '.join(terms)} is not finite")
+            self.sums = [s + examples * value for s, value in zip(self.sums, row, strict=True)]
+            window = [w + value / len(rows) for w, value in zip(window, row, strict=True)]
+            self.count += examples
+        self._pending = []
+        return dict(zip(self.names, window, strict=True))
+
+    def epoch(self) -> dict[str, float]:
+        """Means over the examples since the last call."""
+        self.read()
+        means = {name: s / max(1, self.count) for name, s in zip(self.names, self.sums, strict=True)}
+        self.sums, self.count = [0.0] * len(self.names), 0
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"names": self.names, "sums": self.sums, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.names, self.sums, self.count = state["names"], state["sums"], state["count"]
+
+
+class Trainer:
+    """Trains a model on data, with everything needed to stop at any step and go on exactly there.
+
+    Args:
+        optimizers: one for each player of the objective.
+        folder: where checkpoints go: last.pt at each evaluation and on interruption, best.pt at each evaluation
+            with a lower monitored number than all before.
+        pictures: called with (step, evaluation) `settings.figures` times during training.
+        identity: plain values stored with each checkpoint, to tell later which run it belongs to.
+    """
+
+    def __init__(
+        self,
+        model: Autoencoder,
+        objective: Objective,
+        optimizers: dict[str, Optimizer],
+        data: Data,
+        settings: TrainerSettings,
+        seed: int,
+        device: torch.device,
+        tracker: Tracker,
+        folder: Path,
+        pictures: Callable[[int, Evaluation], None] = lambda step, evaluation: None,
+        identity: dict[str, Any] | None = None,
+    ):
+        self.model, self.objective, self.optimizers, self.data = model, objective, optimizers, data
+        self.settings, self.seed, self.device = settings, seed, device
+        self.tracker, self.folder, self.pictures, self.identity = tracker, folder, pictures, identity or {}
+        self.steps_per_epoch = settings.steps_per_epoch(len(data.train))
+        self.total_steps = settings.total_steps(len(data.train))
+        kind = schedules.Cosine if settings.lr_schedule == "cosine" else schedules.Constant
+        self.lr_factor = kind(self.total_steps, settings.warmup)
+        self.base_lrs = {name: o.param_groups[0]["lr"] for name, o in optimizers.items()}
+        self.plateaus = {
+            name: ReduceLROnPlateau(o, factor=settings.plateau_factor, patience=settings.plateau_patience)
+            for name, o in optimizers.items()
+            if settings.lr_schedule == "plateau"
+        }
+        self.meter = Meter()
+        self.step = 0  # training steps done
+        self.best: dict[str, float] = {"value": math.inf, "step": -1}
+        self.stale = 0  # evaluations since the best
+        self.training_seconds = 0.0
+        self.examples = 0
+        self._signal: int | None = None
+        # Evaluations at which pictures are drawn: spread over the run, the end excluded (run.py draws that one).
+        evaluations = math.ceil(self.total_steps / (self.steps_per_epoch * settings.evaluate_every))
+        self._drawn = {round(i * evaluations / (settings.figures + 1)) for i in range(1, settings.figures + 1)} - {0}
+
+    def fit(self, progress: Progression) -> None:
+        """Train to the end, or until early stopping. Interrupted after SIGINT or SIGTERM, a checkpoint written."""
+        self.model.train()
+        with self._signals(), progress:
+            while self.step < self.total_steps and not self._exhausted():
+                self._epoch(progress)
+
+    def _exhausted(self) -> bool:
+        return self.settings.patience is not None and self.stale >= self.settings.patience
+
+    def _epoch(self, progress: Progression) -> None:
+        """The rest of the epoch that `step` lies in, and its evaluation."""
+        epoch, done = divmod(self.step, self.steps_per_epoch)
+        clock = time.perf_counter()
+        for batch in self.data.train.shuffled(self.settings.batch_size, self.seed, epoch, start=done):
+            self._set_learning_rate()
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+                parts = train_step(
+                    self.model, self.objective, batch, self.step, self.optimizers, clip=self.settings.clip
+                )
+            self.step += 1
+            self.examples += len(batch)
+            self.meter.add(self.step, len(batch), parts)
+            if self.step % LOG_EVERY == 0 or self._signal is not None:
+                clock = self._log(progress, epoch, clock)
+                if self._signal is not None:
+                    self.save()
+                    raise Interrupted(self._signal)
+            if self.step == self.total_steps:
+                break
+        self._log(progress, epoch, clock)
+        last = self.step == self.total_steps
+        if last or (epoch + 1) % self.settings.evaluate_every == 0:
+            self._evaluate(progress, epoch + 1)
+
+    def _set_learning_rate(self) -> None:
+        if self.plateaus and self.step >= self.settings.warmup * self.total_steps:
+            return  # ReduceLROnPlateau sets it from here on
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self.base_lrs[name] * self.lr_factor(self.step)
+
+    def _log(self, progress: Progression, epoch: int, clock: float) -> float:
+        """Read the meter, write what it shows; the new start of the clock."""
+        numbers = self.meter.read()
+        now = time.perf_counter()
+        self.training_seconds += now - clock
+        if numbers:
+            rates = {f"lr/{n}" if len(self.optimizers) > 1 else "lr": o.param_groups[0]["lr"] for n, o in self.optimizers.items()}
+            weights = {
+                f"weight/{name}": r.weight(self.step)
+                for name, r in self.objective.regularizers.items()
+                if callable(r.weight)
+            }
+            self.tracker.scalars(
+                "train", numbers | rates | weights | {"gradient_norm": gradient_norm(self.optimizers)}, self.step
+            )
+            self.tracker.scalars("perf", {"examples_per_second": self.examples_per_second}, self.step)
+            progress.update(self.step, epoch + 1, numbers, self.examples_per_second)
+        return now
+
+    @property
+    def examples_per_second(self) -> float:
+        """Training examples over the time spent in training steps, logging included, evaluation not."""
+        return self.examples / max(self.training_seconds, 1e-9)
+
+    def _evaluate(self, progress: Progression, epoch: int) -> None:
+        trained = self.meter.epoch()
+        result = evaluate(self.model, self.objective, self.data.val, self.data.spec, self.settings.eval_batch_size)
+        monitor = self.settings.monitor
+        if monitor not in result.numbers:
+            raise ConfigError("trainer.monitor", monitor, f"must be one of {', '.join(result.numbers)}")
+        value = result.numbers[monitor] * (-1 if monitor.endswith("psnr") else 1)
+        if not math.isfinite(value):
+            raise NotFinite(f"step {self.step}: {monitor} of the validation split is not finite")
+        position = self.step / self.steps_per_epoch
+        self.tracker.evaluation("train", self.step, position, trained)
+        self.tracker.evaluation("val", self.step, position, result.numbers | result.latent)
+        self.tracker.scalars("val", result.numbers, self.step)
+        self.tracker.scalars("latent", result.latent, self.step)
+        for plateau in self.plateaus.values():
+            plateau.step(value)
+        self.stale += 1
+        if value < self.best["value"]:
+            self.best, self.stale = {"value": value, "step": self.step}, 0
+            checkpoint.save(
+                self.folder / "best.pt", {"model": self.model.state_dict(), "step": self.step, **self.identity}
+            )
+        self.save()
+        if math.ceil(self.step / (self.steps_per_epoch * self.settings.evaluate_every)) in self._drawn:
+            self.pictures(self.step, result)
+        progress.line(
+            f"epoch {epoch:>3}  step {self.step:>6}  train loss {trained['loss']:.4f}  val loss "
+            f"{result.numbers['loss']:.4f}  mse {result.numbers['mse']:.5f}  {self.examples_per_second:,.0f} ex/s"
+            + ("  *" if self.stale == 0 else "")
+        )
+
+    def save(self) -> None:
+        """Write last.pt: everything that is needed to go on, bit for bit."""
+        state = {
+            "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+            "plateaus": {name: p.state_dict() for name, p in self.plateaus.items()},
+            "meter": self.meter.state_dict(),
+            "rng": checkpoint.rng_state(self.device),
+            "progress": {
+                "step": self.step,
+                "best": self.best,
+                "stale": self.stale,
+                "training_seconds": self.training_seconds,
+                "examples": self.examples,
+            },
+        }
+        checkpoint.save(self.folder / "last.pt", state | self.identity)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state as `save` wrote it."""
+        self.model.load_state_dict(state["model"])
+        self.objective.load_state_dict(state["objective"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        for name, plateau in self.plateaus.items():
+            plateau.load_state_dict(state["plateaus"][name])
+        self.meter.load_state_dict(state["meter"])
+        for name, value in state["progress"].items():
+            setattr(self, name, value)
+        checkpoint.set_rng_state(state["rng"], self.device)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first SIGINT or SIGTERM asks for a stop after the step at hand, a second one is not waited for."""
+
+        def ask(signum: int, frame: object) -> None:
+            if self._signal is not None:
+                raise Interrupted(signum)
+            self._signal = signum
+
+        try:
+            before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread, where Python has no signal handlers
+            before = {}
+        try:
+            yield
+        finally:
+            for s, handler in before.items():
+                signal.signal(s, handler)
