@@ -87,6 +87,10 @@ class Bottleneck(nn.Module):
     def forward(self, features: Tensor) -> Code:
         raise NotImplementedError
 
+    def prior(self, like: Tensor) -> Distribution | None:
+        """p(z), factorised over dimensions, in the shape of `like`; None where the bottleneck has no prior."""
+        return None
+
     def prior_sample(self, n: int) -> Tensor | None:
         """(n, *latent) draws from p(z); None where the bottleneck has no prior."""
         return None

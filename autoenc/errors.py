@@ -25,7 +25,7 @@ class DataError(UserError):
     """A data file is missing, unreadable or holds what cannot be trained on."""
 
 
-class NotFinite(UserError):
+class NotFinite(Exception):
     """A term of the objective became infinite or NaN; training cannot go on."""
 
 

@@ -47,10 +47,14 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
     was_training = model.training
     model.eval()
     noisy = not isinstance(model.noise, Identity)
-    stats, sums, codes, labels, kept = metrics.LatentStatistics(), {}, [], [], 0
+    stats = metrics.LatentStatistics()
+    sums: dict[str, Tensor] = {}
+    codes: list[Tensor] = []
+    labels: list[Tensor] = []
+    kept = 0
 
     def add(name: str, values: Tensor) -> None:
-        sums[name] = sums.get(name, 0.0) + values.double().sum()
+        sums[name] = values.double().sum() + sums.get(name, 0.0)
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(SEED)

@@ -29,36 +29,34 @@ class LatentStatistics:
 
     def __init__(self) -> None:
         self.count = 0
-        self._sum = self._square = self._used = self._kl = None
+        self._sums: dict[str, Tensor] = {}  # each (K,) over examples
 
     def update(self, mean: Tensor, kl: Tensor | None) -> None:
         """Add a batch: deterministic codes (B, K), and KL per dimension (B, K) where there is a posterior."""
         mean = mean.flatten(1).double()
-        used = (mean.abs() > ZERO).sum(0)
-        sums = (mean.sum(0), mean.square().sum(0), used, None if kl is None else kl.double().sum(0))
-        if self.count == 0:
-            self._sum, self._square, self._used, self._kl = sums
-        else:
-            self._sum, self._square, self._used = (
-                a + b for a, b in zip((self._sum, self._square, self._used), sums[:3], strict=True)
-            )
-            self._kl = None if kl is None else self._kl + sums[3]
+        batch = {"mean": mean.sum(0), "square": mean.square().sum(0), "used": (mean.abs() > ZERO).double().sum(0)}
+        if kl is not None:
+            batch["kl"] = kl.flatten(1).double().sum(0)
+        self._sums = {name: value + self._sums.get(name, 0.0) for name, value in batch.items()}
         self.count += len(mean)
+
+    def _average(self, name: str) -> Tensor:
+        return (self._sums[name] / self.count).cpu()
 
     @property
     def variance(self) -> Tensor:
         """(K,) variance over the data of each unit's deterministic code."""
-        return (self._square / self.count - (self._sum / self.count).square()).clamp(min=0).cpu()
+        return (self._average("square") - self._average("mean").square()).clamp(min=0)
 
     @property
     def usage(self) -> Tensor:
         """(K,) fraction of the examples in which each unit is not zero."""
-        return (self._used / self.count).cpu()
+        return self._average("used")
 
     @property
     def kl(self) -> Tensor | None:
         """(K,) mean KL of each unit in nats; None where there is no posterior."""
-        return None if self._kl is None else (self._kl / self.count).cpu()
+        return self._average("kl") if "kl" in self._sums else None
 
     def numbers(self) -> dict[str, float]:
         """Latent health.
@@ -96,10 +94,12 @@ def verdict(latent: dict[str, float]) -> Verdict:
         if active == 0 or latent["kl"] < 0.1:
             return Verdict(False, f"The posterior has collapsed: {used}; the decoder ignores the code; {remedy}")
         if active <= dim / 4:
-            return Verdict(False, f"Most of the posterior has collapsed: {used}; {remedy}, or a smaller model.latent_dim")
+            return Verdict(
+                False, f"Most of the posterior has collapsed: {used}; {remedy}, or a smaller model.latent_dim"
+            )
         return Verdict(True, f"The code is in use: {used}")
     if dead > 0.05 * dim:
-        remedy = "try a smaller weight of the sparsity term, a smaller optimizer.lr, or model=topk with its auxk term"
+        remedy = "try a smaller optimizer.lr or sparsity weight, another model.bottleneck.activation, or model=topk"
         return Verdict(False, f"{dead} of {dim} units of the code are dead (zero for every example); {remedy}")
     if active == 0:
         return Verdict(False, f"The code is constant: 0 of {dim} units vary by more than {ACTIVE_VARIANCE}")

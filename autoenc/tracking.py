@@ -80,8 +80,9 @@ class Tracker:
         from torch.utils.tensorboard.summary import hparams
 
         params = {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in config.items()}
+        file_writer = self.writer._get_file_writer()
         for summary in hparams(params, dict.fromkeys(results, 0.0)):
-            self.writer.file_writer.add_summary(summary)
+            file_writer.add_summary(summary)
         for name, value in results.items():
             self.writer.add_scalar(name, value, 0)
 

@@ -1,109 +1,29 @@
-"""Training: one step, and the loop around it. No branch for any variant."""
+"""Training: the loop around step.py. No branch for any variant."""
 
 from __future__ import annotations
 
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from autoenc import checkpoint, schedules
-from autoenc.core import Autoencoder, Batch, Objective
+from autoenc.core import Autoencoder, Objective
 from autoenc.data.spec import Data
 from autoenc.errors import ConfigError, Interrupted, NotFinite
 from autoenc.evaluation import Evaluation, evaluate
 from autoenc.settings import TrainerSettings
+from autoenc.step import Meter, gradient_norm, train_step
 from autoenc.tracking import Progression, Tracker
 
 LOG_EVERY = 50  # steps between synchronisations with the device: logging, the check for NaN, signals
-
-
-def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
-    """The parameters that an optimizer updates."""
-    return [p for group in optimizer.param_groups for p in group["params"]]
-
-
-def train_step(
-    model: Autoencoder,
-    objective: Objective,
-    batch: Batch,
-    step: int,
-    optimizers: Mapping[str, Optimizer],
-    clip: float | None = None,
-) -> dict[str, Tensor]:
-    """One update of every player in the loss; its parts, detached.
-
-    `backward(inputs=...)` is the point: one player's loss cannot reach another player's parameters, even where
-    an author forgets a detach. The updates are simultaneous.
-    """
-    loss = objective(model, batch, step)
-    for i, (player, total) in enumerate(loss.total.items(), 1):
-        optimizers[player].zero_grad(set_to_none=True)
-        total.backward(inputs=parameters_of(optimizers[player]), retain_graph=i < len(loss.total))
-    for player in loss.total:
-        if clip is not None:
-            nn.utils.clip_grad_norm_(parameters_of(optimizers[player]), clip)
-        optimizers[player].step()
-    return loss.parts
-
-
-def gradient_norm(optimizers: Mapping[str, Optimizer]) -> float:
-    """The Euclidean norm of all gradients of the last step (after clipping, where there is clipping)."""
-    grads = [p.grad for o in optimizers.values() for p in parameters_of(o) if p.grad is not None]
-    return float(nn.utils.get_total_norm(grads)) if grads else 0.0
-
-
-class Meter:
-    """Parts of the loss, kept on the device and read once in LOG_EVERY steps; means over examples of an epoch."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.sums: list[float] = []  # over the examples of the epoch so far
-        self.count = 0
-        self._pending: list[tuple[int, int, Tensor]] = []
-
-    def add(self, step: int, examples: int, parts: dict[str, Tensor]) -> None:
-        if list(parts) != self.names:  # an objective may leave a player out of some steps, but not rename terms
-            self.names = self.names or list(parts)
-            self.sums = self.sums or [0.0] * len(self.names)
-        self._pending.append((step, examples, torch.stack([parts[name] for name in self.names])))
-
-    def read(self) -> dict[str, float]:
-        """Means over the steps since the last reading; NotFinite where a term of one was not finite."""
-        if not self._pending:
-            return {}
-        rows = torch.stack([row for _, _, row in self._pending]).double().tolist()
-        window = [0.0] * len(self.names)
-        for (step, examples, _), row in zip(self._pending, rows, strict=True):
-            if broken := [name for name, value in zip(self.names, row, strict=True) if not math.isfinite(value)]:
-                terms = [name for name in broken if name != "loss"] or broken
-                raise NotFinite(f"step {step}: {', '.join(terms)} is not finite")
-            self.sums = [s + examples * value for s, value in zip(self.sums, row, strict=True)]
-            window = [w + value / len(rows) for w, value in zip(window, row, strict=True)]
-            self.count += examples
-        self._pending = []
-        return dict(zip(self.names, window, strict=True))
-
-    def epoch(self) -> dict[str, float]:
-        """Means over the examples since the last call."""
-        self.read()
-        means = {name: s / max(1, self.count) for name, s in zip(self.names, self.sums, strict=True)}
-        self.sums, self.count = [0.0] * len(self.names), 0
-        return means
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"names": self.names, "sums": self.sums, "count": self.count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.names, self.sums, self.count = state["names"], state["sums"], state["count"]
 
 
 class Trainer:
@@ -178,17 +98,23 @@ class Trainer:
             self.step += 1
             self.examples += len(batch)
             self.meter.add(self.step, len(batch), parts)
-            if self.step % LOG_EVERY == 0 or self._signal is not None:
-                clock = self._log(progress, epoch, clock)
-                if self._signal is not None:
-                    self.save()
-                    raise Interrupted(self._signal)
             if self.step == self.total_steps:
                 break
+            if self.step % LOG_EVERY == 0:
+                clock = self._log(progress, epoch, clock)
+            if self._signal is not None and self.step % self.steps_per_epoch:
+                self._log(progress, epoch, clock)
+                self._stop()
         self._log(progress, epoch, clock)
-        last = self.step == self.total_steps
-        if last or (epoch + 1) % self.settings.evaluate_every == 0:
+        if self.step == self.total_steps or (epoch + 1) % self.settings.evaluate_every == 0:
             self._evaluate(progress, epoch + 1)
+        if self._signal is not None:  # at the end of an epoch: after its evaluation, which resuming would skip
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        assert self._signal is not None
+        self.save()
+        raise Interrupted(self._signal)
 
     def _set_learning_rate(self) -> None:
         if self.plateaus and self.step >= self.settings.warmup * self.total_steps:
@@ -203,7 +129,10 @@ class Trainer:
         now = time.perf_counter()
         self.training_seconds += now - clock
         if numbers:
-            rates = {f"lr/{n}" if len(self.optimizers) > 1 else "lr": o.param_groups[0]["lr"] for n, o in self.optimizers.items()}
+            rates = {
+                f"lr/{n}" if len(self.optimizers) > 1 else "lr": o.param_groups[0]["lr"]
+                for n, o in self.optimizers.items()
+            }
             weights = {
                 f"weight/{name}": r.weight(self.step)
                 for name, r in self.objective.regularizers.items()

@@ -30,7 +30,7 @@ class Gaussian(Bottleneck):
         return Code(z=posterior.rsample(), mean=mu, posterior=posterior)
 
     def prior(self, like: Tensor) -> Normal:
-        """p(z), broadcast to the shape of `like`."""
+        """N(0, I) in the shape of `like`."""
         return Normal(torch.zeros_like(like), torch.ones_like(like))
 
     def prior_sample(self, n: int) -> Tensor:

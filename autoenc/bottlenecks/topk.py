@@ -21,13 +21,15 @@ class TopK(Bottleneck):
         dead_after: training examples without activation after which a unit is dead.
     """
 
+    idle: Tensor  # (latent_dim,) training examples since each unit was active
+
     def __init__(self, num_features: int, latent_dim: int, k: int = 8, dead_after: int = 10_000):
         super().__init__()
         require(1 <= k <= latent_dim, "k", k, f"must lie in [1, model.latent_dim={latent_dim}]")
         require(dead_after >= 1, "dead_after", dead_after, "must be 1 or more")
         self.k, self.dead_after = k, dead_after
         self.linear = nn.Linear(num_features, latent_dim)
-        self.register_buffer("idle", torch.zeros(latent_dim, dtype=torch.long))  # examples since last active
+        self.register_buffer("idle", torch.zeros(latent_dim, dtype=torch.long))
 
     def forward(self, features: Tensor) -> Code:
         pre = self.linear(features)

@@ -80,7 +80,8 @@ def conv(
     up: list[nn.Module] = []
     for i in reversed(range(len(channels))):
         # A transposed convolution of stride 2 makes 2 n - 1 of n; the padding adds the pixel of an even size.
-        pad = tuple((target + 1) % 2 for target in sizes[i])
+        height, width = sizes[i]
+        pad = ((height + 1) % 2, (width + 1) % 2)
         n_out = channels[i - 1] if i > 0 else depth
         up.append(nn.ConvTranspose2d(channels[i], n_out, kernel_size, stride=2, padding=padding, output_padding=pad))
         if i > 0:

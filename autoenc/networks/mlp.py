@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -34,7 +35,7 @@ def mlp(
     size = math.prod(input_shape)
 
     def layers(widths: list[int]) -> Iterator[nn.Module]:
-        for n_in, n_out in zip(widths, widths[1:], strict=False):
+        for n_in, n_out in itertools.pairwise(widths):
             yield nn.Linear(n_in, n_out, bias=norm != "batch")
             if norm != "none":
                 yield NORMS[norm](n_out)

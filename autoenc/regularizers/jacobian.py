@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,8 @@ class Jacobian:
         projections: random vectors for each estimate.
     """
 
+    double_backward: ClassVar[bool] = True  # build.py: not with torch.compile
+
     weight: float | Callable[[float], float] = 0.1
     exact_up_to: int = 8
     projections: int = 1
@@ -56,7 +59,7 @@ class Jacobian:
     def check(self, model: Autoencoder) -> None:
         for name, module in model.encoder.named_modules():
             if isinstance(module, BATCH_STATISTICS):
-                why = f"needs an encoder that treats each example by itself; {name} uses batch statistics: network.norm=none"
+                why = f"needs an encoder without batch statistics; its layer {name} has them: network.norm=none"
                 raise ConfigError("jacobian", None, why)
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -14,7 +15,10 @@ from autoenc.errors import ConfigError, require
 
 def kl_per_dim(model: Autoencoder, code: Code) -> Tensor:
     """KL(q(z_j|x) || p(z_j)) in nats: (B, latent_dim), in closed form."""
-    return kl_divergence(code.posterior, model.bottleneck.prior(code.mean))
+    prior = model.bottleneck.prior(code.mean)
+    assert code.posterior is not None
+    assert prior is not None
+    return kl_divergence(code.posterior, prior)
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,11 @@ class KL:
         require(self.free_bits >= 0, "free_bits", self.free_bits, "must be 0 or more")
 
     def check(self, model: Autoencoder) -> None:
-        if not hasattr(model.bottleneck, "prior"):
+        if model.bottleneck.prior(torch.zeros(1)) is None:
             kind = type(model.bottleneck).__name__
-            raise ConfigError("kl", None, f"needs a posterior; the bottleneck {kind} is deterministic, Gaussian has one")
+            raise ConfigError(
+                "kl", None, f"needs a posterior; the bottleneck {kind} is deterministic, Gaussian has one"
+            )
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         kl = kl_per_dim(model, out.code)

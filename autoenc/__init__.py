@@ -1,0 +1,3 @@
+"""autoenc: a laboratory for autoencoders."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""What finished runs are good for."""

@@ -1,0 +1,167 @@
+"""Runs side by side: a table, a CSV and a plot."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from autoenc.files import atomic, write_text
+from autoenc.run import flat
+
+SHOWN = ("loss", "nll", "kl", "mse", "psnr", "denoise_psnr", "active_units", "zeros")
+WIDTH = 160  # of the table where there is no terminal to ask
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: its settings (dotted keys), test and latent numbers, and how it ended."""
+
+    name: str
+    state: str
+    settings: dict[str, Any]
+    numbers: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+
+
+def read_run(run_dir: Path) -> Row:
+    """What a run directory says of itself; missing files mean that the run did not get so far."""
+    record = _json(run_dir / "run.json")
+    summary = _json(run_dir / "summary.json")
+    config_path = run_dir / "config.yaml"
+    if not config_path.exists():  # it failed before it was checked; Hydra's file still says what was asked for
+        config_path = run_dir / ".hydra" / "config.yaml"
+    config = yaml.safe_load(config_path.read_text()) if config_path.exists() else {}
+    numbers = summary.get("test", {}) | summary.get("latent", {})
+    choices = _choices(run_dir)
+    return Row(
+        name=run_dir.name,
+        state=record.get("state", "not started"),
+        settings=choices | flat(config or {}),
+        numbers={k: v for k, v in numbers.items() if v is not None} | summary.get("perf", {}),
+        error=record.get("error", ""),
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _choices(run_dir: Path) -> dict[str, Any]:
+    """The options chosen in each group, which Hydra records: model=vae ..."""
+    path = run_dir / ".hydra" / "hydra.yaml"
+    hydra = yaml.safe_load(path.read_text()) if path.exists() else {}
+    found = (hydra or {}).get("hydra", {}).get("runtime", {}).get("choices", {})
+    return {k: v for k, v in found.items() if not k.startswith("hydra/") and v is not None}
+
+
+def differing(rows: Sequence[Row]) -> list[str]:
+    """The settings in which the runs differ; the keys of a chosen option are left out where the choice says it."""
+    keys = list(dict.fromkeys(k for row in rows for k in row.settings))
+    changed = [k for k in keys if len({str(row.settings.get(k)) for row in rows}) > 1]
+    groups = [k for k in changed if "." not in k and any(f"{k}." in other for other in keys)]
+    implied = [
+        k
+        for k in changed
+        if any(k != g and len({(str(r.settings.get(g)), str(r.settings.get(k))) for r in rows}) ==
+               len({str(r.settings.get(g)) for r in rows}) for g in groups)
+    ]  # fmt: skip
+    return [k for k in changed if k not in implied]
+
+
+def table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
+    """The runs with the settings that differ and the numbers that they have."""
+    drawn = Table(title="comparison (test split)", title_justify="left")
+    shown = [n for n in SHOWN if any(n in row.numbers for row in rows)]
+    for name in ("run", *(k.removeprefix("model.") for k in keys)):
+        drawn.add_column(name, overflow="fold")
+    for name in shown:
+        drawn.add_column(name, justify="right")
+    drawn.add_column("state")
+    for row in rows:
+        numbers = [f"{row.numbers[n]:.5g}" if n in row.numbers else "" for n in shown]
+        drawn.add_row(row.name.partition("_")[0], *(str(row.settings.get(k, "")) for k in keys), *numbers, row.state)
+    return drawn
+
+
+def csv_text(rows: Sequence[Row], keys: Sequence[str]) -> str:
+    """The same, every number, as CSV."""
+    numbers = list(dict.fromkeys(n for row in rows for n in row.numbers))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["run", *keys, *numbers, "state", "error"])
+    for row in rows:
+        values = [row.numbers.get(n, "") for n in numbers]
+        writer.writerow([row.name, *(row.settings.get(k, "") for k in keys), *values, row.state, row.error])
+    return out.getvalue()
+
+
+def plot(rows: Sequence[Row], keys: Sequence[str], path: Path) -> bool:
+    """Test numbers against the latent dimension, a line for each combination of the other settings.
+
+    Where the latent dimension is the same in all runs: a bar for each run. False where no run has numbers.
+    """
+    from matplotlib.figure import Figure
+
+    done = [row for row in rows if row.numbers]
+    if not done:
+        return False
+    metrics = [m for m in ("mse", "loss", "kl", "active_units") if any(m in row.numbers for row in done)]
+    others = [k for k in keys if k != "model.latent_dim"]
+    lines: dict[str, list[Row]] = {}
+    for row in done:
+        lines.setdefault(", ".join(str(row.settings.get(k)) for k in others) or "all", []).append(row)
+    figure = Figure(figsize=(4.6 * len(metrics), 4), dpi=110, layout="constrained")
+    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        if "model.latent_dim" in keys:
+            for label, group in lines.items():
+                points = sorted(
+                    (r.settings["model.latent_dim"], r.numbers[metric]) for r in group if metric in r.numbers
+                )
+                if points:
+                    axes.plot(*zip(*points, strict=True), marker="o", label=label)
+            axes.set_xscale("log", base=2)
+            axes.set_xlabel("latent dimension")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        else:
+            values = [
+                (label, r.numbers[metric]) for label, group in lines.items() for r in group if metric in r.numbers
+            ]
+            for i, (label, value) in enumerate(values):
+                axes.bar(i, value, label=label)
+            axes.set_xticks([])
+        axes.set_title(f"test {metric}")
+        axes.grid(alpha=0.3)
+    title = ", ".join(others)
+    axes.legend(title=title or None, fontsize=8)
+    with atomic(path) as file:
+        figure.savefig(file, format="png")
+    return True
+
+
+def report_sweep(sweep_dir: Path) -> list[str]:
+    """The table on the screen, comparison.csv and comparison.png beside the runs; the names of the failed runs."""
+    folders = [d for d in sweep_dir.iterdir() if (d.is_dir() and (d / ".hydra").exists()) or (d / "run.json").exists()]
+    folders.sort(key=lambda d: int(n) if (n := d.name.partition("_")[0]).isdigit() else 0)
+    rows = [read_run(d) for d in folders]
+    keys = differing(rows)
+    write_text(sweep_dir / "comparison.csv", csv_text(rows, keys))
+    drawn = plot(rows, keys, sweep_dir / "comparison.png")
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(table(rows, keys))
+    failed = [row for row in rows if row.state != "finished"]
+    for row in failed:
+        console.print(f"{row.name} {row.state}: {row.error}", soft_wrap=True, markup=False)
+    names = "comparison.csv and comparison.png" if drawn else "comparison.csv"
+    console.print(f"{len(rows) - len(failed)} of {len(rows)} runs finished; {names} in {sweep_dir}", soft_wrap=True)
+    return [row.name for row in failed]

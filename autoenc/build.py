@@ -1,0 +1,139 @@
+"""Config -> data, model, objective, optimizers: the only place that joins parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hydra.utils import get_object
+from torch import nn
+from torch.optim import Optimizer
+
+from autoenc.config import ALLOWED_TARGETS
+from autoenc.core import Autoencoder, Likelihood, Objective
+from autoenc.data.spec import Data, DataSpec
+from autoenc.errors import ConfigError
+from autoenc.initialization import initialize
+from autoenc.settings import TrainerSettings
+
+
+def make(path: str, node: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    """The object that a `_target_` node describes; constructors get those of `given` that they ask for by name.
+
+    Nodes inside are made first. Errors name the key in full.
+    """
+    target = node["_target_"]
+    if not target.startswith(ALLOWED_TARGETS):
+        raise ConfigError(f"{path}._target_", target, f"must begin with {', '.join(ALLOWED_TARGETS)}")
+    constructor: Callable[..., Any] = get_object(target)
+    kwargs = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping) and "_target_" in value:
+            kwargs[key] = make(f"{path}.{key}", value, given)
+        elif key != "_target_":
+            kwargs[key] = value
+    wanted = {key: value for key, value in given.items() if key in inspect.signature(constructor).parameters}
+    try:
+        return constructor(**kwargs, **wanted)
+    except ConfigError as error:
+        raise error.under(path) from None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What training needs."""
+
+    data: Data
+    model: Autoencoder
+    objective: Objective
+    optimizers: dict[str, Optimizer]
+    settings: TrainerSettings
+
+
+def build_data(config: Mapping[str, Any]) -> Data:
+    """The data set of a checked config."""
+    return make("data", config["data"], {})
+
+
+def build_model(config: Mapping[str, Any], spec: DataSpec) -> Autoencoder:
+    """The model of a checked config, for data of this description."""
+    latent_dim = config["model"]["latent_dim"]
+    sizes = {"input_shape": spec.shape, "latent_dim": latent_dim, "low": spec.low, "high": spec.high}
+    likelihood: Likelihood = make("likelihood", config["likelihood"], sizes)
+    low, high = likelihood.support()
+    if spec.low < low or spec.high > high:
+        name = type(likelihood).__name__
+        why = f"{name} needs values in [{low:g}, {high:g}]; {spec.name} has {spec.low:.4g} to {spec.high:.4g}"
+        raise ConfigError("likelihood", None, f"{why}; try likelihood=gaussian")
+    pair = make("network", config["network"], sizes)
+    model = Autoencoder(
+        noise=make("noise", config["noise"], sizes),
+        encoder=pair.encoder,
+        bottleneck=make("model.bottleneck", config["model"]["bottleneck"], sizes | {"num_features": pair.num_features}),
+        decoder=pair.decoder,
+        likelihood=likelihood,
+    )
+    initialize(model)
+    return model
+
+
+def build_objective(config: Mapping[str, Any], model: Autoencoder, total_steps: int) -> Objective:
+    """The objective of a checked config; ConfigError where a term cannot work with the model."""
+    given = {"total_steps": total_steps}
+    regularizers = {name: make(f"regularizer.{name}", node, given) for name, node in config["regularizer"].items()}
+    for name, term in regularizers.items():
+        if not callable(term.weight) and not math.isfinite(term.weight):
+            raise ConfigError(f"regularizer.{name}.weight", term.weight, "must be finite")
+        if hasattr(term, "check"):
+            try:
+                term.check(model)
+            except ConfigError as error:
+                raise ConfigError(f"regularizer={name}", None, error.why) from None
+    return make("model.objective", config["model"]["objective"], {"regularizers": regularizers})
+
+
+def build_optimizers(config: Mapping[str, Any], players: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
+    """An optimizer for each player. Players share no parameter, and together they have all that learn."""
+    optimizers: dict[str, Optimizer] = {}
+    owner: dict[int, str] = {}
+    for player, module in players.items():
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        for p in parameters:
+            if id(p) in owner:
+                raise AssertionError(f"players {owner[id(p)]} and {player} share a parameter")
+            owner[id(p)] = player
+        optimizers[player] = make("optimizer", config["optimizer"], {"params": parameters})
+    return optimizers
+
+
+def build(config: Mapping[str, Any], device: torch.device) -> Parts:
+    """Everything that training needs, from a checked config."""
+    settings = TrainerSettings(**config["trainer"])
+    data = build_data(config)
+    data = dataclasses.replace(data, train=data.train.on(device), val=data.val.on(device), test=data.test.on(device))
+    model = build_model(config, data.spec).to(device)
+    objective = build_objective(config, model, settings.total_steps(len(data.train))).to(device)
+    players = objective.players(model)
+    learning = {id(p) for module in (model, objective) for p in module.parameters() if p.requires_grad}
+    optimizers = build_optimizers(config, players)
+    covered = {id(p) for module in players.values() for p in module.parameters() if p.requires_grad}
+    if covered != learning:
+        raise AssertionError("the players do not cover every parameter that learns")
+    if settings.compile:
+        compile_model(model, objective)
+    return Parts(data, model, objective, optimizers, settings)
+
+
+def compile_model(model: Autoencoder, objective: Objective) -> None:
+    """torch.compile on encoder and decoder, in place: names of the parameters stay what they are."""
+    for name, term in objective.regularizers.items():
+        if getattr(term, "double_backward", False):
+            why = f"regularizer {name} differentiates twice, which compiled networks do not support"
+            raise ConfigError("trainer.compile", True, why)
+    model.encoder.compile()
+    model.decoder.compile()

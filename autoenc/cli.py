@@ -1,0 +1,222 @@
+"""The command line of train.py: Hydra composes, errors become one line, the exit code says how it ended.
+
+Imports no torch until there is something to train: `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, ClassVar
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from autoenc import config
+from autoenc.errors import ConfigError, Interrupted, NotFinite, UserError
+
+DONE, WRONG, FAILED = 0, 2, 1
+
+HELP = """\
+autoenc: train an autoencoder
+
+  python train.py model=vae                                   on data that scikit-learn ships, in seconds
+  python train.py model=dae data=mnist noise=gaussian noise.std=0.5 network=conv
+  python train.py -m model=ae,vae model.latent_dim=2,4,8,16   a sweep: a table, a CSV and a plot at the end
+
+  python train.py resume=RUN       go on with a run that was stopped
+  python train.py model=vae --cfg job     show the config without running it
+  tensorboard --logdir outputs     look at losses, reconstructions, codes
+
+Choices (group=option; regularizer takes a list, regularizer=[kl,l1]):
+"""
+
+KEYS = """
+Any key of the config can be set: seed, model.latent_dim, network.hidden, noise.std, noise.p, data.path,
+regularizer.NAME.weight, optimizer.lr, trainer.epochs, trainer.steps, trainer.batch_size, trainer.device ...
+`--cfg job` lists them; configs/ has a comment on each.
+"""
+
+
+def help_text() -> str:
+    """The groups, their choices and examples."""
+    lines = [HELP]
+    for group in config.GROUPS:
+        lines.append(f"  {group}")
+        lines += [f"    {name:<16}{about}" for name, about in config.choices(group)]
+    return "\n".join(lines) + "\n" + KEYS
+
+
+class Callbacks(Callback):
+    """What Hydra calls around runs."""
+
+    failed: ClassVar[list[str]] = []  # folders of failed jobs of the sweep that this process ran
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Before Hydra writes into the run directory: refuse one that has something in it."""
+        HydraConfig.instance().set_config(config)  # the name of the directory interpolates from it
+        _refuse_used("hydra.run.dir", Path(config.hydra.run.dir))
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """The same for a sweep."""
+        HydraConfig.instance().set_config(config)
+        _refuse_used("hydra.sweep.dir", Path(config.hydra.sweep.dir))
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """The table, CSV and plot of a sweep."""
+        from autoenc.apps.compare import report_sweep
+
+        try:
+            Callbacks.failed = report_sweep(Path(config.hydra.sweep.dir))
+        except Exception:  # Hydra would turn it into a warning
+            traceback.print_exc()
+            raise SystemExit(FAILED) from None
+
+
+def _refuse_used(key: str, folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        print(f"{key}={folder}: is already in use; name another, or go on with resume={folder}", file=sys.stderr)
+        raise SystemExit(WRONG)
+
+
+def job(cfg: DictConfig) -> float:
+    """One run; the monitored validation number, which sweepers minimise."""
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    if HydraConfig.get().mode == RunMode.RUN:
+        run_dir = Path(os.path.relpath(run_dir)) if run_dir.is_relative_to(Path.cwd()) else run_dir
+        try:
+            return _train(cfg, run_dir)
+        except (UserError, Interrupted):
+            if not (run_dir / "config.yaml").exists():
+                _remove(run_dir)  # what Hydra wrote is all there is
+            raise
+    try:
+        return _train(cfg, run_dir)
+    except Exception as error:  # the sweep goes on; its table shows what failed
+        _note_failure(run_dir, error)
+        return float("nan")
+
+
+def _train(cfg: DictConfig, run_dir: Path) -> float:
+    checked = config.check(cfg)
+    from autoenc import run
+
+    summary = run.train(checked, run_dir)
+    return float(summary["val"][checked["trainer"]["monitor"]])
+
+
+def _note_failure(run_dir: Path, error: Exception) -> None:
+    from autoenc.files import write_json
+
+    run_dir.mkdir(parents=True, exist_ok=True)
+    kind = "" if isinstance(error, UserError | NotFinite) else f"{type(error).__name__}: "
+    message = f"{kind}{config.one_line(error)}"
+    if not (run_dir / "run.json").exists():
+        write_json(run_dir / "run.json", {"state": "failed", "error": message})
+    print(f"{run_dir.name}: {message}", file=sys.stderr)
+    if kind:
+        traceback.print_exception(error)
+
+
+def _remove(run_dir: Path) -> None:
+    """The run directory, and the folders above it that are empty without it, up to the working directory."""
+    shutil.rmtree(run_dir, ignore_errors=True)
+    for parent in run_dir.resolve().parents:
+        if parent == Path.cwd() or parent.name == "outputs" or any(parent.iterdir()):
+            break
+        parent.rmdir()
+
+
+def main() -> int:
+    """The exit code: 0 done, 2 config or data wrong, 130 or 143 interrupted, 1 anything else."""
+    args = sys.argv[1:]
+    if {"--help", "-h"} & set(args):
+        print(help_text(), end="")
+        return DONE
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises instead of printing and exiting
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        if resumed := [a for a in args if a.startswith("resume=") and a != "resume=null"]:
+            return _resume(resumed[0].partition("=")[2], [a for a in args if a not in resumed])
+        config.register()
+        hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="config")(job)()
+        return FAILED if Callbacks.failed else DONE
+    except UserError as error:
+        return _say(str(error), WRONG)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        return _say(hydra_message(error, args), WRONG)
+    except NotFinite as error:
+        return _say(str(error), FAILED)
+    except KeyboardInterrupt:
+        return _say("interrupted", 128 + signal.SIGINT)
+    except Interrupted as error:
+        return _say("interrupted; go on with: python train.py resume=RUN", 128 + error.signum)
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise Interrupted(signum)
+
+
+def _say(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code
+
+
+def _resume(folder: str, others: list[str]) -> int:
+    if others:
+        why = f"goes on with the run's own config; leave out {' '.join(others)}"
+        raise ConfigError("resume", folder, why)
+    from autoenc import run
+
+    run.resume(Path(folder.rstrip("/")))
+    return DONE
+
+
+def hydra_message(error: Exception, args: list[str]) -> str:
+    """One line for an error of Hydra's, with a suggestion where a name is misspelt."""
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    if found := [c for c in causes if isinstance(c, ConfigError)]:
+        return str(found[0].under("trainer"))
+    text = "\n".join(str(c) for c in causes)
+    if match := re.search(r"Could not (?:override|append to config)[^']*'([^']+)'", text):
+        return _unknown_key(match.group(1), args)
+    if match := re.search(r"Could not find '([\w/]+)/([^'/]+)'", text):
+        group, option = match.groups()
+        return f"{group}={option}: no such option; {config.suggest(option, [n for n, _ in config.choices(group)])}"
+    if match := re.search(r"Value '(.*)' .*could not be converted to (\w+)(?:.*\n)*?\s*full_key: (\S+)", text):
+        value, kind, key = match.groups()
+        return f"{key}={value}: must be {kind.lower()}"
+    return config.one_line(error)
+
+
+def _unknown_key(key: str, args: list[str]) -> str:
+    """A key that is not in the config: compose without it and say what is there."""
+    key = key.partition("=")[0]
+    others = [a for a in args if not a.startswith("-") and a.lstrip("+~").partition("=")[0] != key and "," not in a]
+    try:
+        with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+            composed = hydra.compose("config", overrides=others)
+    except Exception:
+        return f"{key}: no such key"
+    parent, _, last = key.rpartition(".")
+    node = OmegaConf.select(composed, parent) if parent else composed
+    while node is None and parent:
+        last, parent = parent.rpartition(".")[2], parent.rpartition(".")[0]
+        node = OmegaConf.select(composed, parent) if parent else composed
+    if not isinstance(node, DictConfig):
+        return f"{key}: no such key; {parent} has no keys of its own"
+    names = [str(k) for k in node if not str(k).startswith("_")] + ([] if parent else ["experiment"])
+    return f"{key}: no such key; {config.suggest(last, names)}"

@@ -1,0 +1,209 @@
+"""The user's own arrays: how they are read, and what is refused, in one line each."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from autoenc.data import Split, arrays
+from autoenc.errors import ConfigError, DataError, UserError
+
+RNG = np.random.default_rng(0)
+
+
+def npy(folder: Path, array: np.ndarray, name: str = "own.npy") -> str:
+    np.save(folder / name, array, allow_pickle=True)
+    return str(folder / name)
+
+
+def npz(folder: Path, name: str = "own.npz", **named: np.ndarray) -> str:
+    np.savez(folder / name, **named)  # type: ignore[arg-type]
+    return str(folder / name)
+
+
+def fed(*splits: Split) -> torch.Tensor:
+    return torch.cat([split.take(slice(None)).x for split in splits])
+
+
+def refusal(kind: type[UserError], *args: object, **options: object) -> str:
+    with pytest.raises(kind) as caught:
+        arrays(*args, **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_splits_cover_each_row_once_and_split_seed_fixes_them(tmp_path: Path) -> None:
+    path = npy(tmp_path, np.arange(100.0).reshape(100, 1))
+    data, again, other = arrays(path), arrays(path), arrays(path, split_seed=1)
+    assert [len(split) for split in (data.train, data.val, data.test)] == [81, 9, 10]
+    assert sorted(fed(data.train, data.val, data.test).flatten().tolist()) == list(range(100))
+    assert torch.equal(data.train.x, again.train.x)
+    assert not torch.equal(data.train.x, other.train.x)
+    assert (data.spec.name, data.spec.classes, data.train.y) == ("own", (), None)
+
+
+@pytest.mark.parametrize(
+    ("stored", "kind", "shape"),
+    [
+        ((20, 7), "vector", (7,)),
+        ((20, 9, 8), "image", (1, 9, 8)),
+        ((20, 1, 9, 8), "image", (1, 9, 8)),
+        ((20, 3, 9, 8), "image", (3, 9, 8)),
+        ((20, 9, 8, 1), "image", (1, 9, 8)),
+        ((20, 9, 8, 3), "image", (3, 9, 8)),
+        ((20, 3, 9, 3), "image", (3, 9, 3)),  # both would do: channels first
+    ],
+)
+def test_the_number_of_dimensions_says_what_the_rows_are(
+    tmp_path: Path, stored: tuple[int, ...], kind: str, shape: tuple[int, ...]
+) -> None:
+    data = arrays(npy(tmp_path, RNG.random(stored)))
+    assert (data.spec.kind, data.spec.shape, tuple(data.train.x.shape[1:])) == (kind, shape, shape)
+
+
+def test_channels_last_is_turned_and_not_reshaped(tmp_path: Path) -> None:
+    images = RNG.random((20, 9, 8, 3)).astype(np.float32)
+    data = arrays(npz(tmp_path, x=images, x_test=images))
+    assert torch.equal(data.test.x, torch.from_numpy(images).permute(0, 3, 1, 2))
+
+
+def test_uint8_is_fed_in_the_unit_interval_and_stored_as_it_is(tmp_path: Path) -> None:
+    images = RNG.integers(0, 200, (50, 8, 8), dtype=np.uint8)
+    data = arrays(npz(tmp_path, x=images, x_test=images))
+    assert data.train.x.dtype == torch.uint8
+    assert (data.spec.low, data.spec.high) == (0, 1)
+    torch.testing.assert_close(fed(data.test)[:, 0], torch.from_numpy(images) / 255)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", ">f4", "int64", "int8", "uint16", "bool"])
+def test_other_numbers_are_fed_as_they_are(tmp_path: Path, dtype: str) -> None:
+    x = (RNG.random((50, 4)) * 100).astype(dtype)
+    data = arrays(npz(tmp_path, x=x, x_test=x))
+    assert data.train.x.dtype == torch.float32
+    assert torch.equal(fed(data.test), torch.from_numpy(x.astype("float32")))
+    assert (data.spec.low, data.spec.high) == (data.train.x.min().item(), data.train.x.max().item())
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (np.array([7, -2, 30] * 10), ("-2", "7", "30")),
+        (np.array([7.0, -2.0, 30.0] * 10), ("-2", "7", "30")),
+        (np.array([[7], [-2], [30]] * 10), ("-2", "7", "30")),
+        (np.array(["ox", "cat", "élan"] * 10), ("cat", "ox", "élan")),
+        (np.array([b"ox", b"cat", b"dog"] * 10), ("cat", "dog", "ox")),
+        (np.array([True, False, True] * 10), ("False", "True")),
+    ],
+)
+def test_labels_become_places_in_the_classes(tmp_path: Path, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+    x = np.arange(30.0).reshape(30, 1)
+    data = arrays(npz(tmp_path, x=x, y=labels))
+    assert data.spec.classes == classes
+    flat = [v.decode() if isinstance(v, bytes) else str(v).removesuffix(".0") for v in labels.ravel()]
+    for split in (data.train, data.val, data.test):
+        assert split.y is not None
+        assert split.y.dtype == torch.int64
+        assert [classes[i] for i in split.y.tolist()] == [flat[int(row)] for row in split.x.flatten()]
+
+
+def test_test_rows_come_from_the_file_or_from_a_second_one(tmp_path: Path) -> None:
+    x, y, x_test, y_test = np.arange(20.0)[:, None], np.arange(20) % 2, np.arange(90.0, 95)[:, None], np.full(5, 3)
+    one = arrays(npz(tmp_path, x=x, y=y, x_test=x_test, y_test=y_test))
+    two = arrays(npz(tmp_path, "a.npz", x=x, y=y), test_path=npz(tmp_path, "b.npz", x=x_test, y=y_test))
+    for data in (one, two):
+        assert fed(data.test).flatten().tolist() == [90, 91, 92, 93, 94]  # in their order
+        assert sorted(fed(data.train, data.val).flatten().tolist()) == list(range(20))
+        assert data.spec.classes == ("0", "1", "3")  # those that only the test has among them
+        assert data.test.y is not None
+        assert data.test.y.tolist() == [2] * 5
+
+
+def test_labels_may_have_another_name_or_be_left_out(tmp_path: Path) -> None:
+    path = npz(tmp_path, X=np.zeros((20, 2)), y=np.full(20, 0.5), kind=np.arange(20) % 3)
+    assert arrays(path, label="kind").spec.classes == ("0", "1", "2")
+    assert arrays(path, label=None).train.y is None
+    assert refusal(ConfigError, path, label="sort") == f"label=sort: {path} has no array of this name"
+    assert refusal(DataError, path) == (
+        f"{path}: labels of dtype float64; must be whole numbers or strings; data.label=null leaves them out"
+    )
+
+
+def test_no_path_is_refused_with_the_key() -> None:
+    assert refusal(ConfigError) == "path: give your own array: data.path=file.npy"
+
+
+def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.npy").touch()
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    assert refusal(DataError, str(tmp_path / "no.npy")) == f"{tmp_path}/no.npy: no such file"
+    assert refusal(DataError, str(tmp_path)) == f"{tmp_path}: is a folder, not a .npy or .npz file"
+    assert refusal(DataError, str(tmp_path / "empty.npy")) == f"{tmp_path}/empty.npy: is empty"
+    assert refusal(DataError, str(tmp_path / "table.csv")) == (
+        f"{tmp_path}/table.csv: is not a .npy or .npz file; write it with numpy.save or numpy.savez"
+    )
+    path = npy(tmp_path, np.zeros((10, 2)))
+    assert refusal(DataError, path, test_path=str(tmp_path / "no.npy")) == f"{tmp_path}/no.npy: no such file"
+
+
+@pytest.mark.parametrize("keep", [0.02, 0.1, 0.5, 0.9, 0.999])
+def test_truncated_files_are_refused(tmp_path: Path, keep: float) -> None:
+    x = RNG.random((100, 10))
+    for path in (npy(tmp_path, x), npz(tmp_path, x=x)):
+        whole = Path(path).read_bytes()
+        Path(path).write_bytes(whole[: int(keep * len(whole))])
+        assert refusal(DataError, path).startswith(f"{path}: cannot be read: truncated or damaged (")
+
+
+def test_pickles_are_refused_without_being_run(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "ran",))  # type: ignore[return-value]
+
+    bomb = np.array([Bomb()] * 5, dtype=object)
+    for path in (npy(tmp_path, bomb), npz(tmp_path, x=bomb)):
+        assert refusal(DataError, path).startswith(f"{path}: has dtype object; save numbers")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("array", "why"),
+    [
+        (np.zeros(5), "has shape (5,); must be (N, D) for vectors; "),
+        (np.zeros((5, 2, 4, 4)), "has shape (5, 2, 4, 4); must be (N, D) for vectors; "),
+        (np.zeros((5, 1, 1, 4, 4)), "has shape (5, 1, 1, 4, 4); must be (N, D) for vectors; "),
+        (np.zeros((0, 4)), "has shape (0, 4): no rows"),
+        (np.zeros((4, 0)), "has shape (4, 0): no values"),
+        (np.zeros((2, 4)), "2 rows are too few for training, validation and test"),
+        (np.zeros((9, 4), complex), "has dtype complex128; must be numbers"),
+        (np.full((9, 4), "a"), "has dtype <U1; must be numbers"),
+        (np.full((9, 4), 1e300), "36 values are NaN or infinite (in float32), the first at index (0, 0)"),
+    ],
+)
+def test_arrays_that_cannot_be_trained_on_are_refused(tmp_path: Path, array: np.ndarray, why: str) -> None:
+    path = npy(tmp_path, array)
+    assert refusal(DataError, path).startswith(f"{path}: {why}")
+
+
+def test_the_first_value_that_is_no_number_is_named(tmp_path: Path) -> None:
+    x = RNG.random((10, 4, 4))
+    x[3, 2, 1], x[7, 0, 0] = np.nan, -np.inf
+    path = npy(tmp_path, x)
+    assert refusal(DataError, path) == (
+        f"{path}: 2 values are NaN or infinite (in float32), the first at index (3, 2, 1)"
+    )
+
+
+def test_arrays_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+    x = np.zeros((10, 4))
+    path = npz(tmp_path, x=x, y=np.zeros(9, int))
+    assert refusal(DataError, path) == f"{path}: labels of shape (9,) for 10 rows of x; must be (10,)"
+    path = npz(tmp_path, x=x, x_test=np.zeros((3, 5)))
+    assert refusal(DataError, path) == (
+        f"{path}: test rows are torch.float32 of shape (5,), training rows torch.float32 of shape (4,)"
+    )
+    path = npz(tmp_path, x=x, x_test=np.zeros((3, 4), np.uint8))  # one would be scaled, the other not
+    assert refusal(DataError, path).startswith(f"{path}: test rows are torch.uint8")
+    assert refusal(ConfigError, path, test_path=path) == (f"test_path={path}: {path} has test rows already (x_test)")
+    path = npz(tmp_path, images=x)
+    assert refusal(DataError, path) == f"{path}: has no array x, only images"
