@@ -18,7 +18,7 @@ from autoenc.config import ALLOWED_TARGETS
 from autoenc.core import Autoencoder, Likelihood, Objective
 from autoenc.data.spec import Data, DataSpec
 from autoenc.errors import ConfigError
-from autoenc.initialization import initialize
+from autoenc.initialization import initialize, start_at_mean, start_tied
 from autoenc.settings import TrainerSettings
 
 
@@ -79,6 +79,7 @@ def build_model(config: Mapping[str, Any], spec: DataSpec) -> Autoencoder:
         likelihood=likelihood,
     )
     initialize(model)
+    start_tied(model)
     return model
 
 
@@ -117,6 +118,7 @@ def build(config: Mapping[str, Any], device: torch.device) -> Parts:
     data = build_data(config)
     data = dataclasses.replace(data, train=data.train.on(device), val=data.val.on(device), test=data.test.on(device))
     model = build_model(config, data.spec).to(device)
+    start_at_mean(model, data.train.mean())
     objective = build_objective(config, model, settings.total_steps(len(data.train))).to(device)
     players = objective.players(model)
     learning = {id(p) for module in (model, objective) for p in module.parameters() if p.requires_grad}

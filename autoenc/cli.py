@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -190,6 +190,8 @@ def hydra_message(error: Exception, args: list[str]) -> str:
         causes.append(cause)
     if found := [c for c in causes if isinstance(c, ConfigError)]:
         return str(found[0].under("trainer"))
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as KEY=VALUE; a value with = , or blanks needs quotes: 'key=\"a=b\"'"
     text = "\n".join(str(c) for c in causes)
     if match := re.search(r"Could not (?:override|append to config)[^']*'([^']+)'", text):
         return _unknown_key(match.group(1), args)

@@ -76,6 +76,10 @@ class Likelihood(nn.Module):
         """E[x|z] in data space: what is shown as the reconstruction."""
         raise NotImplementedError
 
+    def params_of(self, mean: Tensor) -> Tensor:
+        """The parameters whose `mean` is the argument, as near as they get: the inverse of `mean`."""
+        raise NotImplementedError
+
     def support(self) -> tuple[float, float]:
         """The range that x must lie in."""
         return -torch.inf, torch.inf

@@ -15,6 +15,11 @@ from autoenc.errors import require
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
+def _logit(probability: Tensor) -> Tensor:
+    """Kept away from 0 and 1, where the logit is infinite."""
+    return probability.clamp(0.01, 0.99).logit()
+
+
 class Bernoulli(Likelihood):
     """The decoder's output is the logit of a probability; x may be grey values in [0, 1], as is customary.
 
@@ -27,6 +32,9 @@ class Bernoulli(Likelihood):
 
     def mean(self, params: Tensor) -> Tensor:
         return params.sigmoid()
+
+    def params_of(self, mean: Tensor) -> Tensor:
+        return _logit(mean)
 
     def support(self) -> tuple[float, float]:
         return 0.0, 1.0
@@ -56,6 +64,9 @@ class _Located(Likelihood):
 
     def mean(self, params: Tensor) -> Tensor:
         return params.sigmoid() if self.output == "sigmoid" else params
+
+    def params_of(self, mean: Tensor) -> Tensor:
+        return _logit(mean) if self.output == "sigmoid" else mean
 
     def support(self) -> tuple[float, float]:
         return (0.0, 1.0) if self.output == "sigmoid" else (-math.inf, math.inf)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autoenc.files import atomic, write_text
-from autoenc.run import flat
+from autoenc.rundir import flat
 
 SHOWN = ("loss", "nll", "kl", "mse", "psnr", "denoise_psnr", "active_units", "zeros")
 WIDTH = 160  # of the table where there is no terminal to ask

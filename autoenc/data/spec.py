@@ -59,6 +59,10 @@ class Split:
             x = x.float()
         return Batch(x=x * self.scale if self.scale != 1.0 else x, y=y)
 
+    def mean(self) -> Tensor:
+        """(*shape) the mean of the first 10,000 examples."""
+        return self.take(slice(0, 10_000)).x.mean(0)
+
     def subset(self, index: Tensor | slice) -> Split:
         """A split of the examples at `index`."""
         return replace(self, x=self.x[index], y=None if self.y is None else self.y[index])

@@ -1,0 +1,157 @@
+"""The run directory: who may write into it, what it says of the run, and reading it back."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import difflib
+import errno
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from autoenc.config import Config, check, one_line
+from autoenc.data.spec import Data, DataSpec
+from autoenc.errors import ConfigError, DataError, UserError
+from autoenc.files import write_json
+
+
+@contextlib.contextmanager
+def claimed(run_dir: Path) -> Iterator[None]:
+    """The directory for this process alone. The lock goes with the process, however it ends."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with open(run_dir / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError("run directory", run_dir, "is in use by another process") from None
+        yield
+
+
+@contextlib.contextmanager
+def disk_errors(run_dir: Path) -> Iterator[None]:
+    """A disk that takes no more is the user's to mend: one line."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    try:
+        yield
+    except OSError as error:
+        if error.errno in full:
+            raise UserError(f"{run_dir}: {os.strerror(error.errno or 0)}; the files written before are whole") from None
+        raise
+    except RuntimeError as error:  # torch.save has its own words for it
+        if isinstance(error.__context__, OSError) and error.__context__.errno in full:
+            raise UserError(f"{run_dir}: {os.strerror(error.__context__.errno or 0)}") from None
+        raise
+
+
+class Record:
+    """run.json."""
+
+    def __init__(self, run_dir: Path, config: Mapping[str, Any], data: Data, device: torch.device, resumed: bool):
+        self.path = run_dir / "run.json"
+        started = _now()
+        if resumed:
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                started = json.loads(self.path.read_text())["started"]
+        self.values = {
+            "state": "running",
+            "started": started,
+            "command": sys.argv,
+            "seed": config["seed"],
+            "device": str(device),
+            "data": dataclasses.asdict(data.spec)
+            | {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
+            "versions": {"python": platform.python_version()}
+            | {p: importlib.metadata.version(p) for p in ("autoenc", "torch", "torchvision", "hydra-core")},
+            "git": _git_revision(),
+        }
+
+    def write(self, state: str, error: str | None = None) -> None:
+        self.values |= {"state": state, "updated": _now()} | ({"error": error} if error else {})
+        write_json(self.path, self.values)
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _git_revision() -> str | None:
+    """The revision of the code, `-dirty` where files differ from it; None outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        root = Path(__file__).resolve().parent
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def read_state(run_dir: Path) -> str:
+    """What run.json says of the run: running, finished, failed or interrupted."""
+    try:
+        return json.loads((run_dir / "run.json").read_text())["state"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{run_dir / 'run.json'}: cannot be read ({one_line(error)})") from None
+
+
+def read_spec(run_dir: Path) -> DataSpec:
+    """The description of the data that a run was trained on."""
+    path = run_dir / "run.json"
+    try:
+        values = json.loads(path.read_text())["data"]
+        fields = {f.name: values[f.name] for f in dataclasses.fields(DataSpec)}
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
+    return DataSpec(**fields | {"shape": tuple(fields["shape"]), "classes": tuple(fields["classes"])})
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """The checked config of a run directory."""
+    path = run_dir / "config.yaml"
+    try:
+        loaded = OmegaConf.create(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
+    merged = OmegaConf.merge(OmegaConf.structured(Config), loaded)
+    assert isinstance(merged, DictConfig)
+    return check(merged)
+
+
+def check_same(run_dir: Path, state: Mapping[str, Any], text: str, fingerprint: int) -> None:
+    """ConfigError unless config and data are those that the checkpoint was trained with."""
+    if state["config"] != text:
+        old, new = (flat(yaml.safe_load(t)) for t in (state["config"], text))
+        keys = [k for k in {**old, **new} if old.get(k, difflib) != new.get(k, difflib)]
+        changes = ", ".join(f"{k}: {old.get(k)} -> {new.get(k)}" for k in keys)
+        raise ConfigError("resume", run_dir, f"its config.yaml was changed since it was trained ({changes})")
+    if state["data"] != fingerprint:
+        raise ConfigError("resume", run_dir, "its data are not those that it was trained on")
+
+
+def data_fingerprint(data: Data) -> int:
+    """A checksum of the training data as stored, in its order."""
+    x = data.train.x.cpu().contiguous()
+    return zlib.crc32(x.view(torch.uint8).numpy().data if x.dtype != torch.uint8 else x.numpy().data)
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with dotted keys; lists as text."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = str(value) if isinstance(value, list | dict) else value
+    return found
