@@ -14,7 +14,7 @@ from hydra.utils import get_object
 from torch import nn
 from torch.optim import Optimizer
 
-from autoenc.config import ALLOWED_TARGETS
+from autoenc.config import ALLOWED_TARGETS, one_line
 from autoenc.core import Autoencoder, Likelihood, Objective
 from autoenc.data.spec import Data, DataSpec
 from autoenc.errors import ConfigError
@@ -42,6 +42,10 @@ def make(path: str, node: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
         return constructor(**kwargs, **wanted)
     except ConfigError as error:
         raise error.under(path) from None
+    except (ValueError, TypeError) as error:
+        if target.startswith("autoenc."):
+            raise  # our parts raise ConfigError; this is a bug
+        raise ConfigError(path, None, one_line(error)) from None
 
 
 @dataclass(frozen=True)

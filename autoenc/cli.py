@@ -28,6 +28,8 @@ from autoenc.errors import ConfigError, Interrupted, NotFinite, UserError
 
 DONE, WRONG, FAILED = 0, 2, 1
 
+TYPES = {"integer": "a whole number", "float": "a number", "bool": "true or false"}
+
 HELP = """\
 autoenc: train an autoencoder
 
@@ -62,6 +64,7 @@ class Callbacks(Callback):
     """What Hydra calls around runs."""
 
     failed: ClassVar[list[str]] = []  # folders of failed jobs of the sweep that this process ran
+    error: ClassVar[Exception | None] = None  # of a single run: Hydra would print lines of its own about it
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Before Hydra writes into the run directory: refuse one that has something in it."""
@@ -93,14 +96,18 @@ def _refuse_used(key: str, folder: Path) -> None:
 def job(cfg: DictConfig) -> float:
     """One run; the monitored validation number, which sweepers minimise."""
     run_dir = Path(HydraConfig.get().runtime.output_dir)
+    if run_dir.is_relative_to(Path.cwd()):
+        run_dir = run_dir.relative_to(Path.cwd())
     if HydraConfig.get().mode == RunMode.RUN:
-        run_dir = Path(os.path.relpath(run_dir)) if run_dir.is_relative_to(Path.cwd()) else run_dir
         try:
             return _train(cfg, run_dir)
-        except (UserError, Interrupted):
+        except Exception as error:
+            Callbacks.error = error
+            return float("nan")
+        finally:
             if not (run_dir / "config.yaml").exists():
                 _remove(run_dir)  # what Hydra wrote is all there is
-            raise
+    print(f"\njob {HydraConfig.get().job.num}: {' '.join(HydraConfig.get().overrides.task)}", flush=True)
     try:
         return _train(cfg, run_dir)
     except Exception as error:  # the sweep goes on; its table shows what failed
@@ -110,10 +117,18 @@ def job(cfg: DictConfig) -> float:
 
 def _train(cfg: DictConfig, run_dir: Path) -> float:
     checked = config.check(cfg)
+    chosen = [c for o in HydraConfig.get().overrides.task if o.startswith("regularizer=") for c in _items(o)]
+    if len(chosen) > len(checked["regularizer"]):
+        raise ConfigError("regularizer", f"[{','.join(chosen)}]", "two of these are the same term; choose one of them")
     from autoenc import run
 
     summary = run.train(checked, run_dir)
     return float(summary["val"][checked["trainer"]["monitor"]])
+
+
+def _items(override: str) -> list[str]:
+    """regularizer=[kl,l1] -> kl, l1."""
+    return [item for item in override.partition("=")[2].strip("[]").split(",") if item]
 
 
 def _note_failure(run_dir: Path, error: Exception) -> None:
@@ -151,6 +166,8 @@ def main() -> int:
             return _resume(resumed[0].partition("=")[2], [a for a in args if a not in resumed])
         config.register()
         hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="config")(job)()
+        if Callbacks.error is not None:
+            raise Callbacks.error
         return FAILED if Callbacks.failed else DONE
     except UserError as error:
         return _say(str(error), WRONG)
@@ -198,9 +215,10 @@ def hydra_message(error: Exception, args: list[str]) -> str:
     if match := re.search(r"Could not find '([\w/]+)/([^'/]+)'", text):
         group, option = match.groups()
         return f"{group}={option}: no such option; {config.suggest(option, [n for n, _ in config.choices(group)])}"
-    if match := re.search(r"Value '(.*)' .*could not be converted to (\w+)(?:.*\n)*?\s*full_key: (\S+)", text):
+    wrong = r"Value '(.*?)' .*?(?:converted to|not a valid) (\w+)(?:.*\n)*?\s*full_key: (\S+)"
+    if match := re.search(wrong, text):
         value, kind, key = match.groups()
-        return f"{key}={value}: must be {kind.lower()}"
+        return f"{key}={value}: must be {TYPES.get(kind.lower(), kind)}"
     return config.one_line(error)
 
 
@@ -214,6 +232,9 @@ def _unknown_key(key: str, args: list[str]) -> str:
     except Exception:
         return f"{key}: no such key"
     parent, _, last = key.rpartition(".")
+    if parent.startswith("regularizer.") and (term := parent.split(".")[1]) not in composed.regularizer:
+        chosen = ",".join([*composed.regularizer, term])
+        return f"{key}: the term {term} is not chosen; add it: regularizer=[{chosen}]"
     node = OmegaConf.select(composed, parent) if parent else composed
     while node is None and parent:
         last, parent = parent.rpartition(".")[2], parent.rpartition(".")[0]
@@ -221,4 +242,6 @@ def _unknown_key(key: str, args: list[str]) -> str:
     if not isinstance(node, DictConfig):
         return f"{key}: no such key; {parent} has no keys of its own"
     names = [str(k) for k in node if not str(k).startswith("_")] + ([] if parent else ["experiment"])
+    if last in names:
+        return f"{key}: not every job of the sweep has this key"
     return f"{key}: no such key; {config.suggest(last, names)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import dataclasses
 import difflib
 import types
 import typing
@@ -16,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from autoenc.errors import ConfigError
 from autoenc.settings import TrainerSettings
-from autoenc.signatures import Option, options
+from autoenc.signatures import Option, Tensor, options
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = ("model", "data", "network", "noise", "regularizer", "likelihood", "optimizer", "trainer", "experiment")
@@ -83,6 +84,15 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__.under("trainer") from None
         raise ConfigError(error.full_key or "config", None, one_line(error)) from None
+    for path, given, schema in (
+        ("", plain, Config),
+        ("model", plain["model"], ModelConfig),
+        ("trainer", plain["trainer"], TrainerSettings),
+    ):
+        known = [f.name for f in dataclasses.fields(schema)]
+        for key in given:  # those that + put there
+            if key not in known:
+                raise ConfigError(f"{path}.{key}".lstrip("."), None, f"no such key; {suggest(key, known)}")
     if plain["seed"] < 0:
         raise ConfigError("seed", plain["seed"], "must be 0 or more")
     if plain["model"]["latent_dim"] < 1:
@@ -136,6 +146,8 @@ def conforms(value: Any, annotation: Any) -> bool:
     """Whether a plain value is of the annotated type. An int serves as a float; a bool is no number."""
     if annotation is Any:
         return True
+    if annotation is Tensor:
+        return False  # no YAML value is one
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Literal:
         return value in args
@@ -165,7 +177,7 @@ def describe(annotation: Any) -> str:
     if origin is typing.Literal:
         return f"one of {', '.join(map(str, args))}"
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(describe(a) for a in args)
+        return " or ".join(describe(a) for a in args if a is not Tensor)
     if origin in (list, tuple, collections.abc.Sequence):
         return f"a list, each {describe(args[0])}"
     if origin is collections.abc.Callable:

@@ -28,7 +28,7 @@ def initialize(module: nn.Module, gain: float = GAIN) -> None:
 
 @torch.no_grad()
 def start_tied(model: Autoencoder) -> None:
-    """Where encoder and decoder are one affine map each, start with the encoder as the decoder's transpose, in place.
+    """Where encoder and decoder are one affine map each, start with the encoder's rows as the decoder's columns.
 
     Dictionaries find their atoms in fewer steps, and fewer of their units die (Gao et al. 2024, sec. 2.4). Tied at
     the start, not afterwards.
@@ -38,9 +38,10 @@ def start_tied(model: Autoencoder) -> None:
     if len(layers) != 2 or not all(isinstance(layer, nn.Linear) for layer in layers):
         return
     encoder, decoder = layers
-    atoms = getattr(decoder, "atoms", decoder.weight)
-    if encoder.weight.shape == atoms.T.shape:
-        encoder.weight.copy_(atoms.T)
+    assert isinstance(encoder.weight, Tensor)
+    assert isinstance(decoder.weight, Tensor)
+    if encoder.weight.shape == decoder.weight.T.shape:
+        encoder.weight.copy_(nn.functional.normalize(decoder.weight, dim=0).T)
 
 
 @torch.no_grad()

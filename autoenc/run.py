@@ -32,6 +32,7 @@ from autoenc.rundir import (
     data_fingerprint,
     disk_errors,
     flat,
+    logged,
     read_config,
     read_spec,
     read_state,
@@ -61,9 +62,10 @@ def train(config: dict[str, Any], run_dir: Path, resume: bool = False) -> dict[s
     device = pick_device(settings.device)
     with _torch_settings(settings), _seeded(config["seed"]):
         parts = build.build(config, device)
+        check_monitor(parts)
         text = yaml.safe_dump(config, sort_keys=False)
         fingerprint = data_fingerprint(parts.data)
-        with claimed(run_dir), disk_errors(run_dir):
+        with claimed(run_dir), disk_errors(run_dir), logged(run_dir):
             state = None
             if resume:
                 state = checkpoint.load(run_dir / "checkpoints" / "last.pt", device)
@@ -101,6 +103,14 @@ def train(config: dict[str, Any], run_dir: Path, resume: bool = False) -> dict[s
             finally:
                 with contextlib.suppress(OSError):
                     tracker.close()
+
+
+def check_monitor(parts: Parts) -> None:
+    """ConfigError unless the number that chooses the best weights is one that evaluation gives."""
+    few = parts.data.val.subset(slice(0, 2))
+    names = evaluate(parts.model, parts.objective, few, parts.data.spec, parts.settings.eval_batch_size).numbers
+    if parts.settings.monitor not in names:
+        raise ConfigError("trainer.monitor", parts.settings.monitor, f"must be one of {', '.join(names)}")
 
 
 def _fit_and_finish(

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -39,6 +40,21 @@ def claimed(run_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             raise ConfigError("run directory", run_dir, "is in use by another process") from None
         yield
+
+
+@contextlib.contextmanager
+def logged(run_dir: Path) -> Iterator[None]:
+    """train.log: what the console shows, with times."""
+    handler = logging.FileHandler(run_dir / "train.log", encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log = logging.getLogger("autoenc")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
 
 
 @contextlib.contextmanager

@@ -14,7 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-NAMES = {"Sequence": Sequence, "Mapping": Mapping, "Callable": Callable, "Any": Any, "Literal": typing.Literal}
+
+class Tensor:
+    """Stands for torch's in annotations."""
+
+
+NAMES = {
+    "Tensor": Tensor,
+    "Sequence": Sequence,
+    "Mapping": Mapping,
+    "Callable": Callable,
+    "Any": Any,
+    "Literal": typing.Literal,
+}
 NAMES |= {t.__name__: t for t in (int, float, bool, str, list, tuple, dict)} | {"None": None}
 
 

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from autoenc import checkpoint, schedules
 from autoenc.core import Autoencoder, Objective
 from autoenc.data.spec import Data
-from autoenc.errors import ConfigError, Interrupted, NotFinite
+from autoenc.errors import Interrupted, NotFinite
 from autoenc.evaluation import Evaluation, evaluate
 from autoenc.settings import TrainerSettings
 from autoenc.step import Meter, gradient_norm, train_step
@@ -154,8 +154,6 @@ class Trainer:
         trained = self.meter.epoch()
         result = evaluate(self.model, self.objective, self.data.val, self.data.spec, self.settings.eval_batch_size)
         monitor = self.settings.monitor
-        if monitor not in result.numbers:
-            raise ConfigError("trainer.monitor", monitor, f"must be one of {', '.join(result.numbers)}")
         value = result.numbers[monitor] * (-1 if monitor.endswith("psnr") else 1)
         if not math.isfinite(value):
             raise NotFinite(f"step {self.step}: {monitor} of the validation split is not finite")

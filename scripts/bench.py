@@ -7,6 +7,7 @@ Runs land in outputs/bench/; the figures are printed and written to outputs/benc
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -67,7 +68,7 @@ def article_network() -> Any:
     from torch import nn
 
     layers: list[nn.Module] = []
-    for i, (n_in, n_out) in enumerate(zip(ARTICLE, ARTICLE[1:], strict=False)):
+    for i, (n_in, n_out) in enumerate(itertools.pairwise(ARTICLE)):
         layers += [nn.Linear(n_in, n_out)] + ([nn.ReLU()] if i not in (2, 5) else [])
     return nn.Sequential(*layers, nn.Sigmoid())
 
@@ -149,7 +150,7 @@ def linear() -> None:
         figure(f"linear, {name}, k={k}: test MSE (PCA {pca_mse:.5f})", mse)
         figure("  relative to PCA", mse / pca_mse - 1, f"<= {limit}", mse / pca_mse - 1 <= limit)
         model, _, _ = load_model(OUT / f"linear_{name}")
-        weight = model.decoder[0].weight.detach().numpy()
+        weight = next(model.decoder.parameters()).detach().numpy()
         angle = math.degrees(subspace_angles(weight, pca.components_.T).max())
         figure("  largest principal angle to PCA's subspace, degrees", angle, "< 3" if name == "digits" else "",
                angle < 3 if name == "digits" else None)  # fmt: skip

@@ -88,5 +88,5 @@ def test_an_impossible_fraction_is_refused(p: float) -> None:
     for make in (lambda: Masking(p), lambda: SaltPepper(0, 1, p)):
         with pytest.raises(ConfigError, match=f"^p={p}: must lie between 0 and 1$"):
             make()
-    with pytest.raises(ConfigError, match="^std="):
+    with pytest.raises(ConfigError, match=r"^std="):
         Gaussian(0, 1, std=-p if p > 0 else p)

@@ -256,7 +256,7 @@ class TestAuxK:
         dead = [0, 1, 2, 3]
         model = make_model(TopK, shape=(8,), network=networks.linear, latent_dim=8, k=2, dead_after=64)
         with torch.no_grad():
-            model.bottleneck.linear.bias[dead] = -5
+            model.bottleneck.linear.bias[dead] = -2  # pre-activations have a standard deviation of 0.4
         # Each example is one of eight directions: four units are not enough.
         x = 2 * torch.eye(8)[torch.arange(64) % 8] + 0.05 * torch.randn(64, 8)
         objective = Objective({"auxk": AuxK(weight=1 / 32)} if revive else {})

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.table import Table
 
 from autoenc.files import atomic, write_text
-from autoenc.rundir import flat
 
 SHOWN = ("loss", "nll", "kl", "mse", "psnr", "denoise_psnr", "active_units", "zeros")
 WIDTH = 160  # of the table where there is no terminal to ask
@@ -23,7 +22,7 @@ WIDTH = 160  # of the table where there is no terminal to ask
 
 @dataclass(frozen=True)
 class Row:
-    """One run: its settings (dotted keys), test and latent numbers, and how it ended."""
+    """One job of a sweep: what was set for it, its test and latent numbers, and how it ended."""
 
     name: str
     state: str
@@ -33,20 +32,15 @@ class Row:
 
 
 def read_run(run_dir: Path) -> Row:
-    """What a run directory says of itself; missing files mean that the run did not get so far."""
+    """What a job of a sweep says of itself; missing files mean that it did not get so far."""
     record = _json(run_dir / "run.json")
     summary = _json(run_dir / "summary.json")
-    config_path = run_dir / "config.yaml"
-    if not config_path.exists():  # it failed before it was checked; Hydra's file still says what was asked for
-        config_path = run_dir / ".hydra" / "config.yaml"
-    config = yaml.safe_load(config_path.read_text()) if config_path.exists() else {}
-    numbers = summary.get("test", {}) | summary.get("latent", {})
-    choices = _choices(run_dir)
+    numbers = summary.get("test", {}) | summary.get("latent", {}) | summary.get("perf", {})
     return Row(
         name=run_dir.name,
         state=record.get("state", "not started"),
-        settings=choices | flat(config or {}),
-        numbers={k: v for k, v in numbers.items() if v is not None} | summary.get("perf", {}),
+        settings=_overrides(run_dir),
+        numbers={k: v for k, v in numbers.items() if v is not None},
         error=record.get("error", ""),
     )
 
@@ -55,26 +49,18 @@ def _json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def _choices(run_dir: Path) -> dict[str, Any]:
-    """The options chosen in each group, which Hydra records: model=vae ..."""
-    path = run_dir / ".hydra" / "hydra.yaml"
-    hydra = yaml.safe_load(path.read_text()) if path.exists() else {}
-    found = (hydra or {}).get("hydra", {}).get("runtime", {}).get("choices", {})
-    return {k: v for k, v in found.items() if not k.startswith("hydra/") and v is not None}
+def _overrides(run_dir: Path) -> dict[str, Any]:
+    """What was set on the command line for this job: model=vae, model.latent_dim=8 ..."""
+    path = run_dir / ".hydra" / "overrides.yaml"
+    overrides = yaml.safe_load(path.read_text()) if path.exists() else []
+    pairs = (override.lstrip("+").partition("=") for override in overrides)
+    return {key: yaml.safe_load(value) for key, _, value in pairs}
 
 
 def differing(rows: Sequence[Row]) -> list[str]:
-    """The settings in which the runs differ; the keys of a chosen option are left out where the choice says it."""
-    keys = list(dict.fromkeys(k for row in rows for k in row.settings))
-    changed = [k for k in keys if len({str(row.settings.get(k)) for row in rows}) > 1]
-    groups = [k for k in changed if "." not in k and any(f"{k}." in other for other in keys)]
-    implied = [
-        k
-        for k in changed
-        if any(k != g and len({(str(r.settings.get(g)), str(r.settings.get(k))) for r in rows}) ==
-               len({str(r.settings.get(g)) for r in rows}) for g in groups)
-    ]  # fmt: skip
-    return [k for k in changed if k not in implied]
+    """The settings in which the jobs differ."""
+    keys = dict.fromkeys(k for row in rows for k in row.settings)
+    return [k for k in keys if len({str(row.settings.get(k)) for row in rows}) > 1]
 
 
 def table(rows: Sequence[Row], keys: Sequence[str]) -> Table:

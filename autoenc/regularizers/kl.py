@@ -40,9 +40,7 @@ class KL:
     def check(self, model: Autoencoder) -> None:
         if model.bottleneck.prior(torch.zeros(1)) is None:
             kind = type(model.bottleneck).__name__
-            raise ConfigError(
-                "kl", None, f"needs a posterior; the bottleneck {kind} is deterministic, Gaussian has one"
-            )
+            raise ConfigError("kl", None, f"needs a posterior; the bottleneck {kind} has none, Gaussian has one")
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         kl = kl_per_dim(model, out.code)

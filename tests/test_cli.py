@@ -1,0 +1,132 @@
+"""The command line as people use it: what is printed, the exit code, what is left behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autoenc import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK = ["network.hidden=[16]", "trainer.figures=0", "trainer.epochs=1", "trainer.threads=1"]
+
+
+def train(cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "train.py"), *args]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_help_shows_groups_choices_and_examples_without_torch(tmp_path: Path) -> None:
+    done = train(tmp_path, "--help")
+    assert done.returncode == 0
+    for word in ("model", "vae", "beta_vae", "data", "mnist", "article_mnist", "resume=RUN", "-m model=ae,vae"):
+        assert word in done.stdout
+    program = "import sys; sys.argv = ['train.py', '--help']; from autoenc.cli import main; main(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["model=vea"], "model=vea: no such option; did you mean 'vae'?"),
+        (["modle=vae"], "modle: no such key; did you mean 'model'?"),
+        (["experiment=artcle_mnist"], "experiment=artcle_mnist: no such option; did you mean 'article_mnist'?"),
+        (["trainer.epoch=3"], "trainer.epoch: no such key; did you mean 'epochs'?"),
+        (["model=vae", "regularizer.kl.wieght=2"], "regularizer.kl.wieght: no such key; did you mean 'weight'?"),
+        (["regularizer.kl.weight=2"], "regularizer.kl.weight: the term kl is not chosen; add it: regularizer=[kl]"),
+        (["+network.widht=2"], "network.widht: mlp has no option 'widht'; choose from activation, hidden, norm"),
+        (["+model.extra=1"], "model.extra: no such key"),
+        (["trainer.epochs=fast"], "trainer.epochs=fast: must be a whole number"),
+        (["seed=1.5"], "seed=1.5: must be a whole number"),
+        (["seed=-1"], "seed=-1: must be 0 or more"),
+        (["trainer.epochs=0"], "trainer.epochs=0: must be 1 or more"),
+        (["trainer.precision=16"], "trainer.precision=16: must be one of 32, bf16"),
+        (["optimizer.lr=fast"], "optimizer.lr=fast: must be a number"),
+        (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
+        (["network.hidden=[3,x]"], "network.hidden=[3, 'x']: must be a list, each a whole number"),
+        (["network.activation=rleu"], "network.activation=rleu: must be one of relu"),
+        (["model.latent_dim=0"], "model.latent_dim=0: must be 1 or more"),
+        (["model=dae", "noise=masking", "noise.p=1.5"], "noise.p=1.5: must lie between 0 and 1"),
+        (["regularizer=kl"], "regularizer=kl: needs a posterior; the bottleneck Deterministic has none"),
+        (["model=vae", "regularizer=[kl,auxk]"], "regularizer=auxk: revives units of a top-k bottleneck"),
+        (["model=vae", "regularizer=[kl,kl_warmup]"], "two of these are the same term"),
+        (["regularizer=kl_sparsity"], "regularizer=kl_sparsity: needs codes in (0, 1)"),
+        (["model=beta_vae", "regularizer=[]"], "regularizer.kl: has settings but is not among the chosen terms"),
+        (
+            ["model=contractive", "network.norm=batch"],
+            "regularizer=jacobian: needs an encoder without batch statistics",
+        ),
+        (["model=contractive", "trainer.compile=true"], "trainer.compile=True: regularizer jacobian differentiates"),
+        (["model=topk", "model.latent_dim=4"], "model.bottleneck.k=8: must lie in [1, model.latent_dim=4]"),
+        (["data=patches", "likelihood=bernoulli"], "likelihood: Bernoulli needs values in [0, 1]"),
+        (["data=arrays"], "data.path"),
+        (["data=arrays", "data.path=nowhere.npy"], "nowhere.npy: no such file"),
+        (["trainer.monitor=accuracy"], "trainer.monitor=accuracy: must be one of loss, nll, mse, psnr"),
+        (["resume=nowhere"], "resume=nowhere: is no run directory"),
+        (["resume=nowhere", "seed=3"], "goes on with the run's own config; leave out seed=3"),
+        (["a=b=c"], "a=b=c: cannot be read as KEY=VALUE"),
+    ],
+)
+def test_mistakes_get_one_line_and_leave_nothing(
+    args: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", *args])
+    monkeypatch.setattr(cli.Callbacks, "error", None)
+    assert cli.main() == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.*"))
+    assert not list(tmp_path.glob("outputs/*"))
+
+
+def test_train_then_use_the_same_directory_again(tmp_path: Path) -> None:
+    done = train(tmp_path, "model=vae", "hydra.run.dir=here", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "run: here" in done.stdout
+    before = (tmp_path / "here" / ".hydra" / "config.yaml").read_bytes()
+    again = train(tmp_path, "model=ae", "hydra.run.dir=here", *QUICK)
+    assert again.returncode == 2
+    assert again.stderr == "hydra.run.dir=here: is already in use; name another, or go on with resume=here\n"
+    assert (tmp_path / "here" / ".hydra" / "config.yaml").read_bytes() == before
+
+
+def test_sweep_goes_on_past_a_failing_job_and_ends_with_a_comparison(tmp_path: Path) -> None:
+    done = train(tmp_path, "-m", "model=ae,topk", "model.latent_dim=2,12", *QUICK[1:])
+    assert done.returncode == 1
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    assert sorted(p.name.split("_")[0] for p in sweep.iterdir() if p.is_dir()) == ["0", "1", "2", "3"]
+    rows = list(csv.DictReader((sweep / "comparison.csv").open()))
+    assert [row["state"] for row in rows] == ["finished", "finished", "failed", "finished"]
+    assert "model.bottleneck.k=8: must lie in [1, model.latent_dim=2]" in rows[2]["error"]
+    assert [row["model.latent_dim"] for row in rows] == ["2", "12", "2", "12"]
+    for row in rows:
+        if row["state"] == "finished":
+            summary = json.loads((sweep / row["run"] / "summary.json").read_text())
+            assert float(row["mse"]) == summary["test"]["mse"]
+    assert (sweep / "comparison.png").stat().st_size > 5_000
+    assert "3 of 4 runs finished" in done.stdout
+
+
+def test_sweep_is_refused_whole_where_a_job_cannot_be_composed(tmp_path: Path) -> None:
+    done = train(tmp_path, "-m", "model=ae,topk", "network.hidden=[16]")
+    assert (done.returncode, done.stderr) == (2, "network.hidden: not every job of the sweep has this key\n")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_sweep_in_parallel(tmp_path: Path) -> None:
+    args = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "model=vae", "seed=1,2", *QUICK]
+    done = train(tmp_path, *args)
+    assert done.returncode == 0, done.stderr
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    rows = list(csv.DictReader((sweep / "comparison.csv").open()))
+    assert [(row["seed"], row["state"]) for row in rows] == [("1", "finished"), ("2", "finished")]
+    assert rows[0]["loss"] != rows[1]["loss"]
