@@ -14,10 +14,10 @@ from hydra.utils import get_object
 from torch import nn
 from torch.optim import Optimizer
 
-from autoenc.config import ALLOWED_TARGETS, one_line
+from autoenc.config import ALLOWED_TARGETS
 from autoenc.core import Autoencoder, Likelihood, Objective
 from autoenc.data.spec import Data, DataSpec
-from autoenc.errors import ConfigError
+from autoenc.errors import ConfigError, one_line
 from autoenc.initialization import initialize, start_at_mean, start_tied
 from autoenc.settings import TrainerSettings
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from autoenc.errors import DataError
+from autoenc.errors import DataError, one_line
 from autoenc.files import atomic
 
 
@@ -26,10 +26,10 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such checkpoint") from None
     except pickle.UnpicklingError as error:
-        why = str(error).splitlines()[0]
+        why = one_line(error)
         raise DataError(f"{path}: not a checkpoint of tensors and plain values alone; refused ({why})") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: damaged ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # whatever the bytes of a damaged file make of torch's reader
+        raise DataError(f"{path}: damaged ({one_line(error)})") from None
 
 
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from autoenc import config
-from autoenc.errors import ConfigError, Interrupted, NotFinite, UserError
+from autoenc.errors import ConfigError, Interrupted, NotFinite, UserError, one_line
 
 DONE, WRONG, FAILED = 0, 2, 1
 
@@ -64,6 +64,7 @@ class Callbacks(Callback):
     """What Hydra calls around runs."""
 
     failed: ClassVar[list[str]] = []  # folders of failed jobs of the sweep that this process ran
+    sweep_dir: ClassVar[Path | None] = None
     error: ClassVar[Exception | None] = None  # of a single run: Hydra would print lines of its own about it
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -74,14 +75,13 @@ class Callbacks(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """The same for a sweep."""
         HydraConfig.instance().set_config(config)
-        _refuse_used("hydra.sweep.dir", Path(config.hydra.sweep.dir))
+        Callbacks.sweep_dir = Path(config.hydra.sweep.dir)
+        _refuse_used("hydra.sweep.dir", Callbacks.sweep_dir)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """The table, CSV and plot of a sweep."""
-        from autoenc.apps.compare import report_sweep
-
         try:
-            Callbacks.failed = report_sweep(Path(config.hydra.sweep.dir))
+            _report_sweep()
         except Exception:  # Hydra would turn it into a warning
             traceback.print_exc()
             raise SystemExit(FAILED) from None
@@ -91,6 +91,13 @@ def _refuse_used(key: str, folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         print(f"{key}={folder}: is already in use; name another, or go on with resume={folder}", file=sys.stderr)
         raise SystemExit(WRONG)
+
+
+def _report_sweep() -> None:
+    from autoenc.apps.compare import report_sweep
+
+    assert Callbacks.sweep_dir is not None
+    Callbacks.failed = report_sweep(Callbacks.sweep_dir)
 
 
 def job(cfg: DictConfig) -> float:
@@ -122,7 +129,9 @@ def _train(cfg: DictConfig, run_dir: Path) -> float:
         raise ConfigError("regularizer", f"[{','.join(chosen)}]", "two of these are the same term; choose one of them")
     from autoenc import run
 
-    summary = run.train(checked, run_dir)
+    groups = HydraConfig.get().runtime.choices
+    choices = {k: str(v) for k, v in groups.items() if k in config.GROUPS and v is not None}
+    summary = run.train(checked, run_dir, choices)
     return float(summary["val"][checked["trainer"]["monitor"]])
 
 
@@ -136,7 +145,7 @@ def _note_failure(run_dir: Path, error: Exception) -> None:
 
     run_dir.mkdir(parents=True, exist_ok=True)
     kind = "" if isinstance(error, UserError | NotFinite) else f"{type(error).__name__}: "
-    message = f"{kind}{config.one_line(error)}"
+    message = f"{kind}{one_line(error)}"
     if not (run_dir / "run.json").exists():
         write_json(run_dir / "run.json", {"state": "failed", "error": message})
     print(f"{run_dir.name}: {message}", file=sys.stderr)
@@ -148,7 +157,7 @@ def _remove(run_dir: Path) -> None:
     """The run directory, and the folders above it that are empty without it, up to the working directory."""
     shutil.rmtree(run_dir, ignore_errors=True)
     for parent in run_dir.resolve().parents:
-        if parent == Path.cwd() or parent.name == "outputs" or any(parent.iterdir()):
+        if parent == Path.cwd() or any(parent.iterdir()):
             break
         parent.rmdir()
 
@@ -172,13 +181,16 @@ def main() -> int:
     except UserError as error:
         return _say(str(error), WRONG)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        if Callbacks.sweep_dir is not None and not any(p.is_dir() for p in Callbacks.sweep_dir.iterdir()):
+            _remove(Callbacks.sweep_dir)
         return _say(hydra_message(error, args), WRONG)
     except NotFinite as error:
         return _say(str(error), FAILED)
-    except KeyboardInterrupt:
-        return _say("interrupted", 128 + signal.SIGINT)
-    except Interrupted as error:
-        return _say("interrupted; go on with: python train.py resume=RUN", 128 + error.signum)
+    except (KeyboardInterrupt, Interrupted) as error:
+        if Callbacks.sweep_dir is not None:
+            _report_sweep()
+        signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
+        return _say("interrupted; go on with: python train.py resume=RUN", 128 + signum)
 
 
 def _interrupt(signum: int, frame: object) -> None:
@@ -219,7 +231,7 @@ def hydra_message(error: Exception, args: list[str]) -> str:
     if match := re.search(wrong, text):
         value, kind, key = match.groups()
         return f"{key}={value}: must be {TYPES.get(kind.lower(), kind)}"
-    return config.one_line(error)
+    return one_line(error)
 
 
 def _unknown_key(key: str, args: list[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from autoenc.errors import ConfigError
+from autoenc.errors import ConfigError, one_line
 from autoenc.settings import TrainerSettings
 from autoenc.signatures import Option, Tensor, options
 
@@ -73,16 +74,11 @@ def short_name(overrides: collections.abc.Sequence[str], limit: int = 80) -> str
 
 def check(cfg: DictConfig) -> dict[str, Any]:
     """The resolved config as plain values, every key and type checked; ConfigError where something is wrong."""
-    if missing := OmegaConf.missing_keys(cfg):
-        raise ConfigError(sorted(missing)[0], None, "must be given")
     try:
+        if missing := OmegaConf.missing_keys(cfg):
+            raise ConfigError(sorted(missing)[0], None, "must be given")
         plain = typing.cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
-        OmegaConf.to_object(cfg.trainer)
-    except ConfigError as error:
-        raise error.under("trainer") from None
     except OmegaConfBaseException as error:
-        if isinstance(error.__cause__, ConfigError):
-            raise error.__cause__.under("trainer") from None
         raise ConfigError(error.full_key or "config", None, one_line(error)) from None
     for path, given, schema in (
         ("", plain, Config),
@@ -93,6 +89,10 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         for key in given:  # those that + put there
             if key not in known:
                 raise ConfigError(f"{path}.{key}".lstrip("."), None, f"no such key; {suggest(key, known)}")
+    try:
+        TrainerSettings(**plain["trainer"])
+    except ConfigError as error:
+        raise error.under("trainer") from None
     if plain["seed"] < 0:
         raise ConfigError("seed", plain["seed"], "must be 0 or more")
     if plain["model"]["latent_dim"] < 1:
@@ -123,7 +123,7 @@ def check_node(path: str, node: Any) -> None:
         raise ConfigError(f"{path}._target_", target, "there is no such class or function") from None
     part, settable = target.rpartition(".")[2], [k for k in known if k not in GIVEN]
     for key, value in node.items():
-        if key.startswith("_"):
+        if key == "_target_":
             continue
         if key in GIVEN:
             raise ConfigError(f"{path}.{key}", value, "is not an option: it follows from the other parts")
@@ -131,6 +131,8 @@ def check_node(path: str, node: Any) -> None:
             raise ConfigError(f"{path}.{key}", None, f"{part} has no option '{key}'; {suggest(key, settable)}")
         if isinstance(value, dict) and "_target_" in value:
             check_node(f"{path}.{key}", value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{path}.{key}", value, "must be finite")
         elif not conforms(value, known[key].annotation):
             raise ConfigError(f"{path}.{key}", value, f"must be {describe(known[key].annotation)}")
     for key, option in known.items():
@@ -192,11 +194,6 @@ def suggest(word: str, choices: collections.abc.Iterable[str]) -> str:
     if near:
         return f"did you mean '{near[0]}'?"
     return f"choose from {', '.join(choices)}" if choices else "it has none"
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's message that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def choices(group: str) -> list[tuple[str, str]]:

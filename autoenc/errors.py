@@ -18,7 +18,7 @@ class ConfigError(UserError):
 
     def under(self, path: str) -> "ConfigError":
         """The same error with the key written in full."""
-        return ConfigError(f"{path}.{self.key}" if path else self.key, self.value, self.why)
+        return ConfigError(".".join(part for part in (path, self.key) if part), self.value, self.why)
 
 
 class DataError(UserError):
@@ -41,3 +41,8 @@ def require(condition: bool, key: str, value: object, why: str) -> None:
     """Raise ConfigError for `key` unless `condition` holds."""
     if not condition:
         raise ConfigError(key, value, why)
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message that says something."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

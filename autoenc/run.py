@@ -9,7 +9,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,9 @@ import yaml
 
 from autoenc import build, checkpoint, figures
 from autoenc.build import Parts
-from autoenc.config import one_line
 from autoenc.core import Autoencoder
 from autoenc.data.spec import DataSpec
-from autoenc.errors import ConfigError, Interrupted, NotFinite
+from autoenc.errors import ConfigError, Interrupted, NotFinite, one_line
 from autoenc.evaluation import Evaluation, evaluate, sensitivity
 from autoenc.files import write_json, write_text
 from autoenc.metrics import verdict
@@ -34,8 +33,8 @@ from autoenc.rundir import (
     flat,
     logged,
     read_config,
+    read_record,
     read_spec,
-    read_state,
 )
 from autoenc.settings import TrainerSettings
 from autoenc.tracking import METRICS, Progression, Tracker, result_table
@@ -46,12 +45,15 @@ log = logging.getLogger("autoenc")
 PROJECTED = 1_000  # codes in the embedding projector
 
 
-def train(config: dict[str, Any], run_dir: Path, resume: bool = False) -> dict[str, Any]:
+def train(
+    config: dict[str, Any], run_dir: Path, choices: Mapping[str, str] | None = None, resume: bool = False
+) -> dict[str, Any]:
     """Train a checked config in `run_dir` and return its summary.
 
     Nothing is written before config and data have proved good. After that run.json says how the run ended.
 
     Args:
+        choices: the options chosen in the config groups (model: vae ...), for people to tell runs apart.
         resume: go on from checkpoints/last.pt.
 
     Raises:
@@ -72,7 +74,7 @@ def train(config: dict[str, Any], run_dir: Path, resume: bool = False) -> dict[s
                 check_same(run_dir, state, text, fingerprint)
             else:
                 write_text(run_dir / "config.yaml", text)
-            record = Record(run_dir, config, parts.data, device, resumed=resume)
+            record = Record(run_dir, config, choices or {}, parts.data, device, resumed=resume)
             tracker = Tracker(run_dir, resume_step=state["progress"]["step"] if state else None)
             try:
                 record.write("running")
@@ -84,7 +86,7 @@ def train(config: dict[str, Any], run_dir: Path, resume: bool = False) -> dict[s
                 )  # fmt: skip
                 if state is not None:
                     trainer.restore(state)
-                summary = _fit_and_finish(trainer, parts, config, run_dir, tracker, started)
+                summary = _fit_and_finish(trainer, parts, config, choices or {}, run_dir, tracker, started)
                 record.write("finished")
                 return summary
             except NotFinite as error:
@@ -114,7 +116,13 @@ def check_monitor(parts: Parts) -> None:
 
 
 def _fit_and_finish(
-    trainer: Trainer, parts: Parts, config: dict[str, Any], run_dir: Path, tracker: Tracker, started: float
+    trainer: Trainer,
+    parts: Parts,
+    config: dict[str, Any],
+    choices: Mapping[str, str],
+    run_dir: Path,
+    tracker: Tracker,
+    started: float,
 ) -> dict[str, Any]:
     """Train, then measure the chosen weights on validation and test data."""
     model, data = parts.model, parts.data
@@ -157,8 +165,8 @@ def _fit_and_finish(
     lines = [json.loads(line) for line in (run_dir / METRICS).read_text().splitlines()]
     tracker.image("loss", figures.curves(lines), step)
     _project(tracker, parts, results["val"])
-    test = {f"hparam/test_{k}": v for k, v in results["test"].numbers.items()}
-    tracker.hparams(flat(config), test | {f"hparam/{k}": v for k, v in latent.items()})
+    tags = [*(f"test/{name}" for name in results["test"].numbers), *(f"latent/{name}" for name in latent)]
+    tracker.hparams(_hparams(config, choices), tags)
     write_json(run_dir / "summary.json", summary)
     progress.console.print(result_table("result", {"val": results["val"].numbers, "test": results["test"].numbers}))
     progress.line(judged.text if judged.healthy else f"Attention: {judged.text}")
@@ -169,6 +177,13 @@ def _fit_and_finish(
     )
     progress.line(f"run: {run_dir}   pictures: {run_dir / 'figures'}")
     return summary
+
+
+def _hparams(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
+    """The chosen options and the settings that people sweep over."""
+    left_out = ("data.", "trainer.device", "trainer.threads", "trainer.figures", "trainer.eval", "resume")
+    settings = {k: v for k, v in flat(config).items() if not k.startswith(left_out) and not k.endswith("_target_")}
+    return {**choices, **settings}
 
 
 def _draw(tracker: Tracker, parts: Parts, evaluation: Evaluation, step: int) -> None:
@@ -192,12 +207,12 @@ def resume(run_dir: Path) -> dict[str, Any]:
     for path in (run_dir, run_dir / "config.yaml", run_dir / "run.json"):
         if not path.exists():
             raise ConfigError("resume", run_dir, f"is no run directory: {path} does not exist")
-    state = read_state(run_dir)
-    if state == "finished":
+    record = read_record(run_dir)
+    if record["state"] == "finished":
         raise ConfigError("resume", run_dir, "is finished; there is nothing to go on with")
     if not (run_dir / "checkpoints" / "last.pt").exists():
         raise ConfigError("resume", run_dir, "stopped before its first checkpoint; start it again")
-    return train(read_config(run_dir), run_dir, resume=True)
+    return train(read_config(run_dir), run_dir, record.get("choices"), resume=True)
 
 
 def load_model(run_dir: Path, device: torch.device | str = "cpu") -> tuple[Autoencoder, dict[str, Any], DataSpec]:

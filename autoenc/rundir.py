@@ -24,9 +24,9 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from autoenc.config import Config, check, one_line
+from autoenc.config import Config, check
 from autoenc.data.spec import Data, DataSpec
-from autoenc.errors import ConfigError, DataError, UserError
+from autoenc.errors import ConfigError, DataError, UserError, one_line
 from autoenc.files import write_json
 
 
@@ -76,7 +76,15 @@ def disk_errors(run_dir: Path) -> Iterator[None]:
 class Record:
     """run.json."""
 
-    def __init__(self, run_dir: Path, config: Mapping[str, Any], data: Data, device: torch.device, resumed: bool):
+    def __init__(
+        self,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        choices: Mapping[str, str],
+        data: Data,
+        device: torch.device,
+        resumed: bool,
+    ):
         self.path = run_dir / "run.json"
         started = _now()
         if resumed:
@@ -86,6 +94,7 @@ class Record:
             "state": "running",
             "started": started,
             "command": sys.argv,
+            "choices": dict(choices),
             "seed": config["seed"],
             "device": str(device),
             "data": dataclasses.asdict(data.spec)
@@ -114,22 +123,25 @@ def _git_revision() -> str | None:
         return None
 
 
-def read_state(run_dir: Path) -> str:
-    """What run.json says of the run: running, finished, failed or interrupted."""
+def read_record(run_dir: Path) -> dict[str, Any]:
+    """run.json: state (running, finished, failed or interrupted), data, choices, versions ..."""
+    path = run_dir / "run.json"
     try:
-        return json.loads((run_dir / "run.json").read_text())["state"]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{run_dir / 'run.json'}: cannot be read ({one_line(error)})") from None
+        record = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
+    if not isinstance(record, dict) or not isinstance(record.get("state"), str):
+        raise DataError(f"{path}: does not say how the run ended")
+    return record
 
 
 def read_spec(run_dir: Path) -> DataSpec:
     """The description of the data that a run was trained on."""
-    path = run_dir / "run.json"
+    values = read_record(run_dir).get("data", {})
     try:
-        values = json.loads(path.read_text())["data"]
         fields = {f.name: values[f.name] for f in dataclasses.fields(DataSpec)}
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{run_dir / 'run.json'}: does not describe the data ({error})") from None
     return DataSpec(**fields | {"shape": tuple(fields["shape"]), "classes": tuple(fields["classes"])})
 
 

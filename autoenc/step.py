@@ -50,45 +50,50 @@ def gradient_norm(optimizers: Mapping[str, Optimizer]) -> float:
 
 
 class Meter:
-    """Parts of the loss, kept on the device and read once in LOG_EVERY steps; means over examples of an epoch."""
+    """Parts of the loss, kept on the device and read now and then; means over the examples of an epoch.
+
+    A term may be missing from some steps (an objective may leave a player out): it is averaged over the others.
+    """
 
     def __init__(self) -> None:
-        self.names: list[str] = []
-        self.sums: list[float] = []  # over the examples of the epoch so far
-        self.count = 0
-        self._pending: list[tuple[int, int, Tensor]] = []
+        self.sums: dict[str, list[float]] = {}  # name -> sum over the examples of the epoch so far, their number
+        self._pending: list[tuple[int, int, tuple[str, ...], Tensor]] = []
 
     def add(self, step: int, examples: int, parts: dict[str, Tensor]) -> None:
-        if list(parts) != self.names:  # an objective may leave a player out of some steps, but not rename terms
-            self.names = self.names or list(parts)
-            self.sums = self.sums or [0.0] * len(self.names)
-        self._pending.append((step, examples, torch.stack([parts[name] for name in self.names])))
+        """Keep the parts of a step without waiting for the device."""
+        self._pending.append((step, examples, tuple(parts), torch.stack(list(parts.values()))))
 
     def read(self) -> dict[str, float]:
         """Means over the steps since the last reading; NotFinite where a term of one was not finite."""
         if not self._pending:
             return {}
-        rows = torch.stack([row for _, _, row in self._pending]).double().tolist()
-        window = [0.0] * len(self.names)
-        for (step, examples, _), row in zip(self._pending, rows, strict=True):
-            if broken := [name for name, value in zip(self.names, row, strict=True) if not math.isfinite(value)]:
+        values = torch.cat([row for *_, row in self._pending]).double().tolist()  # one synchronisation for all
+        window: dict[str, list[float]] = {}
+        position = 0
+        for step, examples, names, _ in self._pending:
+            row = dict(zip(names, values[position : position + len(names)], strict=True))
+            position += len(names)
+            if broken := [name for name, value in row.items() if not math.isfinite(value)]:
                 terms = [name for name in broken if name != "loss"] or broken
                 raise NotFinite(f"step {step}: {', '.join(terms)} is not finite")
-            self.sums = [s + examples * value for s, value in zip(self.sums, row, strict=True)]
-            window = [w + value / len(rows) for w, value in zip(window, row, strict=True)]
-            self.count += examples
+            for name, value in row.items():
+                for sums in (window, self.sums):
+                    total, count = sums.get(name, (0.0, 0))
+                    sums[name] = [total + examples * value, count + examples]
         self._pending = []
-        return dict(zip(self.names, window, strict=True))
+        return {name: total / count for name, (total, count) in window.items()}
 
     def epoch(self) -> dict[str, float]:
         """Means over the examples since the last call."""
         self.read()
-        means = {name: s / max(1, self.count) for name, s in zip(self.names, self.sums, strict=True)}
-        self.sums, self.count = [0.0] * len(self.names), 0
+        means = {name: total / count for name, (total, count) in self.sums.items()}
+        self.sums = {}
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        return {"names": self.names, "sums": self.sums, "count": self.count}
+        """What was summed up so far."""
+        return {"sums": {name: list(value) for name, value in self.sums.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.names, self.sums, self.count = state["names"], state["sums"], state["count"]
+        """Go on summing from there."""
+        self.sums = {name: list(value) for name, value in state["sums"].items()}

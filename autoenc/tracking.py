@@ -75,16 +75,17 @@ class Tracker:
         """Codes (N, K) for the projector, with label texts and sprite images (N, C, H, W) where there are any."""
         self.writer.add_embedding(codes, metadata=labels, label_img=sprites, tag="codes")
 
-    def hparams(self, config: Mapping[str, Any], results: Mapping[str, float]) -> None:
-        """The hparams tab, in the run's own directory (`add_hparams` would make a run of its own inside)."""
+    def hparams(self, config: Mapping[str, Any], results: list[str]) -> None:
+        """The hparams tab: settings, and the tags of the scalars that say how the run did.
+
+        In the run's own directory: `add_hparams` would make a run of its own inside.
+        """
         from torch.utils.tensorboard.summary import hparams
 
         params = {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in config.items()}
         file_writer = self.writer._get_file_writer()
         for summary in hparams(params, dict.fromkeys(results, 0.0)):
             file_writer.add_summary(summary)
-        for name, value in results.items():
-            self.writer.add_scalar(name, value, 0)
 
     def close(self) -> None:
         """Flush and close; a sweep's next run shares the process."""

@@ -60,7 +60,14 @@ class Trainer:
         self.lr_factor = kind(self.total_steps, settings.warmup)
         self.base_lrs = {name: o.param_groups[0]["lr"] for name, o in optimizers.items()}
         self.plateaus = {
-            name: ReduceLROnPlateau(o, factor=settings.plateau_factor, patience=settings.plateau_patience)
+            # An absolute threshold: relative to a negative loss, the default would take a worse one for better.
+            name: ReduceLROnPlateau(
+                o,
+                factor=settings.plateau_factor,
+                patience=settings.plateau_patience,
+                threshold=0.0,
+                threshold_mode="abs",
+            )
             for name, o in optimizers.items()
             if settings.lr_schedule == "plateau"
         }
@@ -73,7 +80,8 @@ class Trainer:
         self._signal: int | None = None
         # Evaluations at which pictures are drawn: spread over the run, the end excluded (run.py draws that one).
         evaluations = math.ceil(self.total_steps / (self.steps_per_epoch * settings.evaluate_every))
-        self._drawn = {round(i * evaluations / (settings.figures + 1)) for i in range(1, settings.figures + 1)} - {0}
+        self._drawn = {round(i * evaluations / (settings.figures + 1)) for i in range(1, settings.figures + 1)}
+        self._drawn -= {0, evaluations}
 
     def fit(self, progress: Progression) -> None:
         """Train to the end, or until early stopping. Interrupted after SIGINT or SIGTERM, a checkpoint written."""

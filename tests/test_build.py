@@ -111,6 +111,11 @@ def test_constructors_get_what_follows_from_other_parts(compose: Compose) -> Non
     assert model.decode(torch.zeros(1, 7)).shape == (1, 1, 8, 12)
 
 
+def test_dictionaries_start_tied(compose: Compose) -> None:
+    model, _ = make_all(compose("model=topk"), IMAGES)
+    torch.testing.assert_close(model.bottleneck.linear.weight.T, model.decoder[0].atoms)
+
+
 def test_only_our_own_and_torchs_parts_are_built() -> None:
     with pytest.raises(ConfigError, match=r"^noise\._target_=os\.system: must begin with autoenc\."):
         build.make("noise", {"_target_": "os.system", "command": "true"}, {})

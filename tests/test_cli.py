@@ -119,7 +119,7 @@ def test_sweep_goes_on_past_a_failing_job_and_ends_with_a_comparison(tmp_path: P
 def test_sweep_is_refused_whole_where_a_job_cannot_be_composed(tmp_path: Path) -> None:
     done = train(tmp_path, "-m", "model=ae,topk", "network.hidden=[16]")
     assert (done.returncode, done.stderr) == (2, "network.hidden: not every job of the sweep has this key\n")
-    assert not (tmp_path / "outputs").exists()
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_sweep_in_parallel(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def latent(dim: int, active: int, dead: int = 0, zeros: float = 0.0, **others: f
         (latent(16, 4, kl=5.0), False, ["Most of the posterior has collapsed", "4 of 16", "smaller model.latent_dim"]),
         (latent(16, 12, kl=15.0), True, ["in use", "12 of 16", "KL 15.00"]),
         (latent(16, 5, kl=8.0), True, ["in use", "5 of 16"]),
-        (latent(256, 100, dead=100, zeros=0.9), False, ["100 of 256", "dead", "optimizer.lr", "model=topk"]),
+        (latent(256, 100, dead=100, zeros=0.9), False, ["100 of 256", "dead", "optimizer.lr", "smaller optimizer.lr"]),
         (latent(256, 250, dead=6, zeros=0.9375), True, ["in use", "250 of 256", "16.0 active at a time"]),
         (latent(8, 8), True, ["in use", "8 of 8"]),
         (latent(8, 0), False, ["constant", "0 of 8"]),

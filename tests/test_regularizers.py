@@ -62,7 +62,7 @@ class TestKL:
     @pytest.mark.parametrize("bottleneck", [Deterministic, TopK])
     def test_is_refused_where_there_is_no_posterior(self, make_model: MakeModel, bottleneck: type) -> None:
         options = {"k": 1} if bottleneck is TopK else {}
-        with pytest.raises(ConfigError, match=f"bottleneck {bottleneck.__name__} is deterministic"):
+        with pytest.raises(ConfigError, match=f"bottleneck {bottleneck.__name__} has none"):
             KL().check(make_model(bottleneck, **options))
         KL().check(make_model(Gaussian))
 

@@ -136,30 +136,32 @@ def sparse(make_model: MakeModel) -> Autoencoder:
     return make_model(bottlenecks.TopK, k=1, dead_after=25)
 
 
-@pytest.mark.parametrize("stop", [1, 4, 7, 10, 13])  # 24 examples in batches of 10: 3 steps an epoch, 15 in all
+@pytest.mark.parametrize("stop", [1, 5, 6, 10, 13, 17])  # 24 examples in batches of 10: 3 steps an epoch, 18 in all
 @pytest.mark.parametrize(
     ("kind", "terms", "settings"),
     [
         (denoising, {}, {}),
-        (denoising, {}, {"lr_schedule": "plateau", "plateau_patience": 1, "plateau_factor": 0.3, "warmup": 0.3}),
+        (denoising, {}, {"lr_schedule": "plateau", "plateau_patience": 1, "plateau_factor": 0.3, "warmup": 0.1}),
         (sparse, {}, {"lr_schedule": "cosine", "warmup": 0.4, "clip": 0.5, "evaluate_every": 2}),
-        (variational, {"kl": KL(weight=WarmUp(total_steps=15))}, {"patience": 4}),
+        (variational, {"kl": KL(weight=WarmUp(total_steps=18))}, {"patience": 4}),
     ],
     ids=["adam-noise", "plateau", "cosine-topk", "vae"],
 )
 def test_a_run_that_was_stopped_anywhere_ends_in_the_same_bits(
     make_model: MakeModel, make_data: MakeData, tmp_path: Path, kind, terms, settings, stop: int
 ) -> None:
-    settings, data = {"epochs": 5, **settings}, make_data()
+    settings, data = {"epochs": 6, **settings}, make_data()
+    plateau = settings.get("lr_schedule") == "plateau"
 
     def start(folder: str, at: Callable[[int, Batch], None] = lambda step, batch: None) -> Trainer:
         torch.manual_seed(5)
         model = kind(make_model)
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.5 if plateau else 0.05)  # so that the loss goes up again
         return trainer(model, data, tmp_path / folder, Watching(at, **terms), optimizer, **settings)
 
     whole = start("whole")
     fit(whole)
+    assert not plateau or whole.optimizers["model"].param_groups[0]["lr"] == pytest.approx(0.5 * 0.3)
 
     stopped = start("stopped", interrupt_at(stop - 1))
     with pytest.raises(Interrupted):
@@ -272,7 +274,9 @@ def test_the_order_is_a_function_of_the_seed_and_the_epoch(
     first = orders(make_model, data, tmp_path, seed=3)
     torch.manual_seed(77)
     assert orders(make_model, data, tmp_path, seed=3, evaluate_every=3) == first
-    assert orders(make_model, data, tmp_path, seed=4) != first
+    other = orders(make_model, data, tmp_path, seed=4)
+    assert other != first
+    assert other[:3] != first[3:6], "epochs of neighbouring seeds are not shared"
     assert next(data.train.shuffled(10, 3, epoch=1, start=2)).y.tolist() == first[5]
 
 
@@ -308,6 +312,17 @@ def test_train_numbers_are_means_over_the_examples_since_the_last_evaluation(
     for i, (_, _, values) in enumerate(record.of("train")):
         epoch = seen[3 * i : 3 * i + 3]
         assert values["nll"] == pytest.approx(sum(v * n for v, n in epoch) / 24, rel=1e-6)
+
+
+def test_validation_numbers_are_of_the_validation_split_with_the_weights_of_that_step(
+    make_model: MakeModel, make_data: MakeData, tmp_path: Path
+) -> None:
+    model, data = make_model(), make_data()
+    record = fit(trainer(model, data, tmp_path))
+    batch = data.val.take(slice(None))
+    mse = (model.eval().reconstruct(batch) - batch.x).square().mean().item()
+    assert record.of("val")[-1][2]["mse"] == pytest.approx(mse, rel=1e-5)
+    assert record.series["val/mse"][-1] == (9, record.of("val")[-1][2]["mse"])
 
 
 def test_pictures_are_drawn_so_many_times_and_not_at_the_end(
@@ -464,6 +479,19 @@ def test_early_stopping_counts_from_the_last_best(
     constant_validation(monkeypatch, [3.0, 4.0, 2.0, 2.5, 2.5, 0.0])
     record = fit(trainer(make_model(), make_data(), tmp_path, epochs=50, patience=2))
     assert len(record.of("val")) == 5
+
+
+def test_early_stopping_and_the_best_survive_an_interruption(
+    make_model: MakeModel, make_data: MakeData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constant_validation(monkeypatch, [1.0, 3.0, 2.0, 2.0, 0.0])
+    with pytest.raises(Interrupted):
+        fit(trainer(make_model(), make_data(), tmp_path, Watching(interrupt_at(6)), epochs=50, patience=3))
+    best = (tmp_path / "best.pt").read_bytes()
+    again = trainer(make_model(), make_data(), tmp_path, epochs=50, patience=3)
+    again.restore(checkpoint.load(tmp_path / "last.pt"))
+    assert [step for step, *_ in fit(again).of("val")] == [9, 12], "one was stale before, and two more"
+    assert (tmp_path / "best.pt").read_bytes() == best
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_the_last_good_checkpoint_stays(

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from autoenc.errors import ConfigError, require
-from autoenc.networks.pair import Pair, activation_module, check_widths
+from autoenc.networks.pair import LeadingDims, Pair, activation_module, check_widths
 
 SMALLEST = 8
 
@@ -18,18 +18,6 @@ def _norm(kind: str, channels: int) -> list[nn.Module]:
     if kind == "batch":
         return [nn.BatchNorm2d(channels)]
     return [nn.GroupNorm(math.gcd(8, channels), channels)] if kind == "group" else []
-
-
-class _LeadingDims(nn.Module):
-    """Lets a module for (B, D) work on (*S, D)."""
-
-    def __init__(self, module: nn.Module):
-        super().__init__()
-        self.module = module
-
-    def forward(self, z: Tensor) -> Tensor:
-        out = self.module(z.flatten(0, -2))
-        return out.unflatten(0, z.shape[:-1])
 
 
 def conv(
@@ -90,7 +78,7 @@ def conv(
         encoder=nn.Sequential(
             *down, nn.Flatten(), nn.Linear(math.prod(smallest), hidden), activation_module(activation)
         ),
-        decoder=_LeadingDims(
+        decoder=LeadingDims(
             nn.Sequential(
                 nn.Linear(latent_dim, hidden),
                 activation_module(activation),

@@ -10,7 +10,7 @@ from typing import Literal
 from torch import nn
 
 from autoenc.errors import require
-from autoenc.networks.pair import Pair, activation_module, check_widths
+from autoenc.networks.pair import LeadingDims, Pair, activation_module, check_widths
 
 NORMS: dict[str, type[nn.Module]] = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
@@ -43,8 +43,10 @@ def mlp(
 
     return Pair(
         encoder=nn.Sequential(nn.Flatten(), *layers([size, *hidden])),
-        decoder=nn.Sequential(
-            *layers([latent_dim, *reversed(hidden)]), nn.Linear(hidden[0], size), nn.Unflatten(-1, input_shape)
+        decoder=LeadingDims(
+            nn.Sequential(
+                *layers([latent_dim, *reversed(hidden)]), nn.Linear(hidden[0], size), nn.Unflatten(-1, input_shape)
+            )
         ),
         num_features=hidden[-1],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from autoenc.errors import require
 
@@ -28,6 +28,19 @@ class Pair:
     encoder: nn.Module
     decoder: nn.Module
     num_features: int
+
+
+class LeadingDims(nn.Module):
+    """Lets a module for (B, D) work on (*S, B, D)."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, z: Tensor) -> Tensor:
+        if z.dim() == 2:
+            return self.module(z)
+        return self.module(z.flatten(0, -2)).unflatten(0, z.shape[:-1])
 
 
 def activation_module(name: str) -> nn.Module:

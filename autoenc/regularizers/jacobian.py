@@ -23,8 +23,11 @@ def jacobian_norm(model: Autoencoder, batch: Batch, projections: int | None, cre
     E||J^T v||^2 = ||J||^2 for v ~ N(0, I), a pass for each of `projections` draws of v.
     """
     x = batch.input.detach().requires_grad_()
+    training = model.bottleneck.training
     with torch.enable_grad():
+        model.bottleneck.eval()  # it has seen this batch already: what it counts in training is counted once
         z = model.encode(Batch(x=x)).mean.flatten(1)  # (B, K)
+        model.bottleneck.train(training)
         if projections is None:
             vectors = torch.eye(z.shape[1], device=z.device, dtype=z.dtype)[:, None].expand(-1, len(z), -1)  # (K, B, K)
         else:
