@@ -52,7 +52,7 @@ class Tracker:
         for name, value in values.items():
             self.writer.add_scalar(f"{prefix}/{name}", value, step)
 
-    def evaluation(self, split: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
+    def evaluation(self, split: str, step: int, epoch: float, values: Mapping[str, float | list[float]]) -> None:
         """A line of metrics.jsonl."""
         line = json.dumps(finite({"step": step, "epoch": round(epoch, 4), "split": split, **values}))
         with open(self.run_dir / METRICS, "a") as file:

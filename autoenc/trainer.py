@@ -167,7 +167,8 @@ class Trainer:
             raise NotFinite(f"step {self.step}: {monitor} of the validation split is not finite")
         position = self.step / self.steps_per_epoch
         self.tracker.evaluation("train", self.step, position, trained)
-        self.tracker.evaluation("val", self.step, position, result.numbers | result.latent)
+        kl = {} if result.stats.kl is None else {"kl_per_dim": result.stats.kl.tolist()}
+        self.tracker.evaluation("val", self.step, position, {**result.numbers, **result.latent, **kl})
         self.tracker.scalars("val", result.numbers, self.step)
         self.tracker.scalars("latent", result.latent, self.step)
         for plateau in self.plateaus.values():

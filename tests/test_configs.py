@@ -1,6 +1,7 @@
 """Every YAML composes, fits its constructor and says what it is; models and networks combine and learn."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,12 +30,12 @@ MODELS, NETWORKS = ([name for group, name in OPTIONS if group == wanted] for wan
 def compose() -> Iterator[Compose]:
     config.register()
 
-    def composed(*overrides: str) -> dict[str, Any]:
-        cfg: DictConfig = hydra.compose("config", overrides=list(overrides))
-        return config.check(cfg)
+    @functools.cache
+    def composed(*overrides: str) -> DictConfig:
+        return hydra.compose("config", overrides=list(overrides))
 
     with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
-        yield composed
+        yield lambda *overrides: config.check(composed(*overrides))
 
 
 @pytest.fixture(scope="module")

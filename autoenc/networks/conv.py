@@ -24,10 +24,10 @@ def conv(
     input_shape: tuple[int, ...],
     latent_dim: int,
     channels: Sequence[int] = (32, 64),
-    hidden: int = 256,
+    hidden: int = 512,
     kernel_size: int = 3,
     activation: str = "relu",
-    norm: Literal["none", "batch", "group"] = "none",
+    norm: Literal["none", "batch", "group"] = "group",
 ) -> Pair:
     """Strided convolutions down, a fully connected layer on either side of the code, transposed convolutions up.
 
