@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +36,24 @@ class Evaluation:
     labels: Tensor | None
 
 
+@contextmanager
+def judging(model: Autoencoder, device: torch.device) -> Iterator[None]:
+    """The model in evaluation mode and the generators at evaluation's seed; both are put back, come what may.
+
+    Uncompiled: batches of other sizes would be compiled again, and compiled networks refuse the many backward
+    passes of a Jacobian.
+    """
+    was_training = model.training
+    model.eval()
+    devices = [device] if device.type == "cuda" else []
+    try:
+        with torch.compiler.set_stance("force_eager"), torch.random.fork_rng(devices=devices):
+            torch.manual_seed(SEED)
+            yield
+    finally:
+        model.train(was_training)
+
+
 @torch.no_grad()
 def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataSpec, batch_size: int) -> Evaluation:
     """Evaluate on all examples of a split; means weigh examples equally, whatever the size of the last batch.
@@ -44,8 +64,6 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
     code, mean over dimensions and examples.
     """
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
     noisy = not isinstance(model.noise, Identity)
     stats = metrics.LatentStatistics()
     sums: dict[str, Tensor] = {}
@@ -56,8 +74,7 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
     def add(name: str, values: Tensor) -> None:
         sums[name] = values.double().sum() + sums.get(name, 0.0)
 
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(SEED)
+    with judging(model, device):
         for stored in split.in_order(batch_size):
             batch = model.corrupt(stored)
             for name, value in objective(model, batch, torch.inf).parts.items():
@@ -80,7 +97,6 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
                 codes.append(code.mean.flatten(1)[: KEPT - kept].float().cpu())
                 labels += [] if stored.y is None else [stored.y[: KEPT - kept].cpu()]
                 kept += len(codes[-1])
-    model.train(was_training)
     numbers = {name: float(total) / len(split) for name, total in sums.items()}
     return Evaluation(numbers, stats.numbers(), stats, torch.cat(codes), torch.cat(labels) if labels else None)
 
@@ -90,13 +106,9 @@ def sensitivity(model: Autoencoder, split: Split) -> float:
 
     Exact for codes of up to 64 numbers, by 16 random projections beyond.
     """
-    was_training = model.training
-    model.eval()
     batch = split.take(slice(0, SENSITIVITY_EXAMPLES))
-    with torch.random.fork_rng(devices=[batch.x.device] if batch.x.is_cuda else []):
-        torch.manual_seed(SEED)
+    with judging(model, batch.x.device):
         latent_dim = model.encode(split.take(slice(0, 1))).mean.numel()
         projections = None if latent_dim <= 64 else SENSITIVITY_PROJECTIONS
         norm = jacobian_norm(model, batch, projections, create_graph=False).sqrt().mean()
-    model.train(was_training)
     return float(norm)

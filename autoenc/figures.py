@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from autoenc.core import Autoencoder
 from autoenc.data.spec import DataSpec, Split
-from autoenc.evaluation import SEED, Evaluation
+from autoenc.evaluation import SEED, Evaluation, judging
 from autoenc.metrics import ACTIVE_VARIANCE
 from autoenc.noise import Identity
 
@@ -247,9 +247,13 @@ def sprites(split: Split, spec: DataSpec, n: int) -> Tensor | None:
 
 def all_pictures(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> dict[str, np.ndarray]:
     """Every picture that the model and its data allow, by name."""
-    was_training = model.training
-    model.eval()
-    drawn = {
+    with judging(model, _device(model)):
+        drawn = _drawn(model, split, spec, evaluation)
+    return {name: image for name, image in drawn.items() if image is not None}
+
+
+def _drawn(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> dict[str, np.ndarray | None]:
+    return {
         "reconstruction": reconstruction(model, split, spec),
         "samples": samples(model, spec),
         "traversal": traversal(model, split, spec, evaluation),
@@ -258,8 +262,6 @@ def all_pictures(model: Autoencoder, split: Split, spec: DataSpec, evaluation: E
         "latent_space": latent_space(evaluation, spec.classes),
         "latent_units": units(evaluation),
     }
-    model.train(was_training)
-    return {name: image for name, image in drawn.items() if image is not None}
 
 
 def _device(model: Autoencoder) -> torch.device:

@@ -13,6 +13,7 @@ from autoenc.core import Likelihood
 from autoenc.errors import require
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+SMALLEST = 0.0025  # floor of a learnt scale: keeps the density of a perfectly fitted constant finite
 
 
 def _logit(probability: Tensor) -> Tensor:
@@ -50,17 +51,23 @@ class _Located(Likelihood):
         output: what makes a mean of the decoder's output: nothing, or a sigmoid for data in [0, 1].
     """
 
-    MIN_LOG_SCALE = -6.0  # a scale of 0.0025: keeps the density of a perfectly fitted constant finite
+    fixed_log_scale: Tensor
 
     def __init__(self, scale: float, learned: bool, output: Literal["identity", "sigmoid"]):
         super().__init__()
         require(output in ("identity", "sigmoid"), "output", output, "must be identity or sigmoid")
         self.output = output
-        log_scale = torch.tensor(math.log(scale))
         if learned:
-            self.log_scale = nn.Parameter(log_scale)
+            above = math.log(scale / SMALLEST)
+            self.above_floor = nn.Parameter(torch.tensor(math.log(math.expm1(above))))  # softplus gives `above` back
         else:
-            self.register_buffer("log_scale", log_scale)
+            self.register_buffer("fixed_log_scale", torch.tensor(math.log(scale)))
+        self.learned = learned
+
+    @property
+    def log_scale(self) -> Tensor:
+        """The log of the scale; where it is learnt, above a soft floor, so that it can always come back up."""
+        return math.log(SMALLEST) + F.softplus(self.above_floor) if self.learned else self.fixed_log_scale
 
     def mean(self, params: Tensor) -> Tensor:
         return params.sigmoid() if self.output == "sigmoid" else params
@@ -71,19 +78,21 @@ class _Located(Likelihood):
     def support(self) -> tuple[float, float]:
         return (0.0, 1.0) if self.output == "sigmoid" else (-math.inf, math.inf)
 
-    def bounded_log_scale(self) -> Tensor:
-        return self.log_scale.clamp(min=self.MIN_LOG_SCALE)
+
+def _check_scale(key: str, scale: float, learned: bool) -> None:
+    lowest = SMALLEST if learned else 0
+    require(scale > lowest, key, scale, f"must be above {lowest}")
 
 
 class Gaussian(_Located):
     """N(mean, sigma^2): nll = (x - mean)^2 / (2 sigma^2) + log sigma + log(2 pi) / 2."""
 
     def __init__(self, sigma: float = 1.0, learned: bool = False, output: Literal["identity", "sigmoid"] = "identity"):
-        require(sigma > 0, "sigma", sigma, "must be above 0")
+        _check_scale("sigma", sigma, learned)
         super().__init__(sigma, learned, output)
 
     def nll(self, params: Tensor, x: Tensor) -> Tensor:
-        log_sigma = self.bounded_log_scale()
+        log_sigma = self.log_scale
         squared = (x - self.mean(params)).square()
         return squared * (0.5 * torch.exp(-2 * log_sigma)) + (log_sigma + HALF_LOG_2PI)
 
@@ -92,9 +101,9 @@ class Laplace(_Located):
     """Laplace(mean, b): nll = |x - mean| / b + log(2 b). Less moved by outliers than the Gaussian."""
 
     def __init__(self, scale: float = 1.0, learned: bool = False, output: Literal["identity", "sigmoid"] = "identity"):
-        require(scale > 0, "scale", scale, "must be above 0")
+        _check_scale("scale", scale, learned)
         super().__init__(scale, learned, output)
 
     def nll(self, params: Tensor, x: Tensor) -> Tensor:
-        log_scale = self.bounded_log_scale()
+        log_scale = self.log_scale
         return (x - self.mean(params)).abs() * torch.exp(-log_scale) + (log_scale + math.log(2))

@@ -50,9 +50,11 @@ def logged(run_dir: Path) -> Iterator[None]:
     log = logging.getLogger("autoenc")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
+    log.propagate = False  # Hydra's handler would print every line once more
     try:
         yield
     finally:
+        log.propagate = True
         log.removeHandler(handler)
         handler.close()
 

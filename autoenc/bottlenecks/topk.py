@@ -41,4 +41,4 @@ class TopK(Bottleneck):
                 active[top.indices.flatten()] = True
                 self.idle += len(pre)
                 self.idle[active] = 0
-        return Code(z=z, mean=z, info={"pre": pre, "dead": self.idle > self.dead_after})
+        return Code(z=z, mean=z, info={"pre": pre, "dead": self.idle >= self.dead_after})

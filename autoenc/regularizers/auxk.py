@@ -42,4 +42,6 @@ class AuxK:
             return out.nll.new_zeros(len(batch))
         top = pre.masked_fill(~dead, -torch.inf).topk(min(self.k_aux, num_dead), dim=-1)
         z_dead = torch.zeros_like(pre).scatter(-1, top.indices, top.values)
-        return model.nll(out.code.z.detach() + z_dead, batch)  # (B,)
+        z = out.code.z.detach()
+        # A unit that was dead until this batch may be among its k: once is enough.
+        return model.nll(torch.where(z == 0, z_dead, z), batch)  # (B,)
