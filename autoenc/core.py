@@ -65,12 +65,21 @@ class Loss:
     parts: dict[str, Tensor]  # name -> detached scalar, logged under that name
 
 
+def sum_over_dims(values: Tensor, x: Tensor) -> Tensor:
+    """Sum over the dimensions of an example: (*S, B, *shape), x (B, *shape) -> (*S, B)."""
+    return values.flatten(values.dim() - x.dim() + 1).sum(-1)
+
+
 class Likelihood(nn.Module):
     """p(x|z), given the decoder's output. Subclasses are in likelihoods.py."""
 
-    def nll(self, params: Tensor, x: Tensor) -> Tensor:
-        """-log p(x|z) per dimension: (*S, B, *shape), (B, *shape) -> (*S, B, *shape)."""
+    def nll_per_dim(self, params: Tensor, x: Tensor) -> Tensor:
+        """-log p(x|z) of each dimension, in nats: (*S, B, *shape), (B, *shape) -> (*S, B, *shape)."""
         raise NotImplementedError
+
+    def nll(self, params: Tensor, x: Tensor) -> Tensor:
+        """-log p(x|z) in nats: (*S, B, *shape), (B, *shape) -> (*S, B)."""
+        return sum_over_dims(self.nll_per_dim(params, x), x)
 
     def mean(self, params: Tensor) -> Tensor:
         """E[x|z] in data space: what is shown as the reconstruction."""
@@ -131,8 +140,7 @@ class Autoencoder(nn.Module):
 
     def _nll(self, params: Tensor, x: Tensor) -> Tensor:
         # In float32 whatever the precision of the networks: a sum over thousands of dimensions needs it.
-        nll = self.likelihood.nll(params.float(), x)
-        return nll.flatten(nll.dim() - x.dim() + 1).sum(-1)
+        return self.likelihood.nll(params.float(), x)
 
     def forward(self, batch: Batch) -> Output:
         """Corrupt (in training mode only, and only where the batch is not corrupted already), encode, decode."""

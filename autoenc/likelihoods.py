@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoenc.core import Likelihood
+from autoenc.core import Likelihood, sum_over_dims
 from autoenc.errors import require
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -28,7 +28,7 @@ class Bernoulli(Likelihood):
     logits is the entropy of the grey values and not 0.
     """
 
-    def nll(self, params: Tensor, x: Tensor) -> Tensor:
+    def nll_per_dim(self, params: Tensor, x: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(params, x.expand_as(params), reduction="none")
 
     def mean(self, params: Tensor) -> Tensor:
@@ -44,6 +44,8 @@ class Bernoulli(Likelihood):
 class _Located(Likelihood):
     """A distribution around a mean, with one scale for all dimensions, fixed or learnt.
 
+    nll = rate * error + offset for each dimension; subclasses say which error and what follows from the scale.
+
     Args:
         scale: sigma (Gaussian) or b (Laplace), in units of the data; the initial value where it is learnt.
         learned: learn the scale with the rest; at the optimum it is the root mean square (mean absolute) error
@@ -56,18 +58,35 @@ class _Located(Likelihood):
     def __init__(self, scale: float, learned: bool, output: Literal["identity", "sigmoid"]):
         super().__init__()
         require(output in ("identity", "sigmoid"), "output", output, "must be identity or sigmoid")
-        self.output = output
+        self.output, self.learned = output, learned
         if learned:
             above = math.log(scale / SMALLEST)
             self.above_floor = nn.Parameter(torch.tensor(math.log(math.expm1(above))))  # softplus gives `above` back
         else:
             self.register_buffer("fixed_log_scale", torch.tensor(math.log(scale)))
-        self.learned = learned
 
     @property
     def log_scale(self) -> Tensor:
         """The log of the scale; where it is learnt, above a soft floor, so that it can always come back up."""
         return math.log(SMALLEST) + F.softplus(self.above_floor) if self.learned else self.fixed_log_scale
+
+    def error(self, mean: Tensor, x: Tensor) -> Tensor:
+        """The error of each dimension."""
+        raise NotImplementedError
+
+    def rate_and_offset(self) -> tuple[Tensor, Tensor]:
+        """The two numbers that make nats of an error."""
+        raise NotImplementedError
+
+    def nll_per_dim(self, params: Tensor, x: Tensor) -> Tensor:
+        rate, offset = self.rate_and_offset()
+        return rate * self.error(self.mean(params), x.expand_as(params)) + offset
+
+    def nll(self, params: Tensor, x: Tensor) -> Tensor:
+        # The sum first: two passes over the batch less than in nll_per_dim, and two less in the backward pass.
+        rate, offset = self.rate_and_offset()
+        errors = sum_over_dims(self.error(self.mean(params), x.expand_as(params)), x)
+        return rate * errors + offset * x[0].numel()
 
     def mean(self, params: Tensor) -> Tensor:
         return params.sigmoid() if self.output == "sigmoid" else params
@@ -91,10 +110,11 @@ class Gaussian(_Located):
         _check_scale("sigma", sigma, learned)
         super().__init__(sigma, learned, output)
 
-    def nll(self, params: Tensor, x: Tensor) -> Tensor:
-        log_sigma = self.log_scale
-        squared = (x - self.mean(params)).square()
-        return squared * (0.5 * torch.exp(-2 * log_sigma)) + (log_sigma + HALF_LOG_2PI)
+    def error(self, mean: Tensor, x: Tensor) -> Tensor:
+        return F.mse_loss(mean, x, reduction="none")
+
+    def rate_and_offset(self) -> tuple[Tensor, Tensor]:
+        return 0.5 * torch.exp(-2 * self.log_scale), self.log_scale + HALF_LOG_2PI
 
 
 class Laplace(_Located):
@@ -104,6 +124,8 @@ class Laplace(_Located):
         _check_scale("scale", scale, learned)
         super().__init__(scale, learned, output)
 
-    def nll(self, params: Tensor, x: Tensor) -> Tensor:
-        log_scale = self.log_scale
-        return (x - self.mean(params)).abs() * torch.exp(-log_scale) + (log_scale + math.log(2))
+    def error(self, mean: Tensor, x: Tensor) -> Tensor:
+        return F.l1_loss(mean, x, reduction="none")
+
+    def rate_and_offset(self) -> tuple[Tensor, Tensor]:
+        return torch.exp(-self.log_scale), self.log_scale + math.log(2)

@@ -19,21 +19,21 @@ X, PARAMS = torch.linspace(-2, 3, 24).reshape(2, 3, 4), torch.linspace(4, -3, 12
 
 def test_bernoulli_of_binary_data_is_the_log_probability() -> None:
     x = (X > 0).float()
-    torch.testing.assert_close(Bernoulli().nll(PARAMS, x), -TorchBernoulli(logits=PARAMS).log_prob(x))
+    torch.testing.assert_close(Bernoulli().nll_per_dim(PARAMS, x), -TorchBernoulli(logits=PARAMS).log_prob(x))
     torch.testing.assert_close(Bernoulli().mean(PARAMS), TorchBernoulli(logits=PARAMS).mean)
 
 
 def test_bernoulli_of_grey_values_is_least_at_the_grey_value_where_it_is_the_entropy() -> None:
     x = torch.linspace(0.05, 0.95, 10)
     logits = torch.logit(x).requires_grad_()
-    nll = Bernoulli().nll(logits, x)
+    nll = Bernoulli().nll_per_dim(logits, x)
     torch.testing.assert_close(nll, TorchBernoulli(probs=x).entropy())
     (gradient,) = torch.autograd.grad(nll.sum(), logits)
     torch.testing.assert_close(gradient, torch.zeros(10), atol=1e-6, rtol=0)
 
 
 def test_bernoulli_stays_finite_for_extreme_logits() -> None:
-    assert Bernoulli().nll(torch.tensor([200.0, -200.0]), torch.tensor([0.0, 1.0])).tolist() == [200, 200]
+    assert Bernoulli().nll_per_dim(torch.tensor([200.0, -200.0]), torch.tensor([0.0, 1.0])).tolist() == [200, 200]
 
 
 @pytest.mark.parametrize("learned", [False, True])
@@ -47,7 +47,9 @@ def test_bernoulli_stays_finite_for_extreme_logits() -> None:
 def test_located_likelihoods_have_the_normalised_density(
     likelihood: Callable[[bool], Likelihood], reference: Callable[[Tensor], Normal], learned: bool
 ) -> None:
-    torch.testing.assert_close(likelihood(learned).nll(PARAMS, X), -reference(PARAMS).log_prob(X))
+    per_dim = -reference(PARAMS).log_prob(X)
+    torch.testing.assert_close(likelihood(learned).nll_per_dim(PARAMS, X), per_dim)
+    torch.testing.assert_close(likelihood(learned).nll(PARAMS, X), per_dim.flatten(2).sum(-1))
     assert torch.equal(likelihood(learned).mean(PARAMS), PARAMS)
 
 
@@ -73,7 +75,7 @@ def test_a_learned_scale_has_its_optimum_at_the_size_of_the_error(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = likelihood.nll(mean, x).sum(-1).mean()
+        loss = likelihood.nll_per_dim(mean, x).sum(-1).mean()
         loss.backward()
         return loss
 
@@ -95,7 +97,7 @@ def test_a_perfect_fit_has_a_finite_density() -> None:
     likelihood = Gaussian(learned=True)
     with torch.no_grad():
         likelihood.above_floor.fill_(-80)
-    assert likelihood.nll(X, X).sum().isfinite()
+    assert likelihood.nll_per_dim(X, X).sum().isfinite()
 
 
 @pytest.mark.parametrize("kind", [Gaussian, Laplace])
