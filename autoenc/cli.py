@@ -155,6 +155,8 @@ def _note_failure(run_dir: Path, error: Exception) -> None:
 
 def _remove(run_dir: Path) -> None:
     """The run directory, and the folders above it that are empty without it, up to the working directory."""
+    if run_dir.resolve() == Path.cwd():
+        return
     shutil.rmtree(run_dir, ignore_errors=True)
     for parent in run_dir.resolve().parents:
         if parent == Path.cwd() or any(parent.iterdir()):
@@ -189,8 +191,9 @@ def main() -> int:
     except (KeyboardInterrupt, Interrupted) as error:
         if Callbacks.sweep_dir is not None:
             _report_sweep()
-        signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
-        return _say("interrupted; go on with: python train.py resume=RUN", 128 + signum)
+        stopped = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
+        how = f"; go on with: python train.py resume={stopped.resumable}" if stopped.resumable else ""
+        return _say(f"interrupted{how}", 128 + stopped.signum)
 
 
 def _interrupt(signum: int, frame: object) -> None:

@@ -7,6 +7,7 @@ Units, everywhere: nats per example, summed over dimensions; means over the batc
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -191,7 +192,7 @@ class Objective(nn.Module):
             batch = model.corrupt(batch)  # here, so that the regularizers see the input that the code came from
         out = model(batch)
         parts = {"nll": out.nll.mean()} | {name: term.mean() for name, term in out.code.losses.items()}
-        total = torch.stack(list(parts.values())).sum()
+        total = functools.reduce(torch.add, parts.values())
         for name, regularizer in self.regularizers.items():
             parts[name] = regularizer(model, batch, out, step).mean()
             total = total + weight_at(regularizer.weight, step) * parts[name]

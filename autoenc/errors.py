@@ -32,8 +32,9 @@ class NotFinite(Exception):
 class Interrupted(BaseException):
     """SIGINT or SIGTERM arrived. Not an Exception, so that nothing on the way out swallows it."""
 
-    def __init__(self, signum: int):
+    def __init__(self, signum: int, resumable: str = ""):
         self.signum = signum
+        self.resumable = resumable  # the run directory that has a checkpoint of where it stopped
         super().__init__(f"interrupted by signal {signum}")
 
 

@@ -53,8 +53,6 @@ class _Located(Likelihood):
         output: what makes a mean of the decoder's output: nothing, or a sigmoid for data in [0, 1].
     """
 
-    fixed_log_scale: Tensor
-
     def __init__(self, scale: float, learned: bool, output: Literal["identity", "sigmoid"]):
         super().__init__()
         require(output in ("identity", "sigmoid"), "output", output, "must be identity or sigmoid")
@@ -62,20 +60,31 @@ class _Located(Likelihood):
         if learned:
             above = math.log(scale / SMALLEST)
             self.above_floor = nn.Parameter(torch.tensor(math.log(math.expm1(above))))  # softplus gives `above` back
-        else:
-            self.register_buffer("fixed_log_scale", torch.tensor(math.log(scale)))
+        self.scale = scale
+        self._fixed: tuple[float, float] | None = None
 
     @property
     def log_scale(self) -> Tensor:
         """The log of the scale; where it is learnt, above a soft floor, so that it can always come back up."""
-        return math.log(SMALLEST) + F.softplus(self.above_floor) if self.learned else self.fixed_log_scale
+        if not self.learned:
+            return torch.tensor(math.log(self.scale))
+        return math.log(SMALLEST) + F.softplus(self.above_floor)
+
+    def rate_and_offset(self) -> tuple[Tensor | float, Tensor | float]:
+        """The two numbers that make nats of an error; plain ones, computed once, where the scale is fixed."""
+        if self.learned:
+            return self.nats(self.log_scale)
+        if self._fixed is None:
+            rate, offset = self.nats(self.log_scale.double())
+            self._fixed = rate.item(), offset.item()
+        return self._fixed
+
+    def nats(self, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Rate and offset of a scale."""
+        raise NotImplementedError
 
     def error(self, mean: Tensor, x: Tensor) -> Tensor:
         """The error of each dimension."""
-        raise NotImplementedError
-
-    def rate_and_offset(self) -> tuple[Tensor, Tensor]:
-        """The two numbers that make nats of an error."""
         raise NotImplementedError
 
     def nll_per_dim(self, params: Tensor, x: Tensor) -> Tensor:
@@ -113,8 +122,8 @@ class Gaussian(_Located):
     def error(self, mean: Tensor, x: Tensor) -> Tensor:
         return F.mse_loss(mean, x, reduction="none")
 
-    def rate_and_offset(self) -> tuple[Tensor, Tensor]:
-        return 0.5 * torch.exp(-2 * self.log_scale), self.log_scale + HALF_LOG_2PI
+    def nats(self, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        return 0.5 * torch.exp(-2 * log_scale), log_scale + HALF_LOG_2PI
 
 
 class Laplace(_Located):
@@ -127,5 +136,5 @@ class Laplace(_Located):
     def error(self, mean: Tensor, x: Tensor) -> Tensor:
         return F.l1_loss(mean, x, reduction="none")
 
-    def rate_and_offset(self) -> tuple[Tensor, Tensor]:
-        return torch.exp(-self.log_scale), self.log_scale + math.log(2)
+    def nats(self, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.exp(-log_scale), log_scale + math.log(2)

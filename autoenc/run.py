@@ -95,9 +95,9 @@ def train(
                 message = f"{error}; {good}; try a smaller optimizer.lr or trainer.clip=1"
                 record.write("failed", message)
                 raise NotFinite(message) from None
-            except Interrupted:
+            except Interrupted as error:
                 record.write("interrupted")
-                raise
+                raise Interrupted(error.signum, resumable=str(run_dir)) from None
             except BaseException as error:
                 with contextlib.suppress(OSError):  # a full disk is what failed, perhaps
                     record.write("failed", f"{type(error).__name__}: {one_line(error)}")

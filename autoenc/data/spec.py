@@ -55,9 +55,9 @@ class Split:
             x, y = self.x[index], None if self.y is None else self.y[index]
         if self.device is not None:
             x, y = x.to(self.device, non_blocking=True), None if y is None else y.to(self.device, non_blocking=True)
-        if x.dtype != torch.float32:
-            x = x.float()
-        return Batch(x=x * self.scale if self.scale != 1.0 else x, y=y)
+        if x.dtype != torch.float32 or self.scale != 1.0:
+            x = x * self.scale  # of uint8, this is float32: one pass
+        return Batch(x=x, y=y)
 
     def mean(self) -> Tensor:
         """(*shape) the mean of the first 10,000 examples."""
