@@ -100,34 +100,33 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path) -> bool:
     done = [row for row in rows if row.numbers]
     if not done:
         return False
-    metrics = [m for m in ("mse", "loss", "kl", "active_units") if any(m in row.numbers for row in done)]
+    metrics = [m for m in ("mse", "kl", "active_units") if any(m in row.numbers for row in done)]
     others = [k for k in keys if k != "model.latent_dim"]
     lines: dict[str, list[Row]] = {}
     for row in done:
         lines.setdefault(", ".join(str(row.settings.get(k)) for k in others) or "all", []).append(row)
+    colors = {label: f"C{i % 10}" for i, label in enumerate(lines)}  # the same in every panel
     figure = Figure(figsize=(4.6 * len(metrics), 4), dpi=110, layout="constrained")
-    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+    panels = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for axes, metric in zip(panels, metrics, strict=True):
+        have = [(label, row) for label, group in lines.items() for row in group if metric in row.numbers]
         if "model.latent_dim" in keys:
-            for label, group in lines.items():
+            for label, color in colors.items():
                 points = sorted(
-                    (r.settings["model.latent_dim"], r.numbers[metric]) for r in group if metric in r.numbers
+                    (r.settings["model.latent_dim"], r.numbers[metric]) for name, r in have if name == label
                 )
                 if points:
-                    axes.plot(*zip(*points, strict=True), marker="o", label=label)
+                    axes.plot(*zip(*points, strict=True), marker="o", label=label, color=color)
             axes.set_xscale("log", base=2)
             axes.set_xlabel("latent dimension")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         else:
-            values = [
-                (label, r.numbers[metric]) for label, group in lines.items() for r in group if metric in r.numbers
-            ]
-            for i, (label, value) in enumerate(values):
-                axes.bar(i, value, label=label)
+            for label, row in have:
+                axes.bar(list(colors).index(label), row.numbers[metric], label=label, color=colors[label])
             axes.set_xticks([])
         axes.set_title(f"test {metric}")
         axes.grid(alpha=0.3)
-    title = ", ".join(others)
-    axes.legend(title=title or None, fontsize=8)
+    panels[0].legend(title=", ".join(others) or None, fontsize=8)
     with atomic(path) as file:
         figure.savefig(file, format="png")
     return True
