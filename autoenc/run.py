@@ -180,9 +180,21 @@ def _fit_and_finish(
 
 
 def _hparams(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
-    """The chosen options and the settings that people sweep over."""
-    left_out = ("data.", "trainer.device", "trainer.threads", "trainer.figures", "trainer.eval", "resume")
+    """The chosen options and the settings that people sweep over.
+
+    TensorBoard sorts them and shows the first five: hence `latent_dim` without its `model.`.
+    """
+    left_out: tuple[str, ...] = (
+        "data.",
+        "trainer.device",
+        "trainer.threads",
+        "trainer.figures",
+        "trainer.eval",
+        "resume",
+    )
+    left_out += ("likelihood.learned", "likelihood.output", "optimizer.fused")
     settings = {k: v for k, v in flat(config).items() if not k.startswith(left_out) and not k.endswith("_target_")}
+    settings["latent_dim"] = settings.pop("model.latent_dim")
     return {**choices, **settings}
 
 
