@@ -69,11 +69,7 @@ def build_model(config: Mapping[str, Any], spec: DataSpec) -> Autoencoder:
     latent_dim = config["model"]["latent_dim"]
     sizes = {"input_shape": spec.shape, "latent_dim": latent_dim, "low": spec.low, "high": spec.high}
     likelihood: Likelihood = make("likelihood", config["likelihood"], sizes)
-    low, high = likelihood.support()
-    if spec.low < low or spec.high > high:
-        name = type(likelihood).__name__
-        why = f"{name} needs values in [{low:g}, {high:g}]; {spec.name} has {spec.low:.4g} to {spec.high:.4g}"
-        raise ConfigError("likelihood", None, f"{why}; try likelihood=gaussian")
+    check_support(likelihood, spec.name, spec.low, spec.high)
     pair = make("network", config["network"], sizes)
     model = Autoencoder(
         noise=make("noise", config["noise"], sizes),
@@ -85,6 +81,15 @@ def build_model(config: Mapping[str, Any], spec: DataSpec) -> Autoencoder:
     initialize(model)
     start_tied(model)
     return model
+
+
+def check_support(likelihood: Likelihood, name: str, lowest: float, highest: float) -> None:
+    """ConfigError unless the likelihood gives values from `lowest` to `highest` a density."""
+    low, high = likelihood.support()
+    if lowest < low or highest > high:
+        kind = type(likelihood).__name__
+        why = f"{kind} needs values in [{low:g}, {high:g}]; {name} has {lowest:.4g} to {highest:.4g}"
+        raise ConfigError("likelihood", None, f"{why}; try likelihood=gaussian")
 
 
 def build_objective(config: Mapping[str, Any], model: Autoencoder, total_steps: int) -> Objective:
@@ -122,6 +127,9 @@ def build(config: Mapping[str, Any], device: torch.device) -> Parts:
     data = build_data(config)
     data = dataclasses.replace(data, train=data.train.on(device), val=data.val.on(device), test=data.test.on(device))
     model = build_model(config, data.spec).to(device)
+    for name, split in (("validation", data.val), ("test", data.test)):  # the training split is what spec describes
+        lowest, highest = (float(v) * split.scale for v in split.x.aminmax())
+        check_support(model.likelihood, f"the {name} split", lowest, highest)
     start_at_mean(model, data.train.mean())
     objective = build_objective(config, model, settings.total_steps(len(data.train))).to(device)
     players = objective.players(model)

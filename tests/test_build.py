@@ -160,3 +160,12 @@ def test_a_monitor_that_evaluation_does_not_give_is_refused(compose: Compose) ->
             continue
         with pytest.raises(ConfigError, match=rf"^trainer\.monitor={monitor}: must be one of loss, nll, mse, psnr$"):
             check_monitor(parts)
+
+
+def test_values_of_every_split_must_suit_the_likelihood(compose: Compose, tmp_path: Path) -> None:
+    """Training rows in [0, 1] do not speak for the test rows."""
+    x = np.random.default_rng(0).random((40, 5)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x=x, x_test=x + 0.5)
+    checked = compose("data=arrays", f"data.path={tmp_path / 'a.npz'}", "likelihood=bernoulli")
+    with pytest.raises(ConfigError, match=r"^likelihood: Bernoulli needs values in \[0, 1\]; the test split has 0\.5"):
+        build.build(checked, torch.device("cpu"))
