@@ -30,7 +30,10 @@ def make(path: str, node: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
     target = node["_target_"]
     if not target.startswith(ALLOWED_TARGETS):
         raise ConfigError(f"{path}._target_", target, f"must begin with {', '.join(ALLOWED_TARGETS)}")
-    constructor: Callable[..., Any] = get_object(target)
+    try:
+        constructor: Callable[..., Any] = get_object(target)
+    except ImportError as error:
+        raise ConfigError(f"{path}._target_", target, f"cannot be imported: {one_line(error)}") from error
     kwargs = {}
     for key, value in node.items():
         if isinstance(value, Mapping) and "_target_" in value:
@@ -89,7 +92,7 @@ def check_support(likelihood: Likelihood, name: str, lowest: float, highest: flo
     if lowest < low or highest > high:
         kind = type(likelihood).__name__
         why = f"{kind} needs values in [{low:g}, {high:g}]; {name} has {lowest:.4g} to {highest:.4g}"
-        raise ConfigError("likelihood", None, f"{why}; try likelihood=gaussian")
+        raise ConfigError("likelihood", None, f"{why}; scale the data, or try likelihood=gaussian")
 
 
 def build_objective(config: Mapping[str, Any], model: Autoencoder, total_steps: int) -> Objective:

@@ -33,7 +33,7 @@ TYPES = {"integer": "a whole number", "float": "a number", "bool": "true or fals
 HELP = """\
 autoenc: train an autoencoder
 
-  python train.py model=vae                                   on data that scikit-learn ships, in seconds
+  python train.py model=vae                                   on data that scikit-learn ships
   python train.py model=dae data=mnist noise=gaussian noise.std=0.5 network=conv
   python train.py -m model=ae,vae model.latent_dim=2,4,8,16   a sweep: a table, a CSV and a plot at the end
 
@@ -170,6 +170,8 @@ def main() -> int:
     if {"--help", "-h"} & set(args):
         print(help_text(), end="")
         return DONE
+    if wrong := [a for a in args if a.lstrip("-").partition("=")[0] in config.GROUPS and (a[0] == "-" or "=" not in a)]:
+        return _say(f"{wrong[0]}: write {wrong[0].strip('-').partition('=')[0]}=VALUE", WRONG)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises instead of printing and exiting
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -188,6 +190,10 @@ def main() -> int:
         return _say(hydra_message(error, args), WRONG)
     except NotFinite as error:
         return _say(str(error), FAILED)
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        if Callbacks.error is not None:
+            raise  # not from Hydra making the run directory
+        return _say(f"{error.filename}: {error.strerror}", WRONG)
     except (KeyboardInterrupt, Interrupted) as error:
         if Callbacks.sweep_dir is not None:
             _report_sweep()
@@ -230,11 +236,17 @@ def hydra_message(error: Exception, args: list[str]) -> str:
     if match := re.search(r"Could not find '([\w/]+)/([^'/]+)'", text):
         group, option = match.groups()
         return f"{group}={option}: no such option; {config.suggest(option, [n for n, _ in config.choices(group)])}"
+    if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{match.group(1)}: several values make a sweep: add -m (a list is written in brackets)"
     wrong = r"Value '(.*?)' .*?(?:converted to|not a valid) (\w+)(?:.*\n)*?\s*full_key: (\S+)"
     if match := re.search(wrong, text):
         value, kind, key = match.groups()
         return f"{key}={value}: must be {TYPES.get(kind.lower(), kind)}"
     return one_line(error)
+
+
+def _text(group: str, option: str) -> str:
+    return (config.CONFIGS / group / f"{option}.yaml").read_text()
 
 
 def _unknown_key(key: str, args: list[str]) -> str:
@@ -257,6 +269,9 @@ def _unknown_key(key: str, args: list[str]) -> str:
     if not isinstance(node, DictConfig):
         return f"{key}: no such key; {parent} has no keys of its own"
     names = [str(k) for k in node if not str(k).startswith("_")] + ([] if parent else ["experiment"])
+    owners = [option for option, _ in config.choices(parent) if re.search(rf"^{last}:", _text(parent, option), re.M)]
+    if owners and last not in names:
+        return f"{key}: no such key as chosen; {', '.join(f'{parent}={option}' for option in owners)} has it"
     if last in names:
         return f"{key}: not every job of the sweep has this key"
     return f"{key}: no such key; {config.suggest(last, names)}"

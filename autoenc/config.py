@@ -181,7 +181,7 @@ def describe(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(a) for a in args if a is not Tensor)
     if origin in (list, tuple, collections.abc.Sequence):
-        return f"a list, each {describe(args[0])}"
+        return f"a list in brackets, each {describe(args[0])}"
     if origin is collections.abc.Callable:
         return "a schedule (a node with _target_: autoenc.schedules...)"
     return WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))

@@ -205,6 +205,7 @@ def units(evaluation: Evaluation) -> np.ndarray:
         axes.bar(range(len(order)), stats.kl[order].numpy(), color=colors)
         axes.set_ylabel("KL [nats]")
         axes.set_xlabel(f"latent dimensions, sorted (red: not active, variance of the mean below {ACTIVE_VARIANCE})")
+        axes.locator_params(axis="x", integer=True)
         axes.set_title(f"KL per dimension, {float(stats.kl.sum()):.2f} nats in all")
         return _pixels(figure)
     left, right = figure.subplots(1, 2)

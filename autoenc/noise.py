@@ -24,7 +24,7 @@ class Gaussian(nn.Module):
 
     def __init__(self, low: float, high: float, std: float = 0.3, clip: bool = False):
         super().__init__()
-        require(std > 0, "std", std, "must be above 0")
+        require(std >= 0, "std", std, "must be 0 or more")
         self.low, self.high, self.std, self.clip = low, high, std, clip
 
     def forward(self, x: Tensor) -> Tensor:

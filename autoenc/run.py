@@ -19,7 +19,7 @@ import yaml
 from autoenc import build, checkpoint, figures
 from autoenc.build import Parts
 from autoenc.core import Autoencoder
-from autoenc.data.spec import DataSpec
+from autoenc.data.spec import Data, DataSpec
 from autoenc.errors import ConfigError, Interrupted, NotFinite, one_line
 from autoenc.evaluation import Evaluation, evaluate, sensitivity
 from autoenc.files import write_json, write_text
@@ -115,6 +115,20 @@ def check_monitor(parts: Parts) -> None:
         raise ConfigError("trainer.monitor", parts.settings.monitor, f"must be one of {', '.join(names)}")
 
 
+def scale_warning(data: Data) -> str | None:
+    """What is wrong with the scale of columns, in words; None for images and for columns of like scale."""
+    if data.spec.kind != "vector" or len(data.train) < 2:
+        return None
+    std = data.train.take(slice(0, 10_000)).x.std(0)
+    constant, std = int((std == 0).sum()), std[std > 0]
+    if len(std) == 0:
+        return "every column of the training data is constant"
+    low, high = float(std.min()), float(std.max())
+    if high > 100 or low < 0.001 or high > 100 * low:
+        return f"columns have standard deviations from {low:.3g} to {high:.3g}; scale them to 1 first"
+    return f"{constant} of {constant + len(std)} columns are constant" if constant else None
+
+
 def _fit_and_finish(
     trainer: Trainer,
     parts: Parts,
@@ -130,6 +144,8 @@ def _fit_and_finish(
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     sizes = f"{len(data.train):,} training, {len(data.val):,} validation, {len(data.test):,} test examples"
     progress.line(f"{data.spec.name}: {sizes}; {count:,} parameters; {trainer.total_steps:,} steps on {trainer.device}")
+    if warning := scale_warning(data):
+        progress.line(f"Attention: {warning}")
     if trainer.step:
         progress.line(f"going on after step {trainer.step:,}")
     trainer.fit(progress)

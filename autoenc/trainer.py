@@ -77,6 +77,7 @@ class Trainer:
         self.stale = 0  # evaluations since the best
         self.training_seconds = 0.0
         self.examples = 0
+        self._mark = (0, 0.0)  # examples and seconds at the last line on the console
         self._signal: int | None = None
         # Evaluations at which pictures are drawn: spread over the run, the end excluded (run.py draws that one).
         evaluations = math.ceil(self.total_steps / (self.steps_per_epoch * settings.evaluate_every))
@@ -158,6 +159,11 @@ class Trainer:
         """Training examples over the time spent in training steps, logging included, evaluation not."""
         return self.examples / max(self.training_seconds, 1e-9)
 
+    def _recent_speed(self) -> float:
+        """Training examples per second since the last call."""
+        (examples, seconds), self._mark = self._mark, (self.examples, self.training_seconds)
+        return (self.examples - examples) / max(self.training_seconds - seconds, 1e-9)
+
     def _evaluate(self, progress: Progression, epoch: int) -> None:
         trained = self.meter.epoch()
         result = evaluate(self.model, self.objective, self.data.val, self.data.spec, self.settings.eval_batch_size)
@@ -183,8 +189,8 @@ class Trainer:
         if math.ceil(self.step / (self.steps_per_epoch * self.settings.evaluate_every)) in self._drawn:
             self.pictures(self.step, result)
         progress.line(
-            f"epoch {epoch:>3}  step {self.step:>6}  train loss {trained['loss']:.4f}  val loss "
-            f"{result.numbers['loss']:.4f}  mse {result.numbers['mse']:.5f}  {self.examples_per_second:,.0f} ex/s"
+            f"epoch {epoch:>3}  step {self.step:>6}  train loss {trained['loss']:.6g}  val loss "
+            f"{result.numbers['loss']:.6g}  mse {result.numbers['mse']:.5g}  {self._recent_speed():,.0f} ex/s"
             + ("  *" if self.stale == 0 else "")
         )
 
@@ -218,6 +224,7 @@ class Trainer:
         self.meter.load_state_dict(state["meter"])
         for name, value in state["progress"].items():
             setattr(self, name, value)
+        self._mark = (self.examples, self.training_seconds)
         checkpoint.set_rng_state(state["rng"], self.device)
 
     @contextmanager

@@ -49,7 +49,7 @@ def make_all(checked: dict[str, Any], spec: DataSpec) -> tuple[Autoencoder, Obje
         (
             ["likelihood=bernoulli"],
             VECTORS,
-            "likelihood: Bernoulli needs values in [0, 1]; vectors has -3 to 3; try likelihood=gaussian",
+            "likelihood: Bernoulli needs values in [0, 1]; vectors has -3 to 3; scale the data",
         ),
         (["likelihood=gaussian", "likelihood.output=sigmoid"], VECTORS, "likelihood: Gaussian needs values in [0, 1]"),
         (["regularizer=[kl]"], IMAGES, "regularizer=kl: needs a posterior; the bottleneck Deterministic"),

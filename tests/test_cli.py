@@ -51,7 +51,7 @@ def test_help_shows_groups_choices_and_examples_without_torch(tmp_path: Path) ->
         (["trainer.precision=16"], "trainer.precision=16: must be one of 32, bf16"),
         (["optimizer.lr=fast"], "optimizer.lr=fast: must be a number"),
         (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
-        (["network.hidden=[3,x]"], "network.hidden=[3, 'x']: must be a list, each a whole number"),
+        (["network.hidden=[3,x]"], "network.hidden=[3, 'x']: must be a list in brackets, each a whole number"),
         (["network.activation=rleu"], "network.activation=rleu: must be one of relu"),
         (["model.latent_dim=0"], "model.latent_dim=0: must be 1 or more"),
         (["model=dae", "noise=masking", "noise.p=1.5"], "noise.p=1.5: must lie between 0 and 1"),
@@ -73,6 +73,11 @@ def test_help_shows_groups_choices_and_examples_without_torch(tmp_path: Path) ->
         (["resume=nowhere"], "resume=nowhere: is no run directory"),
         (["resume=nowhere", "seed=3"], "goes on with the run's own config; leave out seed=3"),
         (["a=b=c"], "a=b=c: cannot be read as KEY=VALUE"),
+        (["noise.std=0.5"], "noise.std: no such key as chosen; noise=gaussian has it"),
+        (["model=vae,ae"], "model=vae,ae: several values make a sweep: add -m"),
+        (["--model", "vae"], "--model: write model=VALUE"),
+        (["model", "vae"], "model: write model=VALUE"),
+        (["hydra.run.dir=/proc/x"], "/proc/x: No such file or directory"),
     ],
 )
 def test_mistakes_get_one_line_and_leave_nothing(

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from autoenc import config, run
 from autoenc.core import Batch
-from autoenc.data import digits
+from autoenc.data import arrays, digits
 from autoenc.errors import ConfigError, DataError, NotFinite
 from autoenc.run import load_model
 
@@ -225,3 +226,19 @@ def test_a_full_disk_is_one_line_and_leaves_whole_files(tmp_path: Path) -> None:
     assert "File too large" in done.stderr
     assert not list((run_dir / "checkpoints").iterdir())
     assert json.loads((run_dir / "run.json").read_text())["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("scales", "warning"),
+    [
+        ([1.0, 1.0, 2.0], None),
+        ([1.0, 1000.0, 1e5], "columns have standard deviations from"),
+        ([1.0, 0.0, 2.0], "1 of 3 columns are constant"),
+        ([0.0, 0.0, 0.0], "every column of the training data is constant"),
+    ],
+)
+def test_columns_of_unlike_scale_are_pointed_out(tmp_path: Path, scales: list[float], warning: str | None) -> None:
+    rows = np.random.default_rng(0).standard_normal((200, 3)) * scales
+    np.save(tmp_path / "rows.npy", rows)
+    said = run.scale_warning(arrays(str(tmp_path / "rows.npy")))
+    assert said is None if warning is None else (said or "").startswith(warning)
