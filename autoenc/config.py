@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from autoenc.errors import ConfigError, one_line
 from autoenc.settings import TrainerSettings
-from autoenc.signatures import Option, Tensor, options
+from autoenc.signatures import Tensor, options
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = ("model", "data", "network", "noise", "regularizer", "likelihood", "optimizer", "trainer", "experiment")
@@ -136,12 +136,8 @@ def check_node(path: str, node: Any) -> None:
         elif not conforms(value, known[key].annotation):
             raise ConfigError(f"{path}.{key}", value, f"must be {describe(known[key].annotation)}")
     for key, option in known.items():
-        if _wanted(key, option, node):
+        if option.required and key not in node and key not in GIVEN:
             raise ConfigError(f"{path}.{key}", None, f"{part} needs it")
-
-
-def _wanted(key: str, option: Option, node: dict[str, Any]) -> bool:
-    return option.required and key not in node and key not in GIVEN
 
 
 def conforms(value: Any, annotation: Any) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from autoenc.core import Autoencoder
 from autoenc.data.spec import DataSpec, Split
-from autoenc.evaluation import SEED, Evaluation, judging
+from autoenc.evaluation import Evaluation, judging
 from autoenc.metrics import ACTIVE_VARIANCE
 from autoenc.noise import Identity
 
@@ -76,8 +76,7 @@ def reconstruction(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarr
     batch = split.take(slice(0, EXAMPLES))
     noisy = not isinstance(model.noise, Identity)
     if noisy:
-        with torch.random.fork_rng(devices=[batch.x.device] if batch.x.is_cuda else []):
-            torch.manual_seed(SEED)
+        with judging(model, batch.x.device):
             batch = model.corrupt(batch)
     rows = {"input": batch.x} | ({"corrupted": batch.input} if noisy else {}) | {"output": model.reconstruct(batch)}
     if spec.kind == "image":
@@ -96,8 +95,7 @@ def reconstruction(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarr
 @torch.no_grad()
 def samples(model: Autoencoder, spec: DataSpec, columns: int = 12) -> np.ndarray | None:
     """Means of p(x|z) for draws from the prior, always the same draws; None where there is no prior."""
-    with torch.random.fork_rng():
-        torch.manual_seed(SEED)
+    with judging(model, _device(model)):
         z = model.bottleneck.prior_sample(columns * (8 if spec.kind == "image" else 2))
     if z is None:
         return None

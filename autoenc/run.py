@@ -140,7 +140,7 @@ def _fit_and_finish(
 ) -> dict[str, Any]:
     """Train, then measure the chosen weights on validation and test data."""
     model, data = parts.model, parts.data
-    progress = Progression(trainer.total_steps, trainer.steps_per_epoch)
+    progress = Progression(trainer.total_steps)
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     sizes = f"{len(data.train):,} training, {len(data.val):,} validation, {len(data.test):,} test examples"
     progress.line(f"{data.spec.name}: {sizes}; {count:,} parameters; {trainer.total_steps:,} steps on {trainer.device}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,9 +100,8 @@ def _step_of(line: str) -> float:
 class Progression:
     """Progress on the console: one live line and a line for each evaluation, or plain lines without a terminal."""
 
-    def __init__(self, total_steps: int, steps_per_epoch: int, quiet: bool = False):
+    def __init__(self, total_steps: int):
         self.console = Console(highlight=False, soft_wrap=True)
-        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=24),
@@ -113,7 +110,7 @@ class Progression:
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
-            disable=quiet or not self.console.is_terminal,
+            disable=not self.console.is_terminal,
         )
         self.task = self.progress.add_task("", total=total_steps, epoch=1, numbers="")
 
@@ -145,8 +142,3 @@ def result_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
         cells = [f"{values[number]:,.5g}" if number in values else "" for values in rows.values()]
         table.add_row(number, *cells)
     return table
-
-
-def is_terminal() -> bool:
-    """Whether a person watches."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

@@ -152,11 +152,16 @@ def test_resume_refuses_what_it_cannot_go_on_with(vae_run: Path, tmp_path: Path)
         run.resume(vae_run)
 
 
-def test_resume_refuses_a_changed_config(tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
+def stopped_run(run_dir: Path, state: str) -> Path:
+    """A run that says of itself that it did not end."""
     run.train(checked("model=ae", *SMALL, "trainer.epochs=1"), run_dir)
     record = json.loads((run_dir / "run.json").read_text())
-    (run_dir / "run.json").write_text(json.dumps(record | {"state": "interrupted"}))
+    (run_dir / "run.json").write_text(json.dumps(record | {"state": state}))
+    return run_dir
+
+
+def test_resume_refuses_a_changed_config(tmp_path: Path) -> None:
+    run_dir = stopped_run(tmp_path / "run", "interrupted")
     text = yaml.safe_load((run_dir / "config.yaml").read_text())
     text["optimizer"]["lr"] = 0.5
     (run_dir / "config.yaml").write_text(yaml.safe_dump(text, sort_keys=False))
@@ -165,10 +170,7 @@ def test_resume_refuses_a_changed_config(tmp_path: Path) -> None:
 
 
 def test_resume_refuses_damaged_checkpoints(tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    run.train(checked("model=ae", *SMALL, "trainer.epochs=1"), run_dir)
-    record = json.loads((run_dir / "run.json").read_text())
-    (run_dir / "run.json").write_text(json.dumps(record | {"state": "running"}))
+    run_dir = stopped_run(tmp_path / "run", "running")
     last = run_dir / "checkpoints" / "last.pt"
     last.write_bytes(last.read_bytes()[:1000])
     with pytest.raises(DataError, match=r"last.pt: damaged"):
