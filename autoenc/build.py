@@ -14,9 +14,9 @@ from hydra.utils import get_object
 from torch import nn
 from torch.optim import Optimizer
 
-from autoenc.config import ALLOWED_TARGETS
+from autoenc.config import check_target
 from autoenc.core import Autoencoder, Likelihood, Objective
-from autoenc.data.spec import Data, DataSpec
+from autoenc.data.spec import Data, DataSpec, without
 from autoenc.errors import ConfigError, one_line
 from autoenc.initialization import initialize, start_at_mean, start_tied
 from autoenc.settings import TrainerSettings
@@ -28,8 +28,7 @@ def make(path: str, node: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
     Nodes inside are made first. Errors name the key in full.
     """
     target = node["_target_"]
-    if not target.startswith(ALLOWED_TARGETS):
-        raise ConfigError(f"{path}._target_", target, f"must begin with {', '.join(ALLOWED_TARGETS)}")
+    check_target(path, target)
     try:
         constructor: Callable[..., Any] = get_object(target)
     except ImportError as error:
@@ -63,8 +62,8 @@ class Parts:
 
 
 def build_data(config: Mapping[str, Any]) -> Data:
-    """The data set of a checked config."""
-    return make("data", config["data"], {})
+    """The data set of a checked config; training and validation without the classes that are to be anomalies."""
+    return without(make("data", config["data"], {}), config["anomaly_classes"], "anomaly_classes")
 
 
 def build_model(config: Mapping[str, Any], spec: DataSpec) -> Autoencoder:
@@ -124,10 +123,10 @@ def build_optimizers(config: Mapping[str, Any], players: Mapping[str, nn.Module]
     return optimizers
 
 
-def build(config: Mapping[str, Any], device: torch.device) -> Parts:
-    """Everything that training needs, from a checked config."""
+def build(config: Mapping[str, Any], device: torch.device, data: Data | None = None) -> Parts:
+    """Everything that training needs, from a checked config; on the data given, or on those that the config names."""
     settings = TrainerSettings(**config["trainer"])
-    data = build_data(config)
+    data = data or build_data(config)
     data = dataclasses.replace(data, train=data.train.on(device), val=data.val.on(device), test=data.test.on(device))
     model = build_model(config, data.spec).to(device)
     for name, split in (("validation", data.val), ("test", data.test)):  # the training split is what spec describes
@@ -154,3 +153,13 @@ def compile_model(model: Autoencoder, objective: Objective) -> None:
             raise ConfigError("trainer.compile", True, why)
     model.encoder.compile()
     model.decoder.compile()
+
+
+def pick_device(name: str, key: str = "trainer.device") -> torch.device:
+    """The device of that name; `auto` is a GPU where there is one."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if not available[name]:
+        raise ConfigError(key, name, "is not available on this machine; use auto or cpu")
+    return torch.device(name)

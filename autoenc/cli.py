@@ -242,6 +242,9 @@ def hydra_message(error: Exception, args: list[str]) -> str:
     if match := re.search(wrong, text):
         value, kind, key = match.groups()
         return f"{key}={value}: must be {TYPES.get(kind.lower(), kind)}"
+    if match := re.search(r"(?:is not a ListConfig|reference_type=List)(?:.*\n)*?", text):
+        key = re.search(r"full_key: (\w+)", text)[1]  # type: ignore[index]
+        return f"{key}: must be a list in brackets, each text: {key}=[a,b]"
     return one_line(error)
 
 

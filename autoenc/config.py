@@ -26,7 +26,19 @@ GROUPS = ("model", "data", "network", "noise", "regularizer", "likelihood", "opt
 # What build.py passes to constructors that ask for it by name: it follows from other parts of the config.
 GIVEN = ("input_shape", "latent_dim", "num_features", "total_steps", "low", "high", "params", "regularizers")
 
-ALLOWED_TARGETS = ("autoenc.", "torch.optim.", "torch.nn.")
+# What the `_target_` of each part may name. A run directory from a stranger holds a config: what is built from it
+# is a part of an autoencoder, and no other callable, of this package or of another.
+ALLOWED_TARGETS = {
+    "optimizer": ("torch.optim.",),
+    "network": ("autoenc.networks.",),
+    "likelihood": ("autoenc.likelihoods.",),
+    "noise": ("autoenc.noise.", "torch.nn."),
+    "data": ("autoenc.data.",),
+    "model.bottleneck": ("autoenc.bottlenecks.",),
+    "model.objective": ("autoenc.core.Objective", "autoenc.objectives."),
+    "regularizer": ("autoenc.regularizers.",),
+}
+NESTED_TARGETS = ("autoenc.schedules.",)  # nodes inside a part
 
 
 @dataclass
@@ -44,6 +56,7 @@ class Config:
 
     seed: int = 0
     resume: str | None = None
+    anomaly_classes: list[str] = field(default_factory=list)
     optimizer: dict[str, Any] = MISSING
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     network: dict[str, Any] = MISSING
@@ -115,8 +128,7 @@ def check_node(path: str, node: Any) -> None:
     if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
         raise ConfigError(path, None, "has no _target_: choose an option of this group")
     target = node["_target_"]
-    if not target.startswith(ALLOWED_TARGETS):
-        raise ConfigError(f"{path}._target_", target, f"must begin with {', '.join(ALLOWED_TARGETS)}")
+    check_target(path, target)
     try:
         known = options(target)
     except LookupError:
@@ -138,6 +150,18 @@ def check_node(path: str, node: Any) -> None:
     for key, option in known.items():
         if option.required and key not in node and key not in GIVEN:
             raise ConfigError(f"{path}.{key}", None, f"{part} needs it")
+
+
+def check_target(path: str, target: str) -> None:
+    """ConfigError unless a `_target_` names a public thing of the kind that belongs at this place."""
+    parts = path.split(".")
+    part = next((p for p in (path, parts[0]) if p in ALLOWED_TARGETS), "")
+    inside = path != part and not (part == "regularizer" and len(parts) == 2)
+    allowed = NESTED_TARGETS if inside or not part else ALLOWED_TARGETS[part]
+    if not target.startswith(allowed):
+        raise ConfigError(f"{path}._target_", target, f"must begin with {' or '.join(allowed)}")
+    if any(name.startswith("_") for name in target.split(".")):
+        raise ConfigError(f"{path}._target_", target, "is private")
 
 
 def conforms(value: Any, annotation: Any) -> bool:

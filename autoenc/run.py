@@ -18,8 +18,7 @@ import yaml
 
 from autoenc import build, checkpoint, figures
 from autoenc.build import Parts
-from autoenc.core import Autoencoder
-from autoenc.data.spec import Data, DataSpec
+from autoenc.data.spec import Data
 from autoenc.errors import ConfigError, Interrupted, NotFinite, one_line
 from autoenc.evaluation import Evaluation, evaluate, sensitivity
 from autoenc.files import write_json, write_text
@@ -34,7 +33,6 @@ from autoenc.rundir import (
     logged,
     read_config,
     read_record,
-    read_spec,
 )
 from autoenc.settings import TrainerSettings
 from autoenc.tracking import METRICS, Progression, Tracker, result_table
@@ -61,8 +59,8 @@ def train(
     """
     started = time.perf_counter()
     settings = TrainerSettings(**config["trainer"])
-    device = pick_device(settings.device)
-    with _torch_settings(settings), _seeded(config["seed"]):
+    device = build.pick_device(settings.device)
+    with torch_settings(settings), seeded(config["seed"]):
         parts = build.build(config, device)
         check_monitor(parts)
         text = yaml.safe_dump(config, sort_keys=False)
@@ -243,28 +241,6 @@ def resume(run_dir: Path) -> dict[str, Any]:
     return train(read_config(run_dir), run_dir, record.get("choices"), resume=True)
 
 
-def load_model(run_dir: Path, device: torch.device | str = "cpu") -> tuple[Autoencoder, dict[str, Any], DataSpec]:
-    """The model of a run with its best weights, in evaluation mode; its config; the description of its data.
-
-    Runs nothing that the directory contains: checkpoints are tensors, `_target_`s are of this package or torch.
-    """
-    config = read_config(run_dir)
-    spec = read_spec(run_dir)
-    model = build.build_model(config, spec).to(device)
-    model.load_state_dict(checkpoint.load(run_dir / "checkpoints" / "best.pt", device)["model"])
-    return model.eval(), config, spec
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` is a GPU where there is one."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind, there in available.items() if there))
-    if not available[name]:
-        raise ConfigError("trainer.device", name, "is not available on this machine; use auto or cpu")
-    return torch.device(name)
-
-
 def _peak_memory_mb(device: torch.device) -> float:
     """Of the device where it is a GPU, else of the process."""
     if device.type == "cuda":
@@ -277,7 +253,7 @@ def _peak_memory_mb(device: torch.device) -> float:
 
 
 @contextlib.contextmanager
-def _torch_settings(settings: TrainerSettings) -> Iterator[None]:
+def torch_settings(settings: TrainerSettings) -> Iterator[None]:
     """Settings of the process, put back afterwards: the jobs of a sweep share it."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
@@ -293,7 +269,7 @@ def _torch_settings(settings: TrainerSettings) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """The seed, set before the model is built; the generators of the caller are put back."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)

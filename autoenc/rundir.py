@@ -29,6 +29,8 @@ from autoenc.data.spec import Data, DataSpec
 from autoenc.errors import ConfigError, DataError, UserError, one_line
 from autoenc.files import write_json
 
+FORMAT = 1  # of a run directory; goes up when older runs cannot be read any more
+
 
 @contextlib.contextmanager
 def claimed(run_dir: Path) -> Iterator[None]:
@@ -93,6 +95,7 @@ class Record:
             with contextlib.suppress(OSError, ValueError, KeyError):
                 started = json.loads(self.path.read_text())["started"]
         self.values = {
+            "format": FORMAT,
             "state": "running",
             "started": started,
             "command": sys.argv,

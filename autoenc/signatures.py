@@ -56,14 +56,15 @@ def options(target: str) -> dict[str, Option]:
 
 
 def _find(module: str, name: str, depth: int = 0) -> tuple[ast.ClassDef | ast.FunctionDef, Path]:
-    """The definition of `name`, through the imports that a package re-exports it by."""
+    """The definition of `name`, through the imports that a package re-exports it by. What it imports from others
+    is none of its own: `autoenc.data.files.Path` is refused."""
     path = _source(module)
     if path is None or depth > 5:
         raise LookupError(f"{module}.{name}")
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return node, path
-        if isinstance(node, ast.ImportFrom) and node.module:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == module.split(".")[0]:
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
                     return _find(node.module, alias.name, depth + 1)

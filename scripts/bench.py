@@ -135,8 +135,8 @@ def linear() -> None:
     from scipy.linalg import subspace_angles
     from sklearn.decomposition import PCA
 
+    from autoenc import load_run
     from autoenc.data import digits
-    from autoenc.run import load_model
 
     for name, data, k, limit in (("digits", digits(), 8, 0.005), ("mnist", mnist(), 32, 0.02)):
         x, x_test = (
@@ -147,7 +147,7 @@ def linear() -> None:
         mse = train(f"linear_{name}", "model=linear", f"data={name}", f"model.latent_dim={k}")["test"]["mse"]
         figure(f"linear, {name}, k={k}: test MSE (PCA {pca_mse:.5f})", mse)
         figure("  relative to PCA", mse / pca_mse - 1, f"<= {limit}", mse / pca_mse - 1 <= limit)
-        model, _, _ = load_model(OUT / f"linear_{name}")
+        model = load_run(OUT / f"linear_{name}", "cpu").model
         weight = next(model.decoder.parameters()).detach().numpy()
         angle = math.degrees(subspace_angles(weight, pca.components_.T).max())
         figure("  largest principal angle to PCA's subspace, degrees", angle, "< 3" if name == "digits" else "",
@@ -169,12 +169,12 @@ def denoise() -> None:
     """Gaussian noise of 0.5 on MNIST: PSNR of the first 200 test images."""
     import torch
 
+    from autoenc import load_run
     from autoenc.metrics import mse_per_example, psnr
-    from autoenc.run import load_model
 
     for network, target in (("mlp", 19.4), ("conv", 20.5)):
         train(f"dae_{network}", "experiment=denoise_mnist", f"network={network}")
-        model, _, _ = load_model(OUT / f"dae_{network}")
+        model = load_run(OUT / f"dae_{network}", "cpu").model
         torch.manual_seed(0)
         batch = model.corrupt(mnist().test.take(slice(0, 200)))
         found = float(psnr(mse_per_example(batch.x, model.reconstruct(batch)), 1.0).mean())

@@ -1,12 +1,17 @@
 """Small models and small data, and a generator that starts the same for every test."""
 
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+import hydra
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from autoenc import bottlenecks, likelihoods, networks, noise
+from autoenc import bottlenecks, config, likelihoods, networks, noise, run
 from autoenc.core import Autoencoder, Bottleneck, Likelihood
 from autoenc.data.spec import Data, DataSpec, Split
 
@@ -61,3 +66,55 @@ def make_model() -> Callable[..., Autoencoder]:
 @pytest.fixture
 def make_data() -> Callable[..., Data]:
     return _make_data
+
+
+def _train(folder: Path, *overrides: str) -> Path:
+    config.register()
+    with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+        checked: dict[str, Any] = config.check(
+            hydra.compose("config", overrides=["network.hidden=[64]", "trainer.figures=0", *overrides])
+        )
+    choices = {"model": overrides[0].partition("=")[2]}
+    run.train(checked, folder, choices)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def train_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Trains a run with these overrides, the first of them `model=...`."""
+    return lambda *overrides: _train(tmp_path_factory.mktemp("runs") / "run", *overrides)
+
+
+@pytest.fixture(scope="session")
+def vae_run(train_run: Callable[..., Path]) -> Path:
+    return train_run("model=vae", "model.latent_dim=8", "trainer.epochs=20")
+
+
+@pytest.fixture(scope="session")
+def ae_run(train_run: Callable[..., Path]) -> Path:
+    return train_run("model=ae", "model.latent_dim=8", "trainer.epochs=20")
+
+
+@pytest.fixture(scope="session")
+def dae_run(train_run: Callable[..., Path]) -> Path:
+    return train_run("model=dae", "model.latent_dim=32", "trainer.epochs=20", "noise.std=0.3")
+
+
+@pytest.fixture(scope="session")
+def table_run(train_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Vectors with labels: 8 columns on a 3-dimensional subspace, standard deviation near 1, two classes."""
+    random = np.random.default_rng(0)
+    y = random.integers(0, 2, 600)
+    z = random.normal(size=(600, 3)) + 2 * y[:, None]
+    x = z @ random.normal(size=(3, 8)) / 2 + 0.05 * random.normal(size=(600, 8))
+    path = tmp_path_factory.mktemp("data") / "table.npz"
+    np.savez(path, x=x.astype(np.float32), y=y)
+    return train_run(
+        "model=ae", "model.latent_dim=3", "data=arrays", f"data.path={path}", "likelihood=gaussian", "trainer.epochs=20"
+    )
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Callable[[Path], Path]:
+    """A copy of a run that a test may write into."""
+    return lambda path: Path(shutil.copytree(path, tmp_path / "copy"))

@@ -59,7 +59,21 @@ def compose() -> Iterator[Compose]:
             ["model=vae", "+regularizer.l1.weight=2"],
             "regularizer.l1: has settings but is not among the chosen terms; add it: regularizer=[kl,l1]",
         ),
-        (["noise._target_=os.system"], "noise._target_=os.system: must begin with autoenc., torch.optim., torch.nn."),
+        (["noise._target_=os.system"], "noise._target_=os.system: must begin with autoenc.noise. or torch.nn."),
+        (
+            ["data._target_=autoenc.files.write_text"],
+            "data._target_=autoenc.files.write_text: must begin with autoenc.data.",
+        ),
+        (["data._target_=autoenc.data.images._download"], "data._target_=autoenc.data.images._download: is private"),
+        (["data._target_=autoenc.data.files.Path"], "data._target_=autoenc.data.files.Path: there is no such class"),
+        (
+            ["data._target_=autoenc.data.files.np.load"],
+            "data._target_=autoenc.data.files.np.load: there is no such class",
+        ),
+        (
+            ["+noise.p._target_=autoenc.noise.Masking", "noise=masking"],
+            "noise.p._target_=autoenc.noise.Masking: must begin with autoenc.schedules.",
+        ),
         (
             ["noise._target_=autoenc.noise.Maskin"],
             "noise._target_=autoenc.noise.Maskin: there is no such class or function",

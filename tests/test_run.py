@@ -19,10 +19,8 @@ import torch
 import yaml
 
 from autoenc import config, run
-from autoenc.core import Batch
-from autoenc.data import arrays, digits
+from autoenc.data import arrays
 from autoenc.errors import ConfigError, DataError, NotFinite
-from autoenc.run import load_model
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["network.hidden=[16]", "trainer.figures=0", "trainer.batch_size=128", "model.latent_dim=4"]
@@ -81,14 +79,6 @@ def test_summary_is_of_the_best_weights(vae_run: Path) -> None:
     summary = json.loads((vae_run / "summary.json").read_text())
     assert summary["step"] == min(vals, key=lambda step: vals[step])
     assert summary["val"]["loss"] == pytest.approx(min(vals.values()), abs=1e-9)
-
-
-def test_load_model_gives_the_model_that_was_measured(vae_run: Path) -> None:
-    model, cfg, spec = load_model(vae_run)
-    assert (cfg["model"]["latent_dim"], spec.shape, model.training) == (4, (1, 8, 8), False)
-    batch = digits().test.take(slice(None))
-    mse = (batch.x - model.reconstruct(Batch(x=batch.x))).square().mean().item()
-    assert mse == pytest.approx(json.loads((vae_run / "summary.json").read_text())["test"]["mse"], rel=1e-5)
 
 
 def test_same_seed_same_run_other_seed_other_run(tmp_path: Path) -> None:

@@ -84,9 +84,11 @@ def test_checking_a_config_imports_no_torch() -> None:
 import sys
 from autoenc import config
 from autoenc.errors import ConfigError
-for target, key in (("torch.optim.Adam", "learning_rate"), ("autoenc.networks.mlp", "hiden")):
+for part, target, key in (
+    ("optimizer", "torch.optim.Adam", "learning_rate"), ("network", "autoenc.networks.mlp", "hiden")
+):
     try:
-        config.check_node("part", {"_target_": target, key: 1})
+        config.check_node(part, {"_target_": target, key: 1})
     except ConfigError as error:
         print(error)
 assert "torch" not in sys.modules, "imported"
@@ -94,5 +96,5 @@ assert "torch" not in sys.modules, "imported"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
-    assert first.startswith("part.learning_rate: Adam has no option 'learning_rate'; ")
-    assert second == "part.hiden: mlp has no option 'hiden'; did you mean 'hidden'?"
+    assert first.startswith("optimizer.learning_rate: Adam has no option 'learning_rate'; ")
+    assert second == "network.hiden: mlp has no option 'hiden'; did you mean 'hidden'?"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -109,3 +109,44 @@ def hold_out(split: Split, fraction: float, seed: int, name: str) -> tuple[Split
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     held, rest = order[:size].sort().values, order[size:].sort().values
     return split.subset(rest), split.subset(held)
+
+
+def class_numbers(spec: DataSpec, classes: Sequence[str], name: str) -> list[int]:
+    """The labels of classes given by name; DataError where the data has no labels or no such class."""
+    if not spec.classes:
+        raise DataError(f"{name}={','.join(classes)}: {spec.name} has no labels")
+    for wanted in classes:
+        if wanted not in spec.classes:
+            raise DataError(f"{name}={wanted}: {spec.name} has no such class; it has {', '.join(spec.classes)}")
+    return [spec.classes.index(wanted) for wanted in classes]
+
+
+def without(data: Data, classes: Sequence[str], name: str = "classes") -> Data:
+    """Training and validation lose the rows of these classes, the test split keeps them: they are the anomalies.
+
+    The other rows stay in the split and the order that they had. A range that was observed, and is not 0 to 1 by
+    definition, is that of the rows that are left.
+
+    Args:
+        classes: by name. name: of the option that they are from, for errors.
+
+    Raises:
+        DataError: data without labels, an unknown class, or none left to train on.
+    """
+    if not classes:
+        return data
+    out = torch.tensor(class_numbers(data.spec, classes, name))
+
+    def kept(split: Split) -> Split:
+        if split.y is None:
+            raise DataError(f"{name}={','.join(classes)}: the training rows of {data.spec.name} have no labels")
+        rest = split.subset((~torch.isin(split.y, out)).nonzero().squeeze(1))
+        if len(rest) == 0:
+            raise DataError(f"{name}={','.join(classes)}: leaves no rows of {data.spec.name} to train and validate on")
+        return rest
+
+    train, spec = kept(data.train), data.spec
+    if not (spec.kind == "image" and (spec.low, spec.high) == (0.0, 1.0)):
+        low, high = (float(v) * train.scale for v in train.x.aminmax())
+        spec = replace(spec, low=low, high=high)
+    return Data(spec, train, kept(data.val), data.test)

@@ -24,7 +24,7 @@ def conv(
     input_shape: tuple[int, ...],
     latent_dim: int,
     channels: Sequence[int] = (32, 64),
-    hidden: int = 512,
+    hidden: int | None = 512,
     kernel_size: int = 3,
     activation: str = "relu",
     norm: Literal["none", "batch", "group"] = "group",
@@ -33,7 +33,8 @@ def conv(
 
     Args:
         channels: of each stage; a stage halves height and width (rounding up).
-        hidden: width of the fully connected layer between feature map and code.
+        hidden: width of the fully connected layer between feature map and code; None: there is none, and the code is
+            an affine map of the feature map.
         kernel_size: of all convolutions; odd.
         activation: after each layer but the last.
         norm: after each convolution but the last.
@@ -42,7 +43,7 @@ def conv(
     """
     channels = list(channels)
     check_widths("channels", channels)
-    require(hidden >= 1, "hidden", hidden, "must be 1 or more")
+    require(hidden is None or hidden >= 1, "hidden", hidden, "must be 1 or more")
     require(kernel_size >= 3 and kernel_size % 2 == 1, "kernel_size", kernel_size, "must be odd and 3 or more")
     require(norm in ("none", "batch", "group"), "norm", norm, "must be one of none, batch, group")
     if len(input_shape) != 3:
@@ -74,19 +75,14 @@ def conv(
         up.append(nn.ConvTranspose2d(channels[i], n_out, kernel_size, stride=2, padding=padding, output_padding=pad))
         if i > 0:
             up += [*_norm(norm, n_out), activation_module(activation)]
+    size_of_map = math.prod(smallest)
+    into: list[nn.Module] = [nn.Flatten()]
+    out: list[nn.Module] = [nn.Linear(hidden or latent_dim, size_of_map), activation_module(activation)]
+    if hidden is not None:
+        into += [nn.Linear(size_of_map, hidden), activation_module(activation)]
+        out = [nn.Linear(latent_dim, hidden), activation_module(activation), *out]
     return Pair(
-        encoder=nn.Sequential(
-            *down, nn.Flatten(), nn.Linear(math.prod(smallest), hidden), activation_module(activation)
-        ),
-        decoder=LeadingDims(
-            nn.Sequential(
-                nn.Linear(latent_dim, hidden),
-                activation_module(activation),
-                nn.Linear(hidden, math.prod(smallest)),
-                activation_module(activation),
-                nn.Unflatten(-1, smallest),
-                *up,
-            )
-        ),
-        num_features=hidden,
+        encoder=nn.Sequential(*down, *into),
+        decoder=LeadingDims(nn.Sequential(*out, nn.Unflatten(-1, smallest), *up)),
+        num_features=hidden or size_of_map,
     )

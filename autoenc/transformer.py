@@ -1,0 +1,100 @@
+"""A trained encoder as a scikit-learn transformer."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_array, validate_data
+
+from autoenc.data.spec import DataSpec
+from autoenc.errors import UserError
+
+
+class Coder(Protocol):
+    """What is needed of a `Run`."""
+
+    spec: DataSpec
+
+    @property
+    def latent_dim(self) -> int: ...
+
+    def encode(self, x: np.ndarray) -> np.ndarray: ...
+
+    def decode(self, z: np.ndarray) -> np.ndarray: ...
+
+
+@contextlib.contextmanager
+def value_errors() -> Iterator[None]:
+    """Our errors as scikit-learn has them: ValueError, with the same line."""
+    try:
+        yield
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Rows (N, D) to codes (N, K), by a run that is trained already.
+
+    Images are rows of C H W values, in the range that the run was trained on. The run is fitted: `transform` needs no
+    `fit`, which checks the number of columns, notes their names, and learns nothing. `inverse_transform` decodes.
+    Everything is float32. `autoenc.sklearn.AutoencoderTransformer` is the one that trains.
+
+    Args:
+        run: a finished run, from `load_run`.
+
+    Raises:
+        ValueError: another number of columns, values that are not finite or that the run's model gives no density.
+    """
+
+    def __init__(self, run: Coder):
+        self.run = run
+
+    @property
+    def n_features_in_(self) -> int:
+        """D, the number of columns that the run was trained on."""
+        return math.prod(self.run.spec.shape)
+
+    @n_features_in_.setter
+    def n_features_in_(self, found: int) -> None:  # scikit-learn's validation tells an estimator what `fit` was given
+        if found != self.n_features_in_:
+            name, wanted = type(self).__name__, self.n_features_in_
+            raise ValueError(f"X has {found} features, but {name} is expecting {wanted} features as input")
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.run.latent_dim
+
+    def fit(self, X: Any, y: Any = None) -> CodeTransformer:
+        """Check X (N, D) against the run; nothing is learnt."""
+        self._rows(X, reset=True)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """(N, D) -> codes (N, K)."""
+        rows = self._rows(X, reset=False)
+        with value_errors():
+            return self.run.encode(rows)
+
+    def inverse_transform(self, X: Any) -> np.ndarray:
+        """Codes (N, K) -> rows (N, D) in data space."""
+        with value_errors():
+            rows = self.run.decode(check_array(X, dtype=np.float32))
+        return rows.reshape(len(rows), -1)
+
+    def _rows(self, X: Any, reset: bool) -> np.ndarray:
+        return validate_data(self, X, reset=reset, dtype=np.float32)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
