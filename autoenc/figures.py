@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -176,19 +176,29 @@ def latent_space(evaluation: Evaluation, classes: tuple[str, ...]) -> np.ndarray
         codes = pca.transform(codes)
         shares = pca.explained_variance_ratio_
         names = [f"principal component {i + 1} ({share:.0%} of the variance)" for i, share in enumerate(shares)]
+    return scatter(codes, labels, classes, tuple(names), f"codes of {len(codes)} validation examples")
+
+
+def scatter(
+    points: np.ndarray, labels: Tensor | None, classes: tuple[str, ...], axes_names: tuple[str, ...], title: str
+) -> np.ndarray:
+    """Points (N, 2) or (N, 3), coloured by label (N,) where there are labels."""
     figure = _figure(7, 6)
-    axes = figure.subplots()
-    if labels is None:
-        axes.scatter(codes[:, 0], codes[:, 1], s=6, alpha=0.6)
-    else:
-        for i, label in enumerate(labels.unique().tolist()):
-            rows = (labels == label).numpy()
-            name = classes[label] if label < len(classes) else str(label)
-            axes.scatter(codes[rows, 0], codes[rows, 1], s=6, alpha=0.7, color=f"C{i % 10}", label=name)
-        axes.legend(markerscale=2, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    axes.set_xlabel(names[0])
-    axes.set_ylabel(names[1])
-    axes.set_title(f"codes of {len(codes)} validation examples")
+    dim = points.shape[1]
+    axes: Any = figure.add_subplot(projection="3d" if dim == 3 else None)
+    groups: list[tuple[str | None, str, np.ndarray]] = [(None, "C0", np.ones(len(points), bool))]
+    if labels is not None:
+        groups = [
+            (classes[label] if label < len(classes) else str(label), f"C{i % 10}", (labels == label).numpy())
+            for i, label in enumerate(labels.unique().tolist())
+        ]
+    for name, color, rows in groups:
+        axes.scatter(*points[rows].T, s=6, alpha=0.7, color=color, label=name)
+    if labels is not None:
+        axes.legend(markerscale=2, fontsize=8, loc="center left", bbox_to_anchor=(1.05 if dim == 3 else 1, 0.5))
+    axes.set(xlabel=axes_names[0], ylabel=axes_names[1], title=title)
+    if dim == 3:
+        axes.set_zlabel(axes_names[2])
     return _pixels(figure)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +23,19 @@ def psnr(mse: Tensor, data_range: float) -> Tensor:
     10 log10(range^2 / mse), at most 120 dB, so that a perfect copy does not make an average infinite.
     """
     return 10 * torch.log10(data_range**2 / mse.clamp(min=1e-12 * data_range**2))
+
+
+def ssim(x: np.ndarray, x_hat: np.ndarray, data_range: float) -> float:
+    """Structural similarity of two images (C, H, W): mean over windows of 7x7 pixels and channels (Wang et al. 2004).
+
+    Windows are smaller where the image is.
+    """
+    from skimage.metrics import structural_similarity
+
+    window = min(7, *x.shape[1:])
+    return float(
+        structural_similarity(x, x_hat, data_range=data_range, channel_axis=0, win_size=window - (window + 1) % 2)
+    )
 
 
 class LatentStatistics:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import rich.progress
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("autoenc")
 METRICS = "metrics.jsonl"
+T = TypeVar("T")
 
 
 class Tracker:
@@ -69,9 +73,24 @@ class Tracker:
         """A histogram to TensorBoard."""
         self.writer.add_histogram(name, values, step)
 
-    def embedding(self, codes: Tensor, labels: list[str] | None, sprites: Tensor | None) -> None:
-        """Codes (N, K) for the projector, with label texts and sprite images (N, C, H, W) where there are any."""
-        self.writer.add_embedding(codes, metadata=labels, label_img=sprites, tag="codes")
+    def embedding(
+        self, codes: Tensor, labels: list[str] | None, sprites: Tensor | None, tag: str = "codes", step: int = 0
+    ) -> None:
+        """Codes (N, K) for the projector, with label texts and sprite images (N, C, H, W) where there are any.
+
+        Those of other tags stay: torch's writer would forget what earlier writers put there.
+        """
+        from google.protobuf import text_format
+        from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+
+        path, kept = self.run_dir / "projector_config.pbtxt", ProjectorConfig()
+        if path.exists():
+            with contextlib.suppress(text_format.ParseError):  # a damaged one is written anew
+                old = text_format.Parse(path.read_text(), ProjectorConfig())
+                kept.embeddings.extend(e for e in old.embeddings if not e.tensor_name.startswith(f"{tag}:"))
+        self.writer._projector_config = kept
+        shutil.rmtree(self.run_dir / f"{step:05d}" / tag, ignore_errors=True)
+        self.writer.add_embedding(codes, metadata=labels, label_img=sprites, tag=tag, global_step=step)
 
     def hparams(self, config: Mapping[str, Any], results: list[str]) -> None:
         """The hparams tab: settings, and the tags of the scalars that say how the run did.
@@ -132,6 +151,12 @@ class Progression:
         self.console.print(text)
 
 
+def track(items: Sequence[T], text: str) -> Iterator[T]:
+    """The items, with a progress bar on stderr where there is a terminal."""
+    console = Console(stderr=True)
+    yield from rich.progress.track(items, text, console=console, transient=True, disable=not console.is_terminal)
+
+
 def result_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
     """A table with a column for each key of `rows` and a row for each number."""
     table = Table(title=title, title_justify="left")
@@ -142,3 +167,24 @@ def result_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
         cells = [f"{values[number]:,.5g}" if number in values else "" for values in rows.values()]
         table.add_row(number, *cells)
     return table
+
+
+def method_table(title: str, rows: Mapping[str, Mapping[str, float | str]]) -> Table:
+    """A table with a line for each key of `rows` and a column for each number."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    columns = list(dict.fromkeys(k for values in rows.values() for k in values))
+    for name in columns:
+        table.add_column(name, justify="right")
+    for label, values in rows.items():
+        cells = (values.get(name, "") for name in columns)
+        table.add_row(label, *(f"{c:,.4g}" if isinstance(c, float | int) else c for c in cells))
+    return table
+
+
+def console() -> Console:
+    """The console of the applications: as wide as needed where there is no terminal to ask."""
+    made = Console(highlight=False, soft_wrap=True)
+    if not made.is_terminal:
+        made.width = 160
+    return made

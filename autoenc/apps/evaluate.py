@@ -1,0 +1,122 @@
+"""The one protocol by which runs are compared: everything that a run's data and model allow, on the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from autoenc import build, evaluation, metrics
+from autoenc.apps import denoise, density, detect, features, generate, project, retrieve, scores
+from autoenc.errors import ConfigError, UserError
+from autoenc.loading import Run
+from autoenc.noise import Identity
+from autoenc.tracking import track
+
+Numbers = dict[str, Any]
+COMPARED = 1_000  # images for SSIM
+PROJECTED = 2_000  # examples for t-SNE
+DENOISED = 200  # images, as in the literature's tables
+NOISE = ("gaussian", 0.3)  # for runs that were trained without
+
+
+def reconstruction(run: Run) -> Numbers:
+    """nll [nats], mse and psnr [dB] of all test examples; ssim of the first 1,000 images; the terms of the loss."""
+    objective = build.build_objective(run.config, run.model, total_steps=1)
+    test = run.data.test.on(run.device)
+    found = evaluation.evaluate(run.model, objective, test, run.spec, run.batch_size)
+    numbers: Numbers = dict(found.numbers)
+    if run.spec.kind == "image":
+        x = test.take(slice(0, COMPARED)).x.cpu().numpy()
+        pairs = zip(x, run.reconstruct(x), strict=True)
+        numbers["ssim"] = float(np.mean([metrics.ssim(a, b, run.spec.high - run.spec.low) for a, b in pairs]))
+    return numbers
+
+
+def latent(run: Run) -> Numbers:
+    """Latent health on all test examples, and the mean norm of the Jacobian of the code."""
+    objective = build.build_objective(run.config, run.model, total_steps=1)
+    test = run.data.test.on(run.device)
+    found = evaluation.evaluate(run.model, objective, test, run.spec, run.batch_size).latent
+    return found | {"jacobian_norm": evaluation.sensitivity(run.model, test), "verdict": metrics.verdict(found).text}
+
+
+def denoising(run: Run) -> Numbers:
+    """PSNR [dB] and SSIM of 200 test images with the run's own noise, or Gaussian noise of 0.3 where it has none."""
+    if run.spec.kind != "image":
+        raise UserError("is for images")
+    own = not isinstance(run.model.noise, Identity)
+    found = denoise.denoise_test(run, DENOISED, *(() if own else NOISE))
+    return {"noise": "the run's own" if own else "gaussian 0.3", "classical": found.filter, **found.numbers}
+
+
+def probes(run: Run) -> Numbers:
+    """Accuracy of simple classifiers on the codes, on as many principal components and on the raw input."""
+    labels = features.need_labels(run)
+    return dict(features.probe(features.representations(run), *labels))
+
+
+def retrieval(run: Run) -> Numbers:
+    """precision@10 by cosine: all test examples against all training examples; codes, PCA and raw input."""
+    y, y_test = features.need_labels(run)
+    k = min(10, len(y))
+    return {
+        name: {f"precision@{k}": retrieve.precision(retrieve.Index(found.train).search(found.test, k), y, y_test)}
+        for name, found in features.representations(run).items()
+    }
+
+
+def projection(run: Run) -> Numbers:
+    """t-SNE of 2,000 test codes: trustworthiness and agreement of neighbours, k = 10."""
+    return project.project(run, run.data.test.subset(slice(0, PROJECTED)), "tsne").numbers
+
+
+def anomaly(run: Run) -> Numbers:
+    """AUROC and average precision for the classes that the run was trained without, beside PCA and isolation forest."""
+    labels = detect.known_anomalies(run)
+    if labels is None:
+        raise UserError("no class was left out of training (anomaly_classes=[...])")
+    return dict(detect.detect(scores.Detector(run), run.data.test, labels).numbers)
+
+
+def generation(run: Run) -> Numbers:
+    """How near samples are to test data, beside validation data; from the prior, or from a mixture fitted to the codes."""
+    fitted = density.of(run)
+    return {"density": fitted.text, **generate.quality(run, fitted)}
+
+
+SECTIONS: dict[str, Callable[[Run], Numbers]] = {
+    part.__name__: part
+    for part in (reconstruction, latent, denoising, probes, retrieval, projection, anomaly, generation)
+}
+
+
+def evaluate(run: Run, only: Sequence[str] = tuple(SECTIONS)) -> Numbers:
+    """The sections of the protocol: section -> its numbers, and `skipped`: section -> why.
+
+    Twice the same numbers: whatever is drawn is drawn from fixed seeds.
+
+    Raises:
+        ConfigError: an unknown section.
+    """
+    if unknown := [name for name in only if name not in SECTIONS]:
+        raise ConfigError("--only", unknown[0], f"must be among {', '.join(SECTIONS)}")
+    found: Numbers = {}
+    skipped: dict[str, str] = {}
+    for name in track(list(only), "evaluating"):
+        try:
+            found[name] = SECTIONS[name](run)
+        except UserError as error:
+            skipped[name] = str(error).removeprefix(f"{run.path}: ")
+    return found | {"skipped": skipped}
+
+
+def tables(found: Numbers) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+    """The sections as tables: title, row -> column -> number."""
+    for name, numbers in found.items():
+        rows = {k: v for k, v in numbers.items() if isinstance(v, dict)}
+        words = ", ".join(f"{v}" for v in numbers.values() if isinstance(v, str))
+        flat = {k: v for k, v in numbers.items() if isinstance(v, int | float)}
+        if name != "skipped":
+            yield f"{name}{f' ({words})' if words else ''}", rows or {"": flat}

@@ -1,0 +1,203 @@
+"""Models as files that need nothing of this package: ONNX and torch.export."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from autoenc import __version__
+from autoenc.core import Autoencoder
+from autoenc.errors import UserError, one_line
+from autoenc.metrics import mse_per_example
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from onnx.utils import Extractor
+
+OPSET = 20
+OPSETS = 18, 25  # below, the exporter has no translations; above, onnxscript 0.7 has no converter
+
+Call = Callable[[np.ndarray], list[np.ndarray]]
+
+
+class Encode(nn.Module):
+    """(N, *shape) -> (N, K), the deterministic code."""
+
+    def __init__(self, model: Autoencoder):
+        super().__init__()
+        self.encoder, self.bottleneck = model.encoder, model.bottleneck
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bottleneck(self.encoder(x)).mean.flatten(1).float()
+
+
+class Decode(nn.Module):
+    """(N, K) -> (N, *shape) in data space."""
+
+    def __init__(self, model: Autoencoder):
+        super().__init__()
+        self.decoder, self.likelihood = model.decoder, model.likelihood
+
+    def forward(self, code: Tensor) -> Tensor:
+        return self.likelihood.mean(self.decoder(code).float())
+
+
+class Score(nn.Module):
+    """(N, *shape) -> (N,) mean squared error of the reconstruction, and the reconstruction (N, *shape)."""
+
+    def __init__(self, model: Autoencoder):
+        super().__init__()
+        self.encode, self.decode = Encode(model), Decode(model)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        reconstruction = self.decode(self.encode(x))
+        return mse_per_example(x, reconstruction), reconstruction
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module to export: one tensor in, one or more out. example: (2, ...) an input."""
+
+    module: nn.Module
+    input: str
+    outputs: tuple[str, ...]
+    example: Tensor
+
+
+def parts_of(model: Autoencoder, shape: tuple[int, ...], latent_dim: int) -> dict[str, Part]:
+    """What is exported of a model (on the CPU, in evaluation mode): encoder, decoder and score."""
+    x, code = torch.zeros(2, *shape), torch.zeros(2, latent_dim)
+    return {
+        "encoder": Part(Encode(model), "x", ("code",), x),
+        "decoder": Part(Decode(model), "code", ("reconstruction",), code),
+        "score": Part(Score(model), "x", ("score", "reconstruction"), x),
+    }
+
+
+class _Together(nn.Module):
+    def __init__(self, modules: list[nn.Module]):
+        super().__init__()
+        self.parts = nn.ModuleList(modules)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        found = (part(x) for part, x in zip(self.parts, inputs, strict=True))
+        return tuple(tensor for out in found for tensor in (out if isinstance(out, tuple) else (out,)))
+
+
+def onnx_files(parts: Mapping[str, Part], opset: int = OPSET, what: str = "model") -> dict[str, bytes]:
+    """Each part as a self-contained ONNX model with a batch axis "N".
+
+    Translated together and then cut apart: a call of the exporter takes seconds, however small the model is.
+    """
+    from onnx.utils import Extractor
+
+    inputs = [f"{name}.{part.input}" for name, part in parts.items()]
+    outputs = [f"{name}.{output}" for name, part in parts.items() for output in part.outputs]
+    with _mendable(f"{what}: cannot be exported to ONNX opset {opset}"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about its own insides
+        program = _traced(_Together([p.module for p in parts.values()]), *(p.example for p in parts.values()))
+        translated = torch.onnx.export(
+            program, input_names=inputs, output_names=outputs, opset_version=opset, dynamo=True, external_data=False,
+            verbose=False,
+        )  # fmt: skip
+        assert translated is not None
+        model = translated.model_proto
+        if (reached := _opset(model)) != opset:
+            raise UserError(f"the exporter stops at opset {reached}")
+        extractor = Extractor(model)
+        return {name: _cut(extractor, name, part).SerializeToString() for name, part in parts.items()}
+
+
+def _opset(model: ModelProto) -> int:
+    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def _cut(extractor: Extractor, name: str, part: Part) -> ModelProto:
+    """One part of the model of all, with the part's own names and none of what tells of the machine it is from."""
+    import onnx
+
+    plain = {f"{name}.{word}": word for word in (part.input, *part.outputs)}
+    model = extractor.extract_model([f"{name}.{part.input}"], [f"{name}.{output}" for output in part.outputs])
+    model.producer_name, model.producer_version, model.graph.name = "autoenc", __version__, name
+    graph = model.graph
+    graph.ClearField("value_info")
+    for thing in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        thing.ClearField("doc_string")
+        thing.ClearField("metadata_props")  # of nodes: the trace of the Python code, with its paths
+    for node in graph.node:
+        node.input[:] = [plain.get(word, word) for word in node.input]
+        node.output[:] = [plain.get(word, word) for word in node.output]
+    for value in (*graph.input, *graph.output):
+        value.name = plain[value.name]
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    onnx.checker.check_model(model)
+    return model
+
+
+def pt2_file(part: Part, what: str = "model") -> bytes:
+    """A part as torch.export.save writes it, with a dynamic batch axis."""
+    with _mendable(f"{what}: cannot be exported by torch.export"):
+        file = io.BytesIO()
+        torch.export.save(_traced(part.module, part.example), file)
+        return file.getvalue()
+
+
+@torch.no_grad()
+def _traced(module: nn.Module, *examples: Tensor) -> ExportedProgram:
+    axes = [{0: Dim(f"N{i}")} for i in range(len(examples))]
+    shapes = (tuple(axes),) if isinstance(module, _Together) else tuple(axes)
+    examples = tuple(example.clone() for example in examples)  # inputs that are one tensor would become one input
+    program = torch.export.export(module.eval(), examples, dynamic_shapes=shapes)
+    graph = program.graph_module.graph
+    # The sample that a Gaussian bottleneck draws and nobody reads; and assertions that tie the file to the CPU.
+    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+    for node in graph.nodes:
+        node.meta.pop("stack_trace", None)  # has the paths of this machine
+    program.graph_module.recompile()
+    return program
+
+
+@contextmanager
+def _mendable(what: str) -> Iterator[None]:
+    """Whatever exporters and runtimes raise, as one line: the first cause, which is the one that names an operator."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException = error
+        while (below := cause.__cause__) is not None:
+            cause = below
+        raise UserError(f"{what}: {one_line(cause)}") from None
+
+
+def onnx_call(content: bytes, what: str = "model") -> Call:
+    """An ONNX model as a function of its input, run by onnxruntime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    with _mendable(f"{what}: onnxruntime {onnxruntime.__version__} cannot run it"):
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x})
+
+
+def pt2_call(content: bytes, what: str = "model") -> Call:
+    """What torch.export.save wrote as a function of its input."""
+    with _mendable(f"{what}: cannot be read back"):
+        module = torch.export.load(io.BytesIO(content)).module()
+
+    @torch.no_grad()
+    def call(x: np.ndarray) -> list[np.ndarray]:
+        out = module(torch.from_numpy(x))
+        return [tensor.numpy() for tensor in (out if isinstance(out, tuple) else (out,))]
+
+    return call

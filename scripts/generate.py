@@ -1,0 +1,184 @@
+"""Generate with a trained run: new examples, paths between examples, pictures of the code, labelled training sets.
+
+Samples come from the prior where the bottleneck has one, else from a density fitted to the codes of the training split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoenc.command import execute, parser, positive
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from autoenc.apps.outputs import Outputs
+    from autoenc.loading import Run
+
+EXAMPLES = """examples:
+  python scripts/generate.py RUN                                    64 samples, and how near to real data they are
+  python scripts/generate.py RUN --density gaussian --temperature 0.7
+  python scripts/generate.py RUN --interpolate 3 17                 from one test example to another, or A.png B.png
+  python scripts/generate.py RUN --traverse                         one dimension of the code at a time
+  python scripts/generate.py RUN --sheet                            all of a code of two numbers
+  python scripts/generate.py RUN --augment more.npz --labels 100 --per-class 100
+  python train.py data=arrays data.path=more.npz                    ... trains on it, and tests on real examples
+
+results, in RUN/generate: generate.json, samples.npz and samples.png; interpolate.json, .npz, .png (and .csv for
+vectors); traverse and sheet alike; augment.json (accuracy without and with the generated examples), augment.png
+"""
+
+# The options of each kind of work; its default, which is None where the model decides.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "samples": {"density": None, "components": 10, "count": 64, "temperature": 1.0, "seed": 0},
+    "interpolate": {"steps": 11, "resize": False},
+    "traverse": {},
+    "sheet": {},
+    "augment": {"labels": 100, "per_class": 100, "method": "smote", "seed": 0},
+}
+
+
+def main(args: argparse.Namespace) -> None:
+    """Generate, print, write."""
+    work = next((name for name in OPTIONS if getattr(args, name, None) is not None), "samples")
+    options = chosen(args, work)
+    from autoenc import load_run
+    from autoenc.apps.outputs import Outputs
+
+    target = new_file(args) if work == "augment" else None
+    run = load_run(args.run, args.device)
+    name = "generate" if work == "samples" else work
+    with Outputs(run, name, args.output or run.path / "generate", args.force) as out:
+        if work == "samples":
+            sample(run, out, options)
+        elif target is not None:
+            augment(run, out, target, options)
+        else:
+            decode(run, out, args, options)
+    out.say(f"results: {out.folder}")
+
+
+def chosen(args: argparse.Namespace, work: str) -> dict[str, Any]:
+    """The options of this kind of work, with defaults; those of another are refused, not ignored."""
+    from autoenc.errors import UserError, require
+
+    given = {k: v for options in OPTIONS.values() for k in options if (v := getattr(args, k)) is not None}
+    for option in given.keys() - OPTIONS[work].keys():
+        asked = " or ".join("samples" if k == "samples" else f"--{k}" for k, v in OPTIONS.items() if option in v)
+        found = "samples" if work == "samples" else f"--{work}"
+        raise UserError(f"--{option.replace('_', '-')} is for {asked}, not for {found}")
+    if "components" in given and given.get("density", "mixture") != "mixture":
+        raise UserError(f"--components is for --density mixture, not for {given['density']}")
+    require(given.get("seed", 0) >= 0, "--seed", args.seed, "must be 0 or more")
+    return OPTIONS[work] | given
+
+
+def sample(run: Run, out: Outputs, options: dict[str, Any]) -> None:
+    """Samples, their picture and their quality."""
+    from autoenc.apps import density, generate
+
+    seed, temperature = options["seed"], options["temperature"]
+    source = density.of(run, options["density"], options["components"])
+    made = generate.samples(run, options["count"], source, seed, temperature)
+    numbers = generate.quality(run, source, seed + 1, temperature)
+    out.npz("samples", x=made.x, z=made.z)
+    out.figure("samples", generate.picture(run, made, math.ceil(math.sqrt(len(made.x)))))
+    out.json({"density": source.text, "count": len(made.x), "seed": seed, "temperature": temperature, **numbers})
+    out.table("nearness to real data (validation: real examples in place of samples)", numbers)
+    out.say(f"{len(made.x):,} samples from {source.text}")
+
+
+def decode(run: Run, out: Outputs, args: argparse.Namespace, options: dict[str, Any]) -> None:
+    """A path, a traversal or a sheet."""
+    from autoenc.apps import generate
+
+    facts: dict[str, Any] = {}
+    if args.interpolate:
+        a, b = (find(run, text, options["resize"]) for text in args.interpolate)
+        made = generate.interpolate(run, a, b, options["steps"])
+        facts = {"from": args.interpolate[0], "to": args.interpolate[1], "steps": options["steps"]}
+    elif args.traverse is not None:
+        generate.example(run, args.traverse)
+        made = generate.traverse(run, args.traverse)
+        facts = {"example": args.traverse, "rows": made.labels}
+    else:
+        made = generate.sheet(run)
+        facts = {"side": len(made.x)}
+    out.npz(out.name, x=made.x, z=made.z)
+    out.figure(out.name, generate.picture(run, made, made.z.shape[-2]))
+    out.json(facts)
+    if run.spec.kind == "vector":
+        grid = made.x.reshape(-1, made.z.shape[-2], *run.spec.shape)
+        rows = ([i, j, *x.tolist()] for i, line in enumerate(grid) for j, x in enumerate(line))
+        out.csv(out.name, ["row", "step", *(f"x{i}" for i in range(run.spec.shape[0]))], rows)
+
+
+def augment(run: Run, out: Outputs, target: Path, options: dict[str, Any]) -> None:
+    """A labelled set, and what it is worth to a classifier."""
+    import numpy as np
+
+    from autoenc.apps import augment
+
+    made = augment.augment(run, **options)
+    accuracies = augment.compare(run, **options)
+    out.json({"file": str(target), **options, "test_accuracy": accuracies})
+    if (image := augment.picture(run, made)) is not None:
+        out.figure("augment", image)
+    augment.save(run, made, target)
+    spread = {
+        name: {kind: f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" for kind, values in kinds.items()}
+        for name, kinds in accuracies.items()
+    }
+    out.table(f"accuracy on test data, {augment.SEEDS} draws of {options['labels']} labels", spread)  # type: ignore[arg-type]
+    real, new = int((~made.generated).sum()), int(made.generated.sum())
+    out.say(f"{target}: {real:,} real and {new:,} generated examples ({options['method']})")
+
+
+def new_file(args: argparse.Namespace) -> Path:
+    """Where --augment writes; refused before the work is done."""
+    from autoenc.errors import UserError
+
+    path = Path(args.augment)
+    if path.suffix != ".npz":
+        raise UserError(f"--augment {path}: expected a name that ends in .npz")
+    if not path.parent.is_dir():
+        raise UserError(f"--augment {path}: there is no folder {path.parent}")
+    if path.exists() and not args.force:
+        raise UserError(f"--augment {path}: is there already; --force writes over it")
+    return path
+
+
+def find(run: Run, text: str, resize: bool) -> np.ndarray:
+    """An example: the number of one of the test split, or a file that holds one."""
+    from autoenc.apps import generate, inputs
+    from autoenc.errors import UserError
+
+    if text.lstrip("-").isdigit():
+        return generate.example(run, int(text))
+    found = inputs.read(run, text, resize).split
+    if len(found) != 1:
+        raise UserError(f"--interpolate {text}: expected one example, found {len(found)}")
+    return found.take(slice(None)).x[0].numpy()
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__, EXAMPLES)
+    works = arguments.add_mutually_exclusive_group()
+    works.add_argument("--interpolate", nargs=2, metavar=("A", "B"), help="between two test examples (0 ...) or files")
+    works.add_argument("--traverse", nargs="?", type=int, const=0, metavar="INDEX", help="around a test example's code")
+    works.add_argument("--sheet", action="store_true", default=None, help="a grid of codes, for model.latent_dim=2")
+    works.add_argument("--augment", metavar="OUT.npz", help="write a labelled, enlarged training set")
+    arguments.add_argument("--density", choices=("prior", "gaussian", "mixture"), help="default: prior, else mixture")
+    arguments.add_argument("--components", type=positive, help="Gaussians in the mixture (default: 10)")
+    arguments.add_argument("--count", type=positive, help="samples (default: 64)")
+    arguments.add_argument("--temperature", type=float, help="multiplies standard deviations (default: 1.0)")
+    arguments.add_argument("--seed", type=int, help="of samples, or of the first draw of labels (default: 0)")
+    arguments.add_argument("--steps", type=positive, help="of --interpolate, both ends included (default: 11)")
+    arguments.add_argument("--resize", action="store_true", default=None, help="scale images that --interpolate reads")
+    arguments.add_argument("--labels", type=positive, help="labelled examples --augment starts from (default: 100)")
+    arguments.add_argument("--per-class", type=positive, help="examples --augment makes of each class (default: 100)")
+    arguments.add_argument("--method", choices=("smote", "gaussian"), help="of --augment (default: smote)")
+    execute(main, arguments)

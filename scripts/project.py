@@ -1,0 +1,56 @@
+"""Show codes in two or three dimensions: directly, by PCA, t-SNE or UMAP.
+
+Test examples, or a file of yours. Also writes the codes for TensorBoard's embedding projector, with labels and images.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from autoenc.command import execute, parser, positive
+
+EXAMPLES = """examples:
+  python scripts/project.py RUN                        2,000 test examples by t-SNE
+  python scripts/project.py RUN --method pca --dim 3
+  python scripts/project.py RUN --method umap          needs: pip install umap-learn
+
+results: project.json (trustworthiness and agreement of neighbours, k = 10), points.csv, METHOD.png
+"""
+
+
+def main(args: argparse.Namespace) -> None:
+    """Project, measure, draw, write."""
+    from autoenc import load_run
+    from autoenc.apps import inputs, project
+    from autoenc.apps.outputs import Outputs
+
+    run = load_run(args.run, args.device)
+    with Outputs(run, "project", args.output, args.force) as out:
+        if args.input:
+            found = inputs.read(run, args.input, args.resize)
+            split, names = found.split, found.names
+        else:
+            split = run.data.test.subset(slice(0, args.count))
+            names = [str(i) for i in range(len(split))]
+        projection = project.project(run, split, args.method, args.dim, args.seed)
+        title = f"{args.method} of {len(split):,} codes of {run.name} on {run.spec.name}"
+        out.figure(args.method, project.picture(run.spec, split, projection, title))
+        labels = None if split.y is None else [run.spec.classes[i] for i in split.y.tolist()]
+        header = ["name", *(f"x{i}" for i in range(args.dim)), *(["label"] if labels else [])]
+        columns = [names, *projection.points.T.tolist(), *([labels] if labels else [])]
+        out.csv("points", header, zip(*columns, strict=True))
+        out.embedding(run.codes(split), labels, split)
+        out.json({"method": args.method, "dim": args.dim, "examples": len(split), **projection.numbers})
+    out.table("projection", {args.method: projection.numbers})
+    out.say(f"{len(split):,} examples: {out.folder / args.method}.png; projector: tensorboard --logdir {run.path}")
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__, EXAMPLES)
+    arguments.add_argument("--method", choices=("direct", "pca", "tsne", "umap"), default="tsne", help="default: tsne")
+    arguments.add_argument("--dim", type=int, choices=(2, 3), default=2, help="default: 2")
+    arguments.add_argument("--count", type=positive, default=2_000, help="test examples (default: 2000)")
+    arguments.add_argument("--input", metavar="PATH", help="examples of yours: .npy, .npz, .csv, an image or a folder")
+    arguments.add_argument("--resize", action="store_true", help="scale images to the size that the run was trained on")
+    arguments.add_argument("--seed", type=int, default=0, help="of t-SNE and UMAP (default: 0)")
+    execute(main, arguments)

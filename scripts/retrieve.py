@@ -1,0 +1,87 @@
+"""Find the training examples whose codes are nearest to a query.
+
+The index of codes is built at the first call and kept in the run (RUN/index/). Search is exact. Without --input, test
+examples are the queries, and precision@k and mean average precision are measured where there are labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from autoenc.command import execute, parser, positive
+
+EXAMPLES = """examples:
+  python scripts/retrieve.py RUN                                all test examples: precision@10, mean average precision
+  python scripts/retrieve.py RUN --index 5 17 --k 20            these test examples
+  python scripts/retrieve.py RUN --input query.png --output hits/
+
+results: retrieve.json, hits.csv (query, rank, row of the training split, score, label), hits.png (query | hits)
+"""
+
+SHOWN = 10  # queries whose hits are printed
+MAP_QUERIES, MAP_ROWS = 1_000, 20_000  # mean average precision ranks every row for every query
+
+
+def main(args: argparse.Namespace) -> None:
+    """Search, measure, draw, write."""
+    import torch
+
+    from autoenc import load_run
+    from autoenc.apps import inputs, retrieve
+    from autoenc.apps.outputs import Outputs
+    from autoenc.data.spec import Split
+    from autoenc.errors import UserError
+
+    if args.input and args.index:
+        raise UserError("--input and --index are both queries; give one of them")
+    run = load_run(args.run, args.device)
+    train, test, classes = run.data.train, run.data.test, run.spec.classes
+    with Outputs(run, "retrieve", args.output, args.force) as out:
+        names, labels = [str(i) for i in range(len(test))], test.y
+        queries = test
+        if args.input:
+            found = inputs.read(run, args.input, args.resize)
+            queries, names, labels = found.split, found.names, None
+        elif args.index:
+            if wrong := [i for i in args.index if not 0 <= i < len(test)]:
+                raise UserError(f"--index {wrong[0]}: the test split has rows 0 to {len(test) - 1}")
+            queries, names = test.subset(torch.tensor(args.index)), [str(i) for i in args.index]
+            labels = queries.y
+        hits = retrieve.retrieve(run, queries, args.k, args.metric, args.force)
+        numbers: dict[str, float] = {}
+        if labels is not None and train.y is not None:
+            y, y_query = train.y.cpu().numpy(), labels.cpu().numpy()
+            numbers[f"precision@{args.k}"] = retrieve.precision(hits, y, y_query)
+            if not args.index:
+                rows = slice(0, MAP_ROWS)
+                some = Split(queries.x[:MAP_QUERIES], None, queries.scale)
+                codes, sought = run.codes(train.subset(rows)), run.codes(some)
+                numbers["map"] = retrieve.mean_average_precision(codes, y[rows], sought, y_query[:MAP_QUERIES])
+
+        def label(row: int) -> str:
+            return "" if train.y is None else classes[int(train.y[row])]
+
+        lines = [
+            (names[q], rank + 1, row, f"{score:.6g}", label(row))
+            for q in range(len(hits.places))
+            for rank, (row, score) in enumerate(zip(hits.places[q].tolist(), hits.scores[q].tolist(), strict=True))
+        ]
+        out.csv("hits", ["query", "rank", "row", args.metric, "label"], lines)
+        if run.spec.kind == "image":
+            out.figure("hits", retrieve.picture(run, queries, names, hits))
+        out.json({"queries": len(names), "indexed": len(train), "k": args.k, "metric": args.metric, **numbers})
+    if len(names) <= SHOWN:
+        for line in lines:
+            out.say(f"query {line[0]}  {line[1]:>3}.  row {line[2]:<7} {args.metric} {line[3]:<10} {line[4]}")
+    out.table("retrieval", {run.name: numbers} if numbers else {})
+    out.say(f"{len(names):,} queries in {len(train):,} training examples: {out.folder}")
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__, EXAMPLES)
+    arguments.add_argument("--input", metavar="PATH", help="queries of yours: .npy, .npz, .csv, an image or a folder")
+    arguments.add_argument("--resize", action="store_true", help="scale images to the size that the run was trained on")
+    arguments.add_argument("--index", type=int, nargs="+", metavar="I", help="test examples as queries")
+    arguments.add_argument("--k", type=positive, default=10, help="hits for each query (default: 10)")
+    arguments.add_argument("--metric", choices=("cosine", "euclidean"), default="cosine", help="default: cosine")
+    execute(main, arguments)

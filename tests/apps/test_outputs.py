@@ -1,0 +1,87 @@
+"""Results: whole or not at all, never over older ones unasked."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from autoenc import load_run
+from autoenc.apps.outputs import Outputs
+from autoenc.errors import UserError
+
+
+def write(out: Outputs, value: float = 1.0) -> None:
+    out.json({"value": value, "nothing": float("nan")})
+    out.npz("arrays", z=np.arange(3))
+    out.csv("rows", ["a", "b"], [(1, "x,y")])
+    out.figure("picture", np.zeros((4, 6, 3), np.uint8))
+
+
+def test_files_and_pictures_arrive_together(vae_run: Path, copied: Callable[[Path], Path]) -> None:
+    path = copied(vae_run)
+    run = load_run(path, "cpu")
+    with Outputs(run, "test") as out:
+        write(out)
+        assert not (path / "test").exists(), "nothing before the end"
+    assert sorted(p.name for p in (path / "test").iterdir()) == ["arrays.npz", "picture.png", "rows.csv", "test.json"]
+    assert json.loads((path / "test" / "test.json").read_text()) == {"value": 1.0, "nothing": None}
+    assert (path / "test" / "rows.csv").read_text() == 'a,b\n1,"x,y"\n'
+    events = EventAccumulator(str(path), size_guidance={"images": 0})
+    events.Reload()
+    assert "test/picture" in events.Tags()["images"]
+    assert "reconstruction" in events.Tags()["images"], "those of the training stay"
+
+
+def test_older_results_stay_without_force(vae_run: Path, copied: Callable[[Path], Path]) -> None:
+    run = load_run(copied(vae_run), "cpu")
+    with Outputs(run, "test") as out:
+        write(out, 1.0)
+    with pytest.raises(UserError, match=r"test.json: is there already; --force writes over it"):
+        Outputs(run, "test")
+    with Outputs(run, "test", force=True) as out:
+        write(out, 2.0)
+    assert json.loads((run.path / "test" / "test.json").read_text())["value"] == 2.0
+
+
+def test_an_error_leaves_nothing(vae_run: Path, copied: Callable[[Path], Path]) -> None:
+    run = load_run(copied(vae_run), "cpu")
+    before = sorted(run.path.rglob("*"))
+    with pytest.raises(KeyboardInterrupt), Outputs(run, "test") as out:
+        write(out)
+        raise KeyboardInterrupt
+    assert sorted(run.path.rglob("*")) == before
+
+
+def test_a_file_of_another_kind_in_the_folder_is_not_overwritten(vae_run: Path, tmp_path: Path) -> None:
+    run = load_run(vae_run, "cpu")
+    (tmp_path / "rows.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"rows.csv: is there already"), Outputs(run, "test", tmp_path) as out:
+        write(out)
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.csv"]
+    assert (tmp_path / "rows.csv").read_text() == "mine"
+    with pytest.raises(UserError, match="is a file; name a folder"):
+        Outputs(run, "test", tmp_path / "rows.csv")
+
+
+def test_images_get_names_that_sort(vae_run: Path, tmp_path: Path) -> None:
+    with Outputs(load_run(vae_run, "cpu"), "test", tmp_path / "out") as out:
+        out.images(["7", "scan.tif"], np.array([[[[0.0, 2.0]]], [[[-1.0, 0.5]]]]))
+    from PIL import Image
+
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["image_00007.png", "scan.png"]
+    assert np.asarray(Image.open(tmp_path / "out" / "image_00007.png")).tolist() == [[0, 255]]
+
+
+def test_the_projector_keeps_what_was_there(vae_run: Path, copied: Callable[[Path], Path]) -> None:
+    run = load_run(copied(vae_run), "cpu")
+    split = run.data.test.subset(slice(0, 30))
+    for _ in range(2):
+        with Outputs(run, "project", force=True) as out:
+            out.embedding(run.codes(split), [str(i) for i in range(30)], split)
+    text = (run.path / "projector_config.pbtxt").read_text()
+    assert text.count("tensor_name") == 2
+    assert '"codes:00000"' in text
+    assert '"project:00000"' in text
