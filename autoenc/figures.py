@@ -56,13 +56,15 @@ def picture_grid(
     return canvas
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches."""
     from matplotlib.figure import Figure  # not pyplot: no global state, nothing to close
 
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 
-def _pixels(figure: Figure) -> np.ndarray:
+def pixels(figure: Figure) -> np.ndarray:
+    """(H, W, 3) uint8: what a figure looks like."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -81,7 +83,7 @@ def reconstruction(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarr
     rows = {"input": batch.x} | ({"corrupted": batch.input} if noisy else {}) | {"output": model.reconstruct(batch)}
     if spec.kind == "image":
         return picture_grid(torch.cat(list(rows.values())), len(batch), spec.low, spec.high, list(rows))
-    figure = _figure(9, 6)
+    figure = new_figure(9, 6)
     for i, axes in enumerate(figure.subplots(2, 2).flat):
         if i < len(batch):
             for name, x in rows.items():
@@ -89,7 +91,7 @@ def reconstruction(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarr
             axes.set_title(f"example {i}", fontsize=9)
             axes.set_xlabel("dimension", fontsize=8)
     figure.axes[0].legend(fontsize=8)
-    return _pixels(figure)
+    return pixels(figure)
 
 
 @torch.no_grad()
@@ -102,12 +104,12 @@ def samples(model: Autoencoder, spec: DataSpec, columns: int = 12) -> np.ndarray
     x = model.likelihood.mean(model.decode(z.to(_device(model))).float())
     if spec.kind == "image":
         return picture_grid(x, columns, spec.low, spec.high)
-    figure = _figure(8, 4)
+    figure = new_figure(8, 4)
     axes = figure.subplots()
     axes.plot(x.cpu().numpy().T, linewidth=0.8, alpha=0.6)
     axes.set_xlabel("dimension")
     axes.set_title("samples from the prior")
-    return _pixels(figure)
+    return pixels(figure)
 
 
 @torch.no_grad()
@@ -183,7 +185,7 @@ def scatter(
     points: np.ndarray, labels: Tensor | None, classes: tuple[str, ...], axes_names: tuple[str, ...], title: str
 ) -> np.ndarray:
     """Points (N, 2) or (N, 3), coloured by label (N,) where there are labels."""
-    figure = _figure(7, 6)
+    figure = new_figure(7, 6)
     dim = points.shape[1]
     axes: Any = figure.add_subplot(projection="3d" if dim == 3 else None)
     groups: list[tuple[str | None, str, np.ndarray]] = [(None, "C0", np.ones(len(points), bool))]
@@ -199,13 +201,13 @@ def scatter(
     axes.set(xlabel=axes_names[0], ylabel=axes_names[1], title=title)
     if dim == 3:
         axes.set_zlabel(axes_names[2])
-    return _pixels(figure)
+    return pixels(figure)
 
 
 def units(evaluation: Evaluation) -> np.ndarray:
     """Each unit of the code: its KL where there is a posterior, else its variance and how often it is not zero."""
     stats = evaluation.stats
-    figure = _figure(8, 3.6)
+    figure = new_figure(8, 3.6)
     if stats.kl is not None:
         axes = figure.subplots()
         order = stats.kl.argsort(descending=True)
@@ -215,7 +217,7 @@ def units(evaluation: Evaluation) -> np.ndarray:
         axes.set_xlabel(f"latent dimensions, sorted (red: not active, variance of the mean below {ACTIVE_VARIANCE})")
         axes.locator_params(axis="x", integer=True)
         axes.set_title(f"KL per dimension, {float(stats.kl.sum()):.2f} nats in all")
-        return _pixels(figure)
+        return pixels(figure)
     left, right = figure.subplots(1, 2)
     left.plot(stats.variance.sort(descending=True).values.numpy())
     left.set(xlabel="units, sorted", ylabel="variance of the code", title="variance")
@@ -223,12 +225,12 @@ def units(evaluation: Evaluation) -> np.ndarray:
     right.set(
         xlabel="units, sorted", ylabel="fraction of examples", title="how often a unit is not zero", ylim=(-0.02, 1.02)
     )
-    return _pixels(figure)
+    return pixels(figure)
 
 
 def curves(lines: list[dict[str, float]]) -> np.ndarray:
     """The loss of training and validation against steps, from the lines of metrics.jsonl."""
-    figure = _figure(7, 4)
+    figure = new_figure(7, 4)
     axes = figure.subplots()
     for split, color in (("train", "C0"), ("val", "C1")):
         points = [(line["step"], line["loss"]) for line in lines if line["split"] == split and line["loss"] is not None]
@@ -237,7 +239,7 @@ def curves(lines: list[dict[str, float]]) -> np.ndarray:
     axes.set(xlabel="step", ylabel="loss [nats per example]", title="loss")
     axes.legend()
     axes.grid(alpha=0.3)
-    return _pixels(figure)
+    return pixels(figure)
 
 
 def sprites(split: Split, spec: DataSpec, n: int) -> Tensor | None:

@@ -22,10 +22,10 @@ from hydra.version import VersionBase
 from omegaconf.errors import OmegaConfBaseException
 
 from autoenc import build, checkpoint, config
-from autoenc.cli import hydra_message
 from autoenc.core import Autoencoder
 from autoenc.data.spec import Data
 from autoenc.errors import Interrupted, UserError
+from autoenc.messages import hydra_message
 from autoenc.run import check_monitor, seeded, torch_settings
 from autoenc.settings import TrainerSettings
 from autoenc.tracking import Progression, Tracker

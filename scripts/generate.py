@@ -132,7 +132,7 @@ def augment(run: Run, out: Outputs, target: Path, options: dict[str, Any]) -> No
         name: {kind: f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" for kind, values in kinds.items()}
         for name, kinds in accuracies.items()
     }
-    out.table(f"accuracy on test data, {augment.SEEDS} draws of {options['labels']} labels", spread)  # type: ignore[arg-type]
+    out.table(f"accuracy on test data, {augment.SEEDS} draws of {options['labels']} labels", spread)
     real, new = int((~made.generated).sum()), int(made.generated.sum())
     out.say(f"{target}: {real:,} real and {new:,} generated examples ({options['method']})")
 

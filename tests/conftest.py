@@ -110,7 +110,7 @@ def table_run(train_run: Callable[..., Path], tmp_path_factory: pytest.TempPathF
     path = tmp_path_factory.mktemp("data") / "table.npz"
     np.savez(path, x=x.astype(np.float32), y=y)
     return train_run(
-        "model=ae", "model.latent_dim=3", "data=arrays", f"data.path={path}", "likelihood=gaussian", "trainer.epochs=20"
+        "model=ae", "model.latent_dim=3", "data=arrays", f"data.path={path}", "likelihood=gaussian", "trainer.epochs=60"
     )
 
 

@@ -46,6 +46,8 @@ def test_help_shows_groups_choices_and_examples_without_torch(tmp_path: Path) ->
         (["+model.extra=1"], "model.extra: no such key"),
         (["trainer.epochs=fast"], "trainer.epochs=fast: must be a whole number"),
         (["seed=1.5"], "seed=1.5: must be a whole number"),
+        (["anomaly_classes=3"], "anomaly_classes: must be a list in brackets, each text: anomaly_classes=[a,b]"),
+        (["anomaly_classes=[ten]"], "anomaly_classes=ten: digits has no such class; it has 0, 1, 2"),
         (["seed=-1"], "seed=-1: must be 0 or more"),
         (["trainer.epochs=0"], "trainer.epochs=0: must be 1 or more"),
         (["trainer.precision=16"], "trainer.precision=16: must be one of 32, bf16"),

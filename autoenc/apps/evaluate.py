@@ -81,7 +81,7 @@ def anomaly(run: Run) -> Numbers:
 
 
 def generation(run: Run) -> Numbers:
-    """How near samples are to test data, beside validation data; from the prior, or from a mixture fitted to the codes."""
+    """How near samples (from the prior, or from a mixture fitted to the codes) are to test data, beside validation data."""
     fitted = density.of(run)
     return {"density": fitted.text, **generate.quality(run, fitted)}
 

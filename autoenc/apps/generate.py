@@ -12,7 +12,7 @@ from autoenc.apps import density as densities
 from autoenc.apps.density import Density, code_range, some, training_codes
 from autoenc.data.spec import Split
 from autoenc.errors import UserError, require
-from autoenc.figures import _figure, _pixels, picture_grid
+from autoenc.figures import new_figure, pixels, picture_grid
 from autoenc.loading import Run
 
 COLUMNS = 11  # of a traversal: odd, so that the middle one is the reconstruction
@@ -163,7 +163,7 @@ def picture(run: Run, decoded: Decoded, columns: int) -> np.ndarray:
     rows = decoded.x.reshape(-1, columns, *spec.shape) if decoded.x.ndim > 2 else decoded.x[None]
     across = min(5, len(rows))
     down = -(-len(rows) // across)
-    figure = _figure(max(7, 3 * across), 3.2 if down == 1 else 2.2 * down)
+    figure = new_figure(max(7, 3 * across), 3.2 if down == 1 else 2.2 * down)
     panels = figure.subplots(down, across, squeeze=False, sharey=True).flat
     colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, rows.shape[1]))
     for i, (axes, lines) in enumerate(zip(panels, rows, strict=False)):
@@ -171,7 +171,7 @@ def picture(run: Run, decoded: Decoded, columns: int) -> np.ndarray:
             axes.plot(line, color=color, linewidth=0.9)
         axes.set_title(decoded.labels[i] if decoded.labels else "", fontsize=9)
         axes.set_xlabel("dimension", fontsize=8)
-    return _pixels(figure)
+    return pixels(figure)
 
 
 def _rows(split: Split) -> np.ndarray:

@@ -129,7 +129,7 @@ class Outputs:
             stem = f"image_{int(name):05d}" if name.isdigit() else Path(name).stem
             Image.fromarray(tile.squeeze(-1) if tile.shape[-1] == 1 else tile).save(self.path(f"{stem}.png"))
 
-    def table(self, title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+    def table(self, title: str, rows: Mapping[str, Mapping[str, float | str]]) -> None:
         """Numbers on the screen: a line for each method."""
         if rows:
             console().print(method_table(title, rows))

@@ -2,9 +2,11 @@
 
 import csv
 import json
-import subprocess
+import runpy
+import signal
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,10 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from autoenc import load_run
-from autoenc.apps import detect, scores
+from autoenc.apps import detect, inputs, scores
 from autoenc.apps.scores import Detector
 from autoenc.data.spec import Split
 from autoenc.errors import DataError, UserError
-from autoenc.loading import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,10 +46,24 @@ def everything(split: Split) -> np.ndarray:
     return split.take(slice(None)).x.numpy()
 
 
-def script(*args: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "scripts/detect.py", *map(str, args)], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+Script = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Script]:
+    """Runs scripts/detect.py in this process: exit code, stdout, stderr."""
+
+    def call(*args: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["detect.py", *map(str, args)])
+        with pytest.raises(SystemExit) as done, warnings.catch_warnings():
+            runpy.run_path(str(ROOT / "scripts" / "detect.py"), run_name="__main__")
+        assert isinstance(done.value.code, int)
+        return done.value.code, *capsys.readouterr()
+
+    before = signal.getsignal(signal.SIGTERM)
+    yield call
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_distances_of_codes_are_the_formulas(novel: Detector) -> None:
@@ -78,11 +93,12 @@ def test_error_and_nll_are_those_of_the_deterministic_code(vae: Detector) -> Non
     assert found["error"] == pytest.approx((x - run.reconstruct(x)).square().flatten(1).mean(1).numpy(), rel=1e-5)
     with torch.no_grad():
         params = run.model.decode(torch.from_numpy(run.codes(run.data.test)))
-    assert found["nll"] == pytest.approx(run.model.likelihood.nll(params, x).numpy(), rel=1e-4, abs=1e-3)
+        nll = run.model.likelihood.nll(params, x).numpy()
+    assert found["nll"] == pytest.approx(nll, rel=1e-4, abs=1e-3)
 
 
 def test_the_bound_is_the_mean_over_many_draws(vae: Detector) -> None:
-    """Against 2,000 independent samples: 16 paired ones are near for each row and nearer for the mean."""
+    """Against 2,000 independent ones: off by a part of the standard deviation of one of them."""
     run = vae.run
     batch = run.data.test.take(slice(0, 20))
     with torch.no_grad():
@@ -92,8 +108,8 @@ def test_the_bound_is_the_mean_over_many_draws(vae: Detector) -> None:
         kl = (0.5 * (mu.square() + std.square() - 1) - std.log()).sum(1)
         samples = torch.stack([run.model.nll(mu + std * torch.randn_like(mu), batch) for _ in range(2000)]) + kl
     off = vae.scores(run.data.test.subset(slice(0, 20)))["elbo"] - samples.mean(0).numpy()
-    assert np.abs(off / samples.std(0).numpy()).max() < 1
-    assert abs(off.mean() / samples.std(0).numpy().mean()) < 0.2
+    assert np.abs(off / samples.std(0).numpy()).max() < 0.75
+    assert abs(off.mean() / samples.std(0).numpy().mean()) < 0.25
 
 
 def test_a_row_has_the_same_scores_in_any_company(vae: Detector) -> None:
@@ -155,8 +171,9 @@ def test_pca_has_as_many_components_as_the_code_has_numbers(novel: Detector, dae
     expected = np.square(x - pca.inverse_transform(pca.transform(x))).mean(1)
     assert detect.baselines(run, run.data.test)["pca"] == pytest.approx(expected, rel=1e-3)
     wide = load_run(dae_run, "cpu")
-    wide.config["model"]["latent_dim"] = 100  # more than pixels
-    assert detect.baselines(wide, wide.data.test)["pca"].max() > 1e-6
+    wide.config["model"]["latent_dim"] = 100  # more than there are pixels
+    left = detect.baselines(wide, wide.data.val)["pca"].mean() * 64 / train.var(0).sum()
+    assert 0.02 < left < 0.08  # of the variance
 
 
 def test_exact_copies_in_the_training_rows_leave_scores_finite(novel: Detector) -> None:
@@ -200,7 +217,7 @@ def test_refusals(vae: Detector, novel: Detector, vae_run: Path, tmp_path: Path)
     assert vae.names == list(scores.NAMES)
     with pytest.raises(UserError, match=r"--score elbo: .*has error, nll, mahalanobis, knn, local$"):
         novel.check("elbo")
-    with pytest.raises(UserError, match="--score eror: .*has error, nll"):
+    with pytest.raises(UserError, match=r"--score eror: .*has error, nll"):
         detect.detect(vae, vae.run.data.test, score="eror")
     with pytest.raises(DataError, match="--anomaly=ten: digits has no such class; it has 0, 1"):
         detect.known_anomalies(vae.run, ["ten"])
@@ -211,11 +228,13 @@ def test_refusals(vae: Detector, novel: Detector, vae_run: Path, tmp_path: Path)
         assert detect.known_anomalies(vae.run, ["2"]) is not None
 
 
-def test_the_script_on_the_test_split(one_out: Path, copied: Callable[[Path], Path], novel: Detector) -> None:
+def test_the_script_on_the_test_split(
+    one_out: Path, copied: Callable[[Path], Path], novel: Detector, script: Script
+) -> None:
     run = copied(one_out)
-    done = script(run, "--quantile", 0.9)
-    assert done.returncode == 0, done.stderr
-    assert "isolation_forest" in done.stdout
+    code, said, error = script(run, "--quantile", 0.9)
+    assert code == 0, error
+    assert "isolation_forest" in said
     assert {p.name for p in (run / "detect").iterdir()} == {"detect.json", "detect.csv", "roc.png", "heatmap.png"}
     rows = list(csv.DictReader((run / "detect" / "detect.csv").open()))
     assert list(rows[0]) == ["name", "error", "nll", "mahalanobis", "knn", "local", "anomaly", "label"]
@@ -225,12 +244,12 @@ def test_the_script_on_the_test_split(one_out: Path, copied: Callable[[Path], Pa
     summary = json.loads((run / "detect" / "detect.json").read_text())
     above = expected["local"] > novel.threshold("local", 0.9)
     assert summary["above_threshold"] == above.sum() == sum(int(row["anomaly"]) for row in rows)
-    again = script(run)
-    assert (again.returncode, len(again.stderr.splitlines())) == (2, 1)
-    assert "--force writes over it" in again.stderr
+    assert f"{above.sum()} of 360 rows above the threshold: local > " in said
+    code, _, error = script(run)
+    assert (code, error) == (2, f"{run / 'detect' / 'detect.json'}: is there already; --force writes over it\n")
 
 
-def test_the_script_on_a_file_of_rows(table_run: Path, tmp_path: Path) -> None:
+def test_the_script_on_a_file_of_rows(table_run: Path, tmp_path: Path, script: Script) -> None:
     run = load_run(table_run, "cpu")
     x = everything(run.data.test)
     x[:10, 2] += 8
@@ -238,35 +257,50 @@ def test_the_script_on_a_file_of_rows(table_run: Path, tmp_path: Path) -> None:
     np.savetxt(tmp_path / "new.csv", x, delimiter=",")
     np.savetxt(tmp_path / "truth.csv", truth, header="y", comments="")
     where = tmp_path / "scores.csv"
-    args = [table_run, "--input", tmp_path / "new.csv", "--labels", tmp_path / "truth.csv", "--score", "error"]
-    done = script(*args, "--output", where)
-    assert done.returncode == 0, done.stderr
-    assert "highest: " in done.stdout
+    file = [table_run, "--input", tmp_path / "new.csv", "--output", where, "--score", "error"]
+    code, said, error = script(*file, "--labels", tmp_path / "truth.csv")
+    assert code == 0, error
+    mse = np.square(x - run.reconstruct(x)).mean(1)
+    assert said.splitlines()[-2].startswith(f"highest: {mse.argmax()} (")
     rows = list(csv.DictReader(where.open()))
     assert [row["name"] for row in rows] == [str(i) for i in range(len(x))]
     assert [row["label"] for row in rows] == [str(int(v)) for v in truth]
-    error = np.square(x - run.reconstruct(x)).mean(1)
-    assert [float(row["error"]) for row in rows] == pytest.approx(error, rel=1e-4)
+    assert [float(row["error"]) for row in rows] == pytest.approx(mse, rel=1e-4)
     assert all(len(row["columns"].split()) == 3 for row in rows)
     assert all(row["anomaly"] == "1" for row in rows[:10])
     made = json.loads((tmp_path / "scores.json").read_text())
-    assert made["numbers"]["error"]["auroc"] == roc_auc_score(truth, error) > 0.95
+    assert made["numbers"]["error"]["auroc"] == roc_auc_score(truth, mse) > 0.95
     assert (tmp_path / "scores_roc.png").exists()
     before = where.read_bytes()
-    refused = script(*args, "--output", where)
-    assert (refused.returncode, refused.stderr) == (2, f"{where}: is there already; --force writes over it\n")
+    assert script(*file)[::2] == (2, f"{where}: is there already; --force writes over it\n")
     assert where.read_bytes() == before
-    assert script(*args[:3], "--output", where, "--force").returncode == 0
+    assert script(*file, "--force")[0] == 0
     assert b"label" not in where.read_bytes()
 
 
-def test_the_script_prints_the_mean_over_runs(one_out: Path, tmp_path: Path) -> None:
-    other = script(one_out, one_out / ".", "--output", tmp_path / "both")
-    assert other.returncode == 0, other.stderr
+def test_the_script_on_a_file_without_output_writes_nothing(
+    one_out: Path, copied: Callable[[Path], Path], tmp_path: Path, script: Script
+) -> None:
+    run, x = copied(one_out), everything(load_run(one_out, "cpu").data.test)[:20]
+    np.savez(tmp_path / "new.npz", x=x, y=np.arange(20) % 2)
+    there = sorted(tmp_path.rglob("*"))
+    code, said, error = script(run, "--input", tmp_path / "new.npz", "--labels", tmp_path / "new.npz")
+    assert code == 0, error
+    assert "auroc" in said
+    assert "of 20 rows above the threshold" in said
+    assert sorted(tmp_path.rglob("*")) == there
+
+
+def test_the_script_prints_the_mean_over_runs(
+    one_out: Path, copied: Callable[[Path], Path], tmp_path: Path, script: Script
+) -> None:
+    code, said, error = script(one_out, copied(one_out), "--output", tmp_path / "both")
+    assert code == 0, error
     mean = json.loads((tmp_path / "both" / "detect.json").read_text())["mean"]
     rows = list(csv.DictReader((tmp_path / "both" / "detect.csv").open()))
     assert [row["anomalies"] for row in rows] == ["6", "6"]
     assert mean["local"]["auroc"] == pytest.approx(np.mean([float(row["local"]) for row in rows]))
+    assert f"{mean['local']['auroc']:.4g}" in said
 
 
 @pytest.mark.parametrize(
@@ -275,14 +309,31 @@ def test_the_script_prints_the_mean_over_runs(one_out: Path, tmp_path: Path) -> 
         (["--labels", "y.npy"], "--labels needs --input"),
         (["--input", "x.npy", "--anomaly", "3"], "--anomaly is for the test split"),
         (["--input", "x.npy"], "x.npy: no such file"),
+        (["--input", "x.npy", "--output", "scores"], "--output scores: with --input, name a .csv file"),
+        (["--score", "elbo"], "--score elbo: elbo is for codes with a posterior"),
+        (["--quantile", "1.5"], "--quantile: 1.5 does not lie between 0 and 1"),
     ],
 )
-def test_the_script_refuses_in_one_line(one_out: Path, args: list[str], message: str) -> None:
-    done = script(one_out, *args)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert message in done.stderr
+def test_the_script_refuses_in_one_line(one_out: Path, script: Script, args: list[str], message: str) -> None:
+    code, _, error = script(one_out, *args)
+    assert (code, len(error.splitlines())) == (2, 1)
+    assert message in error
 
 
-def test_the_default_score_is_the_one_that_is_called_the_best() -> None:
-    help_text = script("--help").stdout
-    assert f"default: {scores.BEST}" in " ".join(help_text.split())
+def test_the_default_score_is_the_one_that_is_called_the_best(script: Script) -> None:
+    code, said, _ = script("--help")
+    assert code == 0
+    assert f"default: {scores.BEST}," in " ".join(said.split())
+
+
+def test_labels_of_other_files_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "y.npy", np.arange(5))
+    assert np.array_equal(inputs.labels(tmp_path / "y.npy", 5), np.arange(5))
+    with pytest.raises(DataError, match=r"y.npy: expected 6 labels, one for each row, found shape \(5,\)"):
+        inputs.labels(tmp_path / "y.npy", 6)
+    np.savez(tmp_path / "two.npz", a=np.arange(5), b=np.arange(5))
+    with pytest.raises(DataError, match=r"two.npz: expected an array y, found a, b"):
+        inputs.labels(tmp_path / "two.npz", 5)
+    np.save(tmp_path / "words.npy", np.array(["a", "b"]))
+    with pytest.raises(DataError, match=r"words.npy: expected numbers"):
+        inputs.labels(tmp_path / "words.npy", 2)

@@ -49,9 +49,14 @@ def test_older_results_stay_without_force(vae_run: Path, copied: Callable[[Path]
 def test_an_error_leaves_nothing(vae_run: Path, copied: Callable[[Path], Path]) -> None:
     run = load_run(copied(vae_run), "cpu")
     before = sorted(run.path.rglob("*"))
-    with pytest.raises(KeyboardInterrupt), Outputs(run, "test") as out:
-        write(out)
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with Outputs(run, "test") as out:
+            write(out)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert sorted(run.path.rglob("*")) == before
 
 

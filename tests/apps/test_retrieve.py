@@ -39,7 +39,8 @@ def test_precision_and_mean_average_precision() -> None:
     random = np.random.default_rng(0)
     codes, queries = random.normal(size=(40, 3)), random.normal(size=(250, 3))
     y, y_query = random.integers(0, 3, 40), random.integers(0, 4, 250)  # no example of class 3
-    similarity = (queries / np.linalg.norm(queries, axis=1)[:, None]) @ (codes / np.linalg.norm(codes, axis=1)[:, None]).T
+    unit = [a / np.linalg.norm(a, axis=1, keepdims=True) for a in (queries, codes)]
+    similarity = unit[0] @ unit[1].T
     expected = [average_precision_score(y == c, s) for c, s in zip(y_query, similarity, strict=True) if c < 3]
     assert retrieve.mean_average_precision(codes, y, queries, y_query) == pytest.approx(np.mean(expected), abs=1e-6)
 
