@@ -15,6 +15,7 @@ import os
 import platform
 import subprocess
 import sys
+import typing
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -157,6 +158,12 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         loaded = OmegaConf.create(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
+    plain = OmegaConf.to_container(loaded)
+    if not isinstance(plain, dict):
+        raise DataError(f"{path}: holds no settings")
+    if found := [k for k, v in flat(typing.cast(dict[str, Any], plain)).items() if isinstance(v, str) and "${" in v]:
+        # A config is written resolved; what is not would read this machine's environment into the run.
+        raise DataError(f"{path}: {found[0]} refers to something else (${{...}}); refused")
     merged = OmegaConf.merge(OmegaConf.structured(Config), loaded)
     assert isinstance(merged, DictConfig)
     return check(merged)

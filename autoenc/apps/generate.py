@@ -12,7 +12,7 @@ from autoenc.apps import density as densities
 from autoenc.apps.density import Density, code_range, some, training_codes
 from autoenc.data.spec import Split
 from autoenc.errors import UserError, require
-from autoenc.figures import new_figure, pixels, picture_grid
+from autoenc.figures import new_figure, picture_grid, pixels
 from autoenc.loading import Run
 
 COLUMNS = 11  # of a traversal: odd, so that the middle one is the reconstruction

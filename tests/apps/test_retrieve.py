@@ -59,7 +59,7 @@ def test_the_index_is_built_once_and_anew_when_the_weights_change(
 ) -> None:
     run = load_run(copied(ae_run), "cpu")
     first = retrieve.open_index(run)
-    file = run.path / "index" / "cosine.faiss"
+    file = run.path / "index" / "cosine.npy"
     before = file.stat().st_mtime_ns
     with monkeypatch.context() as patched:
         patched.setattr(type(run), "codes", lambda *_: pytest.fail("encoded again"))
@@ -74,12 +74,28 @@ def test_the_index_is_built_once_and_anew_when_the_weights_change(
 def test_a_strange_index_file_is_refused(ae_run: Path, copied: Callable[[Path], Path]) -> None:
     run = load_run(copied(ae_run), "cpu")
     retrieve.open_index(run)
-    file = run.path / "index" / "cosine.faiss"
+    file = run.path / "index" / "cosine.npy"
     good = file.read_bytes()
-    other = np.array([10**9], dtype="<u8").tobytes()
-    for bad in (b"", b"rubbish", good[:-4], b"IxF2" + good[4:], good[:8] + other + good[16:]):
+    np.save(file, np.zeros((3, 8), np.float32))
+    other = file.read_bytes()
+    np.save(file, np.array([{"a": 1}] * 3), allow_pickle=True)
+    for bad in (b"", b"rubbish", good[:-4], other, file.read_bytes()):
         file.write_bytes(bad)
-        with pytest.raises(DataError, match=r"cosine.faiss: is (no index of|damaged).*--force builds it anew"):
+        with pytest.raises(DataError, match=r"cosine\.npy: (is no index of|cannot be read).*--force builds it anew"):
             retrieve.open_index(run)
     assert len(retrieve.open_index(run, force=True)) == len(run.data.train)
     assert json.loads((run.path / "index" / "cosine.json").read_text())["dim"] == 8
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_many_blocks_and_many_hits_are_exact(metric: retrieve.Metric, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieve, "BLOCK", 7)
+    monkeypatch.setattr(retrieve, "QUERIES", 4)
+    random = np.random.default_rng(1)
+    codes = np.sort(random.normal(size=(100, 3)), axis=0).astype(np.float32)  # the later, the nearer to some
+    queries = random.normal(size=(11, 3)).astype(np.float32)
+    for k in (1, 6, 7, 30, 100):
+        hits = retrieve.Index(codes, metric).search(queries, k)
+        _, places = NearestNeighbors(n_neighbors=k, metric=metric).fit(codes).kneighbors(queries)
+        assert np.array_equal(hits.places, places)
+    assert retrieve.Index(codes, metric).search(queries[:0], 5).places.shape == (0, 5)
