@@ -25,6 +25,7 @@ check: setup
 
 bench: setup  ## the figures of the README; needs MNIST in data/
 	$(BIN)/python scripts/bench.py
+	$(BIN)/python scripts/bench_apps.py
 
 tensorboard: setup
 	$(BIN)/tensorboard --logdir outputs

@@ -65,7 +65,7 @@ def probe(found: Mapping[str, Representation], y: np.ndarray, y_test: np.ndarray
     deviation over 5 stratified draws; where there are so many. The same rows for each representation, which is
     divided by its root mean square beforehand, so that one penalty (C = 1) means the same to all.
     """
-    many = np.random.default_rng(SEED).permutation(len(y))[:MOST]
+    many = many_labels(y)
     numbers = {}
     for name, found_rows in found.items():
         scale = np.sqrt(np.square(found_rows.train - found_rows.train.mean(0)).mean()) + 1e-12
@@ -79,6 +79,11 @@ def probe(found: Mapping[str, Representation], y: np.ndarray, y_test: np.ndarray
         if few:
             numbers[name] |= {"logistic_100": float(np.mean(few)), "logistic_100_std": float(np.std(few))}
     return numbers
+
+
+def many_labels(y: np.ndarray) -> np.ndarray:
+    """Places of up to 20,000 labels, drawn at random."""
+    return np.random.default_rng(SEED).permutation(len(y))[:MOST]
 
 
 def few_labels(y: np.ndarray, size: int = FEW, draws: int = DRAWS) -> list[np.ndarray]:
