@@ -14,7 +14,7 @@ import pytest
 from autoenc import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py") if path.stem != "bench")
+SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py") if not path.stem.startswith("bench"))
 
 Call = Callable[..., tuple[int, str, str]]
 
