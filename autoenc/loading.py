@@ -18,7 +18,7 @@ from autoenc.core import Autoencoder, Batch
 from autoenc.data.spec import Data, DataSpec, Split
 from autoenc.errors import DataError, UserError
 from autoenc.evaluation import judging
-from autoenc.rundir import FORMAT, read_config, read_record, read_spec
+from autoenc.rundir import FORMAT, newest_below, read_config, read_record, read_spec
 
 if TYPE_CHECKING:
     from autoenc.transformer import CodeTransformer
@@ -222,9 +222,9 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path}: no such directory{_near(path.parent)}")
+        raise DataError(f"{path}: no such directory{newest_below(path.parent)}")
     if not (path / "run.json").exists():
-        raise DataError(f"{path}: is no run directory (it has no run.json){_near(path)}")
+        raise DataError(f"{path}: is no run directory (it has no run.json){newest_below(path)}")
     record = read_record(path)
     if (found := record.get("format", 1)) != FORMAT:
         version = record.get("versions", {}).get("autoenc", "unknown")
@@ -246,14 +246,3 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[1] if len(lines) > 1 else (lines or [type(error).__name__])[0]
-
-
-def _near(folder: Path) -> str:
-    """The newest runs below a folder, for people who gave a part of the path."""
-    try:
-        below = [path for depth in range(1, 5) for path in folder.glob("/".join(["*"] * depth) + "/run.json")]
-        found = sorted(below, key=lambda path: path.stat().st_mtime, reverse=True)[:3]
-    except OSError:
-        found = []
-    names = ", ".join(str(p.parent) for p in found)
-    return f"; the newest runs there: {names}" if names else ""

@@ -31,6 +31,7 @@ from autoenc.rundir import (
     disk_errors,
     flat,
     logged,
+    newest_below,
     read_config,
     read_record,
 )
@@ -232,7 +233,8 @@ def resume(run_dir: Path) -> dict[str, Any]:
     """Go on with a run that was stopped, with its own config."""
     for path in (run_dir, run_dir / "config.yaml", run_dir / "run.json"):
         if not path.exists():
-            raise ConfigError("resume", run_dir, f"is no run directory: {path} does not exist")
+            near = newest_below(run_dir) if run_dir.is_dir() else ""
+            raise ConfigError("resume", run_dir, f"is no run directory: {path} does not exist{near}")
     record = read_record(run_dir)
     if record["state"] == "finished":
         raise ConfigError("resume", run_dir, "is finished; there is nothing to go on with")

@@ -169,6 +169,17 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     return check(merged)
 
 
+def newest_below(folder: Path) -> str:
+    """; the newest runs there: ... - for people who gave a part of the path; empty where there is none."""
+    try:
+        below = [path for depth in range(1, 5) for path in folder.glob("/".join(["*"] * depth) + "/run.json")]
+        found = sorted(below, key=lambda path: path.stat().st_mtime, reverse=True)[:3]
+    except OSError:
+        found = []
+    names = ", ".join(str(path.parent) for path in found)
+    return f"; the newest runs there: {names}" if names else ""
+
+
 def check_same(run_dir: Path, state: Mapping[str, Any], text: str, fingerprint: int) -> None:
     """ConfigError unless config and data are those that the checkpoint was trained with."""
     if state["config"] != text:
