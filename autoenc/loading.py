@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from autoenc.transformer import CodeTransformer
 
 Array = TypeVar("Array", np.ndarray, Tensor)
+DARK = 0.25  # images of which nothing is brighter have another range than 0 to 255, most likely
 OUTSIDE = 0.01  # more values than this outside the range of the training data are worth a warning
 
 
@@ -166,8 +167,9 @@ class Run:
             if found[1:] == (size,):
                 return x.unflatten(1, shape)
         wanted = ", ".join(map(str, shape))
+        flat = f" or (N, {size})" if self.spec.kind == "image" else ""
         hint = "; for one example, x[None]" if found in (shape, shape[1:]) else ""
-        raise DataError(f"{what}: expected shape (N, {wanted}), as {self.spec.name} has, found {found}{hint}")
+        raise DataError(f"{what}: expected shape (N, {wanted}){flat}, as {self.spec.name} has, found {found}{hint}")
 
     def _check_values(self, split: Split, what: str, noisy: bool) -> None:
         x = split.x
@@ -184,8 +186,16 @@ class Run:
             allowed = (0.0, 1.0)
         if lowest < allowed[0] - 1e-6 or highest > allowed[1] + 1e-6:
             wanted = f"[{allowed[0]:g}, {allowed[1]:g}]"
-            hint = "; divide by 255" if allowed == (0.0, 1.0) and 1 < highest <= 255 and lowest >= 0 else ""
+            hint = ""
+            if allowed == (0.0, 1.0) and lowest >= 0:
+                hint = "; divide by 255" if 64 < highest <= 255 else "; divide by the largest value that there can be"
             raise DataError(f"{what}: expected values in {wanted}, found {lowest:.4g} to {highest:.4g}{hint}")
+        if x.dtype == torch.uint8 and high == 1 and highest < DARK:
+            warnings.warn(
+                f"{what}: uint8 is read as 0 to 255, and the largest value is {x.max()}: if the values have another "
+                "range, scale them to [0, 1] as floats",
+                stacklevel=4,
+            )
         part = float(((x * split.scale < low) | (x * split.scale > high)).float().mean())
         if part > OUTSIDE:
             warnings.warn(
@@ -222,7 +232,8 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path}: no such directory{newest_below(path.parent)}")
+        near = newest_below(path.parent) if path.parent != Path() else ""
+        raise DataError(f"{path}: no such directory{near}")
     if not (path / "run.json").exists():
         raise DataError(f"{path}: is no run directory (it has no run.json){newest_below(path)}")
     record = read_record(path)

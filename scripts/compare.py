@@ -1,7 +1,7 @@
 """Compare runs: a table, a CSV with every number, plots, and the settings in which they differ.
 
 Takes run directories, folders of sweeps, or any folder above runs. Numbers are of the test split; those of
-scripts/evaluate.py are there too, where it has been run (for instance --sort features.codes.logistic).
+scripts/evaluate.py are there too, where it has been run (for instance --sort probes.codes.logistic).
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ def main(args: argparse.Namespace) -> None:
         out.json({"images": len(result.noisy), "filter": result.filter, **result.numbers})
     labels = {"noisy": "noisy", "model": run.name, "filter": result.filter}
     out.table("denoising", {labels[k]: v for k, v in result.numbers.items()})
-    out.say(f"{len(result.noisy):,} images; noisy, denoised and clean side by side: {out.folder / 'examples.png'}")
+    shown = "noisy and denoised" if result.clean is None else "noisy, denoised and clean"
+    out.say(f"{len(result.noisy):,} images; {shown} side by side: {out.folder / 'examples.png'}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> None:
     with Outputs(run, "evaluation", args.output or run.path, args.force) as out:
         found = evaluate.evaluate(run, args.only or list(evaluate.SECTIONS))
         out.json(found)
-    for title, rows in evaluate.tables(found):
+    for title, rows in evaluate.tables(found, run.name):
         out.table(title, rows)
     for section, why in found["skipped"].items():
         out.say(f"{section}: left out: {why}")

@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
     out.table(f"export, {result.metadata['verification']['examples']} test examples", rows)
     score = result.metadata["score"]
     out.say(
-        f"a score above {result.threshold:.4g} is an anomaly: quantile {score['quantile']:g} of "
+        f"a reconstruction error above {result.threshold:.4g} is an anomaly: quantile {score['quantile']:g} of "
         f"{score['validation_examples']:,} validation scores"
     )
     out.say(f"{out.folder / 'export.json'}: what a deployment needs to know, with an example")

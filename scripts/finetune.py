@@ -26,6 +26,13 @@ def main(args: argparse.Namespace) -> None:
         numbers = {f"{c.labels} labels": c.numbers() for c in found}
         out.json({"seeds": args.seeds, "steps": args.steps, "lr": args.lr, "numbers": numbers})
     out.table(f"test accuracy, {args.seeds} seeds", numbers)
+    for labels, row in numbers.items():
+        spread = max(row["pretrained_std"], row["scratch_std"])
+        pays = "pays" if row["margin"] > spread else "hurts" if row["margin"] < -spread else "makes no clear difference"
+        out.say(
+            f"{labels}: pre-training {pays}: a margin of {row['margin']:+.4f}, a spread of {spread:.4f} over the seeds"
+        )
+    out.say(f"written: {out.folder / 'finetune.json'}")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def main(args: argparse.Namespace) -> None:
         for line in lines:
             out.say(f"query {line[0]}  {line[1]:>3}.  row {line[2]:<7} {args.metric} {line[3]:<10} {line[4]}")
     out.table("retrieval", {run.name: numbers} if numbers else {})
-    out.say(f"{len(names):,} queries in {len(train):,} training examples: {out.folder}")
+    out.say(f"{len(names):,} queries in {len(train):,} training examples; every hit: {out.folder / 'hits.csv'}")
 
 
 if __name__ == "__main__":

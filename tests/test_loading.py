@@ -80,18 +80,31 @@ def test_a_deterministic_code_has_nothing_to_sample_from(ae_run: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (np.zeros((5, 1, 9, 8)), r"expected shape \(N, 1, 8, 8\), as digits has, found \(5, 1, 9, 8\)"),
+        (np.zeros((5, 1, 9, 8)), r"expected shape \(N, 1, 8, 8\) or \(N, 64\), as digits has, found \(5, 1, 9, 8\)"),
         (np.zeros((1, 8, 8, 2)), r"expected shape \(N, 1, 8, 8\)"),
         (np.zeros((8, 8)), r"found \(8, 8\); for one example, x\[None\]"),
         (np.zeros((5, 63)), r"found \(5, 63\)"),
         (np.zeros((0, 1, 8, 8)), "has no rows"),
         (np.full((2, 1, 8, 8), 200.0), r"expected values in \[0, 1\], found 200 to 200; divide by 255"),
+        (np.full((2, 1, 8, 8), 16), "found 16 to 16; divide by the largest value that there can be"),
         (np.full((2, 1, 8, 8), -3.0), r"expected values in \[0, 1\], found -3 to -3$"),
         (np.full((2, 1, 8, 8), np.nan), r"128 values are NaN or infinite, the first at \(0, 0, 0, 0\)"),
         (np.full((2, 1, 8, 8), "a"), "expected numbers, found <U1"),
         (np.full((2, 64), None), "expected numbers, found object"),
     ],
-    ids=["height", "channels", "one example", "width", "no rows", "0 to 255", "negative", "nan", "text", "objects"],
+    ids=[
+        "height",
+        "channels",
+        "one example",
+        "width",
+        "no rows",
+        "0 to 255",
+        "0 to 16",
+        "negative",
+        "nan",
+        "text",
+        "objects",
+    ],
 )
 def test_data_unlike_the_training_data_is_refused(vae: Run, bad: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=message):
@@ -103,6 +116,15 @@ def test_noisy_images_may_lie_outside_the_range_but_not_in_another_unit(vae: Run
     assert len(vae.inputs(noisy, noisy=True)) == 40
     with pytest.raises(DataError, match=r"expected values in \[0, 1\]"):
         vae.inputs(x * 255, noisy=True)
+
+
+def test_dark_bytes_are_asked_about(vae: Run) -> None:
+    grey = np.full((2, 8, 8), 16, np.uint8)
+    with pytest.warns(UserWarning, match="uint8 is read as 0 to 255, and the largest value is 16"):
+        vae.encode(grey)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vae.encode(grey + 60)
 
 
 def test_vectors_far_outside_the_training_range_are_scored_with_a_warning(table_run: Path) -> None:

@@ -230,7 +230,8 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, also: Sequence[st
             axes.set_xlabel("latent dimension")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         else:
-            axes.set_xticks([])
+            axes.set_xticks(range(len(lines)), [label[:24] for label in lines], rotation=20, ha="right", fontsize=7)
+            axes.set_xlim(-0.6, len(lines) - 0.4)
         axes.set_title(f"test {metric}")
         axes.grid(alpha=0.3)
     if with_rate:

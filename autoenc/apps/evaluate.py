@@ -114,11 +114,11 @@ def evaluate(run: Run, only: Sequence[str] = tuple(SECTIONS)) -> Numbers:
     return found | {"skipped": skipped}
 
 
-def tables(found: Numbers) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+def tables(found: Numbers, run_name: str = "run") -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
     """The sections as tables: title, row -> column -> number."""
     for name, numbers in found.items():
         rows = {k: v for k, v in numbers.items() if isinstance(v, dict)}
         words = ", ".join(f"{v}" for v in numbers.values() if isinstance(v, str))
         flat = {k: v for k, v in numbers.items() if isinstance(v, int | float)}
         if name != "skipped":
-            yield f"{name}{f' ({words})' if words else ''}", rows or {"": flat}
+            yield f"{name}{f' ({words})' if words else ''}", rows or {run_name: flat}
