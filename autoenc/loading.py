@@ -90,15 +90,19 @@ class Run:
         return self._apply(x, self.model.reconstruct)
 
     @torch.no_grad()
+    def prior_sample(self, n: int, seed: int = 0) -> Tensor | None:
+        """(n, *latent) draws from p(z) that depend on the seed alone; None where the bottleneck has no prior."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return self.model.bottleneck.prior_sample(n)
+
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
         """(n, *shape) means of p(x|z) for z drawn from the prior.
 
         Raises:
             UserError: the code is deterministic, it has no prior. `autoenc.apps.generate` fits a density to it.
         """
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            z = self.model.bottleneck.prior_sample(n)
+        z = self.prior_sample(n, seed)
         if z is None:
             kind = type(self.model.bottleneck).__name__
             raise UserError(

@@ -159,17 +159,12 @@ def track(items: Sequence[T], text: str) -> Iterator[T]:
 
 def result_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
     """A table with a column for each key of `rows` and a row for each number."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for name in rows:
-        table.add_column(name, justify="right")
-    for number in dict.fromkeys(k for values in rows.values() for k in values):
-        cells = [f"{values[number]:,.5g}" if number in values else "" for values in rows.values()]
-        table.add_row(number, *cells)
-    return table
+    names = dict.fromkeys(k for values in rows.values() for k in values)
+    turned = {name: {key: values[name] for key, values in rows.items() if name in values} for name in names}
+    return method_table(title, turned, digits=5)
 
 
-def method_table(title: str, rows: Mapping[str, Mapping[str, float | str]]) -> Table:
+def method_table(title: str, rows: Mapping[str, Mapping[str, Any]], digits: int = 4) -> Table:
     """A table with a line for each key of `rows` and a column for each number."""
     table = Table(title=title, title_justify="left")
     table.add_column("")
@@ -178,7 +173,7 @@ def method_table(title: str, rows: Mapping[str, Mapping[str, float | str]]) -> T
         table.add_column(name, justify="right")
     for label, values in rows.items():
         cells = (values.get(name, "") for name in columns)
-        table.add_row(label, *(f"{c:,.4g}" if isinstance(c, float | int) else c for c in cells))
+        table.add_row(label, *(f"{c:,.{digits}g}" if isinstance(c, float | int) else c for c in cells))
     return table
 
 

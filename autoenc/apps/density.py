@@ -38,7 +38,7 @@ class Prior:
     text = "the prior"
 
     def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> np.ndarray:
-        z = _prior_sample(self.run, n, seed)
+        z = self.run.prior_sample(n, seed)
         assert z is not None
         prior = self.run.model.bottleneck.prior(z)
         mean = torch.zeros_like(z) if prior is None else prior.mean
@@ -103,7 +103,7 @@ def of(run: Run, kind: str | None = None, components: int = 10) -> Density:
         UserError: the model does not allow it (names what it does), or fewer training examples than components.
     """
     bottleneck = run.model.bottleneck
-    has_prior = _prior_sample(run, 1, SEED) is not None
+    has_prior = run.prior_sample(1) is not None
     kind = kind or ("prior" if has_prior else "mixture")
     require(kind in KINDS, "--density", kind, f"must be one of {', '.join(KINDS)}")
     if kind == "prior" and not has_prior:
@@ -143,10 +143,3 @@ def fit(codes: np.ndarray, components: int, low: float = -np.inf, high: float = 
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(wide)
     return Mixture(mixture.weights_, mixture.means_, np.linalg.cholesky(mixture.covariances_), low, high)
-
-
-@torch.no_grad()
-def _prior_sample(run: Run, n: int, seed: int) -> torch.Tensor | None:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return run.model.bottleneck.prior_sample(n)

@@ -149,8 +149,8 @@ def baselines(run: Run, split: Split) -> dict[str, np.ndarray]:
     from sklearn.decomposition import PCA
     from sklearn.ensemble import IsolationForest
 
-    train = _flat(run.data.train.subset(torch.from_numpy(reference_rows(len(run.data.train)))))
-    x = _flat(split)
+    train = run.data.train.subset(torch.from_numpy(reference_rows(len(run.data.train)))).rows()
+    x = split.rows()
     components = min(run.latent_dim, len(train)) if run.latent_dim < train.shape[1] else 0.95
     pca = PCA(components, random_state=SEED).fit(train)
     forest = IsolationForest(random_state=SEED).fit(train)
@@ -200,7 +200,3 @@ def heatmap(run: Run, split: Split, rows: np.ndarray) -> np.ndarray:
     colour = torch.from_numpy(heat).float().permute(0, 3, 1, 2) * (high - low) + low  # in the range of the data
     images = torch.cat([x.expand(-1, 3, -1, -1), made.expand(-1, 3, -1, -1), colour])
     return picture_grid(images, len(rows), low, high, ["input", "output", "error"])
-
-
-def _flat(split: Split) -> np.ndarray:
-    return split.take(slice(None)).x.flatten(1).cpu().numpy()

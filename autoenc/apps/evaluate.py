@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,29 +22,45 @@ DENOISED = 200  # images, as in the literature's tables
 NOISE = ("gaussian", 0.3)  # for runs that were trained without
 
 
-def reconstruction(run: Run) -> Numbers:
+class Subject:
+    """A run, and what more than one section reads of it, computed once."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.test = run.data.test.on(run.device)
+
+    @cached_property
+    def measured(self) -> evaluation.Evaluation:
+        """All test examples, as training measures them."""
+        objective = build.build_objective(self.run.config, self.run.model, total_steps=1)
+        return evaluation.evaluate(self.run.model, objective, self.test, self.run.spec, self.run.batch_size)
+
+    @cached_property
+    def representations(self) -> dict[str, features.Representation]:
+        """The codes of all training and test examples, PCA and the raw input."""
+        return features.representations(self.run)
+
+
+def reconstruction(subject: Subject) -> Numbers:
     """nll [nats], mse and psnr [dB] of all test examples; ssim of the first 1,000 images; the terms of the loss."""
-    objective = build.build_objective(run.config, run.model, total_steps=1)
-    test = run.data.test.on(run.device)
-    found = evaluation.evaluate(run.model, objective, test, run.spec, run.batch_size)
-    numbers: Numbers = dict(found.numbers)
+    run, numbers = subject.run, dict(subject.measured.numbers)
     if run.spec.kind == "image":
-        x = test.take(slice(0, COMPARED)).x.cpu().numpy()
+        x = subject.test.take(slice(0, COMPARED)).x.cpu().numpy()
         pairs = zip(x, run.reconstruct(x), strict=True)
         numbers["ssim"] = float(np.mean([metrics.ssim(a, b, run.spec.high - run.spec.low) for a, b in pairs]))
     return numbers
 
 
-def latent(run: Run) -> Numbers:
+def latent(subject: Subject) -> Numbers:
     """Latent health on all test examples, and the mean norm of the Jacobian of the code."""
-    objective = build.build_objective(run.config, run.model, total_steps=1)
-    test = run.data.test.on(run.device)
-    found = evaluation.evaluate(run.model, objective, test, run.spec, run.batch_size).latent
-    return found | {"jacobian_norm": evaluation.sensitivity(run.model, test), "verdict": metrics.verdict(found).text}
+    found = subject.measured.latent
+    norm = evaluation.sensitivity(subject.run.model, subject.test)
+    return found | {"jacobian_norm": norm, "verdict": metrics.verdict(found).text}
 
 
-def denoising(run: Run) -> Numbers:
+def denoising(subject: Subject) -> Numbers:
     """PSNR [dB] and SSIM of 200 test images with the run's own noise, or Gaussian noise of 0.3 where it has none."""
+    run = subject.run
     if run.spec.kind != "image":
         raise UserError("is for images")
     own = not isinstance(run.model.noise, Identity)
@@ -51,44 +68,46 @@ def denoising(run: Run) -> Numbers:
     return {"noise": "the run's own" if own else "gaussian 0.3", "classical": found.filter, **found.numbers}
 
 
-def probes(run: Run) -> Numbers:
+def probes(subject: Subject) -> Numbers:
     """Accuracy of simple classifiers on the codes, on as many principal components and on the raw input."""
-    labels = features.need_labels(run)
-    return dict(features.probe(features.representations(run), *labels))
+    labels = features.need_labels(subject.run)
+    return dict(features.probe(subject.representations, *labels))
 
 
-def retrieval(run: Run) -> Numbers:
+def retrieval(subject: Subject) -> Numbers:
     """precision@10 by cosine: all test examples against (at most 20,000) training examples; codes, PCA, raw input."""
-    y, y_test = features.need_labels(run)
+    y, y_test = features.need_labels(subject.run)
     some = features.many_labels(y)
     k = min(10, len(some))
     numbers = {}
-    for name, found in features.representations(run).items():
+    for name, found in subject.representations.items():
         hits = retrieve.Index(found.train[some]).search(found.test, k)
         numbers[name] = {f"precision@{k}": retrieve.precision(hits, y[some], y_test)}
     return numbers
 
 
-def projection(run: Run) -> Numbers:
+def projection(subject: Subject) -> Numbers:
     """t-SNE of 2,000 test codes: trustworthiness and agreement of neighbours, k = 10."""
+    run = subject.run
     return project.project(run, run.data.test.subset(slice(0, PROJECTED)), "tsne").numbers
 
 
-def anomaly(run: Run) -> Numbers:
+def anomaly(subject: Subject) -> Numbers:
     """AUROC and average precision for the classes that the run was trained without, beside PCA and isolation forest."""
+    run = subject.run
     labels = detect.known_anomalies(run)
     if labels is None:
         raise UserError("no class was left out of training (anomaly_classes=[...])")
     return dict(detect.detect(scores.Detector(run), run.data.test, labels).numbers)
 
 
-def generation(run: Run) -> Numbers:
+def generation(subject: Subject) -> Numbers:
     """How near samples, from the prior or a mixture fitted to the codes, are to test data, beside validation data."""
-    fitted = density.of(run)
-    return {"density": fitted.text, **generate.quality(run, fitted)}
+    fitted = density.of(subject.run)
+    return {"density": fitted.text, **generate.quality(subject.run, fitted)}
 
 
-SECTIONS: dict[str, Callable[[Run], Numbers]] = {
+SECTIONS: dict[str, Callable[[Subject], Numbers]] = {
     part.__name__: part
     for part in (reconstruction, latent, denoising, probes, retrieval, projection, anomaly, generation)
 }
@@ -104,11 +123,12 @@ def evaluate(run: Run, only: Sequence[str] = tuple(SECTIONS)) -> Numbers:
     """
     if unknown := [name for name in only if name not in SECTIONS]:
         raise ConfigError("--only", unknown[0], f"must be among {', '.join(SECTIONS)}")
+    subject = Subject(run)
     found: Numbers = {}
     skipped: dict[str, str] = {}
     for name in track(list(only), "evaluating"):
         try:
-            found[name] = SECTIONS[name](run)
+            found[name] = SECTIONS[name](subject)
         except UserError as error:
             skipped[name] = str(error).removeprefix(f"{run.path}: ")
     return found | {"skipped": skipped}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from autoenc import __version__
 from autoenc.apps.portable import OPSET, OPSETS, Call, Part, onnx_call, onnx_files, parts_of, pt2_call, pt2_file
+from autoenc.apps.scores import threshold
 from autoenc.bottlenecks import TopK
 from autoenc.core import Batch
 from autoenc.data.spec import Split
@@ -71,7 +72,7 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
         UserError: an operator of the model cannot be exported, or onnxruntime does not know it.
     """
     require(OPSETS[0] <= opset <= OPSETS[1], "--opset", opset, f"must lie in [{OPSETS[0]}, {OPSETS[1]}]")
-    require(0 < quantile < 1, "--quantile", quantile, "must lie between 0 and 1")
+    require(0 < quantile < 1, "--quantile", quantile, "must lie between 0 and 1")  # before the seconds of exporting
     cpu = Run(run.path, copy.deepcopy(run.model), run.config, run.spec, run.record, torch.device("cpu"), run.data)
     parts = parts_of(cpu.model, run.spec.shape, run.latent_dim)
     files = {f"{name}.onnx": content for name, content in onnx_files(parts, opset, str(run.path)).items()}
@@ -88,8 +89,8 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
                 f"{run.path}: {name} differs from the run by {differences[name]:.2g} relative to max(1, |value|), "
                 f"more than {TOLERANCE:g}; nothing was written"
             )
-    threshold = _threshold(run, quantile)
-    metadata = _metadata(run, parts, opset, quantile, threshold) | {
+    limit = threshold(_errors(run, run.data.val), quantile)
+    metadata = _metadata(run, parts, opset, quantile, limit) | {
         "verification": {
             "examples": len(given["score"]),
             "ties_left_out": min(EXAMPLES, len(run.data.test)) - len(given["score"]),  # see _settled
@@ -104,7 +105,7 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
     for name, content in files.items():
         (folder / name).write_bytes(content)
     write_json(folder / "export.json", metadata)
-    return Exported(folder, {name: len(content) for name, content in files.items()}, differences, threshold, metadata)
+    return Exported(folder, {name: len(content) for name, content in files.items()}, differences, limit, metadata)
 
 
 def _reference(run: Run) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
@@ -145,13 +146,7 @@ def _errors(run: Run, split: Split) -> np.ndarray:
     return run.over(split, error).numpy()
 
 
-def _threshold(run: Run, quantile: float) -> float:
-    """As scripts/detect.py: the smallest validation score that at least `quantile` of the validation rows do not
-    exceed."""
-    return float(np.quantile(_errors(run, run.data.val), quantile, method="inverted_cdf"))
-
-
-def _metadata(run: Run, parts: Mapping[str, Part], opset: int, quantile: float, threshold: float) -> dict[str, Any]:
+def _metadata(run: Run, parts: Mapping[str, Part], opset: int, quantile: float, limit: float) -> dict[str, Any]:
     """What a deployment needs to know, without a path of this machine."""
     spec, record = run.spec, run.record
     layout = "(N, C, H, W)" if spec.kind == "image" else "(N, D)"
@@ -171,7 +166,7 @@ def _metadata(run: Run, parts: Mapping[str, Part], opset: int, quantile: float, 
         "files": {name: {"input": part.input, "outputs": list(part.outputs)} for name, part in parts.items()},
         "score": {
             "definition": "mean over dimensions of (x - reconstruction)^2; an anomaly where it is above the threshold",
-            "threshold": threshold,
+            "threshold": limit,
             "quantile": quantile,
             "validation_examples": len(run.data.val),
         },

@@ -13,7 +13,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.neighbors import KNeighborsClassifier
 
-from autoenc.data.spec import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
 
@@ -31,14 +30,9 @@ class Representation:
     test: np.ndarray
 
 
-def rows(split: Split, most: int | None = None) -> np.ndarray:
-    """(N, D) float32 examples, flattened."""
-    return split.take(slice(0, most)).x.flatten(1).cpu().numpy()
-
-
 def representations(run: Run) -> dict[str, Representation]:
     """The codes, as many principal components (fitted on training rows), and the raw input."""
-    train, test = rows(run.data.train), rows(run.data.test)
+    train, test = run.data.train.rows(), run.data.test.rows()
     size = min(run.latent_dim, train.shape[1], len(train))
     pca = PCA(size, svd_solver="covariance_eigh" if train.shape[1] <= 2_000 else "auto", random_state=SEED)
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,21 +89,16 @@ def _accuracy(run: Run, model: Autoencoder, split: Split, steps: int, lr: float)
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     on_device = split.on(run.device)
-    done, epoch, seed = 0, 0, int(torch.randint(2**31, ()))
-    while done < steps:
-        for batch in on_device.shuffled(64, seed, epoch):
-            if len(batch) == 1:
-                continue  # batch normalisation has no variance of one example
-            assert batch.y is not None
-            loss = F.cross_entropy(network(batch), batch.y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            done += 1
-            if done == steps:
-                break
-        epoch += 1
+    seed = int(torch.randint(2**31, ()))
+    batches = (batch for epoch in itertools.count() for batch in on_device.shuffled(64, seed, epoch))
+    # Batch normalisation has no variance of one example.
+    for batch in itertools.islice((batch for batch in batches if len(batch) > 1), steps):
+        assert batch.y is not None
+        loss = F.cross_entropy(network(batch), batch.y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
     network.eval()
     hits = run.over(run.data.test, lambda batch: (network(batch).argmax(1) == batch.y).float())
     return float(hits.mean())

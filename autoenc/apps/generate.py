@@ -10,7 +10,6 @@ from torch.distributions import Normal
 
 from autoenc.apps import density as densities
 from autoenc.apps.density import Density, code_range, some, training_codes
-from autoenc.data.spec import Split
 from autoenc.errors import UserError, require
 from autoenc.figures import new_figure, picture_grid, pixels
 from autoenc.loading import Run
@@ -126,7 +125,7 @@ def quality(run: Run, density: Density, seed: int = 0, temperature: float = 1.0)
 
     data = run.data
     n = min(len(data.val), len(data.test), JUDGED)
-    train, val, test = (_rows(some(s, m)) for s, m in ((data.train, REFERENCE), (data.val, n), (data.test, n)))
+    train, val, test = (some(s, m).rows() for s, m in ((data.train, REFERENCE), (data.val, n), (data.test, n)))
     if min(n, len(train)) < 2:
         return {}
     sets = {"samples": samples(run, n, density, seed, temperature).x.reshape(n, -1), "validation": val}
@@ -172,10 +171,6 @@ def picture(run: Run, decoded: Decoded, columns: int) -> np.ndarray:
         axes.set_title(decoded.labels[i] if decoded.labels else "", fontsize=9)
         axes.set_xlabel("dimension", fontsize=8)
     return pixels(figure)
-
-
-def _rows(split: Split) -> np.ndarray:
-    return split.take(slice(None)).x.flatten(1).cpu().numpy()
 
 
 def _decoded(run: Run, z: np.ndarray, labels: list[str] | None = None) -> Decoded:

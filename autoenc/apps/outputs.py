@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import shutil
 import tempfile
@@ -20,7 +19,7 @@ from torch import Tensor
 from autoenc.data.spec import Split
 from autoenc.errors import UserError
 from autoenc.figures import sprites
-from autoenc.files import finite
+from autoenc.files import write_json
 from autoenc.loading import Run
 from autoenc.rundir import disk_errors
 from autoenc.tracking import Tracker, console, method_table
@@ -93,7 +92,7 @@ class Outputs:
 
     def json(self, value: Mapping[str, Any]) -> None:
         """The summary: <name>.json."""
-        self.path(f"{self.name}.json").write_text(json.dumps(finite(dict(value)), indent=2) + "\n")
+        write_json(self.path(f"{self.name}.json"), dict(value))
 
     def npz(self, name: str, **arrays: np.ndarray) -> None:
         """Arrays, compressed."""

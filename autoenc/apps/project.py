@@ -48,7 +48,7 @@ def project(run: Run, split: Split, method: Method = "tsne", dim: int = 2, seed:
     if len(codes) < 4 * NEIGHBOURS:
         raise UserError(f"{len(codes)} rows are too few to project; {4 * NEIGHBOURS} are needed")
     points, axes = reduce(codes, method, dim, seed)
-    inputs = split.take(slice(None)).x.flatten(1).cpu().numpy()
+    inputs = split.rows()
     numbers = {
         "trustworthiness": float(trustworthiness(codes, points, n_neighbors=NEIGHBOURS)),
         "trustworthiness_input": float(trustworthiness(inputs, points, n_neighbors=NEIGHBOURS)),

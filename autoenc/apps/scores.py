@@ -74,13 +74,9 @@ class Detector:
         return self.scores(self.run.data.val)
 
     def threshold(self, name: str, quantile: float = 0.99) -> float:
-        """The smallest validation score that at least this part of the validation rows does not exceed.
-
-        A row is an anomaly where its score lies above.
-        """
+        """Above it, a row is an anomaly: `threshold` of the validation scores."""
         self.check(name)
-        require(0 < quantile < 1, "--quantile", quantile, "must lie between 0 and 1")
-        return float(np.quantile(self.validation[name], quantile, method="inverted_cdf"))
+        return threshold(self.validation[name], quantile)
 
     def _pass(self, batch: Batch) -> Tensor:
         """error, nll, the code and, where there is a posterior, the bound: (B, 2 + K) or (B, 2 + K + 1)."""
@@ -137,6 +133,12 @@ class Detector:
 def scores(run: Run, split: Split) -> dict[str, np.ndarray]:
     """Each score that the run has of each row of a split: name -> (N,) float64. See Detector."""
     return Detector(run).scores(split)
+
+
+def threshold(values: np.ndarray, quantile: float) -> float:
+    """The smallest of these scores that at least this part of them does not exceed."""
+    require(0 < quantile < 1, "--quantile", quantile, "must lie between 0 and 1")
+    return float(np.quantile(values, quantile, method="inverted_cdf"))
 
 
 def reference_rows(n: int) -> np.ndarray:

@@ -59,6 +59,10 @@ class Split:
             x = x * self.scale  # of uint8, this is float32: one pass
         return Batch(x=x, y=y)
 
+    def rows(self) -> np.ndarray:
+        """(N, D) float32: all examples, flattened."""
+        return self.take(slice(None)).x.flatten(1).cpu().numpy()
+
     def mean(self) -> Tensor:
         """(*shape) the mean of the first 10,000 examples."""
         return self.take(slice(0, 10_000)).x.mean(0)
