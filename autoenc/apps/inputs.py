@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from autoenc.data.files import UNREADABLE
 from autoenc.data.spec import Split
 from autoenc.errors import DataError, one_line
 from autoenc.loading import Run
@@ -115,7 +115,7 @@ def _array(path: Path, wanted: str = "x") -> np.ndarray:
             if name is None:
                 raise DataError(f"{path}: expected an array {wanted}, found {', '.join(loaded.files) or 'nothing'}")
             return loaded[name]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         if "allow_pickle" in str(error):
             raise DataError(f"{path}: holds Python objects; refused, save numbers") from None
         raise DataError(f"{path}: cannot be read ({one_line(error)})") from None

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from autoenc.data.files import UNREADABLE
 from autoenc.data.spec import Split
 from autoenc.errors import DataError, UserError, one_line
 from autoenc.figures import picture_grid
@@ -100,7 +101,7 @@ class Index:
         """Read an index of `size` codes of `dim` numbers; DataError where the file holds anything else."""
         try:
             codes = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except UNREADABLE as error:
             raise DataError(f"{path}: cannot be read ({one_line(error)}); --force builds it anew") from None
         if not isinstance(codes, np.ndarray) or codes.shape != (size, dim) or codes.dtype != np.float32:
             raise DataError(f"{path}: is no index of {size} codes of {dim} numbers; --force builds it anew")

@@ -13,6 +13,9 @@ from torch import Tensor
 from autoenc.data.spec import Data, DataSpec, Split, hold_out
 from autoenc.errors import ConfigError, DataError, require
 
+# What the bytes of a damaged .npy or .npz file make of NumPy's reader.
+UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
+
 
 def arrays(
     path: str | None = None,
@@ -95,7 +98,7 @@ def _load(path: Path, label: str | None) -> dict[str, np.ndarray]:
         if not start.startswith(b"PK"):
             raise DataError(f"{path}: is not a .npy or .npz file; write it with numpy.save or numpy.savez")
         return _load_npz(path, label)
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if "Object arrays" in reason:
             raise DataError(

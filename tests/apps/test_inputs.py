@@ -93,6 +93,22 @@ def test_files_that_cannot_be_read_are_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
+def test_a_damaged_archive_is_refused_wherever_the_damage_is(images: Run, tmp_path: Path) -> None:
+    x = images.data.test.take(slice(0, 20)).x.numpy()
+    np.savez_compressed(tmp_path / "whole.npz", x=x)
+    whole, messages = (tmp_path / "whole.npz").read_bytes(), []
+    for place in range(60, len(whole), 7):
+        (tmp_path / "bad.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            found = inputs.read(images, tmp_path / "bad.npz").split.x.numpy()
+        except DataError as error:
+            messages.append(str(error))
+        else:
+            assert np.array_equal(found, x), "bytes that do not matter"
+    assert len(messages) > 50
+    assert all("bad.npz: " in message for message in messages)
+
+
 def test_a_damaged_image_a_pickle_and_a_missing_file_are_named(images: Run, tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes(save(tmp_path / "whole.png").read_bytes()[:40])
     with pytest.raises(DataError, match=r"cut.png: cannot be read as an image"):
