@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from autoenc.config import check_target
 from autoenc.core import Autoencoder, Likelihood, Objective
-from autoenc.data.spec import Data, DataSpec, without
+from autoenc.data.spec import Data, DataSpec, Preprocessing, without
 from autoenc.errors import ConfigError, one_line
 from autoenc.initialization import initialize, start_at_mean, start_tied
 from autoenc.settings import TrainerSettings
@@ -61,15 +61,21 @@ class Parts:
     settings: TrainerSettings
 
 
-def build_data(config: Mapping[str, Any]) -> Data:
-    """The data set of a checked config; training and validation without the classes that are to be anomalies."""
-    return without(make("data", config["data"], {}), config["anomaly_classes"], "anomaly_classes")
+def build_data(config: Mapping[str, Any], preprocessing: Preprocessing | None = None) -> Data:
+    """The data set of a checked config; training and validation without the classes that are to be anomalies.
+
+    Args:
+        preprocessing: of a run, to be used as it is; learnt from the training split where there is none.
+    """
+    given = {} if preprocessing is None else {"preprocessing": preprocessing}
+    return without(make("data", config["data"], given), config["anomaly_classes"], "anomaly_classes")
 
 
 def build_model(config: Mapping[str, Any], spec: DataSpec) -> Autoencoder:
     """The model of a checked config, for data of this description."""
     latent_dim = config["model"]["latent_dim"]
     sizes = {"input_shape": spec.shape, "latent_dim": latent_dim, "low": spec.low, "high": spec.high}
+    sizes |= {"columns": spec.columns, "vocabulary": spec.vocabulary}
     likelihood: Likelihood = make("likelihood", config["likelihood"], sizes)
     check_support(likelihood, spec.name, spec.low, spec.high)
     pair = make("network", config["network"], sizes)
@@ -130,9 +136,9 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
     data = dataclasses.replace(data, train=data.train.on(device), val=data.val.on(device), test=data.test.on(device))
     model = build_model(config, data.spec).to(device)
     for name, split in (("validation", data.val), ("test", data.test)):  # the training split is what spec describes
-        lowest, highest = (float(v) * split.scale for v in split.x.aminmax())
-        check_support(model.likelihood, f"the {name} split", lowest, highest)
-    start_at_mean(model, data.train.mean())
+        check_support(model.likelihood, f"the {name} split", *split.range())
+    if data.spec.kind != "tokens":
+        start_at_mean(model, data.train.mean())
     objective = build_objective(config, model, settings.total_steps(len(data.train))).to(device)
     players = objective.players(model)
     learning = {id(p) for module in (model, objective) for p in module.parameters() if p.requires_grad}

@@ -24,7 +24,10 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = ("model", "data", "network", "noise", "regularizer", "likelihood", "optimizer", "trainer", "experiment")
 
 # What build.py passes to constructors that ask for it by name: it follows from other parts of the config.
-GIVEN = ("input_shape", "latent_dim", "num_features", "total_steps", "low", "high", "params", "regularizers")
+GIVEN = (
+    *("input_shape", "latent_dim", "num_features", "total_steps", "low", "high", "params", "regularizers"),
+    *("columns", "vocabulary", "preprocessing"),
+)
 
 # What the `_target_` of each part may name. A run directory from a stranger holds a config: what is built from it
 # is a part of an autoencoder, and no other callable, of this package or of another.

@@ -24,9 +24,8 @@ Distribution.set_default_validate_args(False)
 class Batch:
     """What is fed."""
 
-    x: Tensor  # (B, *shape) clean data
+    x: Tensor  # (B, *shape) clean data; of texts (B, T) token ids, padded with 0 (data/spec.py: PAD)
     y: Tensor | None = None  # (B,) labels: for conditioning and evaluation, never for the unsupervised loss
-    mask: Tensor | None = None  # (B, T) True where x is data and not padding
     corrupted: Tensor | None = None  # (B, *shape) what the encoder reads instead of x, where there is noise
 
     @property
@@ -110,6 +109,18 @@ class Bottleneck(nn.Module):
         return None
 
 
+class Autoregressive(nn.Module):
+    """A decoder of sequences that is told what came before: p(x|z) = prod_t p(x_t | x_<t, z)."""
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """(*S, B, *latent), (B, T) -> (*S, B, T, V): position t is computed from x_<t and z alone."""
+        raise NotImplementedError
+
+    def generate(self, z: Tensor) -> Tensor:
+        """(B, *latent) -> (B, T) the sequences that z stands for, each token the likeliest after those before."""
+        raise NotImplementedError
+
+
 class Autoencoder(nn.Module):
     """noise, encoder, bottleneck, decoder and likelihood in a row."""
 
@@ -131,13 +142,22 @@ class Autoencoder(nn.Module):
         """The code of what the batch has as input: `corrupted` where there is one, else x."""
         return self.bottleneck(self.encoder(batch.input))
 
-    def decode(self, z: Tensor) -> Tensor:
-        """(*S, *latent) -> (*S, *shape): the parameters of p(x|z)."""
+    def decode(self, z: Tensor, batch: Batch | None = None) -> Tensor:
+        """(*S, *latent) -> (*S, *shape): the parameters of p(x|z). Of sequences, those of each x_t given x_<t."""
+        if isinstance(self.decoder, Autoregressive):
+            assert batch is not None, "sequences need what came before; see `expected`"
+            return self.decoder(z, batch.x)
         return self.decoder(z)
+
+    def expected(self, z: Tensor) -> Tensor:
+        """(B, *latent) -> (B, *shape) in data space, what z stands for: E[x|z]; of sequences, what is generated."""
+        if isinstance(self.decoder, Autoregressive):
+            return self.decoder.generate(z)
+        return self.likelihood.mean(self.decode(z).float())
 
     def nll(self, z: Tensor, batch: Batch) -> Tensor:
         """-log p(x|z) in nats: (*S, B, *latent) -> (*S, B)."""
-        return self._nll(self.decode(z), batch.x)
+        return self._nll(self.decode(z, batch), batch.x)
 
     def _nll(self, params: Tensor, x: Tensor) -> Tensor:
         # In float32 whatever the precision of the networks: a sum over thousands of dimensions needs it.
@@ -148,13 +168,13 @@ class Autoencoder(nn.Module):
         if self.training and batch.corrupted is None:
             batch = self.corrupt(batch)
         code = self.encode(batch)
-        params = self.decode(code.z)
+        params = self.decode(code.z, batch)
         return Output(code=code, params=params, nll=self._nll(params, batch.x))
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch) -> Tensor:
         """(B, *shape) in data space, from the deterministic code: the same twice."""
-        return self.likelihood.mean(self.decode(self.encode(batch).mean).float())
+        return self.expected(self.encode(batch).mean)
 
 
 class Regularizer(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
     loss and its terms: the objective, with schedules at their end. Where the model has noise, they are of corrupted
     input, as in training; denoise_mse and denoise_psnr are of the reconstruction from corrupted input,
     noisy_psnr of that input itself. mse and psnr: of the reconstruction of clean input from the deterministic
-    code, mean over dimensions and examples.
+    code, mean over dimensions and examples. perplexity of texts: exp of (nll + KL) for each word.
     """
     device = next(model.parameters()).device
     noisy = not isinstance(model.noise, Identity)
@@ -80,12 +81,11 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
             for name, value in objective(model, batch, torch.inf).parts.items():
                 add(name, value.expand(len(batch)))
             code = model.encode(stored)
-            x_hat = model.likelihood.mean(model.decode(code.mean).float())
-            mse = metrics.mse_per_example(stored.x, x_hat)
-            add("mse", mse)
-            if spec.kind == "image":
-                add("psnr", metrics.psnr(mse, spec.high - spec.low))
-            if noisy:
+            params = model.decode(code.mean, stored).float()
+            quality = metrics.reconstruction(spec.kind, params, stored.x, model.likelihood, spec.high - spec.low)
+            for name, values in quality.items():
+                add(name, values)
+            if noisy and spec.kind in ("image", "vector"):
                 denoised = metrics.mse_per_example(stored.x, model.reconstruct(batch))
                 add("denoise_mse", denoised)
                 if spec.kind == "image":
@@ -98,7 +98,11 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
                 labels += [] if stored.y is None else [stored.y[: KEPT - kept].cpu()]
                 kept += len(codes[-1])
     numbers = {name: float(total) / len(split) for name, total in sums.items()}
-    return Evaluation(numbers, stats.numbers(), stats, torch.cat(codes), torch.cat(labels) if labels else None)
+    latent = stats.numbers()
+    if "words" in numbers:
+        bound = numbers["nll"] + latent.get("kl", 0.0)
+        numbers["perplexity"] = math.exp(min(bound / max(numbers["words"], 1e-9), 700.0))
+    return Evaluation(numbers, latent, stats, torch.cat(codes), torch.cat(labels) if labels else None)
 
 
 def sensitivity(model: Autoencoder, split: Split) -> float:

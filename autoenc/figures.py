@@ -101,7 +101,7 @@ def samples(model: Autoencoder, spec: DataSpec, columns: int = 12) -> np.ndarray
         z = model.bottleneck.prior_sample(columns * (8 if spec.kind == "image" else 2))
     if z is None:
         return None
-    x = model.likelihood.mean(model.decode(z.to(_device(model))).float())
+    x = model.expected(z.to(_device(model)))
     if spec.kind == "image":
         return picture_grid(x, columns, spec.low, spec.high)
     figure = new_figure(8, 4)
@@ -125,7 +125,7 @@ def traversal(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Eval
     grid = z.repeat(len(order) * len(values), 1)
     for row, dimension in enumerate(order.tolist()):
         grid[row * len(values) : (row + 1) * len(values), dimension] = values
-    x = model.likelihood.mean(model.decode(grid).float())
+    x = model.expected(grid)
     labels = [f"z[{d}] {evaluation.stats.kl[d]:.2f} nats" for d in order.tolist()]
     return picture_grid(x, len(values), spec.low, spec.high, labels)
 

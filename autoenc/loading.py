@@ -15,7 +15,8 @@ from torch import Tensor
 
 from autoenc import build, checkpoint
 from autoenc.core import Autoencoder, Batch
-from autoenc.data.spec import Data, DataSpec, Split
+from autoenc.data import preprocessing
+from autoenc.data.spec import Data, DataSpec, Preprocessing, Split
 from autoenc.errors import DataError, UserError
 from autoenc.evaluation import judging
 from autoenc.rundir import FORMAT, newest_below, read_config, read_record, read_spec
@@ -37,6 +38,7 @@ class Run:
     Attributes:
         model: with the weights of the best validation number, in evaluation mode.
         config: resolved and checked. spec: what one example of the data is. record: run.json.
+        preprocessing: what new data pass through, where they are not fed as they are.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class Run:
         record: dict[str, Any],
         device: torch.device,
         data: Data | None = None,
+        preprocessing: Preprocessing | None = None,
     ):
         self.path, self.config, self.spec, self.record, self.device = path, config, spec, record, device
+        self.preprocessing = preprocessing
         self.model = model.to(device).eval()
         self.batch_size: int = config["trainer"]["eval_batch_size"]
         if data is not None:
@@ -61,7 +65,7 @@ class Run:
     @cached_property
     def data(self) -> Data:
         """The data set that the run was trained on, split as it was then."""
-        return build.build_data(self.config)
+        return build.build_data(self.config, self.preprocessing)
 
     @property
     def name(self) -> str:
@@ -82,7 +86,7 @@ class Run:
         codes = torch.as_tensor(np.asarray(z) if not isinstance(z, Tensor) else z).float()
         if codes.dim() != 2 or codes.shape[1] != self.latent_dim:
             raise DataError(f"codes: expected (N, {self.latent_dim}), found {tuple(codes.shape)}")
-        parts = [self._mean(part.to(self.device)).cpu() for part in codes.split(self.batch_size)]
+        parts = [self._expected(part.to(self.device)).cpu() for part in codes.split(self.batch_size)]
         return _like(torch.cat(parts) if parts else codes.new_empty(0, *self.spec.shape), z)
 
     def reconstruct(self, x: Array) -> Array:
@@ -176,11 +180,11 @@ class Run:
         raise DataError(f"{what}: expected shape (N, {wanted}){flat}, as {self.spec.name} has, found {found}{hint}")
 
     def _check_values(self, split: Split, what: str, noisy: bool) -> None:
-        x = split.x
+        x = split.tensor
         if x.is_floating_point() and not bool(torch.isfinite(x).all()):
             bad = (~torch.isfinite(x)).nonzero()
             raise DataError(f"{what}: {len(bad)} values are NaN or infinite, the first at {tuple(bad[0].tolist())}")
-        lowest, highest = (float(v) * split.scale for v in x.aminmax())
+        lowest, highest = split.range()
         low, high = self.spec.low, self.spec.high
         width = high - low
         if noisy and low - 10 * width <= lowest and highest <= high + 10 * width:
@@ -212,8 +216,8 @@ class Run:
         return _like(self.over(self.inputs(x), lambda batch: function(batch).float()), x)
 
     @torch.no_grad()
-    def _mean(self, z: Tensor) -> Tensor:
-        return self.model.likelihood.mean(self.model.decode(z).float())
+    def _expected(self, z: Tensor) -> Tensor:
+        return self.model.expected(z)
 
 
 def _signed(array: np.ndarray) -> np.ndarray:
@@ -255,7 +259,7 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
         model.load_state_dict(checkpoint.load(weights, "cpu")["model"])
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise DataError(f"{weights}: does not fit config.yaml ({_reason(error)})") from None
-    return Run(path, model, config, spec, record, chosen)
+    return Run(path, model, config, spec, record, chosen, preprocessing=preprocessing.load(path))
 
 
 def _reason(error: Exception) -> str:

@@ -18,6 +18,7 @@ import yaml
 
 from autoenc import build, checkpoint, figures
 from autoenc.build import Parts
+from autoenc.data import preprocessing
 from autoenc.data.spec import Data
 from autoenc.errors import ConfigError, Interrupted, NotFinite, one_line
 from autoenc.evaluation import Evaluation, evaluate, sensitivity
@@ -27,7 +28,6 @@ from autoenc.rundir import (
     Record,
     check_same,
     claimed,
-    data_fingerprint,
     disk_errors,
     flat,
     logged,
@@ -65,7 +65,7 @@ def train(
         parts = build.build(config, device)
         check_monitor(parts)
         text = yaml.safe_dump(config, sort_keys=False)
-        fingerprint = data_fingerprint(parts.data)
+        fingerprint = parts.data.train.fingerprint()
         with claimed(run_dir), disk_errors(run_dir), logged(run_dir):
             state = None
             if resume:
@@ -73,6 +73,8 @@ def train(
                 check_same(run_dir, state, text, fingerprint)
             else:
                 write_text(run_dir / "config.yaml", text)
+                if parts.data.preprocessing is not None:
+                    preprocessing.save(parts.data.preprocessing, run_dir)
             record = Record(run_dir, config, choices or {}, parts.data, device, resumed=resume)
             tracker = Tracker(run_dir, resume_step=state["progress"]["step"] if state else None)
             try:
@@ -156,7 +158,9 @@ def _fit_and_finish(
         name: evaluate(model, parts.objective, split, data.spec, batch_size)
         for name, split in (("val", data.val), ("test", data.test))
     }
-    latent = results["test"].latent | {"jacobian_norm": sensitivity(model, data.test)}
+    latent = results["test"].latent
+    if data.spec.kind != "tokens":  # token ids have no derivative
+        latent |= {"jacobian_norm": sensitivity(model, data.test)}
     judged = verdict(results["test"].latent)
     summary = {
         "state": "finished",

@@ -16,7 +16,6 @@ import platform
 import subprocess
 import sys
 import typing
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from autoenc.config import Config, check
-from autoenc.data.spec import Data, DataSpec
+from autoenc.data.spec import Column, Data, DataSpec
 from autoenc.errors import ConfigError, DataError, UserError, one_line
 from autoenc.files import write_json
 
@@ -145,10 +144,12 @@ def read_spec(run_dir: Path) -> DataSpec:
     """The description of the data that a run was trained on."""
     values = read_record(run_dir).get("data", {})
     try:
-        fields = {f.name: values[f.name] for f in dataclasses.fields(DataSpec)}
+        fields = {f.name: values[f.name] for f in dataclasses.fields(DataSpec) if f.name in values}
+        columns = tuple(Column(**column) for column in fields.get("columns", ()))
+        shape, classes = tuple(fields["shape"]), tuple(fields["classes"])
+        return DataSpec(**fields | {"shape": shape, "classes": classes, "columns": columns})
     except (KeyError, TypeError) as error:
         raise DataError(f"{run_dir / 'run.json'}: does not describe the data ({error})") from None
-    return DataSpec(**fields | {"shape": tuple(fields["shape"]), "classes": tuple(fields["classes"])})
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
@@ -189,12 +190,6 @@ def check_same(run_dir: Path, state: Mapping[str, Any], text: str, fingerprint: 
         raise ConfigError("resume", run_dir, f"its config.yaml was changed since it was trained ({changes})")
     if state["data"] != fingerprint:
         raise ConfigError("resume", run_dir, "its data are not those that it was trained on")
-
-
-def data_fingerprint(data: Data) -> int:
-    """A checksum of the training data as stored, in its order."""
-    x = data.train.x.cpu().contiguous()
-    return zlib.crc32(x.view(torch.uint8).numpy().data if x.dtype != torch.uint8 else x.numpy().data)
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -181,7 +181,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             scaler = StandardScaler().fit(X if self.image_shape is None else X.reshape(-1, 1))
             self.mean_, self.scale_ = scaler.mean_, scaler.scale_
         train, val = hold_out(self._split(X, shape), self.val_fraction, seed, "val_fraction")
-        low, high = (float(v) for v in train.x.aminmax())
+        low, high = train.range()
         name = "X, standardised," if self.scale else "X"
         spec = DataSpec(name, "vector" if self.image_shape is None else "image", shape, low, high)
         return Data(spec, train, val, test=val)

@@ -188,9 +188,10 @@ class Trainer:
         self.save()
         if math.ceil(self.step / (self.steps_per_epoch * self.settings.evaluate_every)) in self._drawn:
             self.pictures(self.step, result)
+        told = "mse" if "mse" in result.numbers else "perplexity"
         progress.line(
             f"epoch {epoch:>3}  step {self.step:>6}  train loss {trained['loss']:.6g}  val loss "
-            f"{result.numbers['loss']:.6g}  mse {result.numbers['mse']:.5g}  {self._recent_speed():,.0f} ex/s"
+            f"{result.numbers['loss']:.6g}  {told} {result.numbers[told]:.5g}  {self._recent_speed():,.0f} ex/s"
             + ("  *" if self.stale == 0 else "")
         )
 

@@ -88,9 +88,10 @@ def patches(
     test = Split(_draw(test_regions, size, count // 5, floor, split_seed))
     train, val = hold_out(drawn, val_fraction, split_seed, "val_fraction")
 
-    std = train.x.square().mean().sqrt()  # the mean is 0
-    train, val, test = (replace(split, x=split.x / std) for split in (train, val, test))
-    spec = DataSpec("patches", "image", (1, size, size), low=train.x.min().item(), high=train.x.max().item())
+    std = train.tensor.square().mean().sqrt()  # the mean is 0
+    train, val, test = (replace(split, x=split.tensor / std) for split in (train, val, test))
+    low, high = train.range()
+    spec = DataSpec("patches", "image", (1, size, size), low=low, high=high)
     return Data(spec, train, val, test)
 
 

@@ -76,7 +76,7 @@ def arrays(
     else:
         rest, test = Split(x, y, scale), Split(x_test, y_test, scale)
     train, val = hold_out(rest, val_fraction, split_seed, "val_fraction")
-    low, high = (0.0, 1.0) if x.dtype == torch.uint8 else (train.x.min().item(), train.x.max().item())
+    low, high = (0.0, 1.0) if x.dtype == torch.uint8 else train.range()
     shape = tuple(x.shape[1:])
     spec = DataSpec(Path(path).stem, "image" if len(shape) == 3 else "vector", shape, low, high, classes)
     return Data(spec, train, val, test)

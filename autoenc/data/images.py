@@ -56,7 +56,7 @@ def torchvision_images(
         raise DataError(f"{dataset}: {_put(folder, missing)}, or set data.download=true")
     everything, test = source.read(dataset, folder, True), source.read(dataset, folder, False)
     train, val = hold_out(everything, val_fraction, split_seed, "val_fraction")
-    spec = DataSpec(dataset, "image", tuple(train.x.shape[1:]), low=0.0, high=1.0, classes=source.classes)
+    spec = DataSpec(dataset, "image", tuple(train.tensor.shape[1:]), low=0.0, high=1.0, classes=source.classes)
     return Data(spec, train, val, test)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -14,31 +16,72 @@ from torch import Tensor
 from autoenc.core import Batch
 from autoenc.errors import DataError, require
 
+PAD, BOS, EOS, UNK, MASK = range(5)  # token ids of every vocabulary: padding, begin, end, unknown, masked
+SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[UNK]", "[MASK]")
+CHUNK = 4_096  # rows at a time, where all are looked at
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the user's table, and where it is in a vector: the dimensions start to stop - 1.
+
+    A category takes as many dimensions as it has values, one of them 1 and the others 0.
+    """
+
+    name: str
+    kind: Literal["number", "category"]
+    start: int
+    stop: int
+
 
 @dataclass(frozen=True)
 class DataSpec:
     """A description of one example, the same for all splits; what a finished run keeps of its data."""
 
     name: str
-    kind: Literal["image", "vector"]
-    shape: tuple[int, ...]  # (C, H, W) for images, (D,) for vectors
+    kind: Literal["image", "vector", "counts", "tokens"]
+    shape: tuple[int, ...]  # (C, H, W) for images, (D,) for vectors, (V,) for counts of words, (T,) for token ids
     low: float  # the range of the data as it is fed: by definition for images (0 and 1), observed in the
     high: float  # training split otherwise
     classes: tuple[str, ...] = ()  # names of the labels 0, 1, ...; empty where there are none
+    columns: tuple[Column, ...] = ()  # of tables
+    vocabulary: int = 0  # number of token ids
+
+
+class Rows(Protocol):
+    """Examples that are not one tensor in memory: sparse, on the disk, or still to be decoded."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        """(n, *shape) on the CPU, as stored."""
+        ...
+
+    def select(self, index: Tensor | slice) -> Rows:
+        """The rows at `index`; copies none that lies on the disk."""
+        ...
+
+    def fetch(self, indexes: Sequence[Tensor | slice]) -> Iterator[Tensor]:
+        """self[index] for each, in order; may work ahead."""
+        ...
+
+    def fingerprint(self) -> int:
+        """A checksum that differs where the rows differ."""
+        ...
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples held as one tensor, batched by indexing: no worker, no collation, no copy but the batch itself.
+    """Examples, batched by indexing: of a tensor without worker, collation or copy but the batch itself.
 
     Args:
-        x: (N, *shape), uint8 or float32 as stored.
+        x: (N, *shape), uint8 or float32 as stored (int64 token ids stay what they are); or `Rows`.
         y: (N,) int64 labels, or None.
         scale: what the stored values are multiplied by when a batch is made (1 / 255 for uint8 images).
         device: where batches go; None leaves them where the examples are stored.
     """
 
-    x: Tensor
+    x: Tensor | Rows
     y: Tensor | None = None
     scale: float = 1.0
     device: torch.device | None = None
@@ -46,15 +89,25 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def tensor(self) -> Tensor:
+        """(N, *shape) all examples as stored, in memory."""
+        return self.x if isinstance(self.x, Tensor) else self.x[:]
+
     def take(self, index: Tensor | slice) -> Batch:
-        """The examples at `index` as a float32 batch."""
-        if isinstance(index, Tensor):
-            x = self.x.index_select(0, index)
-            y = None if self.y is None else self.y.index_select(0, index)
-        else:
-            x, y = self.x[index], None if self.y is None else self.y[index]
+        """The examples at `index` as a float32 batch (int64 where they are token ids)."""
+        if isinstance(self.x, Tensor) and isinstance(index, Tensor):
+            return self._batch(self.x.index_select(0, index), index)
+        return self._batch(self.x[index], index)
+
+    def _batch(self, x: Tensor, index: Tensor | slice) -> Batch:
+        y = None
+        if self.y is not None:
+            y = self.y.index_select(0, index) if isinstance(index, Tensor) else self.y[index]
         if self.device is not None:
             x, y = x.to(self.device, non_blocking=True), None if y is None else y.to(self.device, non_blocking=True)
+        if x.dtype == torch.int64:
+            return Batch(x=trimmed(x), y=y)
         if x.dtype != torch.float32 or self.scale != 1.0:
             x = x * self.scale  # of uint8, this is float32: one pass
         return Batch(x=x, y=y)
@@ -65,15 +118,33 @@ class Split:
 
     def mean(self) -> Tensor:
         """(*shape) the mean of the first 10,000 examples."""
-        return self.take(slice(0, 10_000)).x.mean(0)
+        return self.take(slice(0, 10_000)).x.float().mean(0)
+
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest value as they are fed."""
+        if isinstance(self.x, Tensor):
+            low, high = self.x.aminmax()
+            return float(low) * self.scale, float(high) * self.scale
+        ends = [batch.x.aminmax() for batch in self.in_order(CHUNK)]
+        return min(float(low) for low, _ in ends), max(float(high) for _, high in ends)
+
+    def fingerprint(self) -> int:
+        """A checksum of the examples as stored, in their order."""
+        if not isinstance(self.x, Tensor):
+            return self.x.fingerprint()
+        x = self.x.cpu().contiguous()
+        return zlib.crc32(x.view(torch.uint8).numpy().data if x.dtype != torch.uint8 else x.numpy().data)
 
     def subset(self, index: Tensor | slice) -> Split:
         """A split of the examples at `index`."""
-        return replace(self, x=self.x[index], y=None if self.y is None else self.y[index])
+        x = self.x[index] if isinstance(self.x, Tensor) else self.x.select(index)
+        return replace(self, x=x, y=None if self.y is None else self.y[index])
 
     def on(self, device: torch.device) -> Split:
         """A split whose batches are on the device: stored there where it takes less than half of the free memory,
         else batch by batch."""
+        if not isinstance(self.x, Tensor):
+            return replace(self, device=device)
         if device.type == "cuda" and self.x.nbytes > 0.5 * torch.cuda.mem_get_info(device)[0]:
             return replace(self, x=self.x.pin_memory(), device=device)
         return replace(self, x=self.x.to(device), y=None if self.y is None else self.y.to(device))
@@ -84,24 +155,73 @@ class Split:
         The order is a function of (seed, epoch) alone: resuming needs no state but the position.
         """
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
-        order = torch.randperm(len(self), generator=generator).to(self.x.device)
-        for index in order.split(batch_size)[start:]:
-            yield self.take(index)
+        order = torch.randperm(len(self), generator=generator)
+        if isinstance(self.x, Tensor):
+            order = order.to(self.x.device)
+        yield from self._batches(order.split(batch_size)[start:])
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All examples in their order; the last batch smaller if need be."""
-        for i in range(0, len(self), batch_size):
-            yield self.take(slice(i, i + batch_size))
+        yield from self._batches([slice(i, i + batch_size) for i in range(0, len(self), batch_size)])
+
+    def _batches(self, indexes: Sequence[Tensor | slice]) -> Iterator[Batch]:
+        if isinstance(self.x, Tensor):
+            yield from map(self.take, indexes)
+        else:
+            for x, index in zip(self.x.fetch(indexes), indexes, strict=True):
+                yield self._batch(x, index)
+
+
+def trimmed(ids: Tensor) -> Tensor:
+    """Token ids (B, T) without the columns that are padding for all: (B, length of the longest)."""
+    used = (ids != PAD).any(0).nonzero()
+    return ids[:, : max(1, int(used[-1]) + 1 if len(used) else 1)]
+
+
+class Preprocessing(Protocol):
+    """How the user's rows or texts become what a model is fed: learnt from the training split, kept in the run.
+
+    Implementations are frozen; data/preprocessing.py lists them by `kind` for loading.
+    """
+
+    kind: str  # what preprocessing.json calls it
+
+    def save(self, folder: Path) -> None:
+        """Write it into an existing folder, as JSON and the like: nothing that runs when it is read."""
+        ...
+
+    def read(self, path: Path) -> Examples:
+        """The examples of a file of the user's; DataError where it does not fit."""
+        ...
+
+    def apply(self, raw: Any) -> Split:
+        """Examples given in Python: a data frame, a list of texts."""
+        ...
+
+
+@dataclass(frozen=True)
+class Examples:
+    """New examples, each with a name to be told by: a file name, a row number, or the text itself."""
+
+    split: Split
+    names: list[str]
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: the training rows, a validation split cut from them, and a test split for the end alone."""
+    """A data set: the training rows, a validation split cut from them, and a test split for the end alone.
+
+    Args:
+        preprocessing: what new data must pass through, where it is not fed as it is.
+        truth: what generated data were made from, by name: arrays that `scripts/evaluate.py` compares with.
+    """
 
     spec: DataSpec
     train: Split
     val: Split
     test: Split
+    preprocessing: Preprocessing | None = None
+    truth: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def hold_out(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Split]:
@@ -151,6 +271,6 @@ def without(data: Data, classes: Sequence[str], name: str = "classes") -> Data:
 
     train, spec = kept(data.train), data.spec
     if not (spec.kind == "image" and (spec.low, spec.high) == (0.0, 1.0)):
-        low, high = (float(v) * train.scale for v in train.x.aminmax())
+        low, high = train.range()
         spec = replace(spec, low=low, high=high)
-    return Data(spec, train, kept(data.val), data.test)
+    return replace(data, spec=spec, train=train, val=kept(data.val))
