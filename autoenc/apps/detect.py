@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from autoenc.apps.scores import BEST, Detector, reference_rows
+from autoenc.apps.scores import Detector, reference_rows
+from autoenc.core import Batch
+from autoenc.data.columns import TablePreprocessing
 from autoenc.data.spec import Split, class_numbers
 from autoenc.errors import UserError
 from autoenc.figures import new_figure, picture_grid, pixels
@@ -23,9 +26,9 @@ class Detected:
     """What was found in N rows.
 
     scores: name -> (N,). thresholds: score -> the quantile of the validation rows. anomaly: (N,) bool, where the
-    chosen score lies above its threshold. columns: (N, <=3) of vectors, the columns that contributed most to the error,
-    the largest first. labels: (N,) bool, True for what is an anomaly, where that is known. baselines: method ->
-    (N,), where there are labels. numbers: score or method -> {auroc, average_precision}, where there are labels.
+    chosen score lies above its threshold. columns: (N, <=3) of vectors, what contributed most, as `contributions`.
+    labels: (N,) bool, True for what is an anomaly, where that is known. baselines: method -> (N,), where there are
+    labels. numbers: score or method -> {auroc, average_precision}, where there are labels.
     """
 
     score: str
@@ -54,7 +57,7 @@ class Detected:
         cells.append([str(int(v)) for v in self.anomaly])
         if self.columns is not None:
             header.append("columns")
-            cells.append([" ".join(map(str, row)) for row in self.columns])
+            cells.append(["; ".join(map(str, row)) for row in self.columns])
         if self.labels is not None:
             header.append("label")
             cells.append([str(int(v)) for v in self.labels])
@@ -66,17 +69,19 @@ class Detected:
 
 
 def detect(
-    detector: Detector, split: Split, labels: np.ndarray | None = None, score: str = BEST, quantile: float = 0.99
+    detector: Detector, split: Split, labels: np.ndarray | None = None, score: str | None = None, quantile: float = 0.99
 ) -> Detected:
     """Score the rows of a split and mark those above the threshold.
 
     Args:
         labels: (N,) bool, True for what is an anomaly: AUROC and average precision, also of PCA and an isolation
             forest on the same rows.
+        score: the one that decides; the detector's best where none is named.
 
     Raises:
         UserError: the run does not have the score; labels of one kind only.
     """
+    score = score or detector.best
     detector.check(score)
     if labels is not None:
         check_labels(labels)
@@ -97,7 +102,7 @@ def known_anomalies(run: Run, classes: Sequence[str] = ()) -> np.ndarray | None:
     Raises:
         UserError: no labels, an unknown class.
     """
-    left_out: list[str] = run.config["anomaly_classes"]
+    left_out = run.spec.anomalies or run.config["anomaly_classes"]
     wanted = list(classes) or left_out
     if not wanted:
         return None
@@ -161,9 +166,28 @@ def baselines(run: Run, split: Split) -> dict[str, np.ndarray]:
 
 
 def contributions(run: Run, split: Split, count: int = 3) -> np.ndarray:
-    """The columns with the largest squared error of each row, the largest first: (N, min(count, D))."""
-    error = run.over(split, lambda batch: (batch.x - run.model.reconstruct(batch)).square().flatten(1)).numpy()
-    return np.argsort(-error, axis=1, kind="stable")[:, :count]
+    """What made each row unusual, the largest part first: (N, min(count, columns)).
+
+    Of vectors, the numbers of the columns with the largest squared error. Of tables, texts: the columns whose nll lies
+    furthest above its mean over the validation rows, with what was found and what the model made of it.
+    """
+    if not run.spec.columns:
+        error = run.over(split, lambda batch: (batch.x - run.model.reconstruct(batch)).square().flatten(1)).numpy()
+        return np.argsort(-error, axis=1, kind="stable")[:, :count]
+
+    def by_column(batch: Batch) -> Tensor:
+        params = run.model.decode(run.model.encode(batch).mean, batch).float()
+        nll = run.model.likelihood.nll_per_dim(params, batch.x)
+        return torch.stack([nll[:, c.start : c.stop].sum(1) for c in run.spec.columns], 1)
+
+    excess = run.over(split, by_column) - run.over(run.data.val, by_column).mean(0)
+    order = np.argsort(-excess.numpy(), axis=1, kind="stable")[:, :count]
+    names = [c.name for c in run.spec.columns]
+    assert isinstance(run.preprocessing, TablePreprocessing)
+    found = run.preprocessing.cells(split.rows())
+    made = run.preprocessing.cells(run.over(split, run.model.reconstruct).numpy())
+    texts = [[f"{n}={found[n][i]} (not {made[n][i]})" for n in (names[c] for c in row)] for i, row in enumerate(order)]
+    return np.array(texts, dtype=object)
 
 
 def roc(result: Detected) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import runpy
 import signal
 import sys
@@ -215,7 +216,7 @@ def test_the_heat_map_is_brightest_where_a_pixel_was_changed(novel: Detector) ->
 
 def test_refusals(vae: Detector, novel: Detector, vae_run: Path, tmp_path: Path) -> None:
     assert vae.names == list(scores.NAMES)
-    with pytest.raises(UserError, match=r"--score elbo: .*has error, nll, mahalanobis, knn, local$"):
+    with pytest.raises(UserError, match=r"--score elbo: .*has error, nll, mahalanobis, knn, local, combined$"):
         novel.check("elbo")
     with pytest.raises(UserError, match=r"--score eror: .*has error, nll"):
         detect.detect(vae, vae.run.data.test, score="eror")
@@ -237,7 +238,7 @@ def test_the_script_on_the_test_split(
     assert "isolation_forest" in said
     assert {p.name for p in (run / "detect").iterdir()} == {"detect.json", "detect.csv", "roc.png", "heatmap.png"}
     rows = list(csv.DictReader((run / "detect" / "detect.csv").open()))
-    assert list(rows[0]) == ["name", "error", "nll", "mahalanobis", "knn", "local", "anomaly", "label"]
+    assert list(rows[0]) == ["name", "error", "nll", "mahalanobis", "knn", "local", "combined", "anomaly", "label"]
     expected = novel.scores(novel.run.data.test)
     for name, values in expected.items():
         assert [float(row[name]) for row in rows] == pytest.approx(values, rel=1e-4, abs=1e-4)
@@ -320,10 +321,15 @@ def test_the_script_refuses_in_one_line(one_out: Path, script: Script, args: lis
     assert message in error
 
 
-def test_the_default_score_is_the_one_that_is_called_the_best(script: Script) -> None:
-    code, said, _ = script("--help")
-    assert code == 0
-    assert f"default: {scores.BEST}," in " ".join(said.split())
+def test_the_score_that_decides_depends_on_the_kind_of_data(one_out: Path, table_run: Path) -> None:
+    assert scores.Detector(load_run(one_out)).best == "local"
+    assert scores.Detector(load_run(table_run)).best == "combined"
+
+
+def test_rarity_is_minus_the_log_of_the_part_that_is_as_large() -> None:
+    reference = np.array([1.0, 2.0, 3.0])
+    found = scores.rarity(reference, np.array([0.5, 1.0, 2.5, 3.0, 6.0]))
+    assert found == pytest.approx([0, 0, -math.log(2 / 4), -math.log(2 / 4), -math.log(1 / 4) + math.log(2)])
 
 
 def test_labels_of_other_files_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,290 @@
+"""What becomes of the columns of a table: numbers imputed and scaled, categories one-hot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from autoenc.data.frames import Source
+from autoenc.data.plain import from_plain, to_plain
+from autoenc.data.spec import Column, Examples, Split
+from autoenc.errors import DataError, require
+from autoenc.files import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Scaling = Literal["standard", "robust", "quantile", "none"]
+MISSING = "(missing)"  # the category of an empty cell
+
+
+class SignedLog(TransformerMixin, BaseEstimator):
+    """sign(x) log(1 + |x|): for amounts and counts that span orders of magnitude."""
+
+    def fit(self, X: np.ndarray, y: object = None) -> SignedLog:
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        return np.sign(X) * np.log1p(np.abs(X))
+
+    def inverse_transform(self, X: np.ndarray) -> np.ndarray:
+        return np.sign(X) * np.expm1(np.abs(X))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done to the columns, before anything is learnt from them.
+
+    Args:
+        scaling: of numbers: standard (mean 0, deviation 1), robust (median 0, quartiles' distance 1), quantile (to a
+            normal distribution), none.
+        log: take sign(x) log(1 + |x|) of numbers before they are scaled; true, or the columns by name.
+        categorical: columns of numbers that are categories.
+        max_categories: dimensions of a category; the rarest values share the last one.
+    """
+
+    scaling: Scaling = "standard"
+    log: bool | Sequence[str] = False
+    categorical: Sequence[str] = ()
+    max_categories: int = 100
+
+    def __post_init__(self) -> None:
+        require(self.max_categories >= 2, "max_categories", self.max_categories, "must be 2 or more")
+
+    def fit(self, frame: pd.DataFrame, source: Source) -> tuple[TablePreprocessing, list[str]]:
+        """Learn from training rows; and lines that say what was left out or stands out.
+
+        Raises:
+            DataError: a column of both numbers and text; columns named in the config that are not there; none left.
+        """
+        from sklearn.compose import ColumnTransformer
+        from sklearn.impute import SimpleImputer
+        from sklearn.pipeline import Pipeline
+        from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, RobustScaler, StandardScaler
+
+        named = [*self.categorical, *([] if isinstance(self.log, bool) else self.log)]
+        if unknown := [name for name in named if name not in frame]:
+            raise DataError(f"data: there is no column '{unknown[0]}'; there are {', '.join(map(str, frame))}")
+        numbers, categories, notes = self._kinds(frame)
+        scalers = {
+            "standard": lambda: StandardScaler(),
+            "robust": lambda: RobustScaler(),
+            "quantile": lambda: QuantileTransformer(
+                n_quantiles=min(1000, len(frame)), output_distribution="normal", random_state=0
+            ),
+        }
+
+        def pipeline(log: bool) -> Any:
+            steps: list[tuple[str, Any]] = [("impute", SimpleImputer(strategy="median"))]
+            steps += [("log", SignedLog())] if log else []
+            steps += [("scale", scalers[self.scaling]())] if self.scaling != "none" else []
+            return Pipeline(steps)
+
+        logged = [n for n in numbers if self.log is True or (not isinstance(self.log, bool) and n in self.log)]
+        plain = [n for n in numbers if n not in logged]
+        encoder = OneHotEncoder(
+            handle_unknown="infrequent_if_exist", max_categories=self.max_categories, sparse_output=False
+        )
+        parts = [("number", pipeline(False), plain), ("log", pipeline(True), logged), ("category", encoder, categories)]
+        transformer = ColumnTransformer([part for part in parts if part[2]], sparse_threshold=0)
+        made = TablePreprocessing(source, tuple(numbers), tuple(categories), transformer)
+        transformer.fit(made.typed(frame, "the training rows"))
+        for name, shared in zip(categories, _shared(transformer), strict=True):
+            if shared is not None:
+                notes.append(f"column {name}: the {len(shared)} rarest values share one dimension")
+        return made, notes
+
+    def _kinds(self, frame: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
+        """Names of the columns that are numbers, of those that are categories, and notes on those left out."""
+        numbers: list[str] = []
+        categories: list[str] = []
+        notes: list[str] = []
+        for name in frame:
+            column = frame[name].dropna()
+            if len(column) == 0:
+                notes.append(f"column {name} is left out: it is empty in the training rows")
+            elif name in self.categorical:
+                categories.append(name)
+            else:
+                values = _numbers(column)
+                good = values.notna()
+                if good.all():
+                    numbers.append(name)
+                elif good.mean() > 0.5:
+                    cell = column[~good].iloc[0]
+                    raise DataError(
+                        f"data: column {name} has numbers, and '{str(cell)[:40]}'; "
+                        f"data.missing=['{str(cell)[:40]}'] if that is a missing value, "
+                        f"data.categorical=[{name}] if the column is a category"
+                    )
+                elif column.nunique() == len(column) and len(column) > 20:
+                    notes.append(f"column {name} is left out: text that is different in every row")
+                else:
+                    categories.append(name)
+        if not numbers and not categories:
+            raise DataError("data: no column is left to train on")
+        return numbers, categories, notes
+
+
+@dataclass(frozen=True, eq=False)
+class TablePreprocessing:
+    """A fitted scikit-learn ColumnTransformer, and how files are read: rows of the user's table -> (N, D).
+
+    Numbers are imputed by the median, and scaled; a category that training did not have has the dimension that the
+    rarest values share, or zeros. Columns of other names are ignored.
+    """
+
+    source: Source
+    numbers: tuple[str, ...]
+    categories: tuple[str, ...]
+    transformer: Any
+
+    kind = "table"
+
+    def typed(self, frame: pd.DataFrame, what: str) -> pd.DataFrame:
+        """The columns that are used, numbers as float64 and categories as text; DataError where they do not fit."""
+        import pandas as pd
+
+        names = [*self.numbers, *self.categories]
+        if missing := [name for name in names if name not in frame]:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            one = len(missing) == 1
+            listed = ", ".join(map(str, missing[:3])) + more
+            raise DataError(f"{what}: the column{'' if one else 's'} {listed} {'is' if one else 'are'} missing")
+        typed = {}
+        for name in self.numbers:
+            column, values = frame[name], _numbers(frame[name])
+            bad = (values.isna() & column.notna()) | np.isinf(values)
+            if bad.any():
+                row = int(np.flatnonzero(bad)[0])
+                raise DataError(f"{what}: row {row}, column {name}: '{str(column.iloc[row])[:40]}' is no finite number")
+            typed[name] = values
+        for name in self.categories:
+            column = frame[name]
+            typed[name] = column.astype("object").where(column.notna(), MISSING).map(str)
+        return pd.DataFrame(typed, index=frame.index)
+
+    def matrix(self, frame: pd.DataFrame, what: str = "the rows") -> np.ndarray:
+        """(N, D) float32; D as in `columns`."""
+        made = np.asarray(self.transformer.transform(self.typed(frame, what)), np.float32)
+        if not np.isfinite(made).all():
+            row, dim = (int(i[0]) for i in np.nonzero(~np.isfinite(made)))
+            name = next(column.name for column in self.columns if column.start <= dim < column.stop)
+            raise DataError(f"{what}: row {row}, column {name}: is too large for float32")
+        return made
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Where each column of the table is among the D dimensions."""
+        found: list[Column] = []
+        for part, estimator, names in self.transformer.transformers_:
+            if part == "category":
+                for name, values, shared in zip(
+                    names, estimator.categories_, estimator.infrequent_categories_, strict=True
+                ):
+                    width = len(values) - (0 if shared is None else len(shared) - 1)
+                    found.append(Column(name, "category", _end(found), _end(found) + width))
+            elif part != "remainder":
+                for name in names:
+                    found.append(Column(name, "number", _end(found), _end(found) + 1))
+        return tuple(found)
+
+    def frame(self, x: np.ndarray) -> pd.DataFrame:
+        """(N, D) in the terms of the table: numbers in their own units, the likeliest value of a category."""
+        import pandas as pd
+
+        found: dict[str, Any] = {}
+        columns, x = self.columns, np.asarray(x, np.float64)
+        for part, estimator, names in self.transformer.transformers_:
+            block = [column for column in columns if column.name in set(names)]
+            if part == "category":
+                for column, values, shared in zip(
+                    block, estimator.categories_, estimator.infrequent_categories_, strict=True
+                ):
+                    rare = set() if shared is None else set(shared)
+                    shown = [v for v in values if v not in rare] + ([f"(one of {len(rare)} rare)"] if rare else [])
+                    found[column.name] = np.array(shown, object)[x[:, column.start : column.stop].argmax(1)]
+            elif part != "remainder":
+                values = x[:, block[0].start : block[-1].stop]
+                for _, step in reversed(estimator.steps):
+                    values = step.inverse_transform(values) if hasattr(step, "scale_") or _inverts(step) else values
+                found |= {column.name: values[:, i] for i, column in enumerate(block)}
+        return pd.DataFrame({name: found[name] for name in [*self.numbers, *self.categories]})
+
+    def cells(self, x: np.ndarray) -> dict[str, list[str]]:
+        """(N, D) as short texts in the terms of the table: column -> (N,)."""
+        return {
+            str(name): [f"{round(v, 6):.4g}" if isinstance(v, float) else str(v) for v in values]
+            for name, values in self.frame(x).items()
+        }
+
+    def apply(self, raw: Any) -> Split:
+        """Rows of a data frame, or of what pandas makes one of: column name -> values."""
+        import pandas as pd
+
+        frame = pd.DataFrame(raw)
+        if len(frame) == 0:
+            raise DataError("the data frame has no rows")
+        return Split(torch.from_numpy(self.matrix(frame, "the data frame")))
+
+    def read(self, path: Path) -> Examples:
+        """The rows of a file, with their numbers from 0 as names."""
+        frame = self.source.read(path)
+        return Examples(Split(torch.from_numpy(self.matrix(frame, str(path)))), [str(i) for i in range(len(frame))])
+
+    def save(self, folder: Path) -> None:
+        """preprocessing.json."""
+        write_text(folder / "preprocessing.json", json.dumps(self.plain()) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> TablePreprocessing:
+        """What `save` wrote."""
+        return cls.from_plain(json.loads((folder / "preprocessing.json").read_text()))
+
+    def plain(self) -> dict[str, Any]:
+        """All of it as plain values: see plain.py."""
+        import sklearn
+
+        return {
+            "kind": self.kind,
+            "sklearn": sklearn.__version__,
+            "source": to_plain(vars(self.source)),
+            "numbers": list(self.numbers),
+            "categories": list(self.categories),
+            "transformer": to_plain(self.transformer),
+        }
+
+    @classmethod
+    def from_plain(cls, values: dict[str, Any]) -> TablePreprocessing:
+        """What `plain` returned."""
+        source, transformer = Source(**from_plain(values["source"])), from_plain(values["transformer"])
+        return cls(source, tuple(values["numbers"]), tuple(values["categories"]), transformer)
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """As float64; what is no number is missing."""
+    import pandas as pd
+
+    return pd.to_numeric(column, errors="coerce").astype("float64")
+
+
+def _shared(transformer: Any) -> list[np.ndarray | None]:
+    """For each category, the values that share a dimension; None where none do."""
+    encoder = transformer.named_transformers_.get("category")
+    return [] if encoder is None else list(encoder.infrequent_categories_)
+
+
+def _inverts(step: Any) -> bool:
+    return type(step).__name__ in ("SignedLog", "QuantileTransformer")
+
+
+def _end(columns: list[Column]) -> int:
+    return columns[-1].stop if columns else 0

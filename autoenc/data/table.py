@@ -1,0 +1,199 @@
+"""The user's tables: columns of numbers and of categories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoenc.data.cache import FOLDER
+from autoenc.data.frames import Source
+from autoenc.data.spec import Data, DataSpec, Preprocessing, Split, hold_out
+from autoenc.errors import ConfigError, DataError, require
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from autoenc.data.columns import Plan, TablePreprocessing
+
+MOST_CLASSES = 1_000  # a label with more is a quantity
+LARGE = 200 * 2**20  # bytes of a file that is read in pieces and kept on the disk
+
+
+def table(
+    path: str | None = None,
+    test_path: str | None = None,
+    label: str | None = None,
+    normal: str | None = None,
+    drop: Sequence[str] = (),
+    header: bool = True,
+    names: Sequence[str] = (),
+    separator: str = ",",
+    encoding: str = "utf-8",
+    missing: Sequence[str] = (),
+    scaling: Literal["standard", "robust", "quantile", "none"] = "standard",
+    log: bool | Sequence[str] = False,
+    categorical: Sequence[str] = (),
+    max_categories: int = 100,
+    stream: bool | None = None,
+    cache: str = FOLDER,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    split_seed: int = 0,
+    preprocessing: Preprocessing | None = None,
+) -> Data:
+    """A table as vectors (D,): numbers imputed and scaled, categories one-hot, learnt from the training rows alone.
+
+    Args:
+        path: .csv, .txt, .tsv, .parquet, or .npz with X and perhaps y, .npy.
+        test_path: a second file with the test rows.
+        label: the column with the classes; not trained on.
+        normal: the class to train and validate on; the others are the anomalies of the test rows.
+        drop: columns to leave out.
+        header, names, separator, encoding, missing: how the file is read; see frames.Source.
+        scaling, log, categorical, max_categories: what becomes of the columns; see columns.Plan.
+        stream: read in pieces into a cache on the disk, in memory that does not grow with the file; see streamed.py.
+            None: where the file has more than 200 MB.
+        cache: the folder for that.
+        val_fraction: part of what is not test that is held out for validation.
+        test_fraction: part of all rows that is held out for the end; not used where there is a test_path.
+        split_seed: draws both; the seed of training has no say.
+        preprocessing: of a finished run, used as it is.
+
+    Raises:
+        ConfigError, DataError: a file, a column or a value that is not what it should be; see the parts.
+    """
+    from autoenc.data.columns import Plan, TablePreprocessing
+    from autoenc.data.streamed import streamed
+
+    if path is None:
+        raise ConfigError("path", None, "say which file: data.path=FILE.csv")
+    require(len(separator) == 1, "separator", repr(separator), "must be one character")
+    require(normal is None or label is not None, "normal", normal, "needs data.label: the column that has this value")
+    for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+        require(0 < fraction < 1, name, fraction, "must lie between 0 and 1")
+    assert preprocessing is None or isinstance(preprocessing, TablePreprocessing)
+    source = Source(header, tuple(names), separator, encoding, tuple(missing))
+    plan = Plan(scaling, log if isinstance(log, bool) else tuple(log), tuple(categorical), max_categories)
+    paths = tuple(Path(p).expanduser() for p in (path, test_path) if p is not None)
+    recipe = Recipe(paths, label, normal, tuple(drop), source, plan, val_fraction, test_fraction, split_seed)
+    if stream is None:
+        stream = any(p.is_file() and p.stat().st_size > LARGE for p in paths)
+    return streamed(recipe, Path(cache), preprocessing) if stream else _in_memory(recipe, preprocessing)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is to be done to the user's files. paths: one, or that of training and that of the test rows."""
+
+    paths: tuple[Path, ...]
+    label: str | None
+    normal: str | None
+    drop: tuple[str, ...]
+    source: Source
+    plan: Plan
+    val_fraction: float
+    test_fraction: float
+    split_seed: int
+
+    def pieces(self, path: Path) -> Iterator[tuple[pd.DataFrame, pd.Series | None]]:
+        """The columns to train on, and the labels as text, piece by piece."""
+        from autoenc.data.columns import MISSING
+
+        for frame in self.source.pieces(path):
+            for option, names in (("label", [self.label] if self.label else []), ("drop", self.drop)):
+                for name in names:
+                    if name not in frame:
+                        there = ", ".join(map(str, frame))
+                        raise DataError(f"data.{option}={name}: {path} has no such column; it has {there}")
+            labels = None
+            if self.label is not None:
+                column = frame[self.label].astype("object")
+                labels = column.where(column.notna(), MISSING).map(_name)
+            yield frame.drop(columns=list(dict.fromkeys([*self.drop, *([self.label] if self.label else [])]))), labels
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """DataError where the label is a quantity, or no class is the normal one."""
+        if len(classes) > MOST_CLASSES:
+            raise DataError(
+                f"data.label={self.label}: {len(classes):,} different values; a label says the class of a row; "
+                f"data.drop=[{self.label}] leaves the column out"
+            )
+        if self.normal is not None and self.normal not in classes:
+            there = ", ".join(classes[:20])
+            raise DataError(f"data.normal={self.normal}: {self.paths[0]} has no such class; it has {there}")
+
+    def data(
+        self,
+        preprocessing: TablePreprocessing,
+        splits: Sequence[Split],
+        classes: tuple[str, ...],
+        value_range: tuple[float, float],
+        notes: Sequence[str],
+    ) -> Data:
+        """The data set of three splits."""
+        train, val, test = splits
+        for name, split in (("train", train), ("validate", val), ("test", test)):
+            if len(split) == 0:
+                of = f" of the class {self.normal}" if self.normal and name != "test" else ""
+                raise DataError(f"{self.paths[0]}: no row{of} is left to {name} on")
+        anomalies = () if self.normal is None else tuple(name for name in classes if name != self.normal)
+        columns, (low, high) = preprocessing.columns, value_range
+        spec = DataSpec(
+            self.paths[0].stem, "vector", (columns[-1].stop,), low, high, classes, columns=columns, anomalies=anomalies
+        )
+        return Data(spec, train, val, test, preprocessing=preprocessing, notes=tuple(notes))
+
+
+def _in_memory(recipe: Recipe, preprocessing: TablePreprocessing | None) -> Data:
+    import pandas as pd
+
+    frames: list[pd.DataFrame] = []
+    texts: list[pd.Series] = []
+    for path in recipe.paths:
+        pieces, labels = zip(*recipe.pieces(path), strict=True)
+        frames.append(pd.concat(pieces, ignore_index=True))
+        texts += [] if recipe.label is None else [pd.concat(labels, ignore_index=True)]
+    y: list[Tensor | None] = [None] * len(frames)
+    classes: tuple[str, ...] = ()
+    if texts:
+        codes, values = pd.factorize(pd.concat(texts), sort=True)
+        y = list(torch.from_numpy(codes.astype(np.int64)).split([len(each) for each in texts]))
+        classes = tuple(map(str, values))
+        recipe.check_classes(classes)
+
+    index = [Split(torch.arange(len(frame)), labels) for frame, labels in zip(frames, y, strict=True)]
+    test = index[-1]
+    rest = index[0]
+    if len(frames) == 1:
+        rest, test = hold_out(rest, recipe.test_fraction, recipe.split_seed, "test_fraction")
+    train, val = hold_out(rest, recipe.val_fraction, recipe.split_seed, "val_fraction")
+    if recipe.normal is not None:
+        train, val = (_only(split, classes.index(recipe.normal)) for split in (train, val))
+    notes: list[str] = []
+    if preprocessing is None:
+        preprocessing, notes = recipe.plan.fit(frames[0].iloc[train.tensor.numpy()], recipe.source)
+    made = [
+        Split(torch.from_numpy(preprocessing.matrix(frame.iloc[split.tensor.numpy()], str(path))), split.y)
+        for split, frame, path in (
+            (train, frames[0], recipe.paths[0]),
+            (val, frames[0], recipe.paths[0]),
+            (test, frames[-1], recipe.paths[-1]),
+        )
+    ]
+    return recipe.data(preprocessing, made, classes, made[0].range(), notes)
+
+
+def _name(value: object) -> str:
+    """1 for 1.0: archives keep labels as floats."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _only(split: Split, number: int) -> Split:
+    assert split.y is not None
+    return split.subset((split.y == number).nonzero().squeeze(1))

@@ -1,0 +1,58 @@
+"""Measure anomaly detection in tables: NSL-KDD and six tables of ADBench, in data/ (part of `make bench`).
+
+Runs and scripts are started as a user would start them; the figures are printed and written to
+outputs/bench/results_tables.json. The score is `combined`, the default of scripts/detect.py for tables.
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+from bench import OUT, ROOT, figure, main, train
+from bench_apps import result, script
+
+SEEDS = (2, 3, 4)  # 0 and 1 served to choose the score and the preset
+
+
+def nsl_kdd() -> None:
+    """Trained on the normal rows of the training file; AUROC on the test file."""
+    found: dict[str, list[float]] = {}
+    for seed in SEEDS:
+        train(f"nsl_kdd_{seed}", "model=ae", "data=nsl_kdd", f"seed={seed}")
+        script("detect", OUT / f"nsl_kdd_{seed}", "--force")
+        for name, numbers in result(f"nsl_kdd_{seed}/detect/detect.json")["numbers"].items():
+            found.setdefault(name, []).append(numbers["auroc"])
+    for name, values in found.items():
+        value = statistics.mean(values)
+        figure(f"NSL-KDD, {name}: AUROC, mean of {len(SEEDS)} seeds", value, *_target(name, value, 0.965))
+
+
+def adbench() -> None:
+    """Trained on 70 % of the rows, anomalies among them; AUROC on the rest, beside an isolation forest."""
+    files = sorted((ROOT / "data" / "adbench").glob("*.npz"))
+    found: dict[str, dict[str, float]] = {}
+    for file in files:
+        runs: dict[str, list[float]] = {}
+        for seed in SEEDS:
+            name = f"adbench_{file.stem}_{seed}"
+            path = Path("data/adbench") / file.name
+            train(name, "experiment=adbench", f"data.path={path}", f"seed={seed}", f"data.split_seed={seed}")
+            script("detect", OUT / name, "--anomaly", 1, "--force")
+            for score, numbers in result(f"{name}/detect/detect.json")["numbers"].items():
+                runs.setdefault(score, []).append(numbers["auroc"])
+        found[file.stem] = {score: statistics.mean(values) for score, values in runs.items()}
+        beside = found[file.stem]["isolation_forest"]
+        figure(f"{file.stem}: combined (isolation forest {beside:.3f})", found[file.stem]["combined"])
+    means = {score: statistics.mean(each[score] for each in found.values()) for score in next(iter(found.values()))}
+    for score, value in means.items():
+        target = _target(score, value, means["isolation_forest"])
+        figure(f"ADBench, {len(files)} tables, {score}: mean AUROC", value, *target)
+
+
+def _target(name: str, value: float, least: float) -> tuple[str, bool | None]:
+    return (f">= {least:.3f}", value >= least) if name == "combined" else ("", None)
+
+
+if __name__ == "__main__":
+    main(__doc__, {function.__name__: function for function in (nsl_kdd, adbench)}, "results_tables.json")
