@@ -20,6 +20,7 @@ from autoenc.data.spec import Data, DataSpec, Preprocessing, without
 from autoenc.errors import ConfigError, one_line
 from autoenc.initialization import initialize, start_at_mean, start_tied
 from autoenc.settings import TrainerSettings
+from autoenc.signatures import options
 
 
 def make(path: str, node: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
@@ -76,6 +77,8 @@ def build_model(config: Mapping[str, Any], spec: DataSpec) -> Autoencoder:
     latent_dim = config["model"]["latent_dim"]
     sizes = {"input_shape": spec.shape, "latent_dim": latent_dim, "low": spec.low, "high": spec.high}
     sizes |= {"columns": spec.columns, "vocabulary": spec.vocabulary}
+    if spec.kind == "tokens":
+        check_reads_tokens(config, spec.name)
     likelihood: Likelihood = make("likelihood", config["likelihood"], sizes)
     check_support(likelihood, spec.name, spec.low, spec.high)
     pair = make("network", config["network"], sizes)
@@ -89,6 +92,15 @@ def build_model(config: Mapping[str, Any], spec: DataSpec) -> Autoencoder:
     initialize(model)
     start_tied(model)
     return model
+
+
+def check_reads_tokens(config: Mapping[str, Any], name: str) -> None:
+    """ConfigError unless network, likelihood and noise are for token ids: those ask for the vocabulary."""
+    for group, right in (("network", "sequence"), ("likelihood", "tokens"), ("noise", "token_mask")):
+        target = config[group]["_target_"]
+        if "vocabulary" not in options(target) and target != "autoenc.noise.Identity":
+            part = target.rpartition(".")[2]
+            raise ConfigError(group, None, f"{part} is for numbers, and {name} has token ids: {group}={right}")
 
 
 def check_support(likelihood: Likelihood, name: str, lowest: float, highest: float) -> None:

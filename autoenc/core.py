@@ -113,7 +113,11 @@ class Autoregressive(nn.Module):
     """A decoder of sequences that is told what came before: p(x|z) = prod_t p(x_t | x_<t, z)."""
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """(*S, B, *latent), (B, T) -> (*S, B, T, V): position t is computed from x_<t and z alone."""
+        """(*S, B, *latent), (B, T) -> (*S, R, V): logits of the R tokens that are not padding, ordered as x[x != 0].
+
+        Those of x_t are computed from x_<t and z alone. Half of a batch of texts is padding: it gets no logits, which
+        are most of the work and of the memory.
+        """
         raise NotImplementedError
 
     def generate(self, z: Tensor) -> Tensor:
@@ -143,7 +147,8 @@ class Autoencoder(nn.Module):
         return self.bottleneck(self.encoder(batch.input))
 
     def decode(self, z: Tensor, batch: Batch | None = None) -> Tensor:
-        """(*S, *latent) -> (*S, *shape): the parameters of p(x|z). Of sequences, those of each x_t given x_<t."""
+        """(*S, *latent) -> (*S, *shape): the parameters of p(x|z). Of sequences, those of each x_t given x_<t; see
+        Autoregressive."""
         if isinstance(self.decoder, Autoregressive):
             assert batch is not None, "sequences need what came before; see `expected`"
             return self.decoder(z, batch.x)

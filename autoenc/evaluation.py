@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from autoenc import metrics
 from autoenc.core import Autoencoder, Objective
@@ -20,6 +21,7 @@ from autoenc.regularizers.kl import kl_per_dim
 SEED = 20_011  # evaluation draws its noise and its samples of z from this seed, always
 KEPT = 2_000  # codes kept for pictures
 SENSITIVITY_EXAMPLES, SENSITIVITY_PROJECTIONS = 500, 16
+MIXED = 2_000  # posteriors that the aggregate posterior is a mixture of
 
 
 @dataclass(frozen=True)
@@ -116,3 +118,30 @@ def sensitivity(model: Autoencoder, split: Split) -> float:
         projections = None if latent_dim <= 64 else SENSITIVITY_PROJECTIONS
         norm = jacobian_norm(model, batch, projections, create_graph=False).sqrt().mean()
     return float(norm)
+
+
+@torch.no_grad()
+def mutual_information(model: Autoencoder, split: Split, batch_size: int) -> float | None:
+    """I(x; z) in nats between the first 2,000 examples and their codes; None where the code is no Gaussian.
+
+    E_x KL(q(z|x) || p(z)) - KL(q(z) || p(z)), q(z) the mean of q(z|x) over the examples (Hoffman & Johnson 2016), which
+    is the mean of log q(z|x) - log q(z), estimated with one draw of z for each example (He et al. 2019, "Lagging
+    inference networks"). 0 where the posterior has collapsed; at most log N, 7.6 for 2,000 examples, whatever a code
+    says beyond that.
+    """
+    z: list[Tensor] = []
+    mean: list[Tensor] = []
+    std: list[Tensor] = []
+    some = split.subset(slice(0, MIXED))
+    with judging(model, next(model.parameters()).device):
+        for batch in some.in_order(batch_size):
+            posterior = model.encode(batch).posterior
+            if not isinstance(posterior, Normal):
+                return None
+            for kept, part in ((z, posterior.sample()), (mean, posterior.mean), (std, posterior.stddev)):
+                kept.append(part.flatten(1).double())
+    points, means, rates = torch.cat(z), torch.cat(mean), torch.cat(std).pow(-2)
+    # log q(z_i | x_j) for all pairs, without what does not depend on j: (z - m)^2 r, multiplied out.
+    square = points.square() @ rates.T - 2 * points @ (means * rates).T + (means.square() * rates).sum(-1)
+    log_q = 0.5 * (rates.log().sum(-1) - square)  # (N, N)
+    return float((log_q.diagonal() - log_q.logsumexp(1)).mean()) + math.log(len(points))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,8 +73,10 @@ def pixels(figure: Figure) -> np.ndarray:
 
 
 @torch.no_grad()
-def reconstruction(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarray:
+def reconstruction(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarray | None:
     """Rows: input, corrupted input where the model has noise, reconstruction. The first examples of the split."""
+    if spec.kind == "tokens":
+        return None  # see `texts`
     batch = split.take(slice(0, EXAMPLES))
     noisy = not isinstance(model.noise, Identity)
     if noisy:
@@ -97,6 +99,8 @@ def reconstruction(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarr
 @torch.no_grad()
 def samples(model: Autoencoder, spec: DataSpec, columns: int = 12) -> np.ndarray | None:
     """Means of p(x|z) for draws from the prior, always the same draws; None where there is no prior."""
+    if spec.kind == "tokens":
+        return None
     with judging(model, _device(model)):
         z = model.bottleneck.prior_sample(columns * (8 if spec.kind == "image" else 2))
     if z is None:
@@ -146,12 +150,19 @@ def filters(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray |
     return _signed_grid(images, most)
 
 
-def atoms(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray | None:
-    """What each unit of the code adds to the image, for a linear decoder; None for others."""
-    if spec.kind != "image" or sum(isinstance(m, nn.Linear | nn.ConvTranspose2d) for m in model.decoder.modules()) != 1:
+def dictionary(model: Autoencoder) -> Tensor | None:
+    """(D, K): what each unit of the code adds to the output, for a linear decoder; None for others."""
+    if sum(isinstance(m, nn.Linear | nn.ConvTranspose2d) for m in model.decoder.modules()) != 1:
         return None
     layer = next(m for m in model.decoder.modules() if isinstance(m, nn.Linear))
-    weight = getattr(layer, "atoms", layer.weight).detach()
+    return getattr(layer, "atoms", layer.weight).detach()
+
+
+def atoms(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray | None:
+    """The atoms of a linear decoder as images; None for others."""
+    weight = dictionary(model)
+    if spec.kind != "image" or weight is None:
+        return None
     return _signed_grid(weight.T.unflatten(-1, spec.shape), most)
 
 
@@ -261,6 +272,26 @@ def all_pictures(model: Autoencoder, split: Split, spec: DataSpec, evaluation: E
     with judging(model, _device(model)):
         drawn = _drawn(model, split, spec, evaluation)
     return {name: image for name, image in drawn.items() if image is not None}
+
+
+@torch.no_grad()
+def texts(model: Autoencoder, split: Split, said: Callable[[Tensor], list[str]]) -> dict[str, list[str]]:
+    """What stands for pictures where the data are token ids, by name: lines of text.
+
+    Args:
+        said: ids (N, T) as people read them.
+    """
+    with judging(model, _device(model)):
+        batch = split.take(slice(0, EXAMPLES))
+        noisy = not isinstance(model.noise, Identity)
+        batch = model.corrupt(batch) if noisy else batch
+        rows = {"input": batch.x} | ({"corrupted": batch.input} if noisy else {}) | {"output": model.reconstruct(batch)}
+        z = model.bottleneck.prior_sample(EXAMPLES)
+        made = [] if z is None else said(model.expected(z).cpu())
+    groups = zip(*(said(ids.cpu()) for ids in rows.values()), strict=True)
+    width = max(map(len, rows)) + 2
+    lines = [f"{name + ':':{width}}{text}" for group in groups for name, text in zip(rows, group, strict=True)]
+    return {"reconstruction": lines} | ({"samples": made} if made else {})
 
 
 def _drawn(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> dict[str, np.ndarray | None]:

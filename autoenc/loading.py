@@ -125,9 +125,9 @@ class Run:
 
         return CodeTransformer(self)
 
-    def over(self, split: Split, function: Callable[[Batch], Tensor]) -> Tensor:
+    def over(self, split: Split, function: Callable[[Batch], Tensor], batch_size: int | None = None) -> Tensor:
         """`function` of every batch of a split, joined: (N, ...) on the CPU. Evaluation's seed holds within."""
-        batches = replace(split, device=self.device).in_order(self.batch_size)
+        batches = replace(split, device=self.device).in_order(batch_size or self.batch_size)
         with judging(self.model, self.device), torch.no_grad():
             return torch.cat([function(batch).cpu() for batch in batches])
 
@@ -135,18 +135,21 @@ class Run:
         """(N, K) deterministic codes of a split."""
         return self.over(split, lambda batch: self.model.encode(batch).mean.flatten(1).float()).numpy()
 
-    def inputs(self, x: np.ndarray | Tensor, what: str = "input", noisy: bool = False) -> Split:
+    def inputs(self, x: Any, what: str = "input", noisy: bool = False) -> Split:
         """New examples as the model takes them, checked against what it was trained on.
 
         Args:
             x: (N, *shape). Images also as (N, H, W) where they are grey, (N, H, W, C), or flat (N, C H W). uint8 is
-                scaled by 1/255, everything else is taken as it is.
+                scaled by 1/255, everything else is taken as it is. Where the run has preprocessing, arrays and
+                tensors are as the model is fed; a data frame, or a list of texts, passes through it.
             what: named in errors: the file that they are from.
             noisy: values may lie outside the range of clean data.
 
         Raises:
             DataError: another shape, no numbers, values that are not finite or that the model gives no density.
         """
+        if self.preprocessing is not None and not isinstance(x, np.ndarray | Tensor):
+            return self.preprocessing.apply(x)
         if isinstance(x, Tensor):
             tensor = x.detach().cpu()
         else:
@@ -157,14 +160,21 @@ class Run:
         tensor = self._shaped(tensor, what)
         if len(tensor) == 0:
             raise DataError(f"{what}: has no rows")
+        if self.spec.kind == "tokens":
+            return self._checked_ids(tensor, what)
         split = Split(tensor, scale=1 / 255) if tensor.dtype == torch.uint8 else Split(tensor.float())
         self._check_values(split, what, noisy)
         return split
 
+    def _checked_ids(self, x: Tensor, what: str) -> Split:
+        if x.is_floating_point() or int(x.min()) < 0 or int(x.max()) >= self.spec.vocabulary:
+            raise DataError(f"{what}: expected token ids from 0 to {self.spec.vocabulary - 1}, or a list of texts")
+        return Split(x.long())
+
     def _shaped(self, x: Tensor, what: str) -> Tensor:
         shape, found = self.spec.shape, tuple(x.shape)
         size = int(np.prod(shape))
-        if found[1:] == shape:
+        if found[1:] == shape or (self.spec.kind == "tokens" and len(found) == 2):
             return x
         if self.spec.kind == "image":
             c, h, w = shape
@@ -213,7 +223,11 @@ class Run:
             )
 
     def _apply(self, x: Array, function: Callable[[Batch], Tensor]) -> Array:
-        return _like(self.over(self.inputs(x), lambda batch: function(batch).float()), x)
+        def found(batch: Batch) -> Tensor:
+            made = function(batch)
+            return made.float() if made.is_floating_point() else made  # token ids stay what they are
+
+        return _like(self.over(self.inputs(x), found), x)
 
     @torch.no_grad()
     def _expected(self, z: Tensor) -> Tensor:
@@ -225,8 +239,8 @@ def _signed(array: np.ndarray) -> np.ndarray:
     return array if array.dtype == np.uint8 else array.astype(np.float32)
 
 
-def _like(tensor: Tensor, x: Array) -> Array:
-    return tensor if isinstance(x, Tensor) else tensor.numpy()  # type: ignore[return-value]
+def _like(tensor: Tensor, x: Any) -> Any:
+    return tensor if isinstance(x, Tensor) else tensor.numpy()
 
 
 def load_run(path: str | Path, device: str = "auto") -> Run:

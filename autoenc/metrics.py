@@ -38,7 +38,7 @@ def reconstruction(
     """
     if kind == "tokens":
         real = x != PAD
-        right = (params.argmax(-1) == x) & real
+        right = torch.zeros_like(x).masked_scatter(real, (params.argmax(-1) == x[real]).to(x.dtype))
         words = real.sum(-1).float()
         return {"accuracy": right.sum(-1) / words.clamp(min=1), "words": words}
     if kind == "counts":
@@ -126,8 +126,10 @@ def verdict(latent: dict[str, float]) -> Verdict:
     dim, active, dead = int(latent["dim"]), int(latent["active_units"]), int(latent["dead_units"])
     if "kl" in latent:
         used = f"{active} of {dim} latent dimensions active, KL {latent['kl']:.2f} nats"
+        if "mutual_information" in latent:
+            used += f", mutual information of x and z {latent['mutual_information']:.2f} nats"
         remedy = "try regularizer=kl_warmup, regularizer.kl.free_bits=0.1 or a smaller regularizer.kl.weight"
-        if active == 0 or latent["kl"] < 0.1:
+        if active == 0 or min(latent["kl"], latent.get("mutual_information", 1.0)) < 0.1:
             return Verdict(False, f"The posterior has collapsed: {used}; the decoder ignores the code; {remedy}")
         if active <= dim / 4:
             return Verdict(

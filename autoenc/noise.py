@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from autoenc.errors import require
+from autoenc.data.spec import masked
+from autoenc.errors import ConfigError, require
 
 
 class Identity(nn.Module):
@@ -55,6 +57,58 @@ class SaltPepper(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         u = _uniform_per_site(x)
         return torch.where(u < self.p / 2, self.low, torch.where(u < self.p, self.high, x))
+
+
+class TokenMask(nn.Module):
+    """Each token of a text becomes MASK with probability p; its end and its padding stay.
+
+    As in masked language models (Devlin et al. 2019). Where the decoder is told what came before, it is told of the
+    clean text.
+    """
+
+    def __init__(self, vocabulary: int, p: float = 0.3):
+        super().__init__()
+        require(vocabulary > 0, "", None, "token_mask is for token ids (data=text); try noise=masking")
+        require(0 < p < 1, "p", p, "must lie between 0 and 1")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        return masked(x, self.p)
+
+
+class Blemishes(nn.Module):
+    """Images with a defect drawn into some of them: a blob or a stroke that is darker or brighter than what it covers.
+
+    A model that learns to take these out takes out real defects too, and shows them by its error. Shapes are those of a
+    smooth random field: where it is high (blobs), or near 0 inside a region (strokes); as Zavrtanik et al. 2021
+    (DRAEM) cut theirs from Perlin noise. The change of brightness is 0.1 to 0.55 of the range of the data.
+
+    Args:
+        p: the part of the images that get one. dark: the part of the defects that are darker.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], low: float, high: float, p: float = 0.5, dark: float = 0.5):
+        super().__init__()
+        require(0 < p <= 1, "p", p, "must lie above 0, up to 1")
+        require(0 <= dark <= 1, "dark", dark, "must lie in 0 to 1")
+        if len(input_shape) != 3:
+            raise ConfigError("", None, "blemishes are for images")
+        self.low, self.high, self.p, self.dark = low, high, p, dark
+
+    def forward(self, x: Tensor) -> Tensor:
+        def uniform() -> Tensor:
+            return torch.rand(len(x), 1, 1, 1, device=x.device)
+
+        def field(cells: int) -> Tensor:
+            coarse = torch.randn(len(x), 1, cells, cells, device=x.device)
+            return F.interpolate(coarse, size=x.shape[2:], mode="bicubic", align_corners=True)
+
+        fine = field(int(torch.randint(3, 7, ())))
+        blob, stroke = fine > 1.2 + uniform(), (fine.abs() < 0.05 + 0.25 * uniform()) & (field(3) > 0.7)
+        shape = torch.where(uniform() < 0.5, stroke, blob) & (uniform() < self.p)
+        soft = F.avg_pool2d(shape.to(x.dtype), 3, stride=1, padding=1, count_include_pad=False)
+        change = (0.1 + 0.45 * uniform()) * torch.where(uniform() < self.dark, -1.0, 1.0) * (self.high - self.low)
+        return (x + soft * change).clamp(self.low, self.high)
 
 
 def _uniform_per_site(x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from autoenc.build import Parts
 from autoenc.data import preprocessing
 from autoenc.data.spec import Data
 from autoenc.errors import ConfigError, Interrupted, NotFinite, one_line
-from autoenc.evaluation import Evaluation, evaluate, sensitivity
+from autoenc.evaluation import Evaluation, evaluate, mutual_information, sensitivity
 from autoenc.files import write_json, write_text
 from autoenc.metrics import verdict
 from autoenc.rundir import (
@@ -121,9 +121,13 @@ def scale_warning(data: Data) -> str | None:
     if data.spec.kind != "vector" or len(data.train) < 2:
         return None
     std = data.train.take(slice(0, 10_000)).x.std(0)
+    if data.spec.columns:  # one-hot dimensions have the scale that they should have
+        std = std[[column.start for column in data.spec.columns if column.kind == "number"]]
     constant, std = int((std == 0).sum()), std[std > 0]
-    if len(std) == 0:
+    if constant and len(std) == 0:
         return "every column of the training data is constant"
+    if len(std) == 0:
+        return None
     low, high = float(std.min()), float(std.max())
     if high > 100 or low < 0.001 or high > 100 * low:
         return f"columns have standard deviations from {low:.3g} to {high:.3g}; scale them to 1 first"
@@ -145,6 +149,8 @@ def _fit_and_finish(
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     sizes = f"{len(data.train):,} training, {len(data.val):,} validation, {len(data.test):,} test examples"
     progress.line(f"{data.spec.name}: {sizes}; {count:,} parameters; {trainer.total_steps:,} steps on {trainer.device}")
+    for note in data.notes:
+        progress.line(note)
     if warning := scale_warning(data):
         progress.line(f"Attention: {warning}")
     if trainer.step:
@@ -161,7 +167,9 @@ def _fit_and_finish(
     latent = results["test"].latent
     if data.spec.kind != "tokens":  # token ids have no derivative
         latent |= {"jacobian_norm": sensitivity(model, data.test)}
-    judged = verdict(results["test"].latent)
+    if (shared := mutual_information(model, data.test, batch_size)) is not None:
+        latent |= {"mutual_information": shared}
+    judged = verdict(latent)
     summary = {
         "state": "finished",
         "step": best["step"],
@@ -220,6 +228,9 @@ def _hparams(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, An
 def _draw(tracker: Tracker, parts: Parts, evaluation: Evaluation, step: int) -> None:
     for name, image in figures.all_pictures(parts.model, parts.data.val, parts.data.spec, evaluation).items():
         tracker.image(name, image, step)
+    if parts.data.spec.kind == "tokens" and (said := getattr(parts.data.preprocessing, "texts", None)) is not None:
+        for name, lines in figures.texts(parts.model, parts.data.val, said).items():
+            tracker.text(name, lines, step)
     tracker.histogram("latent/codes", evaluation.codes, step)
 
 

@@ -146,8 +146,8 @@ def read_spec(run_dir: Path) -> DataSpec:
     try:
         fields = {f.name: values[f.name] for f in dataclasses.fields(DataSpec) if f.name in values}
         columns = tuple(Column(**column) for column in fields.get("columns", ()))
-        shape, classes = tuple(fields["shape"]), tuple(fields["classes"])
-        return DataSpec(**fields | {"shape": shape, "classes": classes, "columns": columns})
+        lists = {name: tuple(fields.get(name, ())) for name in ("shape", "classes", "anomalies")}
+        return DataSpec(**fields | lists | {"columns": columns})
     except (KeyError, TypeError) as error:
         raise DataError(f"{run_dir / 'run.json'}: does not describe the data ({error})") from None
 

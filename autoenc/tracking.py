@@ -69,6 +69,13 @@ class Tracker:
         Image.fromarray(image).save(folder / f"{name}.png")
         self.writer.add_image(name, image, step, dataformats="HWC")
 
+    def text(self, name: str, lines: Sequence[str], step: int) -> None:
+        """Lines to TensorBoard and to figures/name.txt."""
+        folder = self.run_dir / "figures"
+        folder.mkdir(exist_ok=True)
+        write_text(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))
+        self.writer.add_text(name, "\n".join(f"    {line}" for line in lines), step)  # as it is: no Markdown
+
     def histogram(self, name: str, values: Tensor, step: int) -> None:
         """A histogram to TensorBoard."""
         self.writer.add_histogram(name, values, step)

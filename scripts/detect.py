@@ -25,6 +25,11 @@ EXAMPLES = """scores, higher is more unusual:
   mahalanobis   distance of the code from the mean of the training codes, by their covariance
   knn           mean distance of the code to its 10 nearest training codes
   local         knn, divided by what knn is for those 10
+  combined      how rare error, mahalanobis and knn are together, among the training rows
+scores of pictures in patches (data=defects), pixel by pixel:
+  error, ssim   difference of picture and reconstruction: squared, or structural similarity
+  shift         of their means around each pixel, relative to what is usual in the picture
+  memory        distance of the code of the patches around from the nearest training code
 
 examples:
   python scripts/detect.py RUN                                      the test split, results in RUN/detect/
@@ -35,7 +40,8 @@ examples:
 
 results: detect.json (thresholds, counts, AUROC, average precision), detect.csv (each row), roc.png, heatmap.png. With
 --input only where --output NAME.csv is given: NAME.csv, NAME.json, NAME_roc.png, NAME_heatmap.png. With several runs
-only where --output FOLDER is given: detect.json, detect.csv
+only where --output FOLDER is given: detect.json, detect.csv. Of runs on data=defects: detect.json, detect.csv (each
+picture), heat_*.png (each picture), heatmap.png; with --input only where --output FOLDER is given
 """
 IMAGES = 12  # in the heat map
 HIGHEST = 5
@@ -60,13 +66,17 @@ def main(args: argparse.Namespace) -> None:
 def one(args: argparse.Namespace) -> None:
     """One run, on its test split or on a file."""
     from autoenc import load_run
-    from autoenc.apps import detect, inputs
+    from autoenc.apps import defects, detect, inputs
     from autoenc.apps.scores import Detector
 
     run = load_run(args.run[0], args.device)
+    if defects.inspects(run):
+        inspect(run, args)
+        return
     out, prefix = outputs(run, args)
     detector = Detector(run)
-    detector.check(args.score)
+    if args.score is not None:
+        detector.check(args.score)
     if args.input:
         found = inputs.read(run, args.input, args.resize)
         split, names = found.split, found.names
@@ -88,6 +98,45 @@ def one(args: argparse.Namespace) -> None:
     say(result, names)
     if out is not None:
         print(f"scores of each row: {out.folder / out.name}.csv")
+
+
+def inspect(run: Run, args: argparse.Namespace) -> None:
+    """A run on good pictures (data=defects): where its test pictures, or yours of any size, show a defect."""
+    from PIL import Image
+
+    from autoenc.apps import defects
+    from autoenc.apps.outputs import Outputs
+    from autoenc.errors import UserError
+    from autoenc.tracking import console, method_table, track
+
+    if wrong := [name for name in ("labels", "anomaly", "resize") if getattr(args, name)]:
+        raise UserError(f"--{wrong[0]}: is not for runs on data=defects; the folders of the pictures say what is good")
+    layout = defects.layout_of(run)
+    parts = defects.new_parts(args.input) if args.input else list(layout.test)
+    out = Outputs(run, "detect", args.output, args.force) if args.output or not args.input else None
+    masks = layout.masks and not args.input
+    result = defects.inspect(
+        run, parts, layout.held_out, masks, args.score, args.quantile, lambda files: track(files, "pictures")
+    )
+    if out is not None:
+        with out:
+            out.csv("detect", *result.table(parts))
+            out.json(result.summary())
+            for part, values in zip(parts, result.maps, strict=True):
+                heat = defects.overlay(run, part, values, result.thresholds[result.score])
+                Image.fromarray(heat).save(out.path(f"heat_{part.name.replace('.', '_').replace('/', '_')}.png"))
+            out.figure("heatmap", defects.contact_sheet(run, result, parts))
+    screen = console()
+    for kind in next(iter(result.numbers.values()), {}):
+        screen.print(method_table(f"defects: {kind}", {name: each[kind] for name, each in result.numbers.items()}))
+    screen.print(
+        f"{result.defective.sum():,} of {len(parts):,} pictures above the threshold: {result.score} > "
+        f"{result.thresholds[result.score]:.4g}, the {result.quantile:g} quantile of {len(layout.held_out)} good ones"
+    )
+    highest = (f"{parts[i].name} ({result.scores[result.score][i]:.4g})" for i in result.order()[:HIGHEST])
+    screen.print("highest: " + ", ".join(highest))
+    if out is not None:
+        print(f"scores and heat maps: {out.folder}/")
 
 
 def outputs(run: Run, args: argparse.Namespace) -> tuple[Outputs | None, str]:
@@ -169,8 +218,11 @@ if __name__ == "__main__":
     arguments.add_argument("--resize", action="store_true", help="scale images to the size that the run was trained on")
     arguments.add_argument("--anomaly", metavar="CLASS[,CLASS]", type=class_names, default=[],
                            help="anomalies in the test split (default: what the run was trained without)")  # fmt: skip
-    arguments.add_argument("--score", metavar="NAME", default="local",
-                           help="what decides (default: local, the best on MNIST with one digit left out)")  # fmt: skip
+    arguments.add_argument(
+        "--score",
+        metavar="NAME",
+        help="what decides (default: local for images, shift for defects, combined for the rest)",
+    )
     arguments.add_argument("--quantile", type=fraction, default=0.99,
                            help="of the validation scores, where the threshold lies (default: 0.99)")  # fmt: skip
     execute(main, arguments)

@@ -1,5 +1,7 @@
 """Generate with a trained run: new examples, paths between examples, pictures of the code, labelled training sets.
 
+Of texts: sentences, and the way from one sentence to another, step by step.
+
 Samples come from the prior where the bottleneck has one, else from a density fitted to the codes of the training split.
 """
 
@@ -26,19 +28,35 @@ EXAMPLES = """examples:
   python scripts/generate.py RUN --sheet                            all of a code of two numbers
   python scripts/generate.py RUN --augment more.npz --labels 100 --per-class 100
   python train.py data=arrays data.path=more.npz                    ... trains on it, and tests on real examples
+texts:
+  python scripts/generate.py RUN --count 20                         the likeliest token at each step; or --beam 5
+  python scripts/generate.py RUN --temperature 0.8 --top-p 0.9      tokens drawn
+  python scripts/generate.py RUN --interpolate "a dog runs ." "two men sit at a table ." --steps 7
+  python scripts/generate.py RUN --reconstruct 10                   test examples, and what is written of their codes
 
 results, in RUN/generate: generate.json, samples.npz and samples.png; interpolate.json, .npz, .png (and .csv for
-vectors); traverse and sheet alike; augment.json (accuracy without and with the generated examples), augment.png
+vectors); traverse and sheet alike; augment.json (accuracy without and with the generated examples), augment.png;
+of texts generate.json and samples.txt, interpolate.json and .txt, reconstruct.json and .txt
 """
 
+WRITING: dict[str, Any] = {"temperature": None, "top_p": None, "beam": None, "seed": 0}  # of texts
 # The options of each kind of work; its default, which is None where the model decides.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "samples": {"density": None, "components": 10, "count": 64, "temperature": 1.0, "seed": 0},
-    "interpolate": {"steps": 11, "resize": False},
+    "samples": {"density": None, "components": 10, "count": 64, **WRITING},
+    "interpolate": {"steps": 11, "resize": False, **WRITING},
+    "reconstruct": WRITING,
     "traverse": {},
     "sheet": {},
     "augment": {"labels": 100, "per_class": 100, "method": "smote", "seed": 0},
 }
+# What only texts have, and what they have not, by kind of work.
+OF_TEXTS = {
+    "samples": ("top_p", "beam"),
+    "interpolate": ("top_p", "beam", "temperature", "seed"),
+    "reconstruct": ("reconstruct",),
+}
+NOT_OF_TEXTS = {"traverse": ("traverse",), "sheet": ("sheet",), "augment": ("augment",), "interpolate": ("resize",)}
+PRINTED = 20  # texts
 
 
 def main(args: argparse.Namespace) -> None:
@@ -50,9 +68,12 @@ def main(args: argparse.Namespace) -> None:
 
     target = new_file(args) if work == "augment" else None
     run = load_run(args.run, args.device)
+    check_kind(args, work, run)
     name = "generate" if work == "samples" else work
     with Outputs(run, name, args.output or run.path / "generate", args.force) as out:
-        if work == "samples":
+        if run.spec.kind == "tokens":
+            write(run, out, args, work, options)
+        elif work == "samples":
             sample(run, out, options)
         elif target is not None:
             augment(run, out, target, options)
@@ -76,11 +97,23 @@ def chosen(args: argparse.Namespace, work: str) -> dict[str, Any]:
     return OPTIONS[work] | given
 
 
+def check_kind(args: argparse.Namespace, work: str, run: Run) -> None:
+    """UserError for a kind of work, or an option of it, that the run's data do not allow."""
+    from autoenc.errors import UserError
+
+    text = run.spec.kind == "tokens"
+    for option in (NOT_OF_TEXTS if text else OF_TEXTS).get(work, ()):
+        if getattr(args, option) is not None:
+            kind = "texts, and this is for other data" if text else f"{run.spec.kind} data, and this is for texts"
+            here = f" with --{work}" if option != work and work != "samples" else ""
+            raise UserError(f"--{option.replace('_', '-')}{here}: {run.path} was trained on {kind}")
+
+
 def sample(run: Run, out: Outputs, options: dict[str, Any]) -> None:
     """Samples, their picture and their quality."""
     from autoenc.apps import density, generate
 
-    seed, temperature = options["seed"], options["temperature"]
+    seed, temperature = options["seed"], 1.0 if options["temperature"] is None else options["temperature"]
     source = density.of(run, options["density"], options["components"])
     made = generate.samples(run, options["count"], source, seed, temperature)
     numbers = generate.quality(run, source, seed + 1, temperature)
@@ -89,6 +122,38 @@ def sample(run: Run, out: Outputs, options: dict[str, Any]) -> None:
     out.json({"density": source.text, "count": len(made.x), "seed": seed, "temperature": temperature, **numbers})
     out.table("nearness to real data (validation: real examples in place of samples)", numbers)
     out.say(f"{len(made.x):,} samples from {source.text}")
+
+
+def write(run: Run, out: Outputs, args: argparse.Namespace, work: str, options: dict[str, Any]) -> None:
+    """Texts: samples, a path, or reconstructions."""
+    from autoenc.apps import density, text
+
+    how, seed = text.Writing(options["temperature"], options["top_p"], options["beam"]), options["seed"]
+    facts: dict[str, Any] = {"written": str(how), "seed": seed}
+    if work == "samples":
+        source = density.of(run, options["density"], options["components"])
+        made = text.samples(run, options["count"], source, seed, how)
+        numbers = text.quality(run, source, seed + 1, how)
+        out.table("what samples are like (validation: real texts)", numbers)
+        facts |= {"density": source.text, **numbers}
+        lines = made.texts
+    elif work == "interpolate":
+        a, b = args.interpolate
+        made = text.interpolate(run, a, b, options["steps"], how, seed)
+        facts |= {"from": a, "to": b}
+        lines = [f"{step / (len(made.z) - 1):.2f}  {found}" for step, found in enumerate(made.texts)]
+    else:
+        split = run.data.test.subset(slice(0, args.reconstruct))
+        read, made = text.reconstructions(run, split, how, seed)
+        facts |= {"read": read}
+        lines = [line for pair in zip(read, made.texts, strict=True) for line in (f"< {pair[0]}", f"> {pair[1]}")]
+    name = "samples" if work == "samples" else work
+    out.npz(name, x=made.ids, z=made.z)
+    out.path(f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    out.json(facts | {"texts": made.texts})
+    for line in lines[:PRINTED]:
+        out.say(line)
+    out.say(f"{len(made.texts):,} texts, {how}")
 
 
 def decode(run: Run, out: Outputs, args: argparse.Namespace, options: dict[str, Any]) -> None:
@@ -167,14 +232,21 @@ def find(run: Run, text: str, resize: bool) -> np.ndarray:
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES)
     works = arguments.add_mutually_exclusive_group()
-    works.add_argument("--interpolate", nargs=2, metavar=("A", "B"), help="between two test examples (0 ...) or files")
+    works.add_argument(
+        "--interpolate", nargs=2, metavar=("A", "B"), help="two test examples (0 ...), files or sentences"
+    )
     works.add_argument("--traverse", nargs="?", type=int, const=0, metavar="INDEX", help="around a test example's code")
+    works.add_argument(
+        "--reconstruct", type=positive, metavar="N", help="texts: N test examples, and what is made of them"
+    )
     works.add_argument("--sheet", action="store_true", default=None, help="a grid of codes, for model.latent_dim=2")
     works.add_argument("--augment", metavar="OUT.npz", help="write a labelled, enlarged training set")
     arguments.add_argument("--density", choices=("prior", "gaussian", "mixture"), help="default: prior, else mixture")
     arguments.add_argument("--components", type=positive, help="Gaussians in the mixture (default: 10)")
     arguments.add_argument("--count", type=positive, help="samples (default: 64)")
-    arguments.add_argument("--temperature", type=float, help="multiplies standard deviations (default: 1.0)")
+    arguments.add_argument("--temperature", type=float, help="of the density; of texts: draws tokens from p^(1/t)")
+    arguments.add_argument("--top-p", type=float, help="texts: draws of the likeliest tokens that have p together")
+    arguments.add_argument("--beam", type=positive, metavar="WIDTH", help="texts: searches for the likeliest")
     arguments.add_argument("--seed", type=int, help="of samples, or of the first draw of labels (default: 0)")
     arguments.add_argument("--steps", type=positive, help="of --interpolate, both ends included (default: 11)")
     arguments.add_argument("--resize", action="store_true", default=None, help="scale images that --interpolate reads")

@@ -14,8 +14,10 @@ EXAMPLES = """examples:
   python scripts/retrieve.py RUN                                all test examples: precision@10, mean average precision
   python scripts/retrieve.py RUN --index 5 17 --k 20            these test examples
   python scripts/retrieve.py RUN --input query.png --output hits/
+  python scripts/retrieve.py RUN --text "a probe in orbit" "a fast graphics card"
 
-results: retrieve.json, hits.csv (query, rank, row of the training split, score, label), hits.png (query | hits)
+results: retrieve.json, hits.csv (query, rank, row of the training split, score, label; of texts, their beginnings),
+hits.png (query | hits; of images)
 """
 
 SHOWN = 10  # queries whose hits are printed
@@ -29,19 +31,24 @@ def main(args: argparse.Namespace) -> None:
     from autoenc import load_run
     from autoenc.apps import inputs, retrieve
     from autoenc.apps.outputs import Outputs
-    from autoenc.data.spec import Split
     from autoenc.errors import UserError
 
-    if args.input and args.index:
-        raise UserError("--input and --index are both queries; give one of them")
+    given = [option for option in ("input", "index", "text") if getattr(args, option)]
+    if len(given) > 1:
+        raise UserError(f"--{given[0]} and --{given[1]} are both queries; give one of them")
     run = load_run(args.run, args.device)
+    if args.text and run.spec.kind not in ("tokens", "counts"):
+        raise UserError(f"--text: {run.spec.name} is no text; --input takes a file")
     train, test, classes = run.data.train, run.data.test, run.spec.classes
+    width = max((len(name) for name in classes), default=0)
     with Outputs(run, "retrieve", args.output, args.force) as out:
         names, labels = [str(i) for i in range(len(test))], test.y
         queries = test
         if args.input:
-            found = inputs.read(run, args.input, args.resize)
-            queries, names, labels = found.split, found.names, None
+            given_rows = inputs.read(run, args.input, args.resize)
+            queries, names, labels = given_rows.split, given_rows.names, None
+        elif args.text:
+            queries, names, labels = run.inputs(args.text), args.text, None
         elif args.index:
             if wrong := [i for i in args.index if not 0 <= i < len(test)]:
                 raise UserError(f"--index {wrong[0]}: the test split has rows 0 to {len(test) - 1}")
@@ -49,37 +56,46 @@ def main(args: argparse.Namespace) -> None:
             labels = queries.y
         hits = retrieve.retrieve(run, queries, args.k, args.metric, args.force)
         numbers: dict[str, float] = {}
+        others: dict[str, dict[str, float]] = {}
         if labels is not None and train.y is not None:
             y, y_query = train.y.cpu().numpy(), labels.cpu().numpy()
             numbers[f"precision@{args.k}"] = retrieve.precision(hits, y, y_query)
+            others = retrieve.baseline(run, queries, y_query, args.k)
             if not args.index:
-                rows = slice(0, MAP_ROWS)
-                some = Split(queries.x[:MAP_QUERIES], None, queries.scale)
+                rows, some = slice(0, MAP_ROWS), queries.subset(slice(0, MAP_QUERIES))
                 codes, sought = run.codes(train.subset(rows)), run.codes(some)
                 numbers["map"] = retrieve.mean_average_precision(codes, y[rows], sought, y_query[:MAP_QUERIES])
 
         def label(row: int) -> str:
             return "" if train.y is None else classes[int(train.y[row])]
 
+        texts = retrieve.told(run, train)
         lines = [
-            (names[q], rank + 1, row, f"{score:.6g}", label(row))
+            (names[q], rank + 1, row, f"{score:.6g}", label(row), *([texts[row]] if texts else []))
             for q in range(len(hits.places))
             for rank, (row, score) in enumerate(zip(hits.places[q].tolist(), hits.scores[q].tolist(), strict=True))
         ]
-        out.csv("hits", ["query", "rank", "row", args.metric, "label"], lines)
+        out.csv("hits", ["query", "rank", "row", args.metric, "label", *(["text"] if texts else [])], lines)
         if run.spec.kind == "image":
             out.figure("hits", retrieve.picture(run, queries, names, hits))
-        out.json({"queries": len(names), "indexed": len(train), "k": args.k, "metric": args.metric, **numbers})
-    if len(names) <= SHOWN:
+        found = {"queries": len(names), "indexed": len(train), "k": args.k, "metric": args.metric}
+        out.json({**found, **numbers, **others})
+    if len(names) <= SHOWN and texts:
+        for place, name in enumerate(retrieve.told(run, queries) or names):
+            out.say(f"\n{name}")
+            for _, rank, row, score, kind, text in lines[place * args.k : (place + 1) * args.k]:
+                out.say(f"  {rank:>3}.  {args.metric} {float(score):.3f}  {kind:<{width}}  row {row:<7} {text}")
+    elif len(names) <= SHOWN:
         for line in lines:
             out.say(f"query {line[0]}  {line[1]:>3}.  row {line[2]:<7} {args.metric} {line[3]:<10} {line[4]}")
-    out.table("retrieval", {run.name: numbers} if numbers else {})
+    out.table("retrieval", {run.name: numbers} | others if numbers else {})
     out.say(f"{len(names):,} queries in {len(train):,} training examples; every hit: {out.folder / 'hits.csv'}")
 
 
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES)
-    arguments.add_argument("--input", metavar="PATH", help="queries of yours: .npy, .npz, .csv, an image or a folder")
+    arguments.add_argument("--input", metavar="PATH", help="queries of yours: .npy, .npz, .csv, .txt, images, a folder")
+    arguments.add_argument("--text", nargs="+", metavar="TEXT", help="queries of yours, for runs on texts")
     arguments.add_argument("--resize", action="store_true", help="scale images to the size that the run was trained on")
     arguments.add_argument("--index", type=int, nargs="+", metavar="I", help="test examples as queries")
     arguments.add_argument("--k", type=positive, default=10, help="hits for each query (default: 10)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import numpy as np
 
 from autoenc import build, evaluation, metrics
-from autoenc.apps import denoise, density, detect, features, generate, project, retrieve, scores
+from autoenc.apps import bounds as likelihood_bounds
+from autoenc.apps import denoise, density, detect, features, generate, project, retrieve, scores, text
+from autoenc.apps import recovery as known
+from autoenc.data.spec import PAD
 from autoenc.errors import ConfigError, UserError
 from autoenc.loading import Run
 from autoenc.noise import Identity
@@ -52,10 +56,25 @@ def reconstruction(subject: Subject) -> Numbers:
 
 
 def latent(subject: Subject) -> Numbers:
-    """Latent health on all test examples, and the mean norm of the Jacobian of the code."""
-    found = subject.measured.latent
-    norm = evaluation.sensitivity(subject.run.model, subject.test)
-    return found | {"jacobian_norm": norm, "verdict": metrics.verdict(found).text}
+    """Latent health on all test examples, the mean norm of the Jacobian of the code, mutual information."""
+    run, found = subject.run, dict(subject.measured.latent)
+    if run.spec.kind != "tokens":  # token ids have no derivative
+        found |= {"jacobian_norm": evaluation.sensitivity(run.model, subject.test)}
+    if (shared := evaluation.mutual_information(run.model, subject.test, run.batch_size)) is not None:
+        found |= {"mutual_information": shared}
+    return found | {"verdict": metrics.verdict(found).text}
+
+
+def bounds(subject: Subject) -> Numbers:
+    """Upper bounds on -log p(x) in nats, of the first 1,000 test examples: elbo, and nll by 100 importance samples."""
+    run = subject.run
+    some = run.data.test.subset(slice(0, COMPARED))
+    found = likelihood_bounds.bounds(run, some)
+    numbers = {"elbo": float(found.elbo.mean()), "nll_importance": float(found.nll.mean())}
+    if run.spec.kind == "tokens":
+        words = float((some.tensor != PAD).sum()) / len(some)
+        numbers |= {"perplexity_importance": math.exp(numbers["nll_importance"] / words)}
+    return {"samples": likelihood_bounds.SAMPLES, "examples": len(some), **numbers}
 
 
 def denoising(subject: Subject) -> Numbers:
@@ -75,7 +94,10 @@ def probes(subject: Subject) -> Numbers:
 
 
 def retrieval(subject: Subject) -> Numbers:
-    """precision@10 by cosine: all test examples against (at most 20,000) training examples; codes, PCA, raw input."""
+    """precision@10 by cosine: all test examples against (at most 20,000) training examples; codes, PCA, raw input.
+
+    Of bags of words: codes, latent semantic analysis and TF-IDF, the last against all training examples.
+    """
     y, y_test = features.need_labels(subject.run)
     some = features.many_labels(y)
     k = min(10, len(some))
@@ -83,7 +105,7 @@ def retrieval(subject: Subject) -> Numbers:
     for name, found in subject.representations.items():
         hits = retrieve.Index(found.train[some]).search(found.test, k)
         numbers[name] = {f"precision@{k}": retrieve.precision(hits, y[some], y_test)}
-    return numbers
+    return numbers | retrieve.baseline(subject.run, subject.run.data.test, y_test, k)
 
 
 def projection(subject: Subject) -> Numbers:
@@ -104,12 +126,34 @@ def anomaly(subject: Subject) -> Numbers:
 def generation(subject: Subject) -> Numbers:
     """How near samples, from the prior or a mixture fitted to the codes, are to test data, beside validation data."""
     fitted = density.of(subject.run)
-    return {"density": fitted.text, **generate.quality(subject.run, fitted)}
+    of = text if subject.run.spec.kind == "tokens" else generate
+    return {"density": fitted.text, **of.quality(subject.run, fitted)}
+
+
+def recovery(subject: Subject) -> Numbers:
+    """Generated data: how much of the true dictionary, or how nearly the true subspace, the decoder has."""
+    run = subject.run
+    if "dictionary" in run.data.truth:
+        return dict(known.of_dictionary(run))
+    if "subspace" in run.data.truth:
+        return dict(known.of_subspace(run))
+    raise UserError(f"{run.spec.name} was not made from a dictionary or a subspace that is known")
 
 
 SECTIONS: dict[str, Callable[[Subject], Numbers]] = {
     part.__name__: part
-    for part in (reconstruction, latent, denoising, probes, retrieval, projection, anomaly, generation)
+    for part in (
+        reconstruction,
+        latent,
+        bounds,
+        denoising,
+        probes,
+        retrieval,
+        projection,
+        anomaly,
+        generation,
+        recovery,
+    )
 }
 
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.neighbors import KNeighborsClassifier
 
+from autoenc.apps import retrieve
 from autoenc.errors import UserError
 from autoenc.loading import Run
 
@@ -31,12 +32,22 @@ class Representation:
 
 
 def representations(run: Run) -> dict[str, Representation]:
-    """The codes, as many principal components (fitted on training rows), and the raw input."""
+    """The codes, as many principal components (fitted on training rows), and the raw input.
+
+    Of bags of words, the codes and latent semantic analysis: a truncated singular value decomposition of their TF-IDF
+    (Deerwester et al. 1990). Of token ids, the codes.
+    """
+    codes = {"codes": Representation(run.codes(run.data.train), run.codes(run.data.test))}
+    if run.spec.kind == "tokens":
+        return codes
+    if (words := retrieve.tfidf(run)) is not None:
+        size = min(run.latent_dim, *(n - 1 for n in words[0].shape))
+        lsa = TruncatedSVD(size, random_state=SEED)
+        return codes | {f"LSA-{size}": Representation(lsa.fit_transform(words[0]), lsa.transform(words[1]))}
     train, test = run.data.train.rows(), run.data.test.rows()
     size = min(run.latent_dim, train.shape[1], len(train))
     pca = PCA(size, svd_solver="covariance_eigh" if train.shape[1] <= 2_000 else "auto", random_state=SEED)
-    return {
-        "codes": Representation(run.codes(run.data.train), run.codes(run.data.test)),
+    return codes | {
         f"PCA-{size}": Representation(pca.fit_transform(train), pca.transform(test)),
         "raw": Representation(train, test),
     }

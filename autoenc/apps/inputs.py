@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from autoenc.data.files import UNREADABLE
-from autoenc.data.spec import Split
+from autoenc.data.spec import Examples
 from autoenc.errors import DataError, one_line
 from autoenc.loading import Run
 
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Examples, each with a name (file name or row number)."""
-
-    split: Split
-    names: list[str]
-
-
-def read(run: Run, path: str | Path, resize: bool = False, noisy: bool = False) -> Inputs:
+def read(run: Run, path: str | Path, resize: bool = False, noisy: bool = False) -> Examples:
     """Examples of a file or folder, checked against what the run was trained on.
 
         .npy, .npz      an array, or the array x (or the only one) of an archive; shapes as in Run.inputs
         .csv            a row for each example, numbers only, with or without a line of names; vectors and flat images
         .png .jpg ...   an image, read as grey or RGB as the run needs it
         a folder        all its images, by name
+
+    Where the run has preprocessing: files like those that it was trained on.
 
     Args:
         resize: bring images to the size that the run was trained on; otherwise another size is refused.
@@ -42,6 +35,9 @@ def read(run: Run, path: str | Path, resize: bool = False, noisy: bool = False) 
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
+    pictures = path.is_dir() or path.suffix.lower() in IMAGES
+    if run.preprocessing is not None and (pictures or run.spec.kind != "image"):
+        return run.preprocessing.read(path)
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES)
         if not files:
@@ -59,7 +55,7 @@ def read(run: Run, path: str | Path, resize: bool = False, noisy: bool = False) 
     else:
         raise DataError(f"{path}: expected .npy, .npz, .csv, an image or a folder of images, found '{suffix}'")
     split = run.inputs(array, str(path), noisy)
-    return Inputs(split, [str(i) for i in range(len(split))])
+    return Examples(split, [str(i) for i in range(len(split))])
 
 
 def labels(path: str | Path, rows: int) -> np.ndarray:
@@ -82,7 +78,7 @@ def labels(path: str | Path, rows: int) -> np.ndarray:
     return array.reshape(rows)
 
 
-def _images(run: Run, files: list[Path], resize: bool, what: str) -> Inputs:
+def _images(run: Run, files: list[Path], resize: bool, what: str) -> Examples:
     if run.spec.kind != "image":
         raise DataError(f"{what}: expected rows of {run.spec.shape[0]} numbers, as {run.spec.name} has, found images")
     from PIL import Image
@@ -101,7 +97,7 @@ def _images(run: Run, files: list[Path], resize: bool, what: str) -> Inputs:
                 raise DataError(f"{file}: expected {width}x{height} pixels, found {found}; --resize scales images")
             picture = picture.resize((width, height), Image.Resampling.BICUBIC)
         arrays.append(np.asarray(picture).reshape(height, width, channels).transpose(2, 0, 1))
-    return Inputs(run.inputs(np.stack(arrays), what), [file.name for file in files])
+    return Examples(run.inputs(np.stack(arrays), what), [file.name for file in files])
 
 
 def _array(path: Path, wanted: str = "x") -> np.ndarray:

@@ -10,11 +10,15 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.nn import functional as F
 
 from autoenc.data.files import UNREADABLE
+from autoenc.data.sparse import SparseRows
 from autoenc.data.spec import Split
+from autoenc.data.vocabulary import Tokens, beginning
+from autoenc.data.words import BagOfWords, inverse_frequency, weighed
 from autoenc.errors import DataError, UserError, one_line
 from autoenc.figures import picture_grid
 from autoenc.files import atomic, write_json
@@ -161,6 +165,43 @@ def mean_average_precision(codes: np.ndarray, y: np.ndarray, queries: np.ndarray
     if len(values) == 0:
         raise UserError("no query is of a class that the index has")
     return float(values.mean())
+
+
+def tfidf(run: Run, queries: Split | None = None) -> tuple[csr_matrix, csr_matrix] | None:
+    """TF-IDF of the training rows (N, V) and of the queries, the test rows unless given: of length 1.
+
+    None where the data are no bags of words. idf is that of the training rows.
+    """
+    rows, sought = run.data.train.x, (queries or run.data.test).x
+    if not (isinstance(rows, SparseRows) and isinstance(sought, SparseRows)):
+        return None
+    if isinstance(run.preprocessing, BagOfWords) and run.preprocessing.idf is not None:
+        return rows.matrix, sought.matrix
+    idf = inverse_frequency(rows.matrix)
+    return weighed(rows.matrix, idf), weighed(sought.matrix, idf)
+
+
+def baseline(run: Run, queries: Split, y_query: np.ndarray, k: int) -> dict[str, dict[str, float]]:
+    """precision@k by the cosine of TF-IDF, without a model, as a line of a table; empty where there are no words."""
+    words, labels = tfidf(run, queries), run.data.train.y
+    if words is None or labels is None:
+        return {}
+    y, right = labels.cpu().numpy(), 0
+    for start in range(0, len(queries), 500):
+        part = slice(start, start + 500)
+        similarity = (words[1][part] @ words[0].T).toarray()
+        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+        right += int((y[nearest] == y_query[part, None]).sum())
+    return {"TF-IDF": {f"precision@{k}": right / (len(queries) * k)}}
+
+
+def told(run: Run, split: Split) -> list[str] | None:
+    """What each example can be told by: of texts, the first 100 characters; None where there is nothing."""
+    if isinstance(split.x, SparseRows):
+        return None if split.x.names is None else split.x.names.tolist()
+    if isinstance(run.preprocessing, Tokens):
+        return [beginning(text) for text in run.preprocessing.texts(split.tensor.cpu())]
+    return None
 
 
 def picture(run: Run, queries: Split, names: Sequence[str], hits: Hits, most: int = 10) -> np.ndarray:

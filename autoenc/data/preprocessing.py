@@ -10,7 +10,12 @@ from autoenc.data.spec import Preprocessing
 from autoenc.errors import DataError, one_line
 
 FOLDER, FILE = "preprocessing", "preprocessing.json"
-KINDS: dict[str, str] = {}  # kind -> dotted path of the class; imported when a run has it
+KINDS: dict[str, str] = {
+    "table": "autoenc.data.columns.TablePreprocessing",
+    "tokens": "autoenc.data.vocabulary.Tokens",
+    "bag_of_words": "autoenc.data.words.BagOfWords",
+    "pictures": "autoenc.data.image_folder.PicturePreprocessing",
+}  # kind -> dotted path of the class; imported when a run has it
 
 
 def save(preprocessing: Preprocessing, run_dir: Path) -> None:

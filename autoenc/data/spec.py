@@ -46,6 +46,7 @@ class DataSpec:
     classes: tuple[str, ...] = ()  # names of the labels 0, 1, ...; empty where there are none
     columns: tuple[Column, ...] = ()  # of tables
     vocabulary: int = 0  # number of token ids
+    anomalies: tuple[str, ...] = ()  # classes that training and validation were without
 
 
 class Rows(Protocol):
@@ -118,7 +119,11 @@ class Split:
 
     def mean(self) -> Tensor:
         """(*shape) the mean of the first 10,000 examples."""
-        return self.take(slice(0, 10_000)).x.float().mean(0)
+        if isinstance(self.x, Tensor):
+            return self.take(slice(0, 10_000)).x.float().mean(0)
+        first = self.subset(slice(0, 10_000))  # may take gigabytes when it is dense
+        sums = [batch.x.sum(0) for batch in first.in_order(CHUNK)]
+        return torch.stack(sums).sum(0) / len(first)
 
     def range(self) -> tuple[float, float]:
         """The smallest and the largest value as they are fed."""
@@ -178,6 +183,12 @@ def trimmed(ids: Tensor) -> Tensor:
     return ids[:, : max(1, int(used[-1]) + 1 if len(used) else 1)]
 
 
+def masked(ids: Tensor, p: float) -> Tensor:
+    """Token ids (B, T) with MASK in the place of each with probability p, but for PAD, BOS and EOS."""
+    word = (ids != PAD) & (ids != BOS) & (ids != EOS)
+    return ids.masked_fill((torch.rand(ids.shape, device=ids.device) < p) & word, MASK)
+
+
 class Preprocessing(Protocol):
     """How the user's rows or texts become what a model is fed: learnt from the training split, kept in the run.
 
@@ -213,7 +224,9 @@ class Data:
 
     Args:
         preprocessing: what new data must pass through, where it is not fed as it is.
+        notes: what a person should know of how the files were read, a line each; said when training starts.
         truth: what generated data were made from, by name: arrays that `scripts/evaluate.py` compares with.
+            Names that end in _train, _val or _test are of that split, row by row.
     """
 
     spec: DataSpec
@@ -221,6 +234,7 @@ class Data:
     val: Split
     test: Split
     preprocessing: Preprocessing | None = None
+    notes: tuple[str, ...] = ()
     truth: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -261,16 +275,18 @@ def without(data: Data, classes: Sequence[str], name: str = "classes") -> Data:
         return data
     out = torch.tensor(class_numbers(data.spec, classes, name))
 
-    def kept(split: Split) -> Split:
+    def kept(split: Split) -> Tensor:
         if split.y is None:
             raise DataError(f"{name}={','.join(classes)}: the training rows of {data.spec.name} have no labels")
-        rest = split.subset((~torch.isin(split.y, out)).nonzero().squeeze(1))
+        rest = (~torch.isin(split.y, out)).nonzero().squeeze(1)
         if len(rest) == 0:
             raise DataError(f"{name}={','.join(classes)}: leaves no rows of {data.spec.name} to train and validate on")
         return rest
 
-    train, spec = kept(data.train), data.spec
+    rows = {"train": kept(data.train), "val": kept(data.val)}
+    truth = {key: v[rows[part]] if (part := key.rpartition("_")[2]) in rows else v for key, v in data.truth.items()}
+    train, spec = data.train.subset(rows["train"]), replace(data.spec, anomalies=(*data.spec.anomalies, *classes))
     if not (spec.kind == "image" and (spec.low, spec.high) == (0.0, 1.0)):
         low, high = train.range()
         spec = replace(spec, low=low, high=high)
-    return replace(data, spec=spec, train=train, val=kept(data.val))
+    return replace(data, spec=spec, train=train, val=data.val.subset(rows["val"]), truth=truth)

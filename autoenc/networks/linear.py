@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoenc.networks.pair import Pair
+from autoenc.networks.pair import Pair, input_module
 
 
 class UnitNormLinear(nn.Linear):
@@ -25,16 +26,23 @@ class UnitNormLinear(nn.Linear):
         return F.linear(x, self.atoms, self.bias)
 
 
-def linear(input_shape: tuple[int, ...], latent_dim: int, unit_norm: bool = False) -> Pair:
+def linear(
+    input_shape: tuple[int, ...],
+    latent_dim: int,
+    unit_norm: bool = False,
+    normalize: Literal["none", "l2"] = "none",
+) -> Pair:
     """Baldi & Hornik 1989: the linear autoencoder.
 
     Args:
         unit_norm: keep the columns of the decoder's weight at norm 1 (the atoms of a dictionary).
+        normalize: l2: the encoder reads each example divided by its Euclidean length, as Mult-VAE does with counts
+            (Liang et al. 2018): how long a document is does not matter, nor how much of it noise has masked.
     """
     size = math.prod(input_shape)
     layer = UnitNormLinear if unit_norm else nn.Linear
     return Pair(
-        encoder=nn.Flatten(),
+        encoder=input_module(normalize),
         decoder=nn.Sequential(layer(latent_dim, size), nn.Unflatten(-1, input_shape)),
         num_features=size,
     )

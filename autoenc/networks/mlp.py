@@ -10,7 +10,7 @@ from typing import Literal
 from torch import nn
 
 from autoenc.errors import require
-from autoenc.networks.pair import LeadingDims, Pair, activation_module, check_widths
+from autoenc.networks.pair import LeadingDims, Pair, activation_module, check_widths, input_module
 
 NORMS: dict[str, type[nn.Module]] = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
@@ -21,6 +21,7 @@ def mlp(
     hidden: Sequence[int] = (512, 256),
     activation: str = "relu",
     norm: Literal["none", "batch", "layer"] = "none",
+    normalize: Literal["none", "l2"] = "none",
 ) -> Pair:
     """Layers of the given widths in the encoder, and in reverse order in the decoder.
 
@@ -28,6 +29,7 @@ def mlp(
         hidden: widths from the input towards the code.
         activation: after each hidden layer.
         norm: between each hidden layer and its activation.
+        normalize: l2: the encoder reads each example divided by its Euclidean length; see `linear`.
     """
     hidden = list(hidden)
     check_widths("hidden", hidden)
@@ -42,7 +44,7 @@ def mlp(
             yield activation_module(activation)
 
     return Pair(
-        encoder=nn.Sequential(nn.Flatten(), *layers([size, *hidden])),
+        encoder=nn.Sequential(input_module(normalize), *layers([size, *hidden])),
         decoder=LeadingDims(
             nn.Sequential(
                 *layers([latent_dim, *reversed(hidden)]), nn.Linear(hidden[0], size), nn.Unflatten(-1, input_shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from autoenc.errors import require
 
@@ -41,6 +42,19 @@ class LeadingDims(nn.Module):
         if z.dim() == 2:
             return self.module(z)
         return self.module(z.flatten(0, -2)).unflatten(0, z.shape[:-1])
+
+
+class UnitLength(nn.Module):
+    """Each example divided by its Euclidean length; zeros stay zeros. (B, D) -> (B, D)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=-1)
+
+
+def input_module(normalize: str) -> nn.Module:
+    """(B, *input_shape) -> (B, D), as it is (none) or of length 1 (l2); ConfigError for another."""
+    require(normalize in ("none", "l2"), "normalize", normalize, "must be none or l2")
+    return nn.Flatten() if normalize == "none" else nn.Sequential(nn.Flatten(), UnitLength())
 
 
 def activation_module(name: str) -> nn.Module:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from autoenc.core import Autoencoder, Batch, Output
+from autoenc.core import Autoencoder, Autoregressive, Batch, Output
 from autoenc.errors import ConfigError, require
 
 BATCH_STATISTICS = nn.modules.batchnorm._BatchNorm
@@ -60,6 +60,9 @@ class Jacobian:
         require(self.projections >= 1, "projections", self.projections, "must be 1 or more")
 
     def check(self, model: Autoencoder) -> None:
+        if isinstance(model.decoder, Autoregressive):
+            why = "needs numbers as input: token ids have no derivative; try noise=token_mask"
+            raise ConfigError("jacobian", None, why)
         for name, module in model.encoder.named_modules():
             if isinstance(module, BATCH_STATISTICS):
                 why = f"needs an encoder without batch statistics; its layer {name} has them: network.norm=none"

@@ -1,0 +1,192 @@
+"""How defective each pixel of a picture is to a run that has seen patches of faultless ones; how good such maps are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from autoenc.apps.retrieve import Index
+from autoenc.apps.scores import reference_rows
+from autoenc.core import Batch
+from autoenc.data.defects import prepared
+from autoenc.errors import DataError
+from autoenc.evaluation import judging
+from autoenc.loading import Run
+
+SMOOTH = 2.0  # pixels: a defect is larger than a pixel, most deviations of a good texture are not
+QUIET = 0.005  # of the range: pictures that deviate less than this are taken to be equally quiet
+TOP = 0.001  # of the pixels of a picture: what it counts by
+FPR_LIMIT = 0.3  # of PRO
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture and what a run makes of it: x, made (C, H, W) in [0, 1]; distance (H, W), of the codes at each pixel
+    from the nearest training code."""
+
+    x: np.ndarray
+    made: np.ndarray
+    distance: np.ndarray
+
+
+def _smoothed(x: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
+    found: np.ndarray = ndimage.gaussian_filter(x, (*[0] * (x.ndim - 2), SMOOTH, SMOOTH))
+    return found
+
+
+def _error(seen: Seen) -> np.ndarray:
+    return _smoothed(np.square(seen.x - seen.made).mean(0))
+
+
+def _ssim(seen: Seen) -> np.ndarray:
+    from skimage.metrics import structural_similarity
+
+    options = {"data_range": 1.0, "gaussian_weights": True, "use_sample_covariance": False, "full": True}
+    return 1 - structural_similarity(seen.x, seen.made, channel_axis=0, **options)[1].mean(0)
+
+
+def _shift(seen: Seen) -> np.ndarray:
+    found: np.ndarray = np.abs(_smoothed(seen.x - seen.made)).mean(0)
+    return found / (np.median(found) + QUIET)
+
+
+# name -> (H, W), higher is more defective
+SCORES: dict[str, Callable[[Seen], np.ndarray]] = {
+    "error": _error,  # squared error
+    "ssim": _ssim,  # 1 - structural similarity of picture and reconstruction (Bergmann et al. 2019)
+    "shift": _shift,  # error of the mean of the surroundings, relative to what is usual in this picture
+    "memory": lambda seen: _smoothed(seen.distance),  # distance of the code from the training codes
+}
+BEST = "shift"  # the best on defects painted on held-out good tiles, with experiment=defects_tiles
+
+
+class Inspector:
+    """The maps of one run. What they refer to, at most 20,000 training codes, is computed once."""
+
+    def __init__(self, run: Run):
+        self.run, self.contrast = run, float(run.config["data"]["contrast"])
+        train = run.data.train
+        self._memory = Index(run.codes(train.subset(torch.from_numpy(reference_rows(len(train))))), "euclidean")
+
+    def maps(self, picture: np.ndarray, name: str = "picture") -> dict[str, np.ndarray]:
+        """Each score of each pixel: (C, H, W) uint8 -> name -> (H, W) float32.
+
+        Windows of the size of a patch, half a window apart, joined with the weights of a Hann window.
+
+        Raises:
+            DataError: the picture is smaller than a patch; `name` is what it is called.
+        """
+        seen = self.look(picture, name)
+        return {key: score(seen).astype(np.float32) for key, score in SCORES.items()}
+
+    def look(self, picture: np.ndarray, name: str = "picture") -> Seen:
+        """What the run makes of a picture (C, H, W) uint8. Memory: that of the picture, and of a batch of windows."""
+        run, size = self.run, self.run.spec.shape[-1]
+        height, width = picture.shape[1:]
+        if min(height, width) < size:
+            raise DataError(f"{name}: has {width}x{height} pixels, the run looks at patches of {size}x{size}")
+        whole = prepared(picture, self.contrast).float() / 255
+        stride = size // 2
+        bottom, right = (-(side - size) % stride for side in (height, width))
+        # Nothing beyond the edge is at hand that is not in the picture: mirrored, it is texture and not a black frame.
+        padded = F.pad(whole[None], (0, right, 0, bottom), mode="reflect")[0]
+        window = torch.hann_window(size + 2, periodic=False)[1:-1]
+        weights = torch.outer(window, window)  # (size, size)
+        made, total = torch.zeros_like(padded), torch.zeros(padded.shape[1:])
+        distance = torch.zeros_like(total)
+        with judging(run.model, run.device), torch.no_grad():
+            for top, rows in self._strips(padded, stride):
+                slab = padded[:, top : top + size + (rows - 1) * stride]
+                windows = F.unfold(slab[None], size, stride=stride)[0].T.unflatten(1, (len(padded), size, size))
+                code = run.model.encode(Batch(x=windows.to(run.device))).mean
+                images = run.model.expected(code).float().cpu()
+                nearest = self._memory.search(code.flatten(1).float().cpu().numpy(), 1).scores
+                parts = torch.cat(
+                    [images * weights, torch.from_numpy(nearest)[:, :, None, None] * weights,
+                     weights.expand(len(images), 1, -1, -1)], 1
+                )  # fmt: skip
+                joined = F.fold(parts.flatten(1).T[None], slab.shape[1:], size, stride=stride)[0]
+                place = slice(top, top + slab.shape[1])
+                made[:, place] += joined[:-2]
+                distance[place] += joined[-2]
+                total[place] += joined[-1]
+        cut = (..., slice(height), slice(width))
+        return Seen(whole.numpy(), (made / total)[cut].numpy(), (distance / total)[cut].numpy())
+
+    def _strips(self, padded: Tensor, stride: int) -> Iterator[tuple[int, int]]:
+        """First pixel and number of the rows of windows that make a batch."""
+        size = self.run.spec.shape[-1]
+        down, across = ((side - size) // stride + 1 for side in padded.shape[1:])
+        step = max(1, self.run.batch_size // across)
+        for first in range(0, down, step):
+            yield first * stride, min(step, down - first)
+
+
+def image_score(values: np.ndarray) -> float:
+    """What a picture counts by: the mean of the thousandth of its pixels with the highest scores.
+
+    The highest alone is that of the noisiest place of a large texture more often than that of a defect.
+    """
+    count = max(1, round(TOP * values.size))
+    return float(np.partition(values, -count, axis=None)[-count:].mean())
+
+
+def pixel_numbers(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> dict[str, float]:
+    """pixel_auroc and pro of maps (H, W) of pictures with masks (H, W) bool, of any sizes.
+
+    pixel_auroc: the chance that a defective pixel has a higher score than a good one.
+    pro: per-region overlap (Bergmann et al. 2020, "Uninformed students", section 4): the part of each connected
+        (8 neighbours) defective region that is above a threshold, mean over regions, against the false positive rate of
+        all good pixels; the area up to a rate of 0.3, divided by 0.3. Regions weigh equally, large or small.
+
+    Exact: every score of a defective pixel is a threshold. Takes memory for those and for one picture. Empty where all
+    pixels are of one kind.
+    """
+    from scipy import ndimage
+
+    found, share = [], []  # of each defective pixel: its score, and its part in the overlap, 1 / (pixels of its region)
+    regions = 0
+    for values, mask in zip(maps, masks, strict=True):
+        labels, count = ndimage.label(mask, np.ones((3, 3)))
+        found.append(values[mask])
+        share.append(1 / np.bincount(labels[mask], minlength=1)[labels[mask]])
+        regions += count
+    if not regions:
+        return {}
+    levels, place = np.unique(np.concatenate(found), return_inverse=True)  # thresholds, rising
+    between, equal = np.zeros(len(levels) + 1), np.zeros(len(levels) + 1)  # good pixels: above level i - 1; equal to it
+    for values, mask in zip(maps, masks, strict=True):
+        good = values[~mask]
+        above = np.searchsorted(levels, good, side="right")
+        between += np.bincount(above, minlength=len(between))
+        equal += np.bincount(above[(above > 0) & (levels[above - 1] == good)], minlength=len(equal))
+    if not between.sum():
+        return {}
+
+    def falling(counts: np.ndarray) -> np.ndarray:
+        """Those of the highest threshold, of the two highest ..., as a part of all."""
+        return np.cumsum(counts[::-1]) / counts.sum()
+
+    # For each threshold, the highest first, two corners: when all above it is taken, and when what is equal is too.
+    reached = falling(between)
+    false = np.stack([reached[:-1] - (equal / between.sum())[:0:-1], reached[:-1]], 1).ravel()
+    false = np.concatenate([[0.0], false, [1.0]])
+
+    def curve(weights: np.ndarray) -> np.ndarray:
+        taken = falling(np.bincount(place, weights, minlength=len(levels)))
+        before = np.concatenate([[0.0], taken[:-1]])
+        return np.concatenate([[0.0], np.stack([before, taken], 1).ravel(), [1.0]])
+
+    true, overlap = curve(np.ones(len(place))), curve(np.concatenate(share))
+    end = int(np.searchsorted(false, FPR_LIMIT, side="right"))  # the last one is 1: there is a corner beyond the limit
+    step = (FPR_LIMIT - false[end - 1]) / (false[end] - false[end - 1])
+    height = overlap[end - 1] + step * (overlap[end] - overlap[end - 1])
+    area = np.trapezoid(np.append(overlap[:end], height), np.append(false[:end], FPR_LIMIT)) / FPR_LIMIT
+    return {"pixel_auroc": float(np.trapezoid(true, false)), "pro": float(area)}

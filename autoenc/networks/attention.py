@@ -1,0 +1,52 @@
+"""Transformer layers (Vaswani et al. 2017), normalised first, that can go on from what they have read."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+EXPANSION = 4  # of the hidden layer, as everywhere
+
+
+class Block(nn.Module):
+    """Attention and a hidden layer, each added to its input (pre-norm: Xiong et al. 2020)."""
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads, self.dropout = heads, nn.Dropout(dropout)
+        self.norm_attention, self.norm_hidden = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query_key_value, self.join = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.hidden = nn.Sequential(
+            nn.Linear(width, EXPANSION * width), nn.GELU(), nn.Linear(EXPANSION * width, width), nn.Dropout(dropout)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Read t more positions.
+
+        Args:
+            x: (B, t, W). mask: broadcasts to (B, heads, t, p + t), True where a position may be looked at.
+            past: (B, 2, heads, p, W / heads) keys and values of the p positions before; None: there are none.
+
+        Returns:
+            (B, t, W), and keys and values of all p + t positions.
+        """
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.query_key_value(self.norm_attention(x)).chunk(3, -1)
+        )  # (B, heads, t, W / heads)
+        seen = torch.stack([key, value], 1)
+        if past is not None:
+            seen = torch.cat([past, seen], 3)
+        read = F.scaled_dot_product_attention(query, seen[:, 0], seen[:, 1], attn_mask=mask)
+        x = x + self.dropout(self.join(read.transpose(1, 2).flatten(2)))
+        return x + self.hidden(self.norm_hidden(x)), seen
+
+
+def positions(start: int, count: int, width: int, like: Tensor) -> Tensor:
+    """(count, width) sines and cosines of the positions from `start` on: any length, nothing to learn."""
+    place = torch.arange(start, start + count, device=like.device, dtype=like.dtype)[:, None]
+    rate = torch.exp(torch.arange(0, width, 2, device=like.device, dtype=like.dtype) * (-math.log(10_000) / width))
+    return torch.cat([(place * rate).sin(), (place * rate).cos()], 1)[:, :width]

@@ -1,0 +1,235 @@
+"""Texts: an encoder that reads token ids, and a decoder that writes them one after the other.
+
+The sentence VAE of Bowman et al. 2016, "Generating sentences from a continuous space", with a recurrent network or a
+Transformer on both sides. A decoder that is told what came before can do without the code, and then the posterior
+collapses: word dropout, and a KL term with a warm-up or free bits, are against that.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autoenc.core import Autoregressive
+from autoenc.data.spec import BOS, PAD, masked
+from autoenc.errors import ConfigError, require
+from autoenc.networks import search
+from autoenc.networks.attention import Block, positions
+from autoenc.networks.pair import Pair
+from autoenc.networks.search import State
+
+
+class Cell(Protocol):
+    """What reads the tokens so far: (N, t, E) more of them and a state -> (N, t, W) and the state after them."""
+
+    def start(self, z: Tensor) -> State:
+        """(N, K) -> the state before the first token."""
+        ...
+
+    def __call__(self, inputs: Tensor, state: State) -> tuple[Tensor, State]: ...
+
+
+class GRUCell(nn.Module):
+    """A GRU (Cho et al. 2014) that has the code as its first state and beside every input."""
+
+    def __init__(self, embedding: int, latent_dim: int, width: int, layers: int, dropout: float):
+        super().__init__()
+        self.layers = layers
+        self.first = nn.Linear(latent_dim, layers * width)
+        self.gru = nn.GRU(embedding + latent_dim, width, layers, batch_first=True, dropout=dropout * (layers > 1))
+
+    def start(self, z: Tensor) -> State:
+        return (z, self.first(z).tanh().unflatten(-1, (self.layers, -1)))
+
+    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        z, hidden = state
+        beside = z[:, None].expand(-1, inputs.shape[1], -1)
+        out, hidden = self.gru(torch.cat([inputs, beside], -1), hidden.transpose(0, 1).contiguous())
+        return out, (z, hidden.transpose(0, 1))
+
+
+class AttentionCell(nn.Module):
+    """Causal Transformer layers; the code is added to every input."""
+
+    def __init__(self, embedding: int, latent_dim: int, width: int, layers: int, dropout: float, heads: int):
+        super().__init__()
+        self.width = width
+        self.code, self.token = nn.Linear(latent_dim, width), nn.Linear(embedding, width)
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    def start(self, z: Tensor) -> State:
+        return (z,)
+
+    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        z, *seen = state
+        past, count = seen[0].shape[3] if seen else 0, inputs.shape[1]
+        x = self.token(inputs) + self.code(z)[:, None] + positions(past, count, self.width, inputs)
+        mask = torch.ones(count, past + count, dtype=torch.bool, device=x.device).tril(past)
+        now = []
+        for i, block in enumerate(self.blocks):
+            x, kept = block(x, mask, seen[i] if seen else None)
+            now.append(kept)
+        return self.norm(x), (z, *now)
+
+
+class Decoder(Autoregressive):
+    """Embedding, cell and output layer.
+
+    Args:
+        longest: tokens that a generated text has at most.
+        word_dropout: part of the tokens that came before which are hidden, in training (Bowman et al. 2016, sec. 3.1).
+        tied: the output layer has the embedding's weights (Press & Wolf 2017).
+    """
+
+    def __init__(
+        self,
+        cell: GRUCell | AttentionCell,
+        vocabulary: int,
+        embedding: int,
+        width: int,
+        longest: int,
+        dropout: float,
+        word_dropout: float,
+        tied: bool,
+    ):
+        super().__init__()
+        self.cell, self.longest, self.word_dropout = cell, longest, word_dropout
+        self.embedding, self.dropout = nn.Embedding(vocabulary, embedding), nn.Dropout(dropout)
+        self.narrow = nn.Linear(width, embedding) if tied else nn.Identity()
+        self.out = nn.Linear(embedding if tied else width, vocabulary)
+        if tied:
+            self.out.weight = self.embedding.weight
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """(*S, B, K), (B, T) -> (*S, R, V): logits of each of the R tokens given z and those before it."""
+        before = F.pad(x[:, :-1], (1, 0), value=BOS)
+        if self.training and self.word_dropout > 0:
+            before = masked(before, self.word_dropout)
+        lead = z.shape[:-1]
+        inputs = self.embedding(before).expand(*lead, -1, -1).flatten(0, -3)  # (N, T, E), N = S * B
+        out, _ = self.cell(self.dropout(inputs), self.cell.start(z.flatten(0, -2)))
+        return self.logits(out.unflatten(0, lead)[..., x != PAD, :])
+
+    def logits(self, out: Tensor) -> Tensor:
+        """(..., W) -> (..., V)."""
+        return self.out(self.narrow(self.dropout(out)))
+
+    def start(self, z: Tensor) -> State:
+        """(N, K) -> the state before the first token. Every part of a state has the texts in its first dimension."""
+        return self.cell.start(z)
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read one more token (N,): (N, V) log p of the next one, and the state after it."""
+        out, state = self.cell(self.embedding(tokens[:, None]), state)
+        return F.log_softmax(self.logits(out[:, 0]).float(), -1), state
+
+    def generate(self, z: Tensor) -> Tensor:
+        """(B, K) -> (B, T), the likeliest token at each step, EOS, then padding."""
+        return search.greedy(self, z)
+
+
+class Encoder(nn.Module):
+    """(B, T) token ids -> (B, F): what is largest over the text of what each position makes of it.
+
+    The largest and not the last: the last state of a recurrent network differs little from text to text, and posteriors
+    of it collapse more easily (Long et al. 2019, "Preventing posterior collapse in sequence VAEs with pooling").
+    """
+
+    def __init__(self, vocabulary: int, embedding: int, dropout: float):
+        super().__init__()
+        self.embedding, self.dropout = nn.Embedding(vocabulary, embedding), nn.Dropout(dropout)
+
+    def read(self, inputs: Tensor, real: Tensor) -> Tensor:
+        """(B, T, E) and where a token is (B, T) -> (B, T, F); real positions do not depend on others."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        real = x != PAD
+        out = self.read(self.dropout(self.embedding(x)), real)
+        return out.masked_fill(~real[..., None], -torch.inf).amax(1)
+
+
+class GRUEncoder(Encoder):
+    """A GRU from the left and one from the right, of half the width each."""
+
+    def __init__(self, vocabulary: int, embedding: int, width: int, layers: int, dropout: float):
+        super().__init__(vocabulary, embedding, dropout)
+        self.ahead, self.back = (
+            nn.GRU(embedding, width // 2, layers, batch_first=True, dropout=dropout * (layers > 1)) for _ in range(2)
+        )
+
+    def read(self, inputs: Tensor, real: Tensor) -> Tensor:
+        # Each text backwards by itself, its padding still behind it. Packed sequences need the lengths on the CPU.
+        place = torch.arange(real.shape[1], device=real.device)
+        turned = torch.where(real, real.sum(1, keepdim=True) - 1 - place, place)[..., None]
+        back, _ = self.back(inputs.gather(1, turned.expand_as(inputs)))
+        ahead, _ = self.ahead(inputs)
+        return torch.cat([ahead, back.gather(1, turned.expand_as(back))], -1)
+
+
+class AttentionEncoder(Encoder):
+    """Transformer layers that look at the whole text."""
+
+    def __init__(self, vocabulary: int, embedding: int, width: int, layers: int, dropout: float, heads: int):
+        super().__init__(vocabulary, embedding, dropout)
+        self.width, self.token = width, nn.Linear(embedding, width)
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    def read(self, inputs: Tensor, real: Tensor) -> Tensor:
+        x = self.token(inputs) + positions(0, inputs.shape[1], self.width, inputs)
+        for block in self.blocks:
+            x, _ = block(x, real[:, None, None])
+        return self.norm(x)
+
+
+def sequence(
+    input_shape: tuple[int, ...],
+    latent_dim: int,
+    vocabulary: int,
+    cell: Literal["gru", "transformer"] = "gru",
+    embedding: int = 128,
+    width: int = 256,
+    layers: int = 1,
+    heads: int = 4,
+    dropout: float = 0.0,
+    word_dropout: float = 0.0,
+    tied: bool = False,
+) -> Pair:
+    """Reads and writes token ids.
+
+    Args:
+        cell: gru: recurrent; transformer: attention, in as many layers on either side.
+        embedding: numbers for each token. width: of the layers.
+        layers: one on top of the other. heads: of attention; they divide the width.
+        dropout: of embeddings, between layers and before the output layer, in training.
+        word_dropout: part of the decoder's input that is hidden in training: it must ask the code instead.
+        tied: the output layer has the weights of the decoder's embedding: fewer weights, less work for embedding <
+            width.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+    require(cell in ("gru", "transformer"), "cell", cell, "must be gru or transformer")
+    for key, size in (("embedding", embedding), ("width", width), ("layers", layers), ("heads", heads)):
+        require(size >= 1, key, size, "must be 1 or more")
+    for key, part in (("dropout", dropout), ("word_dropout", word_dropout)):
+        require(0 <= part < 1, key, part, "must lie in [0, 1)")
+    if vocabulary == 0:
+        raise ConfigError("", None, "sequence reads token ids, and the data have none; data=text, or network=mlp")
+    sizes = (width, layers, dropout)
+    encoder: Encoder
+    core: GRUCell | AttentionCell
+    if cell == "gru":
+        require(width % 2 == 0, "width", width, "must be even: half of the encoder reads from the right")
+        encoder, core = GRUEncoder(vocabulary, embedding, *sizes), GRUCell(embedding, latent_dim, *sizes)
+    else:
+        require(width % (2 * heads) == 0, "heads", heads, f"twice their number must divide width={width}")
+        encoder = AttentionEncoder(vocabulary, embedding, *sizes, heads)
+        core = AttentionCell(embedding, latent_dim, *sizes, heads)
+    decoder = Decoder(core, vocabulary, embedding, width, input_shape[0], dropout, word_dropout, tied)
+    return Pair(encoder, decoder, num_features=width)

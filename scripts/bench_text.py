@@ -1,0 +1,115 @@
+"""Measure what keeps the code of a sentence VAE in use, on Multi30k: two trainings at a time, a thread each.
+
+A language model, which is the same decoder without a code, and the preset experiment=multi30k with four remedies. Texts
+must lie in data/multi30k/. The figures are printed and written to outputs/bench/results_text.json.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+from bench import OUT, figure, main, train
+from bench_apps import result, script
+
+PRESET = ["experiment=multi30k", "trainer.device=cpu", "trainer.threads=1", "trainer.figures=0"]
+REMEDIES = {
+    "none": ["regularizer=[kl]", "regularizer.kl.free_bits=0.0"],
+    "warm-up": ["regularizer=[kl_warmup]", "regularizer.kl.free_bits=0.0"],
+    "cyclical": ["regularizer=[kl_cyclical]", "regularizer.kl.free_bits=0.0"],
+    "free bits": [],  # the preset
+}
+AT_ONCE = 2  # trainings
+
+
+def language_model() -> float:
+    """Nats per test sentence of the preset's decoder where z is 0 for all, trained as the preset is: no encoder."""
+    import torch
+
+    from autoenc import build, inmemory
+    from autoenc.run import seeded
+    from autoenc.schedules import Cosine
+
+    checked = inmemory.compose(PRESET)
+    settings, rate = checked["trainer"], checked["optimizer"]["lr"]
+    torch.set_num_threads(1)
+    with seeded(checked["seed"]):
+        data = build.build_data(checked)
+        model = build.build_model(checked, data.spec)
+        optimizer = build.build_optimizers(checked, {"model": model.decoder})["model"]
+        factor = Cosine(settings["epochs"] * math.ceil(len(data.train) / settings["batch_size"]), settings["warmup"])
+
+        def nll(batch: Any) -> torch.Tensor:
+            return model.nll(torch.zeros(len(batch), checked["model"]["latent_dim"]), batch)
+
+        @torch.no_grad()
+        def mean(split: Any) -> float:
+            model.eval()
+            return float(sum(nll(batch).sum() for batch in split.in_order(100))) / len(split)
+
+        step, best, chosen = 0, math.inf, math.nan
+        for epoch in range(settings["epochs"]):
+            model.train()
+            for batch in data.train.shuffled(settings["batch_size"], checked["seed"], epoch):
+                optimizer.param_groups[0]["lr"] = rate * factor(step)
+                optimizer.zero_grad()
+                nll(batch).mean().backward()
+                optimizer.step()
+                step += 1
+            if (found := mean(data.val)) < best:
+                best, chosen = found, mean(data.test)
+    return chosen
+
+
+def remedy(name: str) -> dict[str, float]:
+    """Train the preset with a remedy and measure it on the test sentences: a row of the table."""
+    folder = f"text_{name.replace(' ', '_')}"
+    train(folder, *PRESET, *REMEDIES[name])
+    script("evaluate", OUT / folder, "--only", "reconstruction", "latent", "bounds", "--device", "cpu", "--force")
+    found = result(f"{folder}/evaluation.json")
+    bounds, latent, words = found["bounds"], found["latent"], found["reconstruction"]["words"]
+    return {
+        "ELBO": bounds["elbo"],
+        "NLL, 100 samples": bounds["nll_importance"],
+        "KL": latent["kl"],
+        "mutual information": latent["mutual_information"],
+        "active units": latent["active_units"],
+        "of": latent["dim"],
+        "perplexity": math.exp(bounds["elbo"] / words),
+        "words": words,
+    }
+
+
+def collapse() -> None:
+    """Nats per sentence of the 1,000 test sentences; perplexity is exp(ELBO / word), an upper bound."""
+    from autoenc.tracking import console, method_table
+
+    with ProcessPoolExecutor(AT_ONCE, get_context("spawn")) as pool:
+        plain = pool.submit(language_model)
+        rows = dict(zip(REMEDIES, pool.map(remedy, REMEDIES), strict=True))
+    words, nll = rows["none"].pop("words"), plain.result()
+    table = {"language model": {"NLL, 100 samples": nll, "perplexity": math.exp(nll / words)}, **rows}
+    for row in rows.values():
+        row.pop("words", None)
+    order = dict.fromkeys(key for row in rows.values() for key in row)
+    console().print(
+        method_table("what keeps a code in use", {n: {k: r.get(k, "") for k in order} for n, r in table.items()})
+    )
+    for name, row in table.items():
+        for key, value in row.items():
+            if name != "free bits" or key not in ("ELBO", "active units"):
+                figure(f"{name}: {key}", value)
+    kept = rows["free bits"]
+    half, most = kept["of"] / 2, 1.1 * nll
+    figure("free bits: active units", kept["active units"], f">= {half:g}", kept["active units"] >= half)
+    figure("free bits: ELBO", kept["ELBO"], f"<= {most:.4g} (LM + 10 %)", kept["ELBO"] <= most)
+    run = OUT / "text_free_bits"
+    print(script("generate", run, "--count", 10, "--device", "cpu", "--force"))
+    print(script("generate", run, "--reconstruct", 5, "--device", "cpu", "--force"))
+    print(script("generate", run, "--interpolate", 0, 5, "--steps", 7, "--beam", 5, "--device", "cpu", "--force"))
+
+
+if __name__ == "__main__":
+    main(__doc__, {"collapse": collapse}, "results_text.json")

@@ -1,0 +1,229 @@
+"""Inspection: the measures against cases computed by hand, and a pasted square that must be found."""
+
+import csv
+import json
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from autoenc import load_run
+from autoenc.apps import defects
+from autoenc.apps.defect_scores import SCORES, Inspector, pixel_numbers
+from autoenc.data.defects import Part
+from autoenc.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def picture(random: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Stripes with noise."""
+    stripes = 120 + 40 * np.sin(np.arange(width) * 2 * np.pi / 8 + random.uniform(0, 7))
+    return (stripes + 6 * random.normal(size=(height, width))).clip(0, 255).astype(np.uint8)
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Striped pictures of different sizes; the defective ones have a flat, dark square of 10 pixels."""
+    folder, random = tmp_path_factory.mktemp("stripes"), np.random.default_rng(0)
+    for i in range(12):
+        save(folder / f"train/good/{i}.png", picture(random, 50 + i, 70 - i))
+    for i in range(4):
+        save(folder / f"test/good/{i}.png", picture(random, 60, 55 + i))
+        broken, mask = picture(random, 52 + i, 66), np.zeros((52 + i, 66), np.uint8)
+        place = slice(12 + 4 * i, 22 + 4 * i), slice(30, 40)
+        broken[place], mask[place] = 60, 255
+        save(folder / f"test/flat/{i}.png", broken)
+        save(folder / f"ground_truth/flat/{i}_mask.png", mask)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_path(folder: Path, train_run: Callable[..., Path]) -> Path:
+    data = ["data=defects", f"data.path={folder}", "data.size=16", "data.patches=60", "network=mlp"]
+    return train_run("model=ae", "model.latent_dim=6", *data, "trainer.epochs=15", "optimizer.lr=0.003")
+
+
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["detect.py", *map(str, args)])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(ROOT / "scripts" / "detect.py"), run_name="__main__")
+    out, err = capsys.readouterr()
+    return int(left.value.code or 0), out, err
+
+
+def test_a_perfect_map_has_1_and_a_constant_one_what_chance_has() -> None:
+    mask = np.zeros((20, 30), bool)
+    mask[3:6, 4:8] = mask[10:12, 20:29] = True
+    assert pixel_numbers([mask.astype(float)], [mask]) == {"pixel_auroc": 1.0, "pro": 1.0}
+    # The curve of chance is the diagonal: up to 0.3, its area is 0.3^2 / 2, and divided by 0.3, 0.15.
+    assert pixel_numbers([np.ones((20, 30))], [mask]) == pytest.approx({"pixel_auroc": 0.5, "pro": 0.15})
+    inverted = pixel_numbers([-mask.astype(float)], [mask])
+    assert (inverted["pixel_auroc"], inverted["pro"]) == (0, 0)
+    assert pixel_numbers([np.ones((4, 4))], [np.zeros((4, 4), bool)]) == {}
+
+
+def test_pro_of_two_regions_by_hand() -> None:
+    """20 good pixels, a region of 1 pixel and one of 4. Scores from high to low:
+
+    9: the small region. 8: half of the large one. 7: 2 good pixels. 6: the rest of the large one. 5: 18 good pixels.
+    The overlap is (1 + 1/2) / 2 = 0.75 at a rate of 0, on a line from there to 0.75 at 0.1, and 1 from 0.1 to 0.3.
+    """
+    values = np.full((5, 5), 5.0)
+    mask = np.zeros((5, 5), bool)
+    mask[0, 0], values[0, 0] = True, 9
+    mask[3:5, 3:5] = True
+    values[3, 3:5], values[4, 3:5] = 8, 6
+    values[0, 3:5] = 7
+    found = pixel_numbers([values], [mask])
+    assert found["pro"] == pytest.approx((0.1 * 0.75 + 0.2 * 1) / 0.3)
+    assert found["pixel_auroc"] == pytest.approx((3 * 20 + 2 * 18) / (5 * 20))
+    alone = [(values[:, :3], mask[:, :3]), (values[:, 3:], mask[:, 3:])]  # two pictures are as one
+    assert pixel_numbers(*map(list, zip(*alone, strict=True))) == pytest.approx(found)
+
+
+def test_pro_stops_at_the_limit_between_two_thresholds() -> None:
+    """10 good pixels, one defective pixel below 4 of them: the overlap jumps from 0 to 1 at a rate of 0.4."""
+    values, mask = np.arange(11.0)[None], np.arange(11)[None] == 6
+    assert pixel_numbers([values], [mask])["pro"] == 0
+    assert pixel_numbers([values], [np.arange(11)[None] == 8])["pro"] == pytest.approx(0.1 / 0.3)
+
+
+def test_pixel_auroc_is_that_of_scikit_learn() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    random = np.random.default_rng(0)
+    mask = random.random((40, 50)) < 0.2
+    values = (random.normal(size=mask.shape) + mask).round(1)  # with ties
+    found = pixel_numbers([values], [mask])["pixel_auroc"]
+    assert found == pytest.approx(roc_auc_score(mask.ravel(), values.ravel()))
+
+
+def test_windows_are_put_together_where_they_were(run_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = load_run(run_path, "cpu")
+    inspector = Inspector(run)
+    whole = np.random.default_rng(1).integers(0, 256, (1, 45, 61), dtype=np.uint8)
+    seen = inspector.look(whole)
+    for batch_size in (1, 7):
+        run.batch_size = batch_size
+        again = inspector.look(whole)
+        assert np.allclose(seen.made, again.made, atol=1e-5), "the same whatever the batch"
+        assert np.allclose(seen.distance, again.distance, atol=1e-4)
+    monkeypatch.setattr(run.model, "expected", lambda code: code.unflatten(1, (1, 16, 16)))
+    monkeypatch.setattr(run.model, "encode", lambda batch: type("Code", (), {"mean": batch.x.flatten(1)}))
+    monkeypatch.setattr(inspector, "_memory", type("Far", (), {"search": lambda _, c, k: far(c)})())
+    seen = inspector.look(whole)
+    assert np.allclose(seen.made, whole / 255, atol=1e-6), "a model that copies gives the picture back"
+    assert np.allclose(seen.distance, 3, atol=1e-5)
+
+
+def far(codes: np.ndarray) -> object:
+    return type("Hits", (), {"scores": np.full((len(codes), 1), 3, np.float32)})
+
+
+def test_the_pasted_square_is_found(
+    run_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = call(monkeypatch, capsys, run_path)
+    assert (code, err) == (0, "")
+    assert "pro" in out
+    found = json.loads((run_path / "detect/detect.json").read_text())
+    for score in SCORES:
+        numbers = found["numbers"][score]["all"]
+        assert numbers["pixel_auroc"] > 0.9, score
+        assert numbers["image_auroc"] == 1, score
+    assert found["numbers"]["shift"]["all"]["pro"] > 0.8
+    assert (found["pictures"], found["above_threshold"] >= 4) == (8, True)
+    rows = list(csv.DictReader((run_path / "detect/detect.csv").open()))
+    assert [row["kind"] for row in rows] == ["flat"] * 4 + ["good"] * 4
+    assert all(row["defective"] == "1" for row in rows[:4])
+    limit = found["thresholds"]["shift"]
+    assert all((float(row["shift"]) > limit) == (row["defective"] == "1") for row in rows)
+    for i in range(4):
+        with Image.open(run_path / f"detect/heat_flat_{i}_png.png") as heat:
+            assert heat.size == (66, 52 + i), "of the size of the picture"
+            red = np.asarray(heat)[..., 0].astype(float)
+        square = np.s_[14 + 4 * i : 20 + 4 * i, 32:38]
+        assert red[square].mean() > red[:8].mean() + 20, "hot where the square is, dark as it is"
+    assert (run_path / "detect/heatmap.png").exists()
+
+
+def test_new_pictures_need_no_masks(
+    run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(3)
+    broken = picture(random, 90, 40)
+    broken[40:50, 10:20] = 60
+    save(tmp_path / "in/b.png", broken)
+    save(tmp_path / "in/a.png", np.repeat(picture(random, 33, 47)[..., None], 3, -1))
+    before = {p.name: p.read_bytes() for p in (tmp_path / "in").iterdir()}
+    code, out, _ = call(monkeypatch, capsys, run_path, "--input", tmp_path / "in", "--output", tmp_path / "out")
+    assert code == 0
+    assert "highest: b.png" in out
+    rows = list(csv.DictReader((tmp_path / "out/detect.csv").open()))
+    assert [(row["image"], row["defective"]) for row in rows][1] == ("b.png", "1")
+    assert json.loads((tmp_path / "out/detect.json").read_text())["numbers"] == {}
+    with Image.open(tmp_path / "out/heat_b_png.png") as heat:
+        assert heat.size == (40, 90)
+    code, out, _ = call(monkeypatch, capsys, run_path, "--input", tmp_path / "in/b.png")
+    assert (code, "1 of 1 pictures above the threshold" in out) == (0, True)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "in").iterdir()} == before
+
+
+def test_the_threshold_is_a_quantile_of_held_out_good_pictures(run_path: Path) -> None:
+    run = load_run(run_path, "cpu")
+    layout = defects.layout_of(run)
+    parts = [Part(file, "good") for file in layout.held_out]
+    result = defects.inspect(run, parts, layout.held_out, masks=False, score="error", quantile=0.5)
+    values = np.sort(result.scores["error"])
+    assert result.thresholds["error"] == values[int(np.ceil(len(values) / 2)) - 1]
+    assert result.defective.sum() == len(values) // 2
+    assert [m.shape for m in result.maps] == [Image.open(file).size[::-1] for file in layout.held_out]
+    assert result.numbers == {}
+
+
+def test_what_cannot_be_inspected_is_one_line(
+    run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "small.png", np.zeros((12, 40), np.uint8))
+    (tmp_path / "text.png").write_text("no")
+    (tmp_path / "empty").mkdir()
+    for args, message in (
+        (("--input", tmp_path / "small.png"), f"{tmp_path}/small.png: has 40x12 pixels, the run looks at patches of"),
+        (("--input", tmp_path / "text.png"), f"{tmp_path}/text.png: cannot be read as a picture (is no picture)"),
+        (("--input", tmp_path / "empty"), f"{tmp_path}/empty: has no pictures"),
+        (("--input", tmp_path / "none"), f"{tmp_path}/none: no such file or folder"),
+        (("--anomaly", "flat"), "--anomaly: is not for runs on data=defects"),
+    ):
+        code, _, err = call(monkeypatch, capsys, run_path, *args)
+        assert code == 2
+        assert err.startswith(message)
+        assert err.count("\n") == 1
+    with pytest.raises(UserError, match="--score knn: for the defects of pictures, there are error, ssim"):
+        defects.inspect(load_run(run_path, "cpu"), [], [], masks=False, score="knn")
+
+
+def test_blemishes_leave_the_range_and_most_pixels() -> None:
+    from autoenc.noise import Blemishes
+
+    x = torch.full((400, 1, 32, 32), 0.5)
+    noisy = Blemishes((1, 32, 32), 0.0, 1.0, p=0.5, dark=1.0)(x)
+    changed = (noisy != x).flatten(1).float().mean(1)
+    assert (noisy.min() >= 0, noisy.max() <= 0.5) == (True, True)
+    assert 0.25 < (changed > 0).float().mean() < 0.5, "fields without a blob count as drawn"
+    assert changed.mean() < 0.1
+    assert (x == 0.5).all()
+    bright = Blemishes((1, 32, 32), 0.0, 1.0, p=1.0, dark=0.0)(x)
+    assert bright.min() >= 0.5
+    with pytest.raises(UserError, match="blemishes are for images"):
+        Blemishes((6,), 0.0, 1.0)

@@ -1,0 +1,449 @@
+"""Folders of pictures: what is read, what is left out, and that cached and uncached are the same."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from autoenc import load_run
+from autoenc.apps import inputs
+from autoenc.data import decoding, image_folder, pictures
+from autoenc.data.pictures import Look
+from autoenc.data.spec import Data, Split
+from autoenc.errors import ConfigError, DataError, UserError
+
+RNG = np.random.default_rng(0)
+
+
+def noise(height: int = 12, width: int = 16, channels: int = 3) -> np.ndarray:
+    array = RNG.integers(0, 256, (height, width, channels)).astype(np.uint8)
+    return array if channels > 1 else array[..., 0]
+
+
+def save(path: Path, array: np.ndarray | Image.Image, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (array if isinstance(array, Image.Image) else Image.fromarray(array)).save(path, **options)
+    return path
+
+
+def filled(folder: Path, n: int = 12, **size: int) -> dict[str, np.ndarray]:
+    """n PNG files in two class folders: what they hold."""
+    held = {f"{'ab'[i % 2]}/{i:02}.png": noise(**size) for i in range(n)}
+    for name, array in held.items():
+        save(folder / name, array)
+    return held
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    filled(tmp_path / "pictures")
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., Data]:
+    return lambda path, **options: image_folder(
+        str(path), **{"cache_folder": str(tmp_path / "cache"), "workers": 0, **options}
+    )
+
+
+def everything(*splits: Split) -> torch.Tensor:
+    return torch.cat([split.take(slice(None)).x for split in splits])
+
+
+def refusal(kind: type[UserError], function: Callable[[], object]) -> str:
+    with pytest.raises(kind) as caught:
+        function()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_pixels_and_labels_are_those_of_the_files(folder: Path, read: Callable[..., Data]) -> None:
+    data = read(folder)
+    assert (data.spec.shape, data.spec.classes, data.spec.low, data.spec.high) == ((3, 12, 16), ("a", "b"), 0.0, 1.0)
+    assert [len(split) for split in (data.train, data.val, data.test)] == [9, 1, 2]
+    held = {p: np.asarray(Image.open(p)).transpose(2, 0, 1) / 255 for p in folder.rglob("*.png")}
+    for split in (data.train, data.val, data.test):
+        batch = split.take(slice(None))
+        assert batch.y is not None
+        for x, y in zip(batch.x, batch.y, strict=True):
+            name = next(p.parent.name for p, array in held.items() if np.allclose(array, x, atol=1e-6))
+            assert data.spec.classes[y] == name
+
+
+def rounded(array: np.ndarray) -> np.ndarray:
+    return np.floor(array + 0.5).astype(np.uint8)
+
+
+def test_every_mode_is_read_as_a_viewer_shows_it(tmp_path: Path) -> None:
+    rgb, grey, alpha = noise(), noise(channels=1), noise(channels=1)
+    luma = np.asarray(Image.fromarray(rgb).convert("L"))
+    look, grey_look = Look(3, 12, 16), Look(1, 12, 16)
+
+    def same(
+        name: str, image: np.ndarray | Image.Image, wanted: np.ndarray, tolerance: int = 0, **options: Any
+    ) -> None:
+        found = pictures.decode(save(tmp_path / name, image, **options), look if wanted.ndim == 3 else grey_look)
+        found = found.transpose(1, 2, 0) if wanted.ndim == 3 else found[0]
+        assert np.abs(found.astype(int) - wanted).max() <= tolerance, name
+
+    def three(array: np.ndarray) -> np.ndarray:
+        return np.stack([array] * 3, -1)
+
+    for suffix in ("png", "tif", "bmp", "webp"):
+        same(f"rgb.{suffix}", rgb, rgb, **({"lossless": True} if suffix == "webp" else {}))
+    same("grey.png", grey, grey)
+    same("grey_as_rgb.png", grey, three(grey))
+    same("rgb_as_grey.png", rgb, luma)
+    same("bits.png", Image.fromarray(grey > 127), three(np.where(grey > 127, 255, 0)))
+    same("palette.png", Image.fromarray(grey // 2).convert("P"), three(grey // 2))
+    # On white: a * colour + (1 - a) * 255.
+    part = alpha[..., None] / 255
+    same("rgba.png", np.dstack([rgb, alpha]), rounded(part * rgb + (1 - part) * 255), tolerance=1)
+    same("la.png", Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)]),
+         rounded(alpha / 255 * grey + (1 - alpha / 255) * 255), tolerance=1)  # fmt: skip
+    # 16 bits: all of the range, 65535 is white.
+    deep = RNG.integers(0, 65_536, (12, 16)).astype(np.uint16)
+    same("deep.png", deep, rounded(deep / 257))
+    same("deep.tif", deep, rounded(deep / 257))
+    cmyk = Image.merge("CMYK", [Image.fromarray(c) for c in (*rgb.transpose(2, 0, 1), grey)])
+    ink = 1 - np.dstack([rgb, grey]) / 255.0
+    same("cmyk.tif", cmyk, rounded(255 * ink[..., :3] * ink[..., 3:]), tolerance=1)
+    # EXIF 6: to be turned by 90 degrees clockwise.
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for suffix in ("png", "webp"):
+        turned = np.rot90(rgb, 1)
+        same(f"turned.{suffix}", np.ascontiguousarray(turned), rgb, exif=exif,
+             **({"lossless": True} if suffix == "webp" else {}))  # fmt: skip
+        assert pictures.look_at(str(tmp_path / f"turned.{suffix}")) == (False, 12, 16)
+    with pytest.raises(ValueError, match="floating-point"):
+        pictures.decode(save(tmp_path / "float.tif", Image.fromarray(deep.astype(np.float32))), look)
+
+
+@pytest.mark.parametrize(("height", "width"), [(12, 16), (40, 15), (33, 33), (9, 50)])
+@pytest.mark.parametrize("size", [(8, 8), (10, 14), (20, 20)])
+def test_scaling_has_the_pixels_of_torchvision(height: int, width: int, size: tuple[int, int]) -> None:
+    image = Image.fromarray(noise(height, width))
+    stretched = pictures.decode(image, Look(3, *size, fit="stretch"))
+    assert np.array_equal(stretched, np.asarray(v2.Resize(size)(image)).transpose(2, 0, 1))
+    if size[0] == size[1]:
+        cropped = pictures.decode(image, Look(3, *size))
+        wanted = v2.Compose([v2.Resize(size[0]), v2.CenterCrop(size)])(image)
+        assert np.array_equal(cropped, np.asarray(wanted).transpose(2, 0, 1))
+    steps = (("Pad", {"padding": 3}), ("CenterCrop", {"size": [9, 9]}))
+    wanted = v2.Compose([v2.Pad(3), v2.CenterCrop(9), v2.Resize(size)])(image)
+    found = pictures.decode(image, Look(3, *size, fit="stretch", transforms=steps))
+    assert np.array_equal(found, np.asarray(wanted).transpose(2, 0, 1))
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction_and_looks_the_same(tmp_path: Path) -> None:
+    smooth = Image.fromarray(noise(16, 16)).resize((1600, 1200), Image.Resampling.BICUBIC)
+    path = save(tmp_path / "large.jpg", smooth, quality=95)
+    found = pictures.decode(path, Look(3, 32, 32)).astype(int)
+    wanted = v2.Compose([v2.Resize(32), v2.CenterCrop(32)])(Image.open(path))
+    assert np.abs(found - np.asarray(wanted).transpose(2, 0, 1)).max() <= 3
+
+
+def test_mixed_sizes_need_a_size_and_one_colour_picture_makes_all_rgb(
+    tmp_path: Path, read: Callable[..., Data]
+) -> None:
+    root = tmp_path / "mixed"
+    for i in range(6):
+        save(root / f"{i}.png", noise(10 + i, 12, channels=1))
+    message = refusal(ConfigError, lambda: read(root))
+    assert message == "size: the pictures have 12x10 to 12x15 pixels; give the size to bring them to: data.size=64"
+    assert read(root, size=8).spec.shape == (1, 8, 8)
+    assert read(root, size=[6, 9], mode="rgb").spec.shape == (3, 6, 9)
+    save(root / "c.png", noise())
+    data = read(root, size=8)
+    assert (data.spec.shape, data.spec.classes, data.train.y) == ((3, 8, 8), (), None)
+
+
+def test_folders_of_splits_and_other_files(tmp_path: Path, read: Callable[..., Data]) -> None:
+    root = tmp_path / "root"
+    held = {part: filled(root / part, n) for part, n in (("train", 8), ("valid", 2), ("test", 4))}
+    filled(root / "extra", 2)
+    (root / "train" / "notes.txt").write_text("no picture")
+    (root / "train" / "a" / ".hidden.png").write_text("no picture")
+    (root / "train" / "a" / "loop").symlink_to(root / "train")
+    (root / "train" / "nowhere.png").symlink_to(root / "gone.png")
+    data = read(root)
+    assert [len(s) for s in (data.train, data.val, data.test)] == [8, 2, 4]
+    wanted = np.stack([held["test"][name] for name in sorted(held["test"])]).transpose(0, 3, 1, 2) / 255
+    assert everything(data.test).numpy() == pytest.approx(wanted, abs=1e-6)
+    assert any("extra" in note for note in data.notes)
+    assert "has test pictures already" in refusal(ConfigError, lambda: read(root, test_path=str(root / "extra")))
+    assert len(read(root / "train", test_path=str(root / "extra")).test) == 2
+
+
+def broken(folder: Path, n: int) -> list[Path]:
+    paths = []
+    for i in range(n):
+        path = save(folder / "a" / f"x{i}.jpg", noise(40, 40))
+        path.write_bytes(path.read_bytes()[: 1000 if i % 2 == 0 else 0])
+        paths.append(path)
+    return paths
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_files_are_left_out_up_to_a_limit(
+    folder: Path, read: Callable[..., Data], cache: bool, workers: int
+) -> None:
+    options: dict[str, Any] = {"size": 8, "cache": cache, "workers": workers}
+    good = everything(*_splits(read(folder, **options)))
+    paths = broken(folder, 3)
+    data = read(folder, max_bad=3, **options)
+    note = next(note for note in data.notes if note.startswith("Attention"))
+    assert note.startswith(f"Attention: 3 of 15 files cannot be read and are left out, the first: {paths[0]}: ")
+    assert torch.equal(everything(*_splits(data)), good)
+    assert [int(s.y.sum()) for s in _splits(data) if s.y is not None] == [
+        int(s.y.sum()) for s in _splits(read(folder, max_bad=3, **options)) if s.y is not None
+    ]
+    message = refusal(DataError, lambda: read(folder, max_bad=2, **options))
+    assert message.startswith(f"{paths[0]}: ")
+    assert "data.max_bad=2 of 15 files" in message
+
+
+def _splits(data: Data) -> tuple[Split, Split, Split]:
+    return data.train, data.val, data.test
+
+
+def test_what_cannot_be_trained_on_is_one_line(tmp_path: Path, folder: Path, read: Callable[..., Data]) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.png").write_text("x")
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.png").write_text("no picture")
+    save(tmp_path / "one" / "a.png", noise())
+    for name, why in (
+        ("none", "no such folder"),
+        ("file.png", "is a file, not a folder"),
+        ("empty", "has no pictures (.png, .jpg"),
+        ("text", "a.png: is no picture; none of 1 files can be read"),
+        ("one", "1 readable pictures are too few"),
+    ):
+        assert why in refusal(DataError, lambda name=name: read(tmp_path / name))  # type: ignore[misc]
+        if name not in ("none", "file.png", "empty"):
+            assert why in refusal(DataError, lambda name=name: read(tmp_path / name, size=8, mode="rgb"))  # type: ignore[misc]
+    options: list[tuple[dict[str, Any], str]] = [
+        ({"size": 0}, "size=0: must be pixels a side"),
+        ({"size": [8, 8, 8]}, "size=[8, 8, 8]: must be"),
+        ({"shift": 12}, "shift=12: must be less than 12"),
+        ({"val_fraction": 1.0}, "val_fraction=1.0: must lie between 0 and 1"),
+        ({"transforms": [{"RandomCrop": {"size": 8}}], "size": 8}, "with a name out of CenterCrop"),
+        ({"transforms": [{"CenterCrop": {"siz": 8}}], "size": 8}, "unexpected keyword argument 'siz'"),
+    ]
+    for given, why in options:
+        assert why in refusal(ConfigError, lambda given=given: read(folder, **given))  # type: ignore[misc]
+
+
+def batches(data: Data, epoch: int = 0, start: int = 0) -> list[torch.Tensor]:
+    return [batch.x for batch in data.train.shuffled(4, seed=3, epoch=epoch, start=start)]
+
+
+def test_cached_and_uncached_are_the_same_and_the_cache_decodes_nothing(
+    folder: Path, read: Callable[..., Data], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"size": 8, "flip": True, "shift": 2}
+    files = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*.png")}
+    uncached, cached = read(folder, cache=False, **options), read(folder, cache=True, **options)
+    with_workers = read(folder, cache=False, **options, workers=2)
+    monkeypatch.setattr("autoenc.data.picture_store.IN_MEMORY", 0)
+    mapped = read(folder, cache=True, **options)
+    assert not isinstance(mapped.train.x, torch.Tensor)
+    for epoch in (0, 1):
+        wanted = batches(uncached, epoch)
+        for other in (cached, with_workers, mapped):
+            assert all(torch.equal(a, b) for a, b in zip(wanted, batches(other, epoch), strict=True))
+            assert torch.equal(everything(other.val, other.test), everything(uncached.val, uncached.test))
+            assert torch.equal(other.train.mean(), uncached.train.mean())
+        resumed = batches(with_workers, epoch, start=1)
+        assert all(torch.equal(a, b) for a, b in zip(wanted[1:], resumed, strict=True))
+    assert mapped.train.fingerprint() == uncached.train.fingerprint()
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*.png")} == files
+
+    def never(*args: object) -> None:
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(pictures, "decode", never)
+    monkeypatch.setattr(pictures, "look_at", never)
+    assert any("were decoded before" in note for note in read(folder, cache=True, **options).notes)
+    with pytest.raises(DataError, match="decoded again"):
+        read(folder, cache=True, size=9)
+
+
+def test_a_changed_file_is_decoded_anew(folder: Path, read: Callable[..., Data]) -> None:
+    before = everything(*_splits(read(folder)))
+    path = folder / "a" / "00.png"
+    save(path, np.zeros((12, 16, 3), np.uint8))
+    os.utime(path, ns=(1, 1))
+    after = everything(*_splits(read(folder)))
+    changed = (before != after).flatten(1).any(1)
+    assert int(changed.sum()) == 1
+    assert float(after[changed].sum()) == 0
+
+
+def test_moving_is_a_function_of_seed_epoch_and_row(folder: Path, read: Callable[..., Data]) -> None:
+    plain, data = read(folder), read(folder, flip=True, shift=2)
+    assert all(torch.equal(a, b) for a, b in zip(batches(data), batches(data), strict=True))
+    assert not torch.equal(torch.cat(batches(data, 0)), torch.cat(batches(data, 1)))
+    # Batches of another size have the same pictures.
+    other = torch.cat([batch.x for batch in data.train.shuffled(5, seed=3, epoch=0)])
+    assert torch.equal(torch.cat(batches(data)), other)
+    # Each is one of the 2 x 5 x 5 pictures that torchvision's padding, cropping and mirroring can give.
+    moved = 0
+    for x, y in zip(torch.cat(batches(plain)), torch.cat(batches(data)), strict=True):
+        padded = v2.functional.pad(x, [2, 2, 2, 2], padding_mode="reflect")
+        views = [padded[:, i : i + 12, j : j + 16] for i in range(5) for j in range(5)]
+        assert any(torch.equal(y, view) or torch.equal(y, view.flip(2)) for view in views)
+        moved += not torch.equal(x, y)
+    assert moved >= 6
+    # Only in training: elsewhere they are as they are.
+    assert torch.equal(everything(*_splits(data)), everything(*_splits(plain)))
+
+
+def children() -> set[int]:
+    return {int(p) for t in Path("/proc/self/task").iterdir() for p in (t / "children").read_text().split()}
+
+
+def test_workers_end_with_the_data_and_with_an_epoch_left_half_way(tmp_path: Path, read: Callable[..., Data]) -> None:
+    filled(tmp_path / "many", 200)
+    before = children()
+    data = read(tmp_path / "many", cache=False, workers=2)
+    for _ in range(3):
+        half, whole = data.train.shuffled(20, 0, 0), data.train.shuffled(20, 0, 0)
+        assert torch.equal(next(half).x, next(whole).x)
+        assert torch.equal(next(half).x, next(whole).x)  # by turns
+        half.close()
+        assert len(list(whole)) == 7
+    assert len(children() - before) == 2
+    del data, whole, half
+    for _ in range(100):
+        if not children() - before:
+            break
+        time.sleep(0.05)
+    assert not children() - before
+
+
+def test_a_worker_that_dies_and_a_file_that_goes_are_told_of(tmp_path: Path, read: Callable[..., Data]) -> None:
+    filled(tmp_path / "many", 60)
+    before = children()
+    data = read(tmp_path / "many", cache=False, workers=1)
+    wanted = everything(data.train)
+    for pid in children() - before:
+        os.kill(pid, 9)
+    with pytest.raises(RuntimeError, match="a process that decodes pictures failed"):
+        everything(data.train)
+    assert torch.equal(everything(data.train), wanted)
+    for path in (tmp_path / "many").rglob("*.png"):
+        path.write_bytes(b"")
+    assert "cannot be decoded any more" in refusal(DataError, lambda: everything(data.train))
+
+
+KILLED = """
+import sys, time
+from autoenc.data import image_folder
+data = image_folder(sys.argv[1], cache=False, workers=2)
+batches = data.train.shuffled(20, 0, 0)
+next(batches)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
+def test_no_worker_outlives_the_process(tmp_path: Path) -> None:
+    filled(tmp_path / "many", 200)
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "many")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        workers = [int(p) for t in Path(f"/proc/{process.pid}/task").iterdir()
+                   for p in (t / "children").read_text().split()]  # fmt: skip
+        assert len(workers) == 2
+        process.kill()
+        process.wait(20)
+    for _ in range(100):
+        if not any(_alive(pid) for pid in workers):
+            break
+        time.sleep(0.05)
+    assert not any(_alive(pid) for pid in workers)
+
+
+def _alive(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def test_other_threads_do_not_matter(tmp_path: Path, read: Callable[..., Data]) -> None:
+    filled(tmp_path / "many", 100)
+    data = read(tmp_path / "many", cache=False, workers=2)
+    wanted, found = everything(data.train), []
+    threads = [threading.Thread(target=lambda: found.append(everything(data.train))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(found) == 4
+    assert all(torch.equal(x, wanted) for x in found)
+
+
+def test_a_cache_that_would_fill_the_disk_is_not_written_unasked(
+    folder: Path, tmp_path: Path, read: Callable[..., Data], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 1_000})()
+    monkeypatch.setattr("autoenc.data.picture_store.shutil.disk_usage", lambda path: usage)
+    data = read(folder)
+    assert isinstance(data.train.x, decoding.PictureRows)
+    assert "would take more than half" in data.notes[-1]
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+    (tmp_path / "file").write_text("")
+    monkeypatch.undo()
+    assert "the cache cannot be written" in read(folder, cache_folder=str(tmp_path / "file")).notes[-1]
+    assert "cannot be written" in refusal(
+        DataError, lambda: read(folder, cache=True, cache_folder=str(tmp_path / "file"))
+    )
+
+
+def test_a_run_trains_loads_and_takes_new_pictures_of_other_sizes(
+    tmp_path: Path, train_run: Callable[..., Path]
+) -> None:
+    filled(tmp_path / "own", 40, height=20, width=30)
+    overrides = (f"data.path={tmp_path / 'own'}", f"data.cache_folder={tmp_path / 'cache'}", "data.size=16")
+    overrides += ("network=mlp", "network.hidden=[16]", "model.latent_dim=4", "trainer.epochs=2", "data.flip=true")
+    runs = [
+        train_run("model=ae", "data=image_folder", *overrides, f"data.cache={cache}", "data.workers=2")
+        for cache in ("true", "false")
+    ]
+    cached, uncached = (load_run(path, "cpu") for path in runs)
+    for a, b in zip(cached.model.parameters(), uncached.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert "decoded" in (runs[0] / "train.log").read_text()
+    new = noise(50, 70)
+    save(tmp_path / "new" / "deep" / "x.png", new)
+    save(tmp_path / "new" / "y.jpg", noise(16, 16, channels=1))
+    found = inputs.read(cached, tmp_path / "new")
+    assert found.names == ["deep/x.png", "y.jpg"]
+    wanted = v2.Compose([v2.Resize(16), v2.CenterCrop(16)])(Image.fromarray(new))
+    x = found.split.take(slice(None)).x
+    assert x[0].numpy() == pytest.approx(np.asarray(wanted).transpose(2, 0, 1) / 255, abs=1e-6)
+    assert cached.codes(found.split).shape == (2, 4)
+    assert torch.equal(inputs.read(cached, tmp_path / "new" / "y.jpg").split.take(slice(None)).x[0], x[1])
+    assert torch.equal(everything(cached.data.test), everything(uncached.data.test))
+    np.save(tmp_path / "x.npy", x.numpy())
+    assert torch.equal(inputs.read(cached, tmp_path / "x.npy").split.take(slice(None)).x, x)
+    (tmp_path / "new" / "z.png").write_text("no picture")
+    assert "z.png: cannot be read as a picture" in refusal(DataError, lambda: inputs.read(cached, tmp_path / "new"))
