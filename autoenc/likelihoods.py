@@ -155,6 +155,7 @@ class Table(Likelihood):
 
     def __init__(self, columns: tuple[Column, ...], sigma: float = 1.0, learned: bool = False):
         super().__init__()
+        self.log_sigma: Tensor
         require(len(columns) > 0, "", None, "likelihood=table is for tables (data=table); try likelihood=gaussian")
         _check_scale("sigma", sigma, learned)
         self.numbers = sum(column.kind == "number" for column in columns)

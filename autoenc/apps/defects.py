@@ -25,7 +25,8 @@ ALL = "all"  # kinds of defect together
 class Inspected:
     """What was found in N pictures.
 
-    scores: name -> (N,), of each picture: see `image_score`. thresholds: score -> the quantile of the held-out good pictures.
+    scores: name -> (N,), of each picture: see `image_score`. thresholds: score -> the quantile of the held-out good
+    pictures.
     maps: (H, W) of each picture, by the chosen score. defective: (N,) bool, where its score is above the threshold.
     numbers: score -> kind of defect, or `all` -> {image_auroc, pixel_auroc, pro}, of those pictures and the good ones;
     empty where kinds are not known.

@@ -27,7 +27,7 @@ def test_twice_the_same_and_what_the_training_measured(vae_run: Path) -> None:
     assert found["denoising"]["noise"] == "gaussian 0.3"
     json.dumps(found)
     titles = [title for title, _ in evaluate.tables(found)]
-    assert len(titles) == 7
+    assert len(titles) == 8
 
 
 def test_tables_of_numbers_have_no_images_to_denoise(table_run: Path) -> None:
