@@ -127,7 +127,7 @@ class Progression:
     """Progress on the console: one live line and a line for each evaluation, or plain lines without a terminal."""
 
     def __init__(self, total_steps: int):
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = Console(highlight=False, soft_wrap=True, markup=False)  # texts may have brackets
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=24),
@@ -186,7 +186,7 @@ def method_table(title: str, rows: Mapping[str, Mapping[str, Any]], digits: int 
 
 def console() -> Console:
     """The console of the applications: as wide as needed where there is no terminal to ask."""
-    made = Console(highlight=False, soft_wrap=True)
+    made = Console(highlight=False, soft_wrap=True, markup=False)
     if not made.is_terminal:
         made.width = 160
     return made

@@ -54,9 +54,10 @@ def synthetic(run: Any) -> dict[str, dict[str, float]]:
     from autoenc.apps.defect_scores import SCORES, Inspector, image_score
     from autoenc.data.defects import read_picture
 
-    inspector, random = Inspector(run), np.random.default_rng(PAINTER)
+    layout, random = defects.layout_of(run), np.random.default_rng(PAINTER)
+    inspector = Inspector(run, layout.train)
     kinds, maps, masks = [], [], []
-    for file in defects.layout_of(run).held_out:
+    for file in layout.held_out:
         picture = read_picture(file, run.spec.shape[0])
         for kind in ("good", "painted"):
             mask = np.zeros(picture.shape[1:], bool)
@@ -85,7 +86,7 @@ def measure(name: str, *overrides: str) -> None:
         run = load_run(OUT / f"{name}{seed}", "cpu")
         layout = defects.layout_of(run)
         chosen.append(synthetic(run))
-        tested.append(defects.inspect(run, layout.test, layout.held_out, layout.masks).numbers)
+        tested.append(defects.inspect(run, layout.test, layout).numbers)
         print(f"  seed {seed}: trained in {seconds:.0f} s", file=sys.stderr)
     for score in chosen[0]:
         for number in NUMBERS:
@@ -103,7 +104,7 @@ def plain() -> None:
 
 
 def preset() -> None:
-    """experiment=defects_tiles: contrast, painted blemishes, shift of the error."""
+    """experiment=defects_tiles: contrast, painted blemishes, memory of a filter bank."""
     measure("defects_preset", "experiment=defects_tiles", f"data.path={FOLDER}")
 
 

@@ -29,7 +29,8 @@ EXAMPLES = """scores, higher is more unusual:
 scores of pictures in patches (data=defects), pixel by pixel:
   error, ssim   difference of picture and reconstruction: squared, or structural similarity
   shift         of their means around each pixel, relative to what is usual in the picture
-  memory        distance of the code of the patches around from the nearest training code
+  memory        distance of what a bank of filters says of the place from the nearest place in good pictures
+  combined      shift and memory together
 
 examples:
   python scripts/detect.py RUN                                      the test split, results in RUN/detect/
@@ -114,10 +115,7 @@ def inspect(run: Run, args: argparse.Namespace) -> None:
     layout = defects.layout_of(run)
     parts = defects.new_parts(args.input) if args.input else list(layout.test)
     out = Outputs(run, "detect", args.output, args.force) if args.output or not args.input else None
-    masks = layout.masks and not args.input
-    result = defects.inspect(
-        run, parts, layout.held_out, masks, args.score, args.quantile, lambda files: track(files, "pictures")
-    )
+    result = defects.inspect(run, parts, layout, args.score, args.quantile, lambda files: track(files, "pictures"))
     if out is not None:
         with out:
             out.csv("detect", *result.table(parts))
@@ -221,7 +219,7 @@ if __name__ == "__main__":
     arguments.add_argument(
         "--score",
         metavar="NAME",
-        help="what decides (default: local for images, shift for defects, combined for the rest)",
+        help="what decides (default: local for images, combined for the rest)",
     )
     arguments.add_argument("--quantile", type=fraction, default=0.99,
                            help="of the validation scores, where the threshold lies (default: 0.99)")  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,23 +12,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from autoenc.apps.retrieve import Index
-from autoenc.apps.scores import reference_rows
 from autoenc.core import Batch
-from autoenc.data.defects import prepared
+from autoenc.data.defects import prepared, read_picture
 from autoenc.errors import DataError
 from autoenc.evaluation import judging
 from autoenc.loading import Run
 
 SMOOTH = 2.0  # pixels: a defect is larger than a pixel, most deviations of a good texture are not
 QUIET = 0.005  # of the range: pictures that deviate less than this are taken to be equally quiet
+SCALES = (1.0, 2.0, 4.0, 8.0)  # pixels, of the filter bank
+STEP = 4  # pixels between the places where its responses are looked at
+MEMORY = 10_000  # responses that are kept
+FLOOR = 1e-3  # of the largest variance: directions in which good pictures vary less count as if they varied so much
 TOP = 0.001  # of the pixels of a picture: what it counts by
 FPR_LIMIT = 0.3  # of PRO
+SEED = 0
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A picture and what a run makes of it: x, made (C, H, W) in [0, 1]; distance (H, W), of the codes at each pixel
-    from the nearest training code."""
+    """A picture and what a run makes of it: x, made (C, H, W) in [0, 1]; distance (H, W), of `Memory`."""
 
     x: np.ndarray
     made: np.ndarray
@@ -62,68 +66,116 @@ SCORES: dict[str, Callable[[Seen], np.ndarray]] = {
     "error": _error,  # squared error
     "ssim": _ssim,  # 1 - structural similarity of picture and reconstruction (Bergmann et al. 2019)
     "shift": _shift,  # error of the mean of the surroundings, relative to what is usual in this picture
-    "memory": lambda seen: _smoothed(seen.distance),  # distance of the code from the training codes
+    "memory": lambda seen: seen.distance,  # distance from what good pictures look like to a fixed bank of filters
+    "combined": lambda seen: np.sqrt(_shift(seen) * seen.distance),  # shift and memory: what both find unusual
 }
-BEST = "shift"  # the best on defects painted on held-out good tiles, with experiment=defects_tiles
+BEST = "combined"  # the best on defects painted on held-out good tiles, with experiment=defects_tiles
+
+
+def responses(x: np.ndarray) -> np.ndarray:
+    """What a fixed bank of filters answers, every 4 pixels: (C, H, W) -> (28 C, H / 4, W / 4).
+
+    Derivatives of Gaussians up to the second order at four scales, each in the units of its scale (Lindeberg 1998),
+    and the contrast within each.
+    """
+    from scipy import ndimage
+
+    found = []
+    for channel in x:
+        for scale in SCALES:
+            bank = [
+                ndimage.gaussian_filter(channel, scale, order) * scale ** sum(order)
+                for order in ((0, 0), (0, 1), (1, 0), (0, 2), (2, 0), (1, 1))
+            ]
+            bank.append(np.sqrt(ndimage.gaussian_filter((channel - bank[0]) ** 2, scale)))
+            found += [image[STEP // 2 :: STEP, STEP // 2 :: STEP] for image in bank]
+    return np.stack(found)
+
+
+class Memory:
+    """Responses at 10,000 places of good pictures; in the manner of PatchCore (Roth et al. 2022), on fixed filters.
+
+    Args:
+        pictures: what models are fed of them, (C, H, W) in [0, 1].
+    """
+
+    def __init__(self, pictures: Iterable[np.ndarray], count: int):
+        random, kept = np.random.default_rng(SEED), []
+        for x in pictures:
+            found = responses(x)
+            found = found.reshape(len(found), -1).T
+            kept.append(random.permutation(found)[: -(-MEMORY // count)])
+        rows = np.concatenate(kept)
+        self._mean = rows.mean(0)
+        variances, directions = np.linalg.eigh(np.cov(rows - self._mean, rowvar=False))
+        self._whiten = directions / np.sqrt(variances + FLOOR * variances.max())
+        self._index = Index((rows - self._mean) @ self._whiten, "euclidean")
+
+    def distance(self, x: np.ndarray) -> np.ndarray:
+        """The distance, in standard deviations, of each place from the nearest one in memory: (C, H, W) -> (H, W)."""
+        found = responses(x)
+        codes = (found.reshape(len(found), -1).T - self._mean) @ self._whiten
+        coarse = torch.from_numpy(self._index.search(codes, 1).scores).reshape(1, 1, *found.shape[1:])
+        height, width = found.shape[1] * STEP, found.shape[2] * STEP  # as many places as pixels, or up to 3 fewer
+        fine = F.interpolate(coarse, size=(height, width), mode="bilinear")
+        fine = F.pad(fine, (0, max(0, x.shape[2] - width), 0, max(0, x.shape[1] - height)), mode="replicate")
+        return fine[0, 0, : x.shape[1], : x.shape[2]].numpy()
 
 
 class Inspector:
-    """The maps of one run. What they refer to, at most 20,000 training codes, is computed once."""
+    """The maps of one run. What they refer to is read from good pictures that the run was trained on, once."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, good: Sequence[Path]):
         self.run, self.contrast = run, float(run.config["data"]["contrast"])
-        train = run.data.train
-        self._memory = Index(run.codes(train.subset(torch.from_numpy(reference_rows(len(train))))), "euclidean")
+        channels = run.spec.shape[0]
+        fed = (prepared(read_picture(file, channels), self.contrast).numpy().astype(np.float32) / 255 for file in good)
+        self._memory = Memory(fed, len(good))
 
     def maps(self, picture: np.ndarray, name: str = "picture") -> dict[str, np.ndarray]:
         """Each score of each pixel: (C, H, W) uint8 -> name -> (H, W) float32.
 
-        Windows of the size of a patch, half a window apart, joined with the weights of a Hann window.
-
         Raises:
             DataError: the picture is smaller than a patch; `name` is what it is called.
         """
-        seen = self.look(picture, name)
+        size = self.run.spec.shape[-1]
+        if min(picture.shape[1:]) < size:
+            found = f"{picture.shape[2]}x{picture.shape[1]}"
+            raise DataError(f"{name}: has {found} pixels, the run looks at patches of {size}x{size}")
+        x = prepared(picture, self.contrast).float() / 255
+        seen = Seen(x.numpy(), self.reconstruct(x).numpy(), self._memory.distance(x.numpy()))
         return {key: score(seen).astype(np.float32) for key, score in SCORES.items()}
 
-    def look(self, picture: np.ndarray, name: str = "picture") -> Seen:
-        """What the run makes of a picture (C, H, W) uint8. Memory: that of the picture, and of a batch of windows."""
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """What the run makes of a picture: (C, H, W) -> (C, H, W).
+
+        Windows of the size of a patch, half a window apart, joined with the weights of a Hann window. Memory: that of
+        the picture, and of a batch of windows.
+        """
         run, size = self.run, self.run.spec.shape[-1]
-        height, width = picture.shape[1:]
-        if min(height, width) < size:
-            raise DataError(f"{name}: has {width}x{height} pixels, the run looks at patches of {size}x{size}")
-        whole = prepared(picture, self.contrast).float() / 255
+        height, width = x.shape[1:]
         stride = size // 2
-        bottom, right = (-(side - size) % stride for side in (height, width))
-        # Nothing beyond the edge is at hand that is not in the picture: mirrored, it is texture and not a black frame.
-        padded = F.pad(whole[None], (0, right, 0, bottom), mode="reflect")[0]
+        # Mirrored beyond its edges, so that as many windows see a pixel there as any other. Without that, the edges
+        # are what looks most unusual.
+        bottom, right = (stride + -side % stride for side in (height, width))
+        padded = F.pad(x[None], (stride, right, stride, bottom), mode="reflect")[0]
         window = torch.hann_window(size + 2, periodic=False)[1:-1]
         weights = torch.outer(window, window)  # (size, size)
         made, total = torch.zeros_like(padded), torch.zeros(padded.shape[1:])
-        distance = torch.zeros_like(total)
         with judging(run.model, run.device), torch.no_grad():
             for top, rows in self._strips(padded, stride):
                 slab = padded[:, top : top + size + (rows - 1) * stride]
                 windows = F.unfold(slab[None], size, stride=stride)[0].T.unflatten(1, (len(padded), size, size))
-                code = run.model.encode(Batch(x=windows.to(run.device))).mean
-                images = run.model.expected(code).float().cpu()
-                nearest = self._memory.search(code.flatten(1).float().cpu().numpy(), 1).scores
-                parts = torch.cat(
-                    [images * weights, torch.from_numpy(nearest)[:, :, None, None] * weights,
-                     weights.expand(len(images), 1, -1, -1)], 1
-                )  # fmt: skip
+                images = run.model.reconstruct(Batch(x=windows.to(run.device))).float().cpu()
+                parts = torch.cat([images * weights, weights.expand(len(images), 1, -1, -1)], 1)
                 joined = F.fold(parts.flatten(1).T[None], slab.shape[1:], size, stride=stride)[0]
                 place = slice(top, top + slab.shape[1])
-                made[:, place] += joined[:-2]
-                distance[place] += joined[-2]
+                made[:, place] += joined[:-1]
                 total[place] += joined[-1]
-        cut = (..., slice(height), slice(width))
-        return Seen(whole.numpy(), (made / total)[cut].numpy(), (distance / total)[cut].numpy())
+        return (made / total)[:, stride : stride + height, stride : stride + width]
 
     def _strips(self, padded: Tensor, stride: int) -> Iterator[tuple[int, int]]:
         """First pixel and number of the rows of windows that make a batch."""
-        size = self.run.spec.shape[-1]
-        down, across = ((side - size) // stride + 1 for side in padded.shape[1:])
+        down, across = ((side - self.run.spec.shape[-1]) // stride + 1 for side in padded.shape[1:])
         step = max(1, self.run.batch_size // across)
         for first in range(0, down, step):
             yield first * stride, min(step, down - first)

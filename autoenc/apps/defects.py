@@ -25,8 +25,7 @@ ALL = "all"  # kinds of defect together
 class Inspected:
     """What was found in N pictures.
 
-    scores: name -> (N,), of each picture: see `image_score`. thresholds: score -> the quantile of the held-out good
-    pictures.
+    scores: name -> (N,), see `image_score`. thresholds: score -> the quantile of the held-out good pictures.
     maps: (H, W) of each picture, by the chosen score. defective: (N,) bool, where its score is above the threshold.
     numbers: score -> kind of defect, or `all` -> {image_auroc, pixel_auroc, pro}, of those pictures and the good ones;
     empty where kinds are not known.
@@ -85,8 +84,7 @@ def new_parts(path: str | Path) -> list[Part]:
 def inspect(
     run: Run,
     parts: Sequence[Part],
-    held_out: Sequence[Path],
-    masks: bool,
+    files: Layout,
     score: str | None = None,
     quantile: float = 0.99,
     progress: Callable[[list[Path]], Iterable[Path]] = lambda files: files,
@@ -94,9 +92,9 @@ def inspect(
     """Score pictures of any size, pixel by pixel.
 
     Args:
-        parts: the pictures. Where some are of kind `good` and others are not, the scores are measured.
-        held_out: good pictures that the run has not learnt from: they say where the threshold lies.
-        masks: whether the masks of the parts say where the defects are.
+        parts: the pictures. Where some are of kind `good` and others are not, the scores are measured; pixel by pixel
+            where there are masks.
+        files: of the run (`layout_of`). Those held out say where the threshold lies.
         score: the one that decides; None for the best.
         progress: wraps what is gone through.
 
@@ -107,17 +105,17 @@ def inspect(
     score = score or BEST
     if score not in SCORES:
         raise UserError(f"--score {score}: for the defects of pictures, there are {', '.join(SCORES)}")
-    inspector, channels = Inspector(run), run.spec.shape[0]
+    inspector, channels = Inspector(run, files.train), run.spec.shape[0]
     found: list[dict[str, np.ndarray]] = []
     truth: list[np.ndarray] = []
     good: list[dict[str, float]] = []
-    for i, file in enumerate(progress([*(part.file for part in parts), *held_out])):
+    for i, file in enumerate(progress([*(part.file for part in parts), *files.held_out])):
         maps = inspector.maps(read_picture(file, channels), str(file))
         if i >= len(parts):
             good.append({name: image_score(values) for name, values in maps.items()})
             continue
         found.append(maps)
-        if masks:
+        if files.masks:
             truth.append(read_mask(parts[i], maps[score].shape))
     thresholds = {name: threshold(np.array([each[name] for each in good]), quantile) for name in SCORES}
     scores = {name: np.array([image_score(maps[name]) for maps in found]) for name in SCORES}
@@ -133,7 +131,7 @@ def measured(
 ) -> dict[str, dict[str, float]]:
     """kind of defect, or `all` -> {image_auroc, pixel_auroc, pro}, each with all good pictures; pixels with masks only.
 
-    Empty unless there are good and defective pictures.
+    masks is empty where there are none. Empty unless there are good and defective pictures.
     """
     from sklearn.metrics import roc_auc_score
 

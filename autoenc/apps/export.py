@@ -20,7 +20,7 @@ from autoenc.apps.scores import threshold
 from autoenc.bottlenecks import TopK
 from autoenc.core import Batch
 from autoenc.data.spec import Split
-from autoenc.errors import require
+from autoenc.errors import UserError, require
 from autoenc.files import write_json
 from autoenc.loading import Run
 from autoenc.metrics import mse_per_example
@@ -69,8 +69,10 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
 
     Raises:
         Unfaithful: a file differs from the run by more than 1e-4, relative to max(1, |value|); nothing was written.
-        UserError: an operator of the model cannot be exported, or onnxruntime does not know it.
+        UserError: the run reads texts, an operator of the model cannot be exported, or onnxruntime does not know it.
     """
+    if run.spec.kind == "tokens":
+        raise UserError(f"{run.path}: reads texts, which are not exported; scripts/embed.py writes their codes")
     require(OPSETS[0] <= opset <= OPSETS[1], "--opset", opset, f"must lie in [{OPSETS[0]}, {OPSETS[1]}]")
     require(0 < quantile < 1, "--quantile", quantile, "must lie between 0 and 1")  # before the seconds of exporting
     cpu = Run(run.path, copy.deepcopy(run.model), run.config, run.spec, run.record, torch.device("cpu"), run.data)

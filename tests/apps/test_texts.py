@@ -17,9 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from autoenc import inmemory, load_run, run
 from autoenc.apps import density, text
 from autoenc.apps.evaluate import evaluate
+from autoenc.apps.export import export
 from autoenc.data.spec import EOS, PAD
 from autoenc.errors import UserError
 from autoenc.loading import Run
+from autoenc.tracking import Progression, console
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "generate.py"
 
@@ -217,3 +219,14 @@ def test_a_run_that_stops_and_goes_on_ends_with_the_same_bits(text_run: Path, tm
     whole, parts = (torch.load(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "parts"))
     for name, value in whole["model"].items():
         assert torch.equal(value, parts["model"][name]), name
+
+
+def test_brackets_of_texts_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    console().print("a [/b] [UNK] [red]")
+    Progression(1).line("a [/b]")
+    assert capsys.readouterr().out == "a [/b] [UNK] [red]\na [/b]\n"
+
+
+def test_texts_are_not_exported(texts: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="reads texts, which are not exported"):
+        export(texts, tmp_path / "none")
