@@ -145,3 +145,18 @@ def mutual_information(model: Autoencoder, split: Split, batch_size: int) -> flo
     square = points.square() @ rates.T - 2 * points @ (means * rates).T + (means.square() * rates).sum(-1)
     log_q = 0.5 * (rates.log().sum(-1) - square)  # (N, N)
     return float((log_q.diagonal() - log_q.logsumexp(1)).mean()) + math.log(len(points))
+
+
+def latent_health(
+    model: Autoencoder, split: Split, found: Evaluation, spec: DataSpec, batch_size: int
+) -> dict[str, float]:
+    """All that is said of the code: what `evaluate` found on a split, and what is computed on a part of it.
+
+    jacobian_norm: `sensitivity`; not of token ids, which have no derivative. mutual_information: of Gaussian codes.
+    """
+    numbers = dict(found.latent)
+    if spec.kind != "tokens":
+        numbers["jacobian_norm"] = sensitivity(model, split)
+    if (shared := mutual_information(model, split, batch_size)) is not None:
+        numbers["mutual_information"] = shared
+    return numbers

@@ -21,7 +21,7 @@ from autoenc.build import Parts
 from autoenc.data import preprocessing
 from autoenc.data.spec import Data
 from autoenc.errors import ConfigError, Interrupted, NotFinite, one_line
-from autoenc.evaluation import Evaluation, evaluate, mutual_information, sensitivity
+from autoenc.evaluation import Evaluation, evaluate, latent_health
 from autoenc.files import write_json, write_text
 from autoenc.metrics import verdict
 from autoenc.rundir import (
@@ -124,10 +124,8 @@ def scale_warning(data: Data) -> str | None:
     if data.spec.columns:  # one-hot dimensions have the scale that they should have
         std = std[[column.start for column in data.spec.columns if column.kind == "number"]]
     constant, std = int((std == 0).sum()), std[std > 0]
-    if constant and len(std) == 0:
-        return "every column of the training data is constant"
     if len(std) == 0:
-        return None
+        return "every column of the training data is constant" if constant else None
     low, high = float(std.min()), float(std.max())
     if high > 100 or low < 0.001 or high > 100 * low:
         return f"columns have standard deviations from {low:.3g} to {high:.3g}; scale them to 1 first"
@@ -164,11 +162,7 @@ def _fit_and_finish(
         name: evaluate(model, parts.objective, split, data.spec, batch_size)
         for name, split in (("val", data.val), ("test", data.test))
     }
-    latent = results["test"].latent
-    if data.spec.kind != "tokens":  # token ids have no derivative
-        latent |= {"jacobian_norm": sensitivity(model, data.test)}
-    if (shared := mutual_information(model, data.test, batch_size)) is not None:
-        latent |= {"mutual_information": shared}
+    latent = latent_health(model, data.test, results["test"], data.spec, batch_size)
     judged = verdict(latent)
     summary = {
         "state": "finished",

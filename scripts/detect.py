@@ -182,7 +182,7 @@ def several(args: argparse.Namespace) -> None:
     titles: dict[str, str] = {}
     for path in args.run:
         run = load_run(path, args.device)
-        classes[path] = args.anomaly or run.config["anomaly_classes"]
+        classes[path] = args.anomaly or detect.left_out_of(run)
         if not classes[path]:
             raise UserError(f"{path}: was trained on every class; --anomaly says which ones are anomalies")
         titles[path] = f"{len(titles)}: {run.name}, anomalies {','.join(classes[path])}"

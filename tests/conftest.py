@@ -1,6 +1,10 @@
 """Small models and small data, and a generator that starts the same for every test."""
 
+import runpy
 import shutil
+import signal
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,39 @@ from autoenc.core import Autoencoder, Bottleneck, Likelihood
 from autoenc.data.spec import Data, DataSpec, Split
 
 torch.set_num_threads(1)  # the models are tiny: threads cost more than they bring
+
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+
+
+@pytest.fixture
+def run_script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs scripts/NAME.py with arguments, in this process, since importing torch takes long: its exit code."""
+
+    def called(name: str, *args: object) -> int:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, args)])
+        before, shown = signal.getsignal(signal.SIGTERM), warnings.showwarning  # which scripts replace
+        try:
+            with pytest.raises(SystemExit) as left:
+                runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            warnings.showwarning = shown
+        return int(left.value.code or 0)
+
+    return called
+
+
+@pytest.fixture
+def call(run_script: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """`run_script`: its exit code, stdout, stderr."""
+
+    def called(name: str, *args: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = run_script(name, *args)
+        return code, *capsys.readouterr()
+
+    return called
 
 
 @pytest.fixture(autouse=True)

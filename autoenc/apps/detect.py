@@ -94,6 +94,11 @@ def detect(
     return Detected(score, quantile, found, thresholds, anomaly, columns, labels, beside, numbers)
 
 
+def left_out_of(run: Run) -> list[str]:
+    """The classes that a run was trained without, by name."""
+    return list(run.spec.anomalies) or run.config["anomaly_classes"]  # runs of before have the config alone
+
+
 def known_anomalies(run: Run, classes: Sequence[str] = ()) -> np.ndarray | None:
     """(N,) bool, which test rows are of the anomaly classes: these, or those that the run was trained without.
 
@@ -102,7 +107,7 @@ def known_anomalies(run: Run, classes: Sequence[str] = ()) -> np.ndarray | None:
     Raises:
         UserError: no labels, an unknown class.
     """
-    left_out = run.spec.anomalies or run.config["anomaly_classes"]
+    left_out = left_out_of(run)
     wanted = list(classes) or left_out
     if not wanted:
         return None

@@ -57,11 +57,8 @@ def reconstruction(subject: Subject) -> Numbers:
 
 def latent(subject: Subject) -> Numbers:
     """Latent health on all test examples, the mean norm of the Jacobian of the code, mutual information."""
-    run, found = subject.run, dict(subject.measured.latent)
-    if run.spec.kind != "tokens":  # token ids have no derivative
-        found |= {"jacobian_norm": evaluation.sensitivity(run.model, subject.test)}
-    if (shared := evaluation.mutual_information(run.model, subject.test, run.batch_size)) is not None:
-        found |= {"mutual_information": shared}
+    run = subject.run
+    found = evaluation.latent_health(run.model, subject.test, subject.measured, run.spec, run.batch_size)
     return found | {"verdict": metrics.verdict(found).text}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from autoenc.data.files import UNREADABLE
+from autoenc.data.frames import is_number
 from autoenc.data.spec import Examples
 from autoenc.errors import DataError, one_line
 from autoenc.loading import Run
@@ -124,7 +125,7 @@ def _table(path: Path) -> np.ndarray:
             rows = [row for row in csv.reader(file) if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: is not CSV in UTF-8 ({one_line(error)})") from None
-    if rows and not any(_is_number(cell) for cell in rows[0]):
+    if rows and not any(is_number(cell) for cell in rows[0]):
         header, rows = rows[0], rows[1:]
     else:
         header = []
@@ -134,17 +135,9 @@ def _table(path: Path) -> np.ndarray:
     for number, row in enumerate(rows, 2 if header else 1):
         if len(row) != width:
             raise DataError(f"{path}: line {number} has {len(row)} columns, the first has {width}")
-        if wrong := [i for i, cell in enumerate(row) if not _is_number(cell)]:
+        if wrong := [i for i, cell in enumerate(row) if not is_number(cell)]:
             cell, column = row[wrong[0]], header[wrong[0]] if header else wrong[0] + 1
             what = f"'{cell[:30]}' is not a number" if cell.strip() else "is empty"
             hint = "; columns are separated by commas" if ";" in cell or "\t" in cell else ""
             raise DataError(f"{path}: line {number}, column {column}: {what}{hint}")
     return np.array(rows, dtype=np.float32)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from autoenc.data.frames import Source
 from autoenc.data.plain import from_plain, to_plain
+from autoenc.data.preprocessing import FILE
 from autoenc.data.spec import Column, Examples, Split
 from autoenc.errors import DataError, require
 from autoenc.files import write_text
@@ -214,8 +215,8 @@ class TablePreprocessing:
                     found[column.name] = np.array(shown, object)[x[:, column.start : column.stop].argmax(1)]
             elif part != "remainder":
                 values = x[:, block[0].start : block[-1].stop]
-                for _, step in reversed(estimator.steps):
-                    values = step.inverse_transform(values) if hasattr(step, "scale_") or _inverts(step) else values
+                for name, step in reversed(estimator.steps):
+                    values = values if name == "impute" else step.inverse_transform(values)
                 found |= {column.name: values[:, i] for i, column in enumerate(block)}
         return pd.DataFrame({name: found[name] for name in [*self.numbers, *self.categories]})
 
@@ -242,12 +243,12 @@ class TablePreprocessing:
 
     def save(self, folder: Path) -> None:
         """preprocessing.json."""
-        write_text(folder / "preprocessing.json", json.dumps(self.plain()) + "\n")
+        write_text(folder / FILE, json.dumps(self.plain()) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> TablePreprocessing:
         """What `save` wrote."""
-        return cls.from_plain(json.loads((folder / "preprocessing.json").read_text()))
+        return cls.from_plain(json.loads((folder / FILE).read_text()))
 
     def plain(self) -> dict[str, Any]:
         """All of it as plain values: see plain.py."""
@@ -280,10 +281,6 @@ def _shared(transformer: Any) -> list[np.ndarray | None]:
     """For each category, the values that share a dimension; None where none do."""
     encoder = transformer.named_transformers_.get("category")
     return [] if encoder is None else list(encoder.infrequent_categories_)
-
-
-def _inverts(step: Any) -> bool:
-    return type(step).__name__ in ("SignedLog", "QuantileTransformer")
 
 
 def _end(columns: list[Column]) -> int:

@@ -107,7 +107,7 @@ class Source:
     def _names(self, path: Path, first: Sequence[str]) -> list[str]:
         if self.header:
             names = [cell.strip() for cell in first]
-            if any(_is_number(name) for name in names):
+            if any(is_number(name) for name in names):
                 shown = ", ".join(names[:4])
                 raise DataError(f"{path}: line 1 ({shown}, ...) has numbers, no names; data.header=false if it is data")
             if len(names) == 1 and (other := next((s for s in ";\t|" if s in names[0]), None)):
@@ -157,7 +157,8 @@ def _parquet(path: Path) -> Iterator[pd.DataFrame]:
         raise DataError(f"{path}: has no rows")
 
 
-def _is_number(cell: Any) -> bool:
+def is_number(cell: Any) -> bool:
+    """Whether a cell reads as a number."""
     try:
         float(cell)
     except ValueError:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from autoenc.data.cache import FOLDER
+from autoenc.data.preprocessing import FILE
 from autoenc.data.spec import Data, DataSpec, Examples, Preprocessing, Split, hold_out
 from autoenc.errors import ConfigError, DataError, one_line, require
 from autoenc.files import write_json
@@ -186,14 +187,14 @@ class PicturePreprocessing:
 
     def save(self, folder: Path) -> None:
         """preprocessing.json."""
-        write_json(folder / "preprocessing.json", {"kind": self.kind, **asdict(self.look)})
+        write_json(folder / FILE, {"kind": self.kind, **asdict(self.look)})
 
     @classmethod
     def load(cls, folder: Path) -> PicturePreprocessing:
         """What `save` wrote; ValueError, KeyError or TypeError where it is not that."""
         from autoenc.data.pictures import Look
 
-        values = json.loads((folder / "preprocessing.json").read_text())
+        values = json.loads((folder / FILE).read_text())
         values.pop("kind")
         steps = tuple((str(name), dict(options)) for name, options in values.pop("transforms"))
         if any(name not in TRANSFORMS for name, _ in steps):

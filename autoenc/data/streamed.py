@@ -19,7 +19,7 @@ from autoenc.data import plain
 from autoenc.data.cache import Entry, Writer, cached, stamp
 from autoenc.data.columns import TablePreprocessing
 from autoenc.data.spec import Data, Split
-from autoenc.data.table import Recipe
+from autoenc.data.table import MOST_CLASSES, Recipe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,8 @@ def _learn(
     sample, seen = pd.DataFrame(), 0
     for frame, labels, where in _draws(recipe):
         classes |= set() if labels is None else set(labels)
-        recipe.check_classes(sorted(classes | {recipe.normal} if recipe.normal else classes))
+        if len(classes) > MOST_CLASSES:
+            break  # no classes: refused below, before they fill the memory
         if preprocessing is None:
             train = frame[where == 0]
             seen += len(train)

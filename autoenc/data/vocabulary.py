@@ -15,7 +15,7 @@ from torch import Tensor
 
 from autoenc.data import documents
 from autoenc.data.preprocessing import FILE
-from autoenc.data.spec import BOS, EOS, MASK, PAD, SPECIAL, UNK, DataSpec, Examples, Split
+from autoenc.data.spec import BOS, EOS, MASK, PAD, SPECIAL, UNK, DataSpec, Examples, Rows, Split
 from autoenc.errors import DataError, require
 from autoenc.files import write_json
 
@@ -32,8 +32,32 @@ AT_ONCE = 1_000  # documents that are encoded together
 SHOWN = 100  # characters of a document that it can be told by
 
 
+class OfTexts:
+    """What every preprocessing of texts does with new ones."""
+
+    column: str | None
+    encoding: str
+
+    def encode(self, texts: Sequence[str]) -> tuple[Tensor | Rows, list[str]]:
+        """The texts as a model is fed them, and what happened to them that a person should know."""
+        raise NotImplementedError
+
+    def apply(self, raw: Sequence[str]) -> Split:
+        """A list of texts; empty ones keep their place. Warns of what happened to them."""
+        x, notes = self.encode(checked(raw))
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+        return Split(x)
+
+    def read(self, path: Path) -> Examples:
+        """The documents of a text file or CSV, each told by its beginning."""
+        column = self.column if path.suffix.lower() in documents.TABLES else None
+        texts = documents.read(path, column, None, self.encoding).texts
+        return Examples(self.apply(texts), [beginning(text) for text in texts])
+
+
 @dataclass(frozen=True)
-class Tokens:
+class Tokens(OfTexts):
     """Texts as ids: the tokens of a document, then EOS, then PAD up to `max_length`.
 
     Args:
@@ -136,18 +160,6 @@ class Tokens:
                 rows.append(written([self.tokenizer.id_to_token(i) or SPECIAL[UNK] for i in row]))
         return rows
 
-    def apply(self, raw: Sequence[str]) -> Split:
-        """A list of texts; empty ones are EOS alone. Warns of those that are cut."""
-        ids, notes = self.encode(checked(raw))
-        for note in notes:
-            warnings.warn(note, stacklevel=2)
-        return Split(ids)
-
-    def read(self, path: Path) -> Examples:
-        """The documents of a text file or CSV, each told by its beginning."""
-        texts = documents.read(path, new_column(path, self.column), None, self.encoding).texts
-        return Examples(self.apply(texts), [beginning(text) for text in texts])
-
     def save(self, folder: Path) -> None:
         """preprocessing.json and tokenizer.json."""
         kept = {"level": self.level, "max_length": self.max_length, "column": self.column, "encoding": self.encoding}
@@ -186,11 +198,6 @@ def checked(raw: Sequence[str]) -> list[str]:
     if not texts:
         raise DataError("expected a list of texts, found none")
     return texts
-
-
-def new_column(path: str | Path, column: str | None) -> str | None:
-    """The column of the training texts, for new files that have columns."""
-    return column if Path(path).suffix.lower() in documents.TABLES else None
 
 
 def beginning(text: str) -> str:

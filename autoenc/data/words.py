@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from autoenc.data import documents
 from autoenc.data.preprocessing import FILE
 from autoenc.data.sparse import SparseRows
-from autoenc.data.spec import DataSpec, Examples, Split
-from autoenc.data.vocabulary import beginning, checked, new_column
+from autoenc.data.spec import DataSpec, Split
+from autoenc.data.vocabulary import OfTexts, beginning
 from autoenc.errors import DataError, require
 from autoenc.files import write_json
 
@@ -42,7 +40,7 @@ def weighed(counts: csr_matrix, idf: np.ndarray) -> csr_matrix:
 
 
 @dataclass(frozen=True)
-class BagOfWords:
+class BagOfWords(OfTexts):
     """Texts as vectors over a vocabulary; the order of the words is lost.
 
     counts: how often each word occurs. tfidf: (1 + ln count) idf, scaled to length 1; see `inverse_frequency`.
@@ -123,18 +121,6 @@ class BagOfWords:
         unknown = int((np.diff(matrix.indptr) == 0).sum())
         note = f"{unknown:,} of {len(texts):,} texts have no word of the vocabulary"
         return SparseRows(matrix, np.array([beginning(t) for t in texts], object)), [note] if unknown else []
-
-    def apply(self, raw: Sequence[str]) -> Split:
-        """A list of texts; empty ones are all 0. Warns of those without a known word."""
-        rows, notes = self.encode(checked(raw))
-        for note in notes:
-            warnings.warn(note, stacklevel=2)
-        return Split(rows)
-
-    def read(self, path: Path) -> Examples:
-        """The documents of a text file or CSV, each told by its beginning."""
-        texts = documents.read(path, new_column(path, self.column), None, self.encoding).texts
-        return Examples(self.apply(texts), [beginning(text) for text in texts])
 
     def save(self, folder: Path) -> None:
         """preprocessing.json and vocabulary.json."""

@@ -1,10 +1,7 @@
 """Labelled sets: balance, range, worth to a classifier, and that training reads them."""
 
 import json
-import runpy
-import signal
-import sys
-import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,18 +143,17 @@ def test_refusals(ae: Run) -> None:
 
 
 def test_the_script(
-    ae_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ae_run: Path,
+    tmp_path: Path,
+    run_script: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(augment, "SEEDS", 2)
     more, out = tmp_path / "more.npz", tmp_path / "out"
 
     def script(*args: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["generate.py", str(ae_run), "--augment", str(more), *map(str, args)])
-        with pytest.raises(SystemExit) as left:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        return int(left.value.code or 0)
+        return run_script("generate", ae_run, "--augment", more, *args)
 
     assert script("--output", out, "--labels", 40, "--per-class", 5) == 0
     assert "40 real and 50 generated" in capsys.readouterr().out

@@ -3,11 +3,7 @@
 import csv
 import json
 import math
-import runpy
-import signal
-import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,20 +47,9 @@ Script = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Script]:
-    """Runs scripts/detect.py in this process: exit code, stdout, stderr."""
-
-    def call(*args: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["detect.py", *map(str, args)])
-        with pytest.raises(SystemExit) as done, warnings.catch_warnings():
-            runpy.run_path(str(ROOT / "scripts" / "detect.py"), run_name="__main__")
-        assert isinstance(done.value.code, int)
-        return done.value.code, *capsys.readouterr()
-
-    before = signal.getsignal(signal.SIGTERM)
-    yield call
-    signal.signal(signal.SIGTERM, before)
+def script(call: Script) -> Script:
+    """scripts/detect.py: exit code, stdout, stderr."""
+    return lambda *args: call("detect", *args)
 
 
 def test_distances_of_codes_are_the_formulas(novel: Detector) -> None:

@@ -2,11 +2,8 @@
 
 import hashlib
 import json
-import runpy
-import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,22 +95,15 @@ def exported(run: Run) -> export.Exported:
 
 
 @pytest.fixture
-def script(run: Run, exported: export.Exported, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def script(
+    run: Run, exported: export.Exported, run_script: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., int]:
     """scripts/export.py on the run; the files are those of `exported`, since the exporter takes seconds."""
     onnx_files = {name: (exported.folder / f"{name}.onnx").read_bytes() for name in ("encoder", "decoder", "score")}
     monkeypatch.setattr(autoenc.loading, "load_run", lambda path, device: run)
     monkeypatch.setattr(export, "onnx_files", lambda *_: onnx_files)
     monkeypatch.setattr(export, "pt2_file", lambda part, what: (exported.folder / what.split(": ")[1]).read_bytes())
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-
-    def call(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["export.py", str(run.path), *arguments])
-        with pytest.raises(SystemExit) as done:
-            runpy.run_path(str(ROOT / "scripts" / "export.py"), run_name="__main__")
-        return done.value.code
-
-    return call
+    return lambda *arguments: run_script("export", run.path, *arguments)
 
 
 def close(found: np.ndarray, wanted: Tensor) -> None:

@@ -2,10 +2,6 @@
 
 import csv
 import json
-import runpy
-import signal
-import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,18 +37,9 @@ def table(table_run: Path) -> Run:
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Runs the script with arguments and returns its exit code; in this process, since importing torch takes long."""
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which the script replaces
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-
-    def run(*args: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["generate.py", *map(str, args), "--device", "cpu"])
-        with pytest.raises(SystemExit) as left:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        return int(left.value.code or 0)
-
-    return run
+def script(run_script: Callable[..., int]) -> Callable[..., int]:
+    """Runs the script with arguments and returns its exit code."""
+    return lambda *args: run_script("generate", *args, "--device", "cpu")
 
 
 def test_the_gaussian_has_the_moments_of_the_codes_and_so_have_its_samples(ae: Run) -> None:

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import runpy
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,14 +50,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_path(folder: Path, train_run: Callable[..., Path]) -> Path:
     data = ["data=defects", f"data.path={folder}", "data.size=16", "data.patches=60", "network=mlp"]
     return train_run("model=ae", "model.latent_dim=6", *data, "trainer.epochs=15", "optimizer.lr=0.003")
-
-
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["detect.py", *map(str, args)])
-    with pytest.raises(SystemExit) as left:
-        runpy.run_path(str(ROOT / "scripts" / "detect.py"), run_name="__main__")
-    out, err = capsys.readouterr()
-    return int(left.value.code or 0), out, err
 
 
 def test_a_perfect_map_has_1_and_a_constant_one_what_chance_has() -> None:
@@ -150,10 +140,8 @@ def test_responses_are_derivatives_in_units_of_the_scale() -> None:
         assert found[7 * i + 1, 10, 11] == pytest.approx(4 * scale, rel=0.02)
 
 
-def test_the_pasted_square_is_found(
-    run_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, out, err = call(monkeypatch, capsys, run_path)
+def test_the_pasted_square_is_found(run_path: Path, folder: Path, call: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = call("detect", run_path)
     assert (code, err) == (0, "")
     assert "pro" in out
     found = json.loads((run_path / "detect/detect.json").read_text())
@@ -178,16 +166,14 @@ def test_the_pasted_square_is_found(
     assert (run_path / "detect/heatmap.png").exists()
 
 
-def test_new_pictures_need_no_masks(
-    run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_new_pictures_need_no_masks(run_path: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]]) -> None:
     random = np.random.default_rng(3)
     broken = picture(random, 90, 40)
     broken[40:50, 10:20] = 60
     save(tmp_path / "in/b.png", broken)
     save(tmp_path / "in/a.png", np.repeat(picture(random, 33, 47)[..., None], 3, -1))
     before = {p.name: p.read_bytes() for p in (tmp_path / "in").iterdir()}
-    code, out, _ = call(monkeypatch, capsys, run_path, "--input", tmp_path / "in", "--output", tmp_path / "out")
+    code, out, _ = call("detect", run_path, "--input", tmp_path / "in", "--output", tmp_path / "out")
     assert code == 0
     assert "highest: b.png" in out
     rows = list(csv.DictReader((tmp_path / "out/detect.csv").open()))
@@ -195,7 +181,7 @@ def test_new_pictures_need_no_masks(
     assert json.loads((tmp_path / "out/detect.json").read_text())["numbers"] == {}
     with Image.open(tmp_path / "out/heat_b_png.png") as heat:
         assert heat.size == (40, 90)
-    code, out, _ = call(monkeypatch, capsys, run_path, "--input", tmp_path / "in/b.png")
+    code, out, _ = call("detect", run_path, "--input", tmp_path / "in/b.png")
     assert (code, "1 of 1 pictures above the threshold" in out) == (0, True)
     assert {p.name: p.read_bytes() for p in (tmp_path / "in").iterdir()} == before
 
@@ -213,7 +199,7 @@ def test_the_threshold_is_a_quantile_of_held_out_good_pictures(run_path: Path) -
 
 
 def test_what_cannot_be_inspected_is_one_line(
-    run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run_path: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]]
 ) -> None:
     save(tmp_path / "small.png", np.zeros((12, 40), np.uint8))
     (tmp_path / "text.png").write_text("no")
@@ -225,7 +211,7 @@ def test_what_cannot_be_inspected_is_one_line(
         (("--input", tmp_path / "none"), f"{tmp_path}/none: no such file or folder"),
         (("--anomaly", "flat"), "--anomaly: is not for runs on data=defects"),
     ):
-        code, _, err = call(monkeypatch, capsys, run_path, *args)
+        code, _, err = call("detect", run_path, *args)
         assert code == 2
         assert err.startswith(message)
         assert err.count("\n") == 1

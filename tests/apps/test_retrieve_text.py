@@ -2,10 +2,6 @@
 
 import csv
 import json
-import runpy
-import signal
-import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,22 +45,6 @@ def words_run(request: pytest.FixtureRequest, train_run: Callable[..., Path], fi
         "network.hidden=[32]", f"data.path={files}/train.csv", f"data.test_path={files}/test.csv",
         f"data.view={request.param}", "trainer.batch_size=32", "optimizer.lr=0.01",
     )  # fmt: skip
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def called(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["retrieve.py", *map(str, args)])
-        before, shown = signal.getsignal(signal.SIGTERM), warnings.showwarning
-        try:
-            with pytest.raises(SystemExit) as left:
-                runpy.run_path(str(ROOT / "scripts" / "retrieve.py"), run_name="__main__")
-        finally:
-            signal.signal(signal.SIGTERM, before)
-            warnings.showwarning = shown
-        return int(left.value.code or 0), *capsys.readouterr()
-
-    return called
 
 
 def test_new_texts_find_texts_of_their_topic(words_run: Path, copied: Callable[[Path], Path], tmp_path: Path) -> None:
@@ -134,7 +114,8 @@ def test_the_script_prints_texts(
     words_run: Path, copied: Callable[[Path], Path], tmp_path: Path, call: Callable[..., tuple[int, str, str]]
 ) -> None:
     run = copied(words_run)
-    code, out, err = call(run, "--text", "a comet in orbit", "puck and coach", "--k", 3, "--output", tmp_path / "a")
+    queries = ["a comet in orbit", "puck and coach"]
+    code, out, err = call("retrieve", run, "--text", *queries, "--k", 3, "--output", tmp_path / "a")
     assert (code, err) == (0, "")
     assert "\na comet in orbit\n" in out
     assert out.count("space ") == 3
@@ -143,19 +124,19 @@ def test_the_script_prints_texts(
     assert [row["label"] for row in rows] == ["space"] * 3 + ["hockey"] * 3
     assert all(set(row["text"].split()) & set(TOPICS["hockey"]) for row in rows[3:])
     assert not (tmp_path / "a" / "hits.png").exists()
-    code, out, err = call(run, "--output", tmp_path / "b")
+    code, out, err = call("retrieve", run, "--output", tmp_path / "b")
     assert code == 0
     assert "TF-IDF" in out
     assert json.loads((tmp_path / "b" / "retrieve.json").read_text())["precision@10"] > 0.8
     (tmp_path / "bad.txt").write_bytes(b"good\nb\xfcd\n")
-    code, out, err = call(run, "--input", tmp_path / "bad.txt", "--output", tmp_path / "c")
+    code, out, err = call("retrieve", run, "--input", tmp_path / "bad.txt", "--output", tmp_path / "c")
     assert (code, out) == (2, "")
     assert err.startswith(f"{tmp_path}/bad.txt: is not utf-8 (line 2, byte 2: 0xfc)")
-    assert call(run, "--text", "a", "--input", tmp_path / "bad.txt")[0] == 2
+    assert call("retrieve", run, "--text", "a", "--input", tmp_path / "bad.txt")[0] == 2
 
 
 def test_texts_are_refused_where_there_are_none(ae_run: Path, call: Callable[..., tuple[int, str, str]]) -> None:
-    code, _, err = call(ae_run, "--text", "a comet")
+    code, _, err = call("retrieve", ae_run, "--text", "a comet")
     assert (code, err) == (2, "--text: digits is no text; --input takes a file\n")
 
 

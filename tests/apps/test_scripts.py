@@ -2,7 +2,6 @@
 
 import csv
 import json
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,28 +16,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py") if not path.stem.startswith("bench"))
 
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """A script in this process: (exit code, stdout, stderr)."""
-    import signal
-    import warnings
-
-    def called(name: str, *args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, args)])
-        before, shown = signal.getsignal(signal.SIGTERM), warnings.showwarning
-        capsys.readouterr()
-        try:
-            with pytest.raises(SystemExit) as left:
-                runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")
-        finally:
-            signal.signal(signal.SIGTERM, before)
-            warnings.showwarning = shown
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return called
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -2,10 +2,6 @@
 
 import json
 import random
-import runpy
-import signal
-import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,18 +51,9 @@ def texts(text_run: Path) -> Run:
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Runs the script with arguments and returns its exit code, in this process."""
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-
-    def called(*args: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["generate.py", *map(str, args), "--device", "cpu"])
-        with pytest.raises(SystemExit) as left:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        return int(left.value.code or 0)
-
-    return called
+def script(run_script: Callable[..., int]) -> Callable[..., int]:
+    """Runs the script with arguments and returns its exit code."""
+    return lambda *args: run_script("generate", *args, "--device", "cpu")
 
 
 def test_a_finished_run_says_that_the_code_is_in_use_and_shows_texts(text_run: Path) -> None:

@@ -1,11 +1,6 @@
 """Folders of pictures: what is read, what is left out, and that cached and uncached are the same."""
 
-import contextlib
 import os
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,60 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from picture_files import everything, filled, noise, refusal, save
 from PIL import Image
 from torchvision.transforms import v2
 
 from autoenc import load_run
 from autoenc.apps import inputs
-from autoenc.data import decoding, image_folder, pictures
-from autoenc.data.pictures import Look
+from autoenc.data import decoding, pictures
 from autoenc.data.spec import Data, Split
-from autoenc.errors import ConfigError, DataError, UserError
-
-RNG = np.random.default_rng(0)
-
-
-def noise(height: int = 12, width: int = 16, channels: int = 3) -> np.ndarray:
-    array = RNG.integers(0, 256, (height, width, channels)).astype(np.uint8)
-    return array if channels > 1 else array[..., 0]
-
-
-def save(path: Path, array: np.ndarray | Image.Image, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    (array if isinstance(array, Image.Image) else Image.fromarray(array)).save(path, **options)
-    return path
-
-
-def filled(folder: Path, n: int = 12, **size: int) -> dict[str, np.ndarray]:
-    """n PNG files in two class folders: what they hold."""
-    held = {f"{'ab'[i % 2]}/{i:02}.png": noise(**size) for i in range(n)}
-    for name, array in held.items():
-        save(folder / name, array)
-    return held
+from autoenc.errors import ConfigError, DataError
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     filled(tmp_path / "pictures")
     return tmp_path / "pictures"
-
-
-@pytest.fixture
-def read(tmp_path: Path) -> Callable[..., Data]:
-    return lambda path, **options: image_folder(
-        str(path), **{"cache_folder": str(tmp_path / "cache"), "workers": 0, **options}
-    )
-
-
-def everything(*splits: Split) -> torch.Tensor:
-    return torch.cat([split.take(slice(None)).x for split in splits])
-
-
-def refusal(kind: type[UserError], function: Callable[[], object]) -> str:
-    with pytest.raises(kind) as caught:
-        function()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_pixels_and_labels_are_those_of_the_files(folder: Path, read: Callable[..., Data]) -> None:
@@ -80,80 +36,6 @@ def test_pixels_and_labels_are_those_of_the_files(folder: Path, read: Callable[.
         for x, y in zip(batch.x, batch.y, strict=True):
             name = next(p.parent.name for p, array in held.items() if np.allclose(array, x, atol=1e-6))
             assert data.spec.classes[y] == name
-
-
-def rounded(array: np.ndarray) -> np.ndarray:
-    return np.floor(array + 0.5).astype(np.uint8)
-
-
-def test_every_mode_is_read_as_a_viewer_shows_it(tmp_path: Path) -> None:
-    rgb, grey, alpha = noise(), noise(channels=1), noise(channels=1)
-    luma = np.asarray(Image.fromarray(rgb).convert("L"))
-    look, grey_look = Look(3, 12, 16), Look(1, 12, 16)
-
-    def same(
-        name: str, image: np.ndarray | Image.Image, wanted: np.ndarray, tolerance: int = 0, **options: Any
-    ) -> None:
-        found = pictures.decode(save(tmp_path / name, image, **options), look if wanted.ndim == 3 else grey_look)
-        found = found.transpose(1, 2, 0) if wanted.ndim == 3 else found[0]
-        assert np.abs(found.astype(int) - wanted).max() <= tolerance, name
-
-    def three(array: np.ndarray) -> np.ndarray:
-        return np.stack([array] * 3, -1)
-
-    for suffix in ("png", "tif", "bmp", "webp"):
-        same(f"rgb.{suffix}", rgb, rgb, **({"lossless": True} if suffix == "webp" else {}))
-    same("grey.png", grey, grey)
-    same("grey_as_rgb.png", grey, three(grey))
-    same("rgb_as_grey.png", rgb, luma)
-    same("bits.png", Image.fromarray(grey > 127), three(np.where(grey > 127, 255, 0)))
-    same("palette.png", Image.fromarray(grey // 2).convert("P"), three(grey // 2))
-    # On white: a * colour + (1 - a) * 255.
-    part = alpha[..., None] / 255
-    same("rgba.png", np.dstack([rgb, alpha]), rounded(part * rgb + (1 - part) * 255), tolerance=1)
-    same("la.png", Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)]),
-         rounded(alpha / 255 * grey + (1 - alpha / 255) * 255), tolerance=1)  # fmt: skip
-    # 16 bits: all of the range, 65535 is white.
-    deep = RNG.integers(0, 65_536, (12, 16)).astype(np.uint16)
-    same("deep.png", deep, rounded(deep / 257))
-    same("deep.tif", deep, rounded(deep / 257))
-    cmyk = Image.merge("CMYK", [Image.fromarray(c) for c in (*rgb.transpose(2, 0, 1), grey)])
-    ink = 1 - np.dstack([rgb, grey]) / 255.0
-    same("cmyk.tif", cmyk, rounded(255 * ink[..., :3] * ink[..., 3:]), tolerance=1)
-    # EXIF 6: to be turned by 90 degrees clockwise.
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for suffix in ("png", "webp"):
-        turned = np.rot90(rgb, 1)
-        same(f"turned.{suffix}", np.ascontiguousarray(turned), rgb, exif=exif,
-             **({"lossless": True} if suffix == "webp" else {}))  # fmt: skip
-        assert pictures.look_at(str(tmp_path / f"turned.{suffix}")) == (False, 12, 16)
-    with pytest.raises(ValueError, match="floating-point"):
-        pictures.decode(save(tmp_path / "float.tif", Image.fromarray(deep.astype(np.float32))), look)
-
-
-@pytest.mark.parametrize(("height", "width"), [(12, 16), (40, 15), (33, 33), (9, 50)])
-@pytest.mark.parametrize("size", [(8, 8), (10, 14), (20, 20)])
-def test_scaling_has_the_pixels_of_torchvision(height: int, width: int, size: tuple[int, int]) -> None:
-    image = Image.fromarray(noise(height, width))
-    stretched = pictures.decode(image, Look(3, *size, fit="stretch"))
-    assert np.array_equal(stretched, np.asarray(v2.Resize(size)(image)).transpose(2, 0, 1))
-    if size[0] == size[1]:
-        cropped = pictures.decode(image, Look(3, *size))
-        wanted = v2.Compose([v2.Resize(size[0]), v2.CenterCrop(size)])(image)
-        assert np.array_equal(cropped, np.asarray(wanted).transpose(2, 0, 1))
-    steps = (("Pad", {"padding": 3}), ("CenterCrop", {"size": [9, 9]}))
-    wanted = v2.Compose([v2.Pad(3), v2.CenterCrop(9), v2.Resize(size)])(image)
-    found = pictures.decode(image, Look(3, *size, fit="stretch", transforms=steps))
-    assert np.array_equal(found, np.asarray(wanted).transpose(2, 0, 1))
-
-
-def test_a_large_jpeg_is_decoded_at_a_fraction_and_looks_the_same(tmp_path: Path) -> None:
-    smooth = Image.fromarray(noise(16, 16)).resize((1600, 1200), Image.Resampling.BICUBIC)
-    path = save(tmp_path / "large.jpg", smooth, quality=95)
-    found = pictures.decode(path, Look(3, 32, 32)).astype(int)
-    wanted = v2.Compose([v2.Resize(32), v2.CenterCrop(32)])(Image.open(path))
-    assert np.abs(found - np.asarray(wanted).transpose(2, 0, 1)).max() <= 3
 
 
 def test_mixed_sizes_need_a_size_and_one_colour_picture_makes_all_rgb(
@@ -312,93 +194,6 @@ def test_moving_is_a_function_of_seed_epoch_and_row(folder: Path, read: Callable
     assert moved >= 6
     # Only in training: elsewhere they are as they are.
     assert torch.equal(everything(*_splits(data)), everything(*_splits(plain)))
-
-
-def children() -> set[int]:
-    return {int(p) for t in Path("/proc/self/task").iterdir() for p in (t / "children").read_text().split()}
-
-
-def test_workers_end_with_the_data_and_with_an_epoch_left_half_way(tmp_path: Path, read: Callable[..., Data]) -> None:
-    filled(tmp_path / "many", 200)
-    before = children()
-    data = read(tmp_path / "many", cache=False, workers=2)
-    for _ in range(3):
-        half, whole = data.train.shuffled(20, 0, 0), data.train.shuffled(20, 0, 0)
-        assert torch.equal(next(half).x, next(whole).x)
-        assert torch.equal(next(half).x, next(whole).x)  # by turns
-        half.close()
-        assert len(list(whole)) == 7
-    assert len(children() - before) == 2
-    del data, whole, half
-    for _ in range(100):
-        if not children() - before:
-            break
-        time.sleep(0.05)
-    assert not children() - before
-
-
-def test_a_worker_that_dies_and_a_file_that_goes_are_told_of(tmp_path: Path, read: Callable[..., Data]) -> None:
-    filled(tmp_path / "many", 60)
-    before = children()
-    data = read(tmp_path / "many", cache=False, workers=1)
-    wanted = everything(data.train)
-    for pid in children() - before:
-        os.kill(pid, 9)
-    with pytest.raises(RuntimeError, match="a process that decodes pictures failed"):
-        everything(data.train)
-    assert torch.equal(everything(data.train), wanted)
-    for path in (tmp_path / "many").rglob("*.png"):
-        path.write_bytes(b"")
-    assert "cannot be decoded any more" in refusal(DataError, lambda: everything(data.train))
-
-
-KILLED = """
-import sys, time
-from autoenc.data import image_folder
-data = image_folder(sys.argv[1], cache=False, workers=2)
-batches = data.train.shuffled(20, 0, 0)
-next(batches)
-print("ready", flush=True)
-time.sleep(60)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
-def test_no_worker_outlives_the_process(tmp_path: Path) -> None:
-    filled(tmp_path / "many", 200)
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "many")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        workers = [int(p) for t in Path(f"/proc/{process.pid}/task").iterdir()
-                   for p in (t / "children").read_text().split()]  # fmt: skip
-        assert len(workers) == 2
-        process.kill()
-        process.wait(20)
-    for _ in range(100):
-        if not any(_alive(pid) for pid in workers):
-            break
-        time.sleep(0.05)
-    assert not any(_alive(pid) for pid in workers)
-
-
-def _alive(pid: int) -> bool:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def test_other_threads_do_not_matter(tmp_path: Path, read: Callable[..., Data]) -> None:
-    filled(tmp_path / "many", 100)
-    data = read(tmp_path / "many", cache=False, workers=2)
-    wanted, found = everything(data.train), []
-    threads = [threading.Thread(target=lambda: found.append(everything(data.train))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert len(found) == 4
-    assert all(torch.equal(x, wanted) for x in found)
 
 
 def test_a_cache_that_would_fill_the_disk_is_not_written_unasked(
