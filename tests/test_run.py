@@ -21,6 +21,7 @@ import yaml
 from autoenc import config, run
 from autoenc.data import arrays
 from autoenc.errors import ConfigError, DataError, NotFinite
+from autoenc.settings import TrainerSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["network.hidden=[16]", "trainer.figures=0", "trainer.batch_size=128", "model.latent_dim=4"]
@@ -234,3 +235,13 @@ def test_columns_of_unlike_scale_are_pointed_out(tmp_path: Path, scales: list[fl
     np.save(tmp_path / "rows.npy", rows)
     said = run.scale_warning(arrays(str(tmp_path / "rows.npy")))
     assert said is None if warning is None else (said or "").startswith(warning)
+
+
+def test_the_smallest_numbers_are_zero_in_training_and_not_afterwards():
+    def tiny() -> float:
+        return float(torch.tensor([1e-39]).mul(1.0))
+
+    before = tiny()
+    with run.torch_settings(TrainerSettings(figures=0)):
+        assert tiny() == 0
+    assert tiny() == before > 0
