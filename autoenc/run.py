@@ -222,8 +222,8 @@ def _hparams(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, An
 def _draw(tracker: Tracker, parts: Parts, evaluation: Evaluation, step: int) -> None:
     for name, image in figures.all_pictures(parts.model, parts.data.val, parts.data.spec, evaluation).items():
         tracker.image(name, image, step)
-    if parts.data.spec.kind == "tokens" and (said := getattr(parts.data.preprocessing, "texts", None)) is not None:
-        for name, lines in figures.texts(parts.model, parts.data.val, said).items():
+    if parts.data.preprocessing is not None:
+        for name, lines in figures.all_texts(parts.model, parts.data.val, parts.data.preprocessing.lines).items():
             tracker.text(name, lines, step)
     tracker.histogram("latent/codes", evaluation.codes, step)
 
@@ -267,9 +267,9 @@ def _peak_memory_mb(device: torch.device) -> float:
 def torch_settings(settings: TrainerSettings) -> Iterator[None]:
     """Settings of the process, put back afterwards: the jobs of a sweep share it.
 
-    Numbers below 1e-38 are taken for 0. A unit that has died, a word that is rare: their gradients are 0, Adam's averages
-    of these halve every seven steps, and after some 800 steps they are so small that the processor takes several times as
-    long for each: whole steps took twice as long. Threads that are there already keep their own setting.
+    Numbers below 1e-38 are taken for 0. A unit that has died, a word that is rare: their gradients are 0, Adam's
+    averages of these halve every seven steps, and after some 800 steps they are so small that the processor takes
+    several times as long for each: whole steps took twice as long. Threads that are there already keep their setting.
     """
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     flushed = _flushes_denormal()

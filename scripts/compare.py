@@ -30,13 +30,15 @@ def main(args: argparse.Namespace) -> None:
     files = [folder / name for name in ("comparison.csv", "comparison.png")]
     if not args.force and (there := [file for file in files if file.exists()]):
         raise UserError(f"{there[0]}: is there already; --force writes over it")
-    rows = compare.ordered(compare.read_runs(args.runs), args.sort)
+    rows = compare.read_runs(args.runs)
+    metric = args.sort or compare.chief(rows)
+    rows = compare.ordered(rows, metric)
     keys = compare.differing(rows, in_all=True)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(files[0], compare.csv_text(rows, keys))
-    drawn = compare.plot(rows, keys, files[1], also=[args.sort])
+    drawn = compare.plot(rows, keys, files[1], also=[metric])
     screen = console()
-    screen.print(compare.table(rows, keys, also=[args.sort]))
+    screen.print(compare.table(rows, keys, also=[metric]))
     data = sorted({str(row.settings["data"]) for row in rows if "data" in row.settings})
     if len(data) > 1:
         screen.print(f"Attention: the runs are on different data ({', '.join(data)}): their numbers do not compare")
@@ -49,5 +51,7 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES, run=False)
     arguments.add_argument("runs", nargs="+", metavar="RUN", help="run directories, sweeps, or folders above runs")
-    arguments.add_argument("--sort", metavar="NUMBER", default="mse", help="the best first by this (default: mse)")
+    arguments.add_argument(
+        "--sort", metavar="NUMBER", help="the best first by this (default: mse; perplexity where there is no mse)"
+    )
     execute(main, arguments)

@@ -17,6 +17,7 @@ from autoenc.command import execute, parser, positive
 if TYPE_CHECKING:
     import numpy as np
 
+    from autoenc.apps.generate import Decoded
     from autoenc.apps.outputs import Outputs
     from autoenc.loading import Run
 
@@ -34,9 +35,10 @@ texts:
   python scripts/generate.py RUN --interpolate "a dog runs ." "two men sit at a table ." --steps 7
   python scripts/generate.py RUN --reconstruct 10                   test examples, and what is written of their codes
 
-results, in RUN/generate: generate.json, samples.npz and samples.png; interpolate.json, .npz, .png (and .csv for
-vectors); traverse and sheet alike; augment.json (accuracy without and with the generated examples), augment.png;
-of texts generate.json and samples.txt, interpolate.json and .txt, reconstruct.json and .txt
+results, in RUN/generate: generate.json, samples.npz and samples.png (samples.csv of vectors, of tables in their own
+columns and units; of bags of words the likeliest words); interpolate, traverse and sheet alike; augment.json (accuracy
+without and with the generated examples), augment.png; of texts generate.json and samples.txt, interpolate.json and
+.txt, reconstruct.json and .txt
 """
 
 WRITING: dict[str, Any] = {"temperature": None, "top_p": None, "beam": None, "seed": 0}  # of texts
@@ -117,8 +119,7 @@ def sample(run: Run, out: Outputs, options: dict[str, Any]) -> None:
     source = density.of(run, options["density"], options["components"])
     made = generate.samples(run, options["count"], source, seed, temperature)
     numbers = generate.quality(run, source, seed + 1, temperature)
-    out.npz("samples", x=made.x, z=made.z)
-    out.figure("samples", generate.picture(run, made, math.ceil(math.sqrt(len(made.x)))))
+    keep(run, out, made)
     out.json({"density": source.text, "count": len(made.x), "seed": seed, "temperature": temperature, **numbers})
     out.table("nearness to real data (validation: real examples in place of samples)", numbers)
     out.say(f"{len(made.x):,} samples from {source.text}")
@@ -172,13 +173,30 @@ def decode(run: Run, out: Outputs, args: argparse.Namespace, options: dict[str, 
     else:
         made = generate.sheet(run)
         facts = {"side": len(made.x)}
-    out.npz(out.name, x=made.x, z=made.z)
-    out.figure(out.name, generate.picture(run, made, made.z.shape[-2]))
+    keep(run, out, made, made.z.shape[-2])
     out.json(facts)
-    if run.spec.kind == "vector":
-        grid = made.x.reshape(-1, made.z.shape[-2], *run.spec.shape)
-        rows = ([i, j, *x.tolist()] for i, line in enumerate(grid) for j, x in enumerate(line))
-        out.csv(out.name, ["row", "step", *(f"x{i}" for i in range(run.spec.shape[0]))], rows)
+
+
+def keep(run: Run, out: Outputs, made: Decoded, steps: int | None = None) -> None:
+    """Arrays, a picture of what people look at, a table of what they read; the first lines on the screen.
+
+    Args:
+        steps: of the paths that the examples are on; None: they are samples.
+    """
+    import torch
+
+    from autoenc.apps import generate
+
+    name = "samples" if steps is None else out.name
+    out.npz(name, x=made.x, z=made.z)
+    if (image := generate.picture(run, made, steps or math.ceil(math.sqrt(len(made.x))))) is not None:
+        out.figure(name, image)
+    if run.spec.kind != "image":
+        out.csv(name, *generate.listed(run, made, steps))
+    if run.spec.kind != "image" and run.preprocessing is not None:
+        first = torch.from_numpy(made.x.reshape(-1, *run.spec.shape)[:PRINTED])
+        for line in run.preprocessing.lines({name.removesuffix("s"): first}) or []:
+            out.say(line)
 
 
 def augment(run: Run, out: Outputs, target: Path, options: dict[str, Any]) -> None:

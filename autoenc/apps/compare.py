@@ -19,11 +19,12 @@ from autoenc.files import atomic, write_text
 from autoenc.rundir import flat
 from autoenc.tracking import console
 
-SHOWN = ("loss", "nll", "kl", "mse", "psnr", "denoise_psnr", "active_units", "zeros")
+SHOWN = ("loss", "nll", "kl", "mse", "psnr", "perplexity", "denoise_psnr", "active_units", "zeros")
 NO_MATTER = ("trainer.device", "trainer.threads", "trainer.figures", "trainer.eval_batch_size")  # to the result
 LATENT = "model.latent_dim"
 FEW = 5  # lines whose legend fits into a panel
 COLUMNS = 6  # of settings in the table: it has to fit on a screen
+CHIEF = ("mse", "perplexity")  # what most runs are judged by, and runs on texts
 GREATER_IS_BETTER = (
     "psnr",
     "ssim",
@@ -141,6 +142,11 @@ def differing(rows: Sequence[Row], in_all: bool = False) -> list[str]:
     ]
 
 
+def chief(rows: Sequence[Row]) -> str:
+    """What runs are sorted by unless something else is asked for: mse; where none has it (texts), perplexity."""
+    return next((m for m in CHIEF if any(m in row.numbers for row in rows)), "loss")
+
+
 def ordered(rows: Sequence[Row], metric: str) -> list[Row]:
     """The rows by a number, the best first; runs without it last.
 
@@ -191,14 +197,14 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, also: Sequence[st
     also rate and distortion: nats of KL against nats of nll (Alemi et al. 2018). False where no run has numbers.
 
     Args:
-        also: numbers to draw beside mse and active units.
+        also: numbers to draw beside mse (of texts, perplexity), KL and active units.
     """
     from matplotlib.figure import Figure
 
     done = [row for row in rows if row.numbers]
     if not done:
         return False
-    names = dict.fromkeys((*also, "mse", "kl", "active_units"))
+    names = dict.fromkeys((*also, *CHIEF, "kl", "active_units"))
     metrics = [m for m in names if any(m in row.numbers for row in done)]
     lines = _lines(done, keys)
     variational = {

@@ -120,7 +120,10 @@ def picture(run: Run, result: Denoised, count: int = 12) -> np.ndarray:
 
 def _need_images(run: Run) -> None:
     if run.spec.kind != "image":
-        raise UserError(f"{run.path}: denoising is for images; {run.spec.name} has vectors of {run.spec.shape[0]}")
+        raise UserError(
+            f"{run.path}: denoising is for images; {run.spec.name} has "
+            + ("texts" if run.spec.kind == "tokens" else f"vectors of {run.spec.shape[0]}")
+        )
 
 
 def _whole(split: Split) -> np.ndarray:

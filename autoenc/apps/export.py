@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import importlib.metadata
 from collections.abc import Mapping
@@ -29,6 +30,11 @@ QUANTILE = 0.99
 TOLERANCE = 1e-4
 EXAMPLES = 200  # of the test split, that files are checked on
 BATCHES = 1, 7, EXAMPLES
+BEFORE = {  # kind of preprocessing -> what it does to new data
+    "table": "rows of the table are imputed, scaled and made one-hot",
+    "bag_of_words": "words of a text are counted",
+    "pictures": "pictures are brought to one size and mode",
+}
 
 USAGE = """import json, numpy as np, onnxruntime
 info = json.load(open("export.json"))
@@ -57,7 +63,8 @@ class Exported:
 
 
 def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = QUANTILE) -> Exported:
-    """Write {encoder,decoder,score}.{onnx,pt2} and export.json, over what is there.
+    """Write {encoder,decoder,score}.{onnx,pt2} and export.json, over what is there; preprocessing.json, and
+    vocabulary.json of bags of words, where new data pass through something first.
 
     Every file is run, before anything is written, on up to 200 test examples in batches of 1, 7 and 200, and compared
     with the run on the CPU.
@@ -106,6 +113,8 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
+    if run.preprocessing is not None:
+        run.preprocessing.save(folder)
     write_json(folder / "export.json", metadata)
     return Exported(folder, {name: len(content) for name, content in files.items()}, differences, limit, metadata)
 
@@ -154,15 +163,23 @@ def _metadata(run: Run, parts: Mapping[str, Part], opset: int, quantile: float, 
     layout = "(N, C, H, W)" if spec.kind == "image" else "(N, D)"
     by_255 = (spec.low, spec.high) == (0.0, 1.0)
     words = f"float32, {layout}, values as in training: {spec.low:.6g} to {spec.high:.6g}, as data set {spec.name} has"
+    words += "; uint8 (0 to 255) is multiplied by 1/255" if by_255 else "; nothing is rescaled"
+    before: dict[str, Any] = {}
+    if run.preprocessing is not None:
+        words += f"; {BEFORE[run.preprocessing.kind]}, as preprocessing.json says, before they are fed"
+        before = {"file": "preprocessing.json", "kind": run.preprocessing.kind}
+    if spec.columns:
+        before |= {"columns": [dataclasses.asdict(column) for column in spec.columns]}
     return {
         "input": {
             "name": "x", "shape": ["N", *spec.shape], "dtype": "float32", "layout": layout,
             "low": spec.low, "high": spec.high,
         },
         "preprocessing": {
-            "text": words + ("; uint8 (0 to 255) is multiplied by 1/255" if by_255 else "; nothing is rescaled"),
+            "text": words,
             "scale": 1.0,
             "uint8_scale": 1 / 255 if by_255 else None,
+            **before,
         },
         "latent_dim": run.latent_dim,
         "files": {name: {"input": part.input, "outputs": list(part.outputs)} for name, part in parts.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from torch.distributions import Normal
 
 from autoenc.apps import density as densities
 from autoenc.apps.density import Density, code_range, some, training_codes
+from autoenc.data.columns import TablePreprocessing
+from autoenc.data.words import BagOfWords
 from autoenc.errors import UserError, require
 from autoenc.figures import new_figure, picture_grid, pixels
 from autoenc.loading import Run
@@ -113,7 +116,8 @@ def quality(run: Run, density: Density, seed: int = 0, temperature: float = 1.0)
     """How near samples are to real data, beside what validation examples get: {samples, validation} -> numbers.
 
     All sets have the same size n, that of the smaller of validation and test split, at most 2,000: so the bias of the
-    estimates is the same in both rows, and the numbers of two models on the same data can be compared.
+    estimates is the same in both rows, and the numbers of two models on the same data can be compared. Bags of words
+    are taken as shares of the words, which is what a model says of them: each example sums up to 1.
 
     frechet_pca: |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) of means and covariances of the first 32 principal components
         (of training data) of the set and of test examples. Squared units of the data. Not FID: no classifier is asked.
@@ -125,10 +129,12 @@ def quality(run: Run, density: Density, seed: int = 0, temperature: float = 1.0)
 
     data = run.data
     n = min(len(data.val), len(data.test), JUDGED)
-    train, val, test = (some(s, m).rows() for s, m in ((data.train, REFERENCE), (data.val, n), (data.test, n)))
+    splits = (some(data.train, REFERENCE), some(data.val, n), some(data.test, n))
+    made = samples(run, n, density, seed, temperature).x.reshape(n, -1)
+    train, val, test, made = (_comparable(run, x) for x in (*(split.rows() for split in splits), made))
     if min(n, len(train)) < 2:
         return {}
-    sets = {"samples": samples(run, n, density, seed, temperature).x.reshape(n, -1), "validation": val}
+    sets = {"samples": made, "validation": val}
     pca = PCA(min(COMPONENTS, *train.shape), random_state=0).fit(train)
     near = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train)
     distances = {name: float(near.kneighbors(x)[0].mean()) for name, x in sets.items()}
@@ -141,6 +147,10 @@ def quality(run: Run, density: Density, seed: int = 0, temperature: float = 1.0)
     }
 
 
+def _comparable(run: Run, x: np.ndarray) -> np.ndarray:
+    return x / x.sum(1, keepdims=True).clip(1e-12) if run.spec.kind == "counts" else x
+
+
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
     """Squared Frechet distance of the Gaussians with the moments of a (N, D) and b (M, D) (Dowson & Landau 1982)."""
     cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False, dtype=np.float64)) for x in (a, b))
@@ -151,9 +161,32 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     return float(max(means + np.trace(cov_a) + np.trace(cov_b) - 2 * cross, 0.0))
 
 
-def picture(run: Run, decoded: Decoded, columns: int) -> np.ndarray:
-    """Images in a grid of so many columns; vectors as lines, a panel for each row of the grid."""
+def listed(run: Run, decoded: Decoded, steps: int | None = None) -> tuple[list[str], list[list[Any]]]:
+    """The examples as rows of a table: the names of the columns, the rows. Images have none.
+
+    Of the user's tables, in their own columns and units, with the likeliest value of a category; of bags of words, the
+    twelve words that have the most; of other vectors, the numbers. Before them, where the codes lie on paths of so many
+    steps: row and step.
+    """
+    x = torch.from_numpy(decoded.x.reshape(-1, *run.spec.shape))
+    if isinstance(run.preprocessing, TablePreprocessing):
+        frame = run.preprocessing.frame(x.numpy())
+        names, rows = [str(name) for name in frame], frame.values.tolist()
+    elif isinstance(run.preprocessing, BagOfWords):
+        names, rows = ["words"], [[text] for text in run.preprocessing.texts(x)]
+    else:
+        names, rows = [f"x{i}" for i in range(x.shape[1])], x.tolist()
+    if steps is not None:
+        return ["row", "step", *names], [[*divmod(i, steps), *row] for i, row in enumerate(rows)]
+    return names, rows
+
+
+def picture(run: Run, decoded: Decoded, columns: int) -> np.ndarray | None:
+    """Images in a grid of so many columns; vectors as lines, a panel for each row of the grid; None for what people
+    read (`listed`)."""
     spec = run.spec
+    if run.preprocessing is not None and spec.kind != "image":
+        return None
     if spec.kind == "image":
         x = torch.from_numpy(decoded.x.reshape(-1, *spec.shape))
         return picture_grid(x, min(columns, len(x)), spec.low, spec.high, decoded.labels or None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,8 +21,10 @@ from autoenc.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
 Scaling = Literal["standard", "robust", "quantile", "none"]
+SHOWN = 4  # rows that `lines` shows
 MISSING = "(missing)"  # the category of an empty cell
 
 
@@ -223,9 +225,18 @@ class TablePreprocessing:
     def cells(self, x: np.ndarray) -> dict[str, list[str]]:
         """(N, D) as short texts in the terms of the table: column -> (N,)."""
         return {
-            str(name): [f"{round(v, 6):.4g}" if isinstance(v, float) else str(v) for v in values]
+            str(name): [f"{round(v, 6) + 0.0:.4g}" if isinstance(v, float) else str(v) for v in values]
             for name, values in self.frame(x).items()
         }
+
+    def lines(self, versions: Mapping[str, Tensor]) -> list[str]:
+        """The first four rows in several versions, by name, side by side: a line for each column of the table."""
+        cells = [self.cells(np.asarray(x[:SHOWN])) for x in versions.values()]
+        count = len(next(iter(versions.values()))[:SHOWN])
+        table = [["", *(f"{name} {i}" for i in range(count) for name in versions)]]
+        table += [[name, *(found[name][i] for i in range(count) for found in cells)] for name in cells[0]]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        return ["  ".join([f"{row[0]:{widths[0]}}", *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in table]
 
     def apply(self, raw: Any) -> Split:
         """Rows of a data frame, or of what pandas makes one of: column name -> values."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import Tensor
 
 from autoenc.data.cache import FOLDER
 from autoenc.data.preprocessing import FILE
@@ -200,6 +201,9 @@ class PicturePreprocessing:
         if any(name not in TRANSFORMS for name, _ in steps):
             raise ValueError(f"transforms other than {', '.join(TRANSFORMS)}")
         return cls(Look(**values, transforms=steps))
+
+    def lines(self, versions: Mapping[str, Tensor]) -> None:
+        """Nothing: pictures are looked at."""
 
     def read(self, path: Path) -> Examples:
         """A picture file, or all of a folder tree by their relative names; DataError where one cannot be read."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from autoenc.core import Batch
+from autoenc.data.order import Shuffled
 from autoenc.errors import DataError, require
 
 PAD, BOS, EOS, UNK, MASK = range(5)  # token ids of every vocabulary: padding, begin, end, unknown, masked
@@ -155,15 +156,9 @@ class Split:
         return replace(self, x=self.x.to(device), y=None if self.y is None else self.y.to(device))
 
     def shuffled(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from the `start`-th on, every example once, the last batch smaller if need be.
-
-        The order is a function of (seed, epoch) alone: resuming needs no state but the position.
-        """
-        generator = torch.Generator().manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
-        order = torch.randperm(len(self), generator=generator)
-        if isinstance(self.x, Tensor):
-            order = order.to(self.x.device)
-        yield from self._batches(order.split(batch_size)[start:])
+        """The batches of an epoch from the `start`-th on, in an order of its own: see order.py."""
+        device = self.x.device if isinstance(self.x, Tensor) else None
+        yield from self._batches(Shuffled(len(self), batch_size, seed, epoch, start, device))
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All examples in their order; the last batch smaller if need be."""
@@ -207,6 +202,11 @@ class Preprocessing(Protocol):
 
     def apply(self, raw: Any) -> Split:
         """Examples given in Python: a data frame, a list of texts."""
+        ...
+
+    def lines(self, versions: Mapping[str, Tensor]) -> list[str] | None:
+        """The same examples (N, *shape) in several versions (input, output ...) as people read them; None where they
+        look at pictures."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,6 +41,19 @@ class OfTexts:
     def encode(self, texts: Sequence[str]) -> tuple[Tensor | Rows, list[str]]:
         """The texts as a model is fed them, and what happened to them that a person should know."""
         raise NotImplementedError
+
+    def texts(self, x: Tensor | np.ndarray) -> list[str]:
+        """Examples as a model is fed them, or as it makes them, as people read them."""
+        raise NotImplementedError
+
+    def lines(self, versions: Mapping[str, Tensor]) -> list[str]:
+        """The same examples in several versions, by name: one under the other."""
+        width = max(map(len, versions)) + 2
+        read = [self.texts(x) for x in versions.values()]
+        if len(versions) == 1:
+            return read[0]
+        groups = zip(*read, strict=True)
+        return [f"{name + ':':{width}}{text}" for group in groups for name, text in zip(versions, group, strict=True)]
 
     def apply(self, raw: Sequence[str]) -> Split:
         """A list of texts; empty ones keep their place. Warns of what happened to them."""
@@ -148,10 +161,10 @@ class Tokens(OfTexts):
         long = f"{cut:,} of {len(texts):,} texts are cut to {self.max_length} tokens, their end among them"
         return torch.from_numpy(ids), [long] if cut else []
 
-    def texts(self, ids: Tensor | np.ndarray) -> list[str]:
+    def texts(self, x: Tensor | np.ndarray) -> list[str]:
         """(N, T) ids -> what people read, each up to its EOS. Case and spacing are those of the vocabulary."""
         rows = []
-        for row in np.asarray(ids).tolist():
+        for row in np.asarray(x).tolist():
             row = row[: row.index(EOS)] if EOS in row else row
             row = [i for i in row if i not in (PAD, BOS)]
             if self.level == "bpe":

@@ -19,9 +19,11 @@ from autoenc.files import write_json
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+    from torch import Tensor
 
 View = Literal["counts", "tfidf"]
 VOCABULARY = "vocabulary.json"
+LISTED = 12  # words that a document is told by
 
 
 def inverse_frequency(counts: csr_matrix) -> np.ndarray:
@@ -121,6 +123,12 @@ class BagOfWords(OfTexts):
         unknown = int((np.diff(matrix.indptr) == 0).sum())
         note = f"{unknown:,} of {len(texts):,} texts have no word of the vocabulary"
         return SparseRows(matrix, np.array([beginning(t) for t in texts], object)), [note] if unknown else []
+
+    def texts(self, x: Tensor | np.ndarray) -> list[str]:
+        """(N, V) counts, weights or probabilities -> the twelve words that have the most, the first one first."""
+        x = np.asarray(x)
+        order = np.argsort(-x, axis=1, kind="stable")[:, :LISTED]
+        return [" ".join(self.words[i] for i in top if row[i] > 0) for row, top in zip(x, order, strict=True)]
 
     def save(self, folder: Path) -> None:
         """preprocessing.json and vocabulary.json."""

@@ -1,0 +1,19 @@
+"""Pictures of models, codes and numbers: what TensorBoard shows and figures/ keeps."""
+
+from autoenc.figures.canvas import new_figure, picture_grid, pixels, scatter
+from autoenc.figures.of_codes import curves, latent_space, sprites, units
+from autoenc.figures.of_model import all_pictures, all_texts, dictionary
+
+__all__ = [
+    "all_pictures",
+    "all_texts",
+    "curves",
+    "dictionary",
+    "latent_space",
+    "new_figure",
+    "picture_grid",
+    "pixels",
+    "scatter",
+    "sprites",
+    "units",
+]

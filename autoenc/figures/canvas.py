@@ -1,0 +1,86 @@
+"""What pictures are made with: grids of images, empty figures, points. All are (H, W, 3) uint8 arrays."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SMALLEST_TILE = 56  # pixels: 8x8 digits are enlarged
+
+
+def picture_grid(
+    images: Tensor, columns: int, low: float, high: float, row_labels: list[str] | None = None
+) -> np.ndarray:
+    """Images (N, C, H, W) with values in [low, high] in a grid, enlarged where they are small.
+
+    Values outside are cut off, not wrapped around.
+    """
+    images = images.detach().float().cpu()
+    images = ((images - low) / max(high - low, 1e-12)).clamp(0, 1)
+    zoom = max(1, round(SMALLEST_TILE / images.shape[-1]))
+    images = images.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
+    if images.shape[1] == 1:
+        images = images.expand(-1, 3, -1, -1)
+    n, _, h, w = images.shape
+    rows, gap = math.ceil(n / columns), 2
+    margin = 88 if row_labels else 0
+    canvas = np.full((rows * (h + gap) + gap, margin + columns * (w + gap) + gap, 3), 255, np.uint8)
+    tiles = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    for i, tile in enumerate(tiles):
+        r, c = divmod(i, columns)
+        top, left = gap + r * (h + gap), margin + gap + c * (w + gap)
+        canvas[top : top + h, left : left + w] = tile
+    if row_labels:
+        from PIL import Image, ImageDraw
+
+        picture = Image.fromarray(canvas)
+        draw = ImageDraw.Draw(picture)
+        for r, text in enumerate(row_labels):
+            draw.text((6, gap + r * (h + gap) + h // 2 - 6), text, fill=(60, 60, 60))
+        canvas = np.asarray(picture)
+    return canvas
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches."""
+    from matplotlib.figure import Figure  # not pyplot: no global state, nothing to close
+
+    return Figure(figsize=(width, height), dpi=110, layout="constrained")
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """(H, W, 3) uint8: what a figure looks like."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def scatter(
+    points: np.ndarray, labels: Tensor | None, classes: tuple[str, ...], axes_names: tuple[str, ...], title: str
+) -> np.ndarray:
+    """Points (N, 2) or (N, 3), coloured by label (N,) where there are labels."""
+    figure = new_figure(7, 6)
+    dim = points.shape[1]
+    axes: Any = figure.add_subplot(projection="3d" if dim == 3 else None)
+    groups: list[tuple[str | None, str, np.ndarray]] = [(None, "C0", np.ones(len(points), bool))]
+    if labels is not None:
+        groups = [
+            (classes[label] if label < len(classes) else str(label), f"C{i % 10}", (labels == label).numpy())
+            for i, label in enumerate(labels.unique().tolist())
+        ]
+    for name, color, rows in groups:
+        axes.scatter(*points[rows].T, s=6, alpha=0.7, color=color, label=name)
+    if labels is not None:
+        axes.legend(markerscale=2, fontsize=8, loc="center left", bbox_to_anchor=(1.05 if dim == 3 else 1, 0.5))
+    axes.set(xlabel=axes_names[0], ylabel=axes_names[1], title=title)
+    if dim == 3:
+        axes.set_zlabel(axes_names[2])
+    return pixels(figure)

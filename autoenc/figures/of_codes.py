@@ -1,0 +1,81 @@
+"""Pictures of codes and of numbers: where the examples lie, what each unit does, how the loss fell."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor, nn
+
+from autoenc.data.spec import DataSpec, Split
+from autoenc.evaluation import Evaluation
+from autoenc.figures.canvas import new_figure, pixels, scatter
+from autoenc.metrics import ACTIVE_VARIANCE
+
+
+def latent_space(evaluation: Evaluation, classes: tuple[str, ...]) -> np.ndarray | None:
+    """Validation codes in two dimensions, coloured by label: as they are, or their first principal components."""
+    codes, labels = evaluation.codes.numpy(), evaluation.labels
+    if len(codes) < 3 or not np.isfinite(codes).all():
+        return None
+    names = ["z[0]", "z[1]"]
+    if codes.shape[1] == 1:
+        codes, names = np.concatenate([codes, np.zeros_like(codes)], 1), ["z[0]", ""]
+    elif codes.shape[1] > 2:
+        from sklearn.decomposition import PCA
+
+        pca = PCA(2, svd_solver="full").fit(codes)
+        codes = pca.transform(codes)
+        shares = pca.explained_variance_ratio_
+        names = [f"principal component {i + 1} ({share:.0%} of the variance)" for i, share in enumerate(shares)]
+    return scatter(codes, labels, classes, tuple(names), f"codes of {len(codes)} validation examples")
+
+
+def units(evaluation: Evaluation) -> np.ndarray:
+    """Each unit of the code: its KL where there is a posterior, else its variance and how often it is not zero."""
+    stats = evaluation.stats
+    figure = new_figure(8, 3.6)
+    if stats.kl is not None:
+        axes = figure.subplots()
+        order = stats.kl.argsort(descending=True)
+        colors = ["C0" if v > ACTIVE_VARIANCE else "C3" for v in stats.variance[order].tolist()]
+        axes.bar(range(len(order)), stats.kl[order].numpy(), color=colors)
+        axes.set_ylabel("KL [nats]")
+        axes.set_xlabel(f"latent dimensions, sorted (red: not active, variance of the mean below {ACTIVE_VARIANCE})")
+        axes.locator_params(axis="x", integer=True)
+        axes.set_title(f"KL per dimension, {float(stats.kl.sum()):.2f} nats in all")
+        return pixels(figure)
+    left, right = figure.subplots(1, 2)
+    left.plot(stats.variance.sort(descending=True).values.numpy())
+    left.set(xlabel="units, sorted", ylabel="variance of the code", title="variance")
+    right.plot(stats.usage.sort(descending=True).values.numpy())
+    right.set(
+        xlabel="units, sorted", ylabel="fraction of examples", title="how often a unit is not zero", ylim=(-0.02, 1.02)
+    )
+    return pixels(figure)
+
+
+def curves(lines: list[dict[str, float]]) -> np.ndarray:
+    """The loss of training and validation against steps, from the lines of metrics.jsonl."""
+    figure = new_figure(7, 4)
+    axes = figure.subplots()
+    for split, color in (("train", "C0"), ("val", "C1")):
+        points = [(line["step"], line["loss"]) for line in lines if line["split"] == split and line["loss"] is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=split, color=color, marker="." if len(points) < 40 else "")
+    axes.set(xlabel="step", ylabel="loss [nats per example]", title="loss")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    return pixels(figure)
+
+
+def sprites(split: Split, spec: DataSpec, n: int) -> Tensor | None:
+    """(n, 3, H, W) thumbnails in [0, 1] for the embedding projector; None for vectors."""
+    if spec.kind != "image":
+        return None
+    x = (split.take(slice(0, n)).x.cpu() - spec.low) / max(spec.high - spec.low, 1e-12)
+    x = x.clamp(0, 1).expand(-1, 3, -1, -1) if x.shape[1] == 1 else x.clamp(0, 1)
+    side = max(x.shape[2:])
+    if side > 32:  # the page holds one sprite sheet of at most 8192 pixels a side
+        x = nn.functional.interpolate(x, size=(32, 32), mode="area")
+    elif x.shape[2] != x.shape[3]:
+        x = nn.functional.interpolate(x, size=(side, side), mode="nearest")
+    return x

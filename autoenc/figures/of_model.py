@@ -1,0 +1,214 @@
+"""Pictures of what a model does: reconstructions, samples, filters; texts where people read and do not look."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autoenc.core import Autoencoder
+from autoenc.data.spec import DataSpec, Split
+from autoenc.evaluation import Evaluation, judging
+from autoenc.figures.canvas import new_figure, picture_grid, pixels
+from autoenc.figures.of_codes import latent_space, units
+from autoenc.noise import Identity
+
+EXAMPLES = 12
+JUDGED, MOST_COLUMNS = 2_000, 60  # rows and columns of a table
+
+
+@torch.no_grad()
+def reconstruction(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarray | None:
+    """Rows: input, corrupted input where the model has noise, reconstruction. The first examples of the split."""
+    if _is_read(spec):
+        return None
+    with judging(model, _device(model)):
+        rows = _versions(model, split)
+    count = len(rows["input"])
+    if spec.kind == "image":
+        return picture_grid(torch.cat(list(rows.values())), count, spec.low, spec.high, list(rows))
+    figure = new_figure(9, 6)
+    for i, axes in enumerate(figure.subplots(2, 2).flat):
+        if i < count:
+            for name, x in rows.items():
+                axes.plot(x[i].numpy(), label=name, linewidth=1, alpha=0.8)
+            axes.set_title(f"example {i}", fontsize=9)
+            axes.set_xlabel("dimension", fontsize=8)
+    figure.axes[0].legend(fontsize=8)
+    return pixels(figure)
+
+
+@torch.no_grad()
+def samples(model: Autoencoder, spec: DataSpec, columns: int = 12) -> np.ndarray | None:
+    """Means of p(x|z) for draws from the prior, always the same draws; None where there is no prior."""
+    if _is_read(spec):
+        return None
+    with judging(model, _device(model)):
+        z = model.bottleneck.prior_sample(columns * (8 if spec.kind == "image" else 2))
+    if z is None:
+        return None
+    x = model.expected(z.to(_device(model)))
+    if spec.kind == "image":
+        return picture_grid(x, columns, spec.low, spec.high)
+    figure = new_figure(8, 4)
+    axes = figure.subplots()
+    axes.plot(x.cpu().numpy().T, linewidth=0.8, alpha=0.6)
+    axes.set_xlabel("dimension")
+    axes.set_title("samples from the prior")
+    return pixels(figure)
+
+
+@torch.no_grad()
+def traversal(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> np.ndarray | None:
+    """Each row moves one dimension of one example's code from -3 to 3; the dimensions with the largest KL first."""
+    if evaluation.stats.kl is None or spec.kind != "image":
+        return None
+    z = model.encode(split.take(slice(0, 1))).mean
+    if z.dim() != 2:
+        return None
+    order = evaluation.stats.kl.argsort(descending=True)[:10]
+    values = torch.linspace(-3, 3, 11, device=z.device)
+    grid = z.repeat(len(order) * len(values), 1)
+    for row, dimension in enumerate(order.tolist()):
+        grid[row * len(values) : (row + 1) * len(values), dimension] = values
+    x = model.expected(grid)
+    labels = [f"z[{d}] {evaluation.stats.kl[d]:.2f} nats" for d in order.tolist()]
+    return picture_grid(x, len(values), spec.low, spec.high, labels)
+
+
+def _weights(model: Autoencoder) -> Iterator[Tensor]:
+    """Weights on the way from the input to the code, first layer first."""
+    for module in (*model.encoder.modules(), *model.bottleneck.modules()):
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            yield module.weight.detach()
+
+
+def filters(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray | None:
+    """The first layer's weights as images, each scaled by itself, grey for 0; None for vectors."""
+    first = next(_weights(model), None)
+    if spec.kind != "image" or first is None:
+        return None
+    images = first if first.dim() == 4 else first.unflatten(-1, spec.shape)
+    return _signed_grid(images, most)
+
+
+def dictionary(model: Autoencoder) -> Tensor | None:
+    """(D, K): what each unit of the code adds to the output, for a linear decoder; None for others."""
+    if sum(isinstance(m, nn.Linear | nn.ConvTranspose2d) for m in model.decoder.modules()) != 1:
+        return None
+    layer = next(m for m in model.decoder.modules() if isinstance(m, nn.Linear))
+    return getattr(layer, "atoms", layer.weight).detach()
+
+
+def atoms(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray | None:
+    """The atoms of a linear decoder as images; None for others."""
+    weight = dictionary(model)
+    if spec.kind != "image" or weight is None:
+        return None
+    return _signed_grid(weight.T.unflatten(-1, spec.shape), most)
+
+
+def _signed_grid(images: Tensor, most: int) -> np.ndarray:
+    images = images[:most].float()
+    if images.shape[1] not in (1, 3):  # a convolution over features: one image for each of its input channels
+        images = images[:, :1]
+    images = images / images.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
+    return picture_grid(images, math.ceil(math.sqrt(len(images))), -1, 1)
+
+
+@torch.no_grad()
+def columns(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarray | None:
+    """How well each column of a table is reconstructed from the code; None for other data.
+
+    Of numbers, 1 - squared error / variance, cut off at 0, which is what their mean gets; of categories, the part of
+    the rows whose likeliest value is the right one, with a line at what the commonest value alone gets. The 60 worst.
+    """
+    if not spec.columns:
+        return None
+    batch = split.take(slice(0, JUDGED))
+    x, made = batch.x.double().cpu(), model.reconstruct(batch).double().cpu()
+    found: list[tuple[float, str, str, float | None]] = []
+    for column in spec.columns:
+        true, guess = x[:, column.start : column.stop], made[:, column.start : column.stop]
+        if column.kind == "category":
+            right = float((true.argmax(1) == guess.argmax(1)).double().mean())
+            found.append((right, column.name, "C1", float(true.mean(0).max())))
+        elif float(variance := true.var(correction=0)) > 0:
+            found.append((max(0.0, 1 - float((true - guess).square().mean() / variance)), column.name, "C0", None))
+    if not found:
+        return None
+    found = sorted(found, key=lambda each: each[0])[:MOST_COLUMNS][::-1]
+    figure = new_figure(7, 1.2 + 0.19 * len(found))
+    axes = figure.subplots()
+    axes.barh(range(len(found)), [value for value, *_ in found], color=[color for *_, color, _ in found])
+    for row, (*_, chance) in enumerate(found):
+        if chance is not None:
+            axes.plot([chance, chance], [row - 0.4, row + 0.4], color="black", linewidth=1)
+    axes.set_yticks(range(len(found)), [name[:40] for _, name, *_ in found], fontsize=7)
+    axes.set(xlim=(0, 1), ylim=(-0.6, len(found) - 0.4))
+    axes.set_xlabel(
+        "numbers (blue): part of the variance that is explained\n"
+        "categories (orange): part of the rows that is right; line: by the commonest value alone",
+        fontsize=8,
+    )
+    axes.set_title(f"columns of {len(x):,} validation rows, reconstructed", fontsize=10)
+    return pixels(figure)
+
+
+def all_pictures(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> dict[str, np.ndarray]:
+    """Every picture that the model and its data allow, by name."""
+    with judging(model, _device(model)):
+        drawn = _drawn(model, split, spec, evaluation)
+    return {name: image for name, image in drawn.items() if image is not None}
+
+
+@torch.no_grad()
+def all_texts(
+    model: Autoencoder, split: Split, lines: Callable[[Mapping[str, Tensor]], list[str] | None]
+) -> dict[str, list[str]]:
+    """What people read of texts and tables, by name: the first examples and what is made of them, and samples.
+
+    Args:
+        lines: examples in several versions, by name, as people read them: `Preprocessing.lines`.
+    """
+    with judging(model, _device(model)):
+        rows = _versions(model, split)
+        z = model.bottleneck.prior_sample(EXAMPLES)
+        made = {"reconstruction": lines(rows)}
+        if z is not None:
+            made["samples"] = lines({"sample": model.expected(z).cpu()})
+    return {name: found for name, found in made.items() if found is not None}
+
+
+def _drawn(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> dict[str, np.ndarray | None]:
+    return {
+        "reconstruction": reconstruction(model, split, spec),
+        "columns": columns(model, split, spec),
+        "samples": samples(model, spec),
+        "traversal": traversal(model, split, spec, evaluation),
+        "filters": filters(model, spec),
+        "atoms": atoms(model, spec),
+        "latent_space": latent_space(evaluation, spec.classes),
+        "latent_units": units(evaluation),
+    }
+
+
+def _device(model: Autoencoder) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _is_read(spec: DataSpec) -> bool:
+    """Texts and tables: people read them (`all_texts`), a line over 10,000 words says nothing."""
+    return spec.kind in ("tokens", "counts") or bool(spec.columns)
+
+
+def _versions(model: Autoencoder, split: Split) -> dict[str, Tensor]:
+    """The first examples, corrupted where the model has noise, and what is made of them; on the CPU."""
+    batch = split.take(slice(0, EXAMPLES))
+    noisy = not isinstance(model.noise, Identity)
+    batch = model.corrupt(batch) if noisy else batch
+    rows = {"input": batch.x} | ({"corrupted": batch.input} if noisy else {}) | {"output": model.reconstruct(batch)}
+    return {name: x.cpu() for name, x in rows.items()}

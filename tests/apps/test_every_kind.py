@@ -1,0 +1,222 @@
+"""Every kind of data, from the user's files to every application: what each writes, or the one line that refuses it."""
+
+import csv
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from autoenc import inmemory, load_run, run
+from autoenc.apps import inputs
+
+RNG = np.random.default_rng(0)
+SUBJECTS = {"animals": ["cat", "dog", "cow", "hen"], "tools": ["saw", "axe", "nail", "file"]}
+
+
+def _table(folder: Path) -> tuple[list[str], Path]:
+    rows = [
+        [
+            round(float(x), 3),
+            round(float(2 * x + RNG.normal()), 3),
+            "red" if x > 0 else "blue",
+            "low" if x < 0 else "high",
+        ]
+        for x in RNG.normal(size=240)
+    ]
+    for name, part in (("table.csv", rows), ("new.csv", rows[:3])):
+        with (folder / name).open("w", newline="") as file:
+            csv.writer(file).writerows([["a", "b", "colour", "state"], *part])
+    return ["data=table", f"data.path={folder / 'table.csv'}", "data.label=state"], folder / "new.csv"
+
+
+def _documents(folder: Path) -> tuple[str, Path]:
+    draw = random.Random(0)
+    rows = []
+    for _ in range(240):
+        subject = draw.choice(list(SUBJECTS))
+        rows.append([subject, f"the {draw.choice(SUBJECTS[subject])} is near the {draw.choice(SUBJECTS[subject])} ."])
+    for name, part in (("texts.csv", rows), ("new.csv", rows[:3])):
+        with (folder / name).open("w", newline="") as file:
+            csv.writer(file).writerows([["label", "text"], *part])
+    return f"data.path={folder / 'texts.csv'}", folder / "new.csv"
+
+
+def _text(folder: Path) -> tuple[list[str], Path]:
+    path, new = _documents(folder)
+    return ["data=text", path, "data.max_length=10", "network.embedding=8", "network.width=16"], new
+
+
+def _bag_of_words(folder: Path) -> tuple[list[str], Path]:
+    path, new = _documents(folder)
+    return ["data=bag_of_words", path, "network.hidden=[16]"], new
+
+
+def _pictures(folder: Path, count: int, bright: int) -> None:
+    folder.mkdir(parents=True)
+    for i in range(count):
+        array = RNG.integers(0, 60, (18 + i % 3, 20))
+        array[:, 4 : 4 + bright // 20] += bright
+        Image.fromarray(array.astype(np.uint8)).save(folder / f"{i:02}.png")
+
+
+def _image_folder(folder: Path) -> tuple[list[str], Path]:
+    for name, bright in (("dim", 40), ("bright", 150)):
+        _pictures(folder / "pictures" / name, 90, bright)
+    _pictures(folder / "new", 3, 150)
+    options = ["data.size=16", "data.workers=0", f"data.cache_folder={folder / 'cache'}"]
+    small = ["network.channels=[4,8]", "network.hidden=null"]
+    return ["data=image_folder", f"data.path={folder / 'pictures'}", *options, *small], folder / "new"
+
+
+def _defects(folder: Path) -> tuple[list[str], Path]:
+    for part, count, bright in (("train/good", 12, 40), ("test/good", 4, 40), ("test/hole", 4, 150)):
+        _pictures(folder / "tiles" / part, count, bright)
+    (folder / "tiles/ground_truth/hole").mkdir(parents=True)
+    for i in range(4):
+        mask = np.zeros((18 + i % 3, 20), np.uint8)
+        mask[:, 4:11] = 255
+        Image.fromarray(mask).save(folder / f"tiles/ground_truth/hole/{i:02}.png")
+    _pictures(folder / "new", 3, 150)
+    options = ["data.size=16", "data.patches=8", "network.channels=[4,8]", "network.hidden=null"]
+    return ["data=defects", f"data.path={folder / 'tiles'}", *options], folder / "new"
+
+
+def _generated(*overrides: str) -> Callable[[Path], tuple[list[str], Path]]:
+    def made(folder: Path) -> tuple[list[str], Path]:
+        return list(overrides), folder / "new.npy"
+
+    return made
+
+
+KINDS: dict[str, Callable[[Path], tuple[list[str], Path]]] = {
+    "table": _table,
+    "text": _text,
+    "bag_of_words": _bag_of_words,
+    "image_folder": _image_folder,
+    "defects": _defects,
+    "shapes": _generated("data=shapes", "data.size=16", "data.count=300", "network.hidden=[16]"),
+    "sparse_codes": _generated("data=sparse_codes", "data.count=300", "network.hidden=[16]"),
+    "linear_gaussian": _generated("data=linear_gaussian", "data.count=300", "network.hidden=[16]"),
+}
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path]:
+    """Its name, a finished run on it, and new data in a file or a folder."""
+    folder = tmp_path_factory.mktemp(request.param)
+    overrides, new = KINDS[request.param](folder)
+    overrides = ["model=vae", *overrides, "model.latent_dim=2", "trainer.epochs=2", "trainer.figures=0"]
+    overrides += [] if request.param == "defects" else ["data.test_fraction=0.25"]
+    run.train(inmemory.compose(overrides), folder / "run", {"model": "vae"})
+    if new.suffix == ".npy":
+        np.save(new, load_run(folder / "run", "cpu").data.test.rows()[:3])
+    return request.param, folder / "run", new
+
+
+# Script and arguments, and the files that it writes. {new}: new data; {out}: the folder of the results.
+CALLS: dict[str, tuple[list[str], set[str]]] = {
+    "evaluate": ([], {"evaluation.json"}),
+    "denoise": (["--noise", "gaussian", "--level", "0.2"], {"denoise.json", "examples.png"}),
+    "detect": ([], {"detect.json", "detect.csv"}),
+    "detect new": (["--input", "{new}", "--output", "{out}/s.csv"], {"s.csv"}),
+    "project": (["--method", "pca"], {"project.json", "points.csv", "pca.png"}),
+    "generate": (["--count", "5"], {"generate.json", "samples.npz"}),
+    "generate path": (["--interpolate", "0", "1"], {"interpolate.json", "interpolate.npz"}),
+    "generate traversal": (["--traverse"], {"traverse.json", "traverse.npz"}),
+    "generate sheet": (["--sheet"], {"sheet.json", "sheet.npz"}),
+    "generate set": (["--augment", "{out}/a.npz", "--labels", "20", "--per-class", "5"], {"augment.json", "a.npz"}),
+    "embed": (["--probe"], {"embed.json", "codes.npz"}),
+    "embed new": (["--input", "{new}"], {"embed.json", "codes.npz"}),
+    "finetune": (["--labels", "20", "--steps", "5", "--seeds", "2"], {"finetune.json"}),
+    "retrieve": ([], {"retrieve.json", "hits.csv"}),
+    "retrieve new": (["--input", "{new}"], {"retrieve.json", "hits.csv"}),
+    "compare": ([], {"comparison.csv", "comparison.png"}),
+}
+# What a kind of data has not, and the words that say so.
+NO_IMAGES, NO_LABELS, ONLY_OTHERS = "denoising is for images", "has no labels", "was trained on texts"
+PATCHES = "expected 16x16 pixels, found 20x18; --resize scales images"
+REFUSED: dict[str, dict[str, str]] = {
+    "table": {"denoise": NO_IMAGES},
+    "text": {"denoise": NO_IMAGES}
+    | dict.fromkeys(("generate traversal", "generate sheet", "generate set"), ONLY_OTHERS),
+    "bag_of_words": {"denoise": NO_IMAGES},
+    "image_folder": {},
+    "defects": dict.fromkeys(("embed", "finetune", "generate set"), NO_LABELS)
+    | {"embed new": PATCHES, "retrieve new": PATCHES},
+    "shapes": {},
+    "sparse_codes": {"denoise": NO_IMAGES} | dict.fromkeys(("embed", "finetune", "generate set"), NO_LABELS),
+    "linear_gaussian": {"denoise": NO_IMAGES} | dict.fromkeys(("embed", "finetune", "generate set"), NO_LABELS),
+}
+
+
+@pytest.mark.parametrize("name", list(CALLS))
+def test_every_application_works_or_says_why_not(
+    name: str, kind: tuple[str, Path, Path], call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    data, run_dir, new = kind
+    script, (arguments, files) = name.split()[0], CALLS[name]
+    given = [argument.format(new=new, out=tmp_path) for argument in arguments]
+    given += [] if "--output" in given else ["--output", str(tmp_path)]
+    code, _, err = call(script, run_dir, *given, *([] if script == "compare" else ["--device", "cpu"]))
+    found = {path.name for path in tmp_path.iterdir()}
+    if name in REFUSED[data]:
+        assert (code, found) == (2, set())
+        assert err.count("\n") == 1
+        assert REFUSED[data][name] in err
+    else:
+        assert (code, err) == (0, "")
+        assert files <= found, "what the help promises"
+
+
+@pytest.mark.parametrize("kind", [name for name in KINDS if name != "defects"], indirect=True)  # learnt from patches
+def test_new_data_are_read_as_those_of_the_training_were(kind: tuple[str, Path, Path]) -> None:
+    data, run_dir, new = kind
+    run = load_run(run_dir, "cpu")
+    codes = run.codes(inputs.read(run, new).split)
+    assert codes.shape == (3, 2)
+    assert np.isfinite(codes).all()
+    if data in ("table", "text", "bag_of_words"):  # the new rows are the first of the training file
+        frame = pd.read_csv(new)
+        raw = frame if data == "table" else frame["text"].tolist()
+        assert run.encode(raw) == pytest.approx(codes, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["table", "bag_of_words", "sparse_codes"], indirect=True)
+def test_tables_are_generated_in_their_own_units(kind: tuple[str, Path, Path], call: Any, tmp_path: Path) -> None:
+    data, run_dir, _ = kind
+    assert call("generate", run_dir, "--count", "30", "--output", tmp_path, "--device", "cpu")[0] == 0
+    rows = pd.read_csv(tmp_path / "samples.csv")
+    assert len(rows) == 30
+    if data == "table":
+        assert list(rows) == ["a", "b", "colour"]
+        assert set(rows["colour"]) <= {"red", "blue"}
+        x = np.load(tmp_path / "samples.npz")["x"]
+        train = pd.read_csv(run_dir.parent / "table.csv")
+        assert np.corrcoef(rows["a"], x[:, 0])[0, 1] == pytest.approx(1)
+        assert rows["b"].std() < 3 * train["b"].std()
+        assert rows["b"].to_numpy() == pytest.approx(x[:, 1] * train["b"].std() + train["b"].mean(), abs=0.5)
+    elif data == "bag_of_words":
+        words = {word for text in rows["words"] for word in text.split()}
+        assert words <= {"the", "is", "near", *SUBJECTS["animals"], *SUBJECTS["tools"]}
+    else:
+        assert list(rows) == [f"x{i}" for i in range(64)]
+
+
+def test_a_run_shows_what_people_read_of_tables_and_texts_and_pictures_of_the_rest(
+    kind: tuple[str, Path, Path],
+) -> None:
+    data, run_dir, _ = kind
+    names = {path.name for path in (run_dir / "figures").iterdir()}
+    read = data in ("table", "text", "bag_of_words")
+    assert {f"reconstruction.{'txt' if read else 'png'}", f"samples.{'txt' if read else 'png'}"} <= names
+    assert ("columns.png" in names) == (data == "table")
+    if data == "table":
+        lines = (run_dir / "figures" / "reconstruction.txt").read_text().splitlines()
+        assert lines[0].split() == [w for i in range(4) for w in ("input", str(i), "output", str(i))]
+        assert [line.split()[0] for line in lines[1:]] == ["a", "b", "colour"]
+        assert set(lines[3].split()[1:]) <= {"red", "blue"}
