@@ -289,16 +289,17 @@ from autoenc.data import order, table
 order.MANY = 50_000
 data = table(sys.argv[1], stream=True, cache=sys.argv[2], test_fraction=0.05, val_fraction=0.05)
 seen = sum(float(batch.x.sum()) for batch in data.train.shuffled(1_000, seed=0, epoch=0))
-print(len(data.train), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
+most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(len(data.train), most / (2**20 if sys.platform == "darwin" else 2**10))
 """
 
 
 def test_memory_does_not_grow_with_a_streamed_file(tmp_path: Path) -> None:
-    """Reading, learning the preprocessing and an epoch: of 120,000 rows, and of 720,000."""
+    """Reading, learning the preprocessing and an epoch: of 120,000 rows, and of 600,000."""
     random = np.random.default_rng(0)
     rows = "".join(f"{a:.4f},{b:.4f},{'xyz'[i % 3]}\n" for i, (a, b) in enumerate(random.normal(size=(60_000, 2))))
     sizes, peaks = [], []
-    for times in (2, 12):
+    for times in (2, 10):
         path = tmp_path / f"{times}.csv"
         with path.open("w") as file:
             file.write("a,b,c\n")
@@ -309,10 +310,8 @@ def test_memory_does_not_grow_with_a_streamed_file(tmp_path: Path) -> None:
         size, peak = map(float, done.stdout.split())
         sizes.append(size)
         peaks.append(peak)
-    assert sizes[1] == pytest.approx(6 * sizes[0], rel=0.01)
-    assert peaks[1] < peaks[0] + 15, (
-        f"{peaks} MB; the rows that were added take {12 * (sizes[1] - sizes[0]) / 2**20} MB"
-    )
+    assert sizes[1] == pytest.approx(5 * sizes[0], rel=0.01)
+    assert peaks[1] < peaks[0] + 15, f"{peaks} MB; in memory, the rows that were added are some 100"
 
 
 def test_a_run_on_a_table_end_to_end(tmp_path: Path, train_run: Callable[..., Path]) -> None:
