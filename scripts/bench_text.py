@@ -1,7 +1,8 @@
 """Measure texts: retrieval on 20 Newsgroups, and what keeps the code of a sentence VAE in use, on Multi30k.
 
-The second takes two trainings at a time, a thread each: a language model, which is the same decoder without a code, and the preset experiment=multi30k with each remedy. Texts
-must lie in data/20newsgroups/ and data/multi30k/. The figures are printed and written to outputs/bench/results_text.json.
+The second makes two trainings at a time, a thread each: of a language model, which is the same decoder without a code,
+and of the preset experiment=multi30k with each remedy. Texts must lie in data/20newsgroups/ and data/multi30k/. The
+figures are printed and written to outputs/bench/results_text.json.
 """
 
 from __future__ import annotations
