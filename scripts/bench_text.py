@@ -25,6 +25,9 @@ REMEDIES = {
         *("regularizer=[kl_warmup]", "regularizer.kl.free_bits=0.0", "regularizer.kl.weight.fraction=1.0"),
     ],
     "cyclical": ["regularizer=[kl_cyclical]", "regularizer.kl.free_bits=0.0"],
+    "cyclical, word dropout 0.3": [
+        *("regularizer=[kl_cyclical]", "regularizer.kl.free_bits=0.0", "network.word_dropout=0.3"),
+    ],
     "free bits": [],  # the preset
 }
 AT_ONCE = 2  # trainings
