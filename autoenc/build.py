@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from hydra.utils import get_object
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from autoenc.config import check_target
@@ -72,8 +72,12 @@ def build_data(config: Mapping[str, Any], preprocessing: Preprocessing | None = 
     return without(make("data", config["data"], given), config["anomaly_classes"], "anomaly_classes")
 
 
-def build_model(config: Mapping[str, Any], spec: DataSpec) -> Autoencoder:
-    """The model of a checked config, for data of this description."""
+def build_model(config: Mapping[str, Any], spec: DataSpec, mean: Tensor | None = None) -> Autoencoder:
+    """The model of a checked config, for data of this description.
+
+    Args:
+        mean: (*shape) of the training data (`Data.mean`), that an untrained model starts at.
+    """
     latent_dim = config["model"]["latent_dim"]
     sizes = {"input_shape": spec.shape, "latent_dim": latent_dim, "low": spec.low, "high": spec.high}
     sizes |= {"columns": spec.columns, "vocabulary": spec.vocabulary}
@@ -91,6 +95,8 @@ def build_model(config: Mapping[str, Any], spec: DataSpec) -> Autoencoder:
     )
     initialize(model)
     start_tied(model)
+    if mean is not None:
+        start_at_mean(model, mean)
     return model
 
 
@@ -146,11 +152,9 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
     settings = TrainerSettings(**config["trainer"])
     data = data or build_data(config)
     data = dataclasses.replace(data, train=data.train.on(device), val=data.val.on(device), test=data.test.on(device))
-    model = build_model(config, data.spec).to(device)
+    model = build_model(config, data.spec, data.mean()).to(device)
     for name, split in (("validation", data.val), ("test", data.test)):  # the training split is what spec describes
         check_support(model.likelihood, f"the {name} split", *split.range())
-    if data.spec.kind != "tokens":
-        start_at_mean(model, data.train.mean())
     objective = build_objective(config, model, settings.total_steps(len(data.train))).to(device)
     players = objective.players(model)
     learning = {id(p) for module in (model, objective) for p in module.parameters() if p.requires_grad}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autoenc.core import Autoencoder
+from autoenc.networks.pair import Centered
 
 GAIN = math.sqrt(2)  # keeps the variance through ReLUs (He et al. 2015)
 
@@ -46,11 +47,15 @@ def start_tied(model: Autoencoder) -> None:
 
 @torch.no_grad()
 def start_at_mean(model: Autoencoder, mean: Tensor) -> None:
-    """Set the bias of the decoder's last layer so that the first reconstruction is the mean of the data, in place.
+    """Set the bias of the decoder's last layer so that the first reconstruction is the mean of the data, and what an
+    encoder subtracts from its input, in place.
 
     Args:
         mean: (*shape) of the training data. A convolution has one bias a channel and gets the channel's mean.
     """
+    for module in model.encoder.modules():
+        if isinstance(module, Centered):
+            module.mean.copy_(mean.flatten())
     layers = [m for m in model.decoder.modules() if isinstance(m, nn.Linear | nn.ConvTranspose2d)]
     last, params = layers[-1], model.likelihood.params_of(mean)
     if last.bias is not None:

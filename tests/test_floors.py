@@ -21,6 +21,7 @@ FLOORS = [
 # Within a floor: only these. A folder's own files may import each other.
 SIDEWAYS = {
     *[(a, "errors") for a in FLOORS[0]],
+    ("initialization", "networks"),
     ("networks", "data"),  # what token ids and columns are
     ("likelihoods", "data"),
     ("noise", "data"),

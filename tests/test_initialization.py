@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from autoenc import bottlenecks, likelihoods, networks
-from autoenc.core import Autoencoder, Likelihood
+from autoenc.core import Autoencoder, Batch, Likelihood
 from autoenc.initialization import initialize, start_at_mean, start_tied
 from autoenc.networks.linear import UnitNormLinear
 
@@ -78,6 +78,39 @@ def test_the_first_reconstruction_is_the_mean_of_the_data(
         torch.testing.assert_close(shown.mean((1, 2)), mean.mean((1, 2)), atol=0.02, rtol=0)
     else:
         torch.testing.assert_close(shown, mean)
+
+
+def test_the_encoder_reads_what_differs_from_the_mean_and_loading_keeps_it(make_model: MakeModel) -> None:
+    x = torch.rand(5, 6)
+    centered, plain = make_model(), make_model(network_options={"normalize": "none"})
+    start_at_mean(centered, x.mean(0))
+    plain.load_state_dict({k: v for k, v in centered.state_dict().items() if not k.endswith(".mean")})
+    assert torch.equal(centered.encode(Batch(x=x)).mean, plain.encode(Batch(x=x - x.mean(0))).mean)
+    again = make_model()
+    again.load_state_dict(centered.state_dict())
+    assert torch.equal(again.encode(Batch(x=x)).mean, centered.encode(Batch(x=x)).mean)
+    assert all(p.requires_grad for p in centered.parameters()), "the mean is no parameter"
+
+
+def test_units_stay_alive_where_all_pixels_are_bright(make_model: MakeModel) -> None:
+    """Adam's first steps move every pre-activation by the sum of the pixels, unless these are centred."""
+    x = 0.5 + 0.1 * torch.randn(64, 500)
+
+    def silent(normalize: str) -> float:
+        torch.manual_seed(0)
+        options = {"hidden": [32], "activation": "relu", "normalize": normalize}
+        model = make_model(shape=(500,), network_options=options)
+        initialize(model)
+        start_at_mean(model, x.mean(0))
+        optimizer = torch.optim.Adam(model.parameters(), 0.01)
+        for _ in range(50):
+            optimizer.zero_grad()
+            model(Batch(x=x)).nll.mean().backward()
+            optimizer.step()
+        return float((model.encoder(x) <= 0).all(0).float().mean())
+
+    assert silent("center") < 0.1
+    assert silent("none") > 0.5
 
 
 @pytest.mark.parametrize("likelihood", [likelihoods.Bernoulli(), likelihoods.Gaussian(output="sigmoid")])

@@ -73,12 +73,14 @@ def finetune(
             )
         jobs += [(size, seed, index) for seed, index in enumerate(draws)]
     found = {size: Comparison(size, [], []) for size in labels}
+    mean = run.data.mean()
     for size, seed, index in track(jobs, "fine-tuning"):
         split = run.data.train.subset(torch.from_numpy(index))
         for start, accuracies in (("pretrained", found[size].pretrained), ("scratch", found[size].scratch)):
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                model = copy.deepcopy(run.model) if start == "pretrained" else build.build_model(run.config, run.spec)
+                pretrained = start == "pretrained"
+                model = copy.deepcopy(run.model) if pretrained else build.build_model(run.config, run.spec, mean)
                 accuracies.append(_accuracy(run, model, split, steps, lr))
     return list(found.values())
 

@@ -237,6 +237,10 @@ class Data:
     notes: tuple[str, ...] = ()
     truth: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def mean(self) -> Tensor | None:
+        """(*shape) the mean of the first 10,000 training examples, on the CPU; None of token ids, which have none."""
+        return None if self.spec.kind == "tokens" else self.train.mean().cpu()
+
 
 def hold_out(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Split]:
     """Cut `fraction` of a split off at random, by a seed of its own: (rest, held out)."""

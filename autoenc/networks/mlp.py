@@ -21,7 +21,7 @@ def mlp(
     hidden: Sequence[int] = (512, 256),
     activation: str = "relu",
     norm: Literal["none", "batch", "layer"] = "none",
-    normalize: Literal["none", "l2"] = "none",
+    normalize: Literal["none", "center", "l2"] = "center",
 ) -> Pair:
     """Layers of the given widths in the encoder, and in reverse order in the decoder.
 
@@ -29,7 +29,8 @@ def mlp(
         hidden: widths from the input towards the code.
         activation: after each hidden layer.
         norm: between each hidden layer and its activation.
-        normalize: l2: the encoder reads each example divided by its Euclidean length; see `linear`.
+        normalize: center: the encoder reads x less the mean of the training data; see `Centered`. l2: each example
+            divided by its Euclidean length; see `linear`.
     """
     hidden = list(hidden)
     check_widths("hidden", hidden)
@@ -44,7 +45,7 @@ def mlp(
             yield activation_module(activation)
 
     return Pair(
-        encoder=nn.Sequential(input_module(normalize), *layers([size, *hidden])),
+        encoder=nn.Sequential(input_module(normalize, size), *layers([size, *hidden])),
         decoder=LeadingDims(
             nn.Sequential(
                 *layers([latent_dim, *reversed(hidden)]), nn.Linear(hidden[0], size), nn.Unflatten(-1, input_shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,10 +52,29 @@ class UnitLength(nn.Module):
         return F.normalize(x, dim=-1)
 
 
-def input_module(normalize: str) -> nn.Module:
-    """(B, *input_shape) -> (B, D), as it is (none) or of length 1 (l2); ConfigError for another."""
-    require(normalize in ("none", "l2"), "normalize", normalize, "must be none or l2")
-    return nn.Flatten() if normalize == "none" else nn.Sequential(nn.Flatten(), UnitLength())
+class Centered(nn.Module):
+    """x less the mean of the training data, which `initialization.start_at_mean` puts here. (B, D) -> (B, D).
+
+    Pixels are all positive: what a weight learns from one it learns from all, whole layers of ReLUs move into the
+    negative at once, and stay there (LeCun et al. 1998, "Efficient BackProp", section 4.3).
+    """
+
+    mean: Tensor
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - self.mean
+
+
+def input_module(normalize: str, size: int) -> nn.Module:
+    """(B, *input_shape) -> (B, size): as it is (none), less the mean (center), of length 1 (l2); ConfigError for
+    another."""
+    modules: dict[str, list[nn.Module]] = {"none": [], "center": [Centered(size)], "l2": [UnitLength()]}
+    require(normalize in modules, "normalize", normalize, f"must be one of {', '.join(modules)}")
+    return nn.Sequential(nn.Flatten(), *modules[normalize])
 
 
 def activation_module(name: str) -> nn.Module:
