@@ -25,7 +25,8 @@ EXAMPLES = """scores, higher is more unusual:
   mahalanobis   distance of the code from the mean of the training codes, by their covariance
   knn           mean distance of the code to its 10 nearest training codes
   local         knn, divided by what knn is for those 10
-  combined      how rare error, mahalanobis and knn are together, among the training rows
+  forest        how few splits set code and error apart from those of the training rows (isolation forest)
+  combined      how rare error, knn and forest are together, among the training rows
 scores of pictures in patches (data=defects), pixel by pixel:
   error, ssim   difference of picture and reconstruction: squared, or structural similarity
   shift         of their means around each pixel, relative to what is usual in the picture

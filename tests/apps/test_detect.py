@@ -12,6 +12,7 @@ import torch
 from scipy.spatial.distance import cdist
 from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA
+from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from autoenc import load_run
@@ -70,6 +71,23 @@ def test_distances_of_codes_are_the_formulas(novel: Detector) -> None:
     mean, nearest = knn(cdist(z, train))
     assert found["knn"] == pytest.approx(mean, rel=1e-5)
     assert found["local"] == pytest.approx(mean / spacing[nearest].mean(1), rel=1e-4)
+
+
+def test_the_forest_sees_code_and_error_and_combined_is_fisher_s_sum(novel: Detector) -> None:
+    run = novel.run
+    found, reference = novel.scores(run.data.test), novel.scores(run.data.train)
+
+    def seen(split: Split, error: np.ndarray) -> np.ndarray:
+        return np.column_stack([run.codes(split).astype(float), np.log(error)])
+
+    forest = IsolationForest(random_state=0).fit(seen(run.data.train, reference["error"]))
+    expected = -forest.score_samples(seen(run.data.test, found["error"]))
+    assert found["forest"] == pytest.approx(expected, abs=1e-3)
+    among = cdist(run.codes(run.data.train), run.codes(run.data.train)).astype(float)
+    np.fill_diagonal(among, np.inf)
+    reference["knn"] = np.sort(among, 1)[:, :10].mean(1)  # none is its own neighbour
+    parts = [scores.rarity(reference[name], found[name]) for name in ("error", "knn", "forest")]
+    assert found["combined"] == pytest.approx(np.sum(parts, 0), abs=0.05)
 
 
 def test_error_and_nll_are_those_of_the_deterministic_code(vae: Detector) -> None:
@@ -201,7 +219,7 @@ def test_the_heat_map_is_brightest_where_a_pixel_was_changed(novel: Detector) ->
 
 def test_refusals(vae: Detector, novel: Detector, vae_run: Path, tmp_path: Path) -> None:
     assert vae.names == list(scores.NAMES)
-    with pytest.raises(UserError, match=r"--score elbo: .*has error, nll, mahalanobis, knn, local, combined$"):
+    with pytest.raises(UserError, match=r"--score elbo: .*has error, nll, mahalanobis, knn, local, forest, combined$"):
         novel.check("elbo")
     with pytest.raises(UserError, match=r"--score eror: .*has error, nll"):
         detect.detect(vae, vae.run.data.test, score="eror")
@@ -223,7 +241,18 @@ def test_the_script_on_the_test_split(
     assert "isolation_forest" in said
     assert {p.name for p in (run / "detect").iterdir()} == {"detect.json", "detect.csv", "roc.png", "heatmap.png"}
     rows = list(csv.DictReader((run / "detect" / "detect.csv").open()))
-    assert list(rows[0]) == ["name", "error", "nll", "mahalanobis", "knn", "local", "combined", "anomaly", "label"]
+    assert list(rows[0]) == [
+        "name",
+        "error",
+        "nll",
+        "mahalanobis",
+        "knn",
+        "local",
+        "forest",
+        "combined",
+        "anomaly",
+        "label",
+    ]
     expected = novel.scores(novel.run.data.test)
     for name, values in expected.items():
         assert [float(row[name]) for row in rows] == pytest.approx(values, rel=1e-4, abs=1e-4)
