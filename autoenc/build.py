@@ -80,7 +80,7 @@ def build_model(config: Mapping[str, Any], spec: DataSpec, mean: Tensor | None =
     """
     latent_dim = config["model"]["latent_dim"]
     sizes = {"input_shape": spec.shape, "latent_dim": latent_dim, "low": spec.low, "high": spec.high}
-    sizes |= {"columns": spec.columns, "vocabulary": spec.vocabulary}
+    sizes |= {"columns": spec.columns, "vocabulary": spec.vocabulary, "kind": spec.kind}
     if spec.kind == "tokens":
         check_reads_tokens(config, spec.name)
     likelihood: Likelihood = make("likelihood", config["likelihood"], sizes)

@@ -121,8 +121,16 @@ def scale_warning(data: Data) -> str | None:
     if data.spec.kind != "vector" or len(data.train) < 2:
         return None
     std = data.train.take(slice(0, 10_000)).x.std(0)
-    if data.spec.columns:  # one-hot dimensions have the scale that they should have
-        std = std[[column.start for column in data.spec.columns if column.kind == "number"]]
+    if numbers := [column for column in data.spec.columns if column.kind == "number"]:
+        std = std[[column.start for column in numbers]]
+        if flat := [column.name for column, value in zip(numbers, std, strict=True) if value == 0]:
+            more = f" and {len(flat) - 3} more" if len(flat) > 3 else ""
+            return (
+                f"the same in every training row: {', '.join(map(str, flat[:3]))}{more}; data.drop leaves columns out"
+            )
+        return None  # scaled as the config says
+    if data.spec.columns:
+        return None  # one-hot dimensions have the scale that they should have
     constant, std = int((std == 0).sum()), std[std > 0]
     if len(std) == 0:
         return "every column of the training data is constant" if constant else None

@@ -143,6 +143,9 @@ class Recipe:
                 of = f" of the class {self.normal}" if self.normal and name != "test" else ""
                 raise DataError(f"{self.paths[0]}: no row{of} is left to {name} on")
         anomalies = () if self.normal is None else tuple(name for name in classes if name != self.normal)
+        if self.normal is not None and not anomalies:
+            where = f"data.label={self.label}: every row is of the class {self.normal}"
+            notes = [*notes, f"{where}: without anomalies, how well they are found cannot be measured"]
         columns, (low, high) = preprocessing.columns, value_range
         spec = DataSpec(
             self.paths[0].stem, "vector", (columns[-1].stop,), low, high, classes, columns=columns, anomalies=anomalies

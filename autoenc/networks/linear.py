@@ -30,20 +30,20 @@ def linear(
     input_shape: tuple[int, ...],
     latent_dim: int,
     unit_norm: bool = False,
-    normalize: Literal["none", "center", "l2"] = "none",
+    normalize: Literal["auto", "none", "center", "l2"] = "auto",
+    kind: str = "vector",
 ) -> Pair:
     """Baldi & Hornik 1989: the linear autoencoder.
 
     Args:
         unit_norm: keep the columns of the decoder's weight at norm 1 (the atoms of a dictionary).
-        normalize: center: the encoder reads x less the mean of the training data. l2: it reads each example divided by
-            its Euclidean length, as Mult-VAE does with counts (Liang et al. 2018): how long a document is does not
-            matter, nor how much of it noise has masked.
+        normalize: see `pair.input_module`; auto: none, but l2 of counts of words.
+        kind: of data.
     """
     size = math.prod(input_shape)
     layer = UnitNormLinear if unit_norm else nn.Linear
     return Pair(
-        encoder=input_module(normalize, size),
+        encoder=input_module(normalize, size, kind, usual="none"),
         decoder=nn.Sequential(layer(latent_dim, size), nn.Unflatten(-1, input_shape)),
         num_features=size,
     )

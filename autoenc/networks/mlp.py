@@ -21,7 +21,8 @@ def mlp(
     hidden: Sequence[int] = (512, 256),
     activation: str = "relu",
     norm: Literal["none", "batch", "layer"] = "none",
-    normalize: Literal["none", "center", "l2"] = "center",
+    normalize: Literal["auto", "none", "center", "l2"] = "auto",
+    kind: str = "vector",
 ) -> Pair:
     """Layers of the given widths in the encoder, and in reverse order in the decoder.
 
@@ -29,8 +30,8 @@ def mlp(
         hidden: widths from the input towards the code.
         activation: after each hidden layer.
         norm: between each hidden layer and its activation.
-        normalize: center: the encoder reads x less the mean of the training data; see `Centered`. l2: each example
-            divided by its Euclidean length; see `linear`.
+        normalize: see `pair.input_module`; auto: center, but l2 of counts of words.
+        kind: of data.
     """
     hidden = list(hidden)
     check_widths("hidden", hidden)
@@ -45,7 +46,7 @@ def mlp(
             yield activation_module(activation)
 
     return Pair(
-        encoder=nn.Sequential(input_module(normalize, size), *layers([size, *hidden])),
+        encoder=nn.Sequential(input_module(normalize, size, kind, usual="center"), *layers([size, *hidden])),
         decoder=LeadingDims(
             nn.Sequential(
                 *layers([latent_dim, *reversed(hidden)]), nn.Linear(hidden[0], size), nn.Unflatten(-1, input_shape)

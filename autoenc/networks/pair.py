@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoenc.errors import require
+
+Normalize = Literal["auto", "none", "center", "l2"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -69,12 +72,22 @@ class Centered(nn.Module):
         return x - self.mean
 
 
-def input_module(normalize: str, size: int) -> nn.Module:
-    """(B, *input_shape) -> (B, size): as it is (none), less the mean (center), of length 1 (l2); ConfigError for
-    another."""
-    modules: dict[str, list[nn.Module]] = {"none": [], "center": [Centered(size)], "l2": [UnitLength()]}
-    require(normalize in modules, "normalize", normalize, f"must be one of {', '.join(modules)}")
-    return nn.Sequential(nn.Flatten(), *modules[normalize])
+def input_module(normalize: Normalize, size: int, kind: str, usual: Normalize) -> nn.Module:
+    """(B, *input_shape) -> (B, size): what the first layer of an encoder reads.
+
+    Args:
+        normalize: none: x as it is. center: less the mean of the training data. l2: of length 1, as Mult-VAE has it
+            (Liang et al. 2018): how long a document is does not matter, nor how much of it noise has masked; counts as
+            they are let one long document spoil the training. auto: l2 of counts of words, else the usual.
+        kind: of data, as `DataSpec.kind`.
+
+    Raises:
+        ConfigError: another name.
+    """
+    choices: dict[str, list[nn.Module]] = {"none": [], "center": [Centered(size)], "l2": [UnitLength()]}
+    require(normalize in ("auto", *choices), "normalize", normalize, f"must be one of auto, {', '.join(choices)}")
+    chosen = normalize if normalize != "auto" else "l2" if kind == "counts" else usual
+    return nn.Sequential(nn.Flatten(), *choices[chosen])
 
 
 def activation_module(name: str) -> nn.Module:

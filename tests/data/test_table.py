@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from autoenc import load_run
+from autoenc import load_run, run
 from autoenc.apps import inputs
 from autoenc.data import plain, table
 from autoenc.data.columns import SignedLog, TablePreprocessing
@@ -96,6 +96,14 @@ def test_nothing_is_learnt_from_validation_and_test_rows(tmp_path: Path, stream:
     assert json.dumps(fitted(first).plain()) == json.dumps(fitted(second).plain())
     assert np.array_equal(first.train.rows(), second.train.rows())
     assert not np.array_equal(first.test.rows(), second.test.rows())
+
+
+def test_without_anomalies_a_note_says_that_nothing_can_be_measured(tmp_path: Path) -> None:
+    frame = shop()
+    frame["state"] = "good"
+    frame.to_csv(tmp_path / "shop.csv", index=False)
+    data = table(str(tmp_path / "shop.csv"), label="state", normal="good")
+    assert data.notes[-1].startswith("data.label=state: every row is of the class good")
 
 
 def test_trained_on_normal_rows_the_others_are_the_anomalies_of_the_test(csv: Path) -> None:
@@ -257,6 +265,7 @@ def test_odd_columns_are_handled_and_said(tmp_path: Path) -> None:
     kinds = {c.name: (c.kind, c.stop - c.start) for c in data.spec.columns}
     assert kinds == {"n": ("number", 1), "constant": ("number", 1), "holes": ("number", 1), "five": ("category", 5)}
     assert [note.split(" is left out")[0] for note in data.notes] == ["column empty", "column id"]
+    assert run.scale_warning(data) == "the same in every training row: constant; data.drop leaves columns out"
     place = next(c.start for c in data.spec.columns if c.name == "constant")
     assert bool((data.train.tensor[:, place] == 0).all())
 

@@ -218,7 +218,9 @@ def test_the_length_of_a_document_need_not_matter(network: Callable[..., Pair]) 
     torch.testing.assert_close(length(x), length(9 * x))
     assert not torch.allclose(plain(x), plain(9 * x))
     assert length(torch.zeros(1, 7)).isfinite().all()
-    with pytest.raises(ConfigError, match="normalize=l1: must be one of none, center, l2"):
+    counts = network((7,), 3, kind="counts").encoder
+    torch.testing.assert_close(counts(x), counts(9 * x))
+    with pytest.raises(ConfigError, match="normalize=l1: must be one of auto, none, center, l2"):
         network((7,), 3, normalize="l1")
 
 
