@@ -26,7 +26,8 @@ from autoenc.core import Autoencoder
 from autoenc.data.spec import Data
 from autoenc.errors import Interrupted, UserError
 from autoenc.messages import hydra_message
-from autoenc.run import check_monitor, seeded, torch_settings
+from autoenc.process import seeded, torch_settings
+from autoenc.run import check_monitor
 from autoenc.settings import TrainerSettings
 from autoenc.tracking import Progression, Tracker
 from autoenc.trainer import Trainer

@@ -38,7 +38,7 @@ def language_model() -> float:
     import torch
 
     from autoenc import build, inmemory
-    from autoenc.run import seeded
+    from autoenc.process import seeded
     from autoenc.schedules import Cosine
 
     checked = inmemory.compose(PRESET)

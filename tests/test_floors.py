@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
     {"errors", "files", "settings", "core", "signatures", "command"},
     {"networks", "bottlenecks", "likelihoods", "noise", "schedules", "regularizers", "initialization", "data"},
-    {"metrics", "checkpoint", "step"},
+    {"metrics", "checkpoint", "step", "process"},
     {"evaluation"},
     {"figures", "tracking", "trainer"},
     {"config", "build", "messages"},

@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from autoenc import config, run
+from autoenc import config, process, run
 from autoenc.data import arrays
 from autoenc.errors import ConfigError, DataError, NotFinite
 from autoenc.settings import TrainerSettings
@@ -242,6 +242,6 @@ def test_the_smallest_numbers_are_zero_in_training_and_not_afterwards():
         return float(torch.tensor([1e-39]).mul(1.0))
 
     before = tiny()
-    with run.torch_settings(TrainerSettings(figures=0)):
+    with process.torch_settings(TrainerSettings(figures=0)):
         assert tiny() == 0
     assert tiny() == before > 0
