@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Scaling = Literal["standard", "robust", "quantile", "none"]
 SHOWN = 4  # rows that `lines` shows
+UNSEEN = "(unseen)"  # a category that training did not have: none of its dimensions is 1
 MISSING = "(missing)"  # the category of an empty cell
 
 
@@ -201,7 +202,8 @@ class TablePreprocessing:
         return tuple(found)
 
     def frame(self, x: np.ndarray) -> pd.DataFrame:
-        """(N, D) in the terms of the table: numbers in their own units, the likeliest value of a category."""
+        """(N, D) in the terms of the table: numbers in their own units, the likeliest value of a category, `(unseen)`
+        for one that training did not have."""
         import pandas as pd
 
         found: dict[str, Any] = {}
@@ -214,7 +216,9 @@ class TablePreprocessing:
                 ):
                     rare = set() if shared is None else set(shared)
                     shown = [v for v in values if v not in rare] + ([f"(one of {len(rare)} rare)"] if rare else [])
-                    found[column.name] = np.array(shown, object)[x[:, column.start : column.stop].argmax(1)]
+                    one_hot = x[:, column.start : column.stop]
+                    place = np.where(one_hot.any(1), one_hot.argmax(1), len(shown))
+                    found[column.name] = np.array([*shown, UNSEEN], object)[place]
             elif part != "remainder":
                 values = x[:, block[0].start : block[-1].stop]
                 for name, step in reversed(estimator.steps):

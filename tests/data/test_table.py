@@ -123,6 +123,7 @@ def test_new_rows_pass_through_what_was_learnt(csv: Path) -> None:
     )
     x = fitted(data).apply(new).tensor
     assert bool((x[0, 2:5] == 0).all())  # a colour that training did not have
+    assert fitted(data).frame(x.numpy())["colour"].tolist() == ["(unseen)", "red"]
     imputed = fitted(data).frame(x.numpy())["age"][0]
     assert imputed == pytest.approx(fitted(data).transformer.named_transformers_["number"]["impute"].statistics_[1])
     with pytest.raises(DataError, match="the data frame: the columns price, size are missing"):
