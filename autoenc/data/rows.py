@@ -80,8 +80,12 @@ class MappedRows:
         """The rows at `index`, which may be places, a mask or a slice; copies none."""
         chosen = object.__new__(type(self))
         chosen.__dict__.update(self.__dict__)
-        places = torch.arange(len(self._all)) if self._index is None else self._index
-        chosen._index = places[index]
+        if self._index is not None:
+            chosen._index = self._index[index]
+        elif isinstance(index, slice):  # no more places than are chosen: all of them may be many
+            chosen._index = torch.arange(*index.indices(len(self._all)))
+        else:
+            chosen._index = index.nonzero().squeeze(1) if index.dtype == torch.bool else index
         return chosen
 
     def fetch(self, indexes: Sequence[Tensor | slice]) -> Iterator[Tensor]:
