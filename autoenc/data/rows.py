@@ -13,7 +13,7 @@ from torch import Tensor
 
 from autoenc.errors import DataError, one_line
 
-SMALL = 64 * 2**20  # bytes of a file that may stay in memory
+SMALL = 16 * 2**20  # bytes of a file that may stay in memory
 CHUNK = 2**24  # bytes at a time, where all are looked at
 DTYPES = ("uint8", "float32", "int64")
 
