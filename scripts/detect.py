@@ -29,7 +29,7 @@ EXAMPLES = """scores, higher is more unusual:
   combined      how rare error, knn and forest are together, among the training rows
 scores of pictures in patches (data=defects), pixel by pixel:
   error, ssim   difference of picture and reconstruction: squared, or structural similarity
-  shift         of their means around each pixel, relative to what is usual in the picture
+  shift         of their means along a stroke through the pixel, relative to what is usual there
   memory        distance of what a bank of filters says of the place from the nearest place in good pictures
   combined      shift and memory together
 

@@ -12,7 +12,16 @@ from PIL import Image
 
 from autoenc import load_run
 from autoenc.apps import defects
-from autoenc.apps.defect_scores import SCORES, Inspector, Memory, image_score, pixel_numbers, responses
+from autoenc.apps.defect_scores import (
+    SCORES,
+    Inspector,
+    Memory,
+    deviation,
+    edge_distance,
+    image_score,
+    pixel_numbers,
+    responses,
+)
 from autoenc.data.defects import Part
 from autoenc.errors import UserError
 
@@ -111,6 +120,47 @@ def test_windows_are_put_together_where_they_were(run_path: Path, monkeypatch: p
             assert torch.allclose(inspector.reconstruct(x), made, atol=1e-5), "the same whatever the batch"
     monkeypatch.setattr(run.model, "reconstruct", lambda batch: batch.x)
     assert torch.allclose(inspector.reconstruct(x), x, atol=1e-6), "a model that copies gives the picture back"
+
+
+def test_a_crack_counts_alike_at_any_angle_and_more_than_a_spot_as_wide() -> None:
+    rows, columns = np.mgrid[:81, :81] - 40.0
+
+    def highest(shape: np.ndarray) -> float:
+        picture = 0.3 * shape.astype(np.float32)[None]
+        assert deviation(picture, 0 * picture).max() == pytest.approx(deviation(-picture, 0 * picture).max(), rel=0.01)
+        return float(deviation(picture, 0 * picture).max())
+
+    spot = highest(np.hypot(rows, columns) < 2)
+    cracks = [
+        highest((np.abs(rows * np.cos(a) - columns * np.sin(a)) < 2) & (np.hypot(rows, columns) < 15))
+        for a in np.linspace(0, 3, 9)
+    ]
+    assert min(cracks) > 0.8 * max(cracks)
+    assert min(cracks) > 2 * spot
+
+
+def test_pixels_count_from_the_nearest_edge() -> None:
+    assert edge_distance((4, 5), 9).tolist() == [[0] * 5, [0, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0] * 5]
+    assert edge_distance((7, 7), 2).max() == 2
+
+
+def test_a_rim_that_good_pictures_have_is_no_defect(
+    run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model that makes everything black, the error is the picture: 20, and 120 at 3 pixels along the edges."""
+    monkeypatch.setattr(Inspector, "reconstruct", lambda self, x: torch.zeros_like(x))
+    files = []
+    for i in range(3):
+        rimmed = np.full((50 + i, 60), 120, np.uint8)
+        rimmed[3:-3, 3:-3] = 20
+        save(tmp_path / f"{i}.png", rimmed)
+        files.append(tmp_path / f"{i}.png")
+    inspector = Inspector(load_run(run_path, "cpu"), files)
+    found = inspector.maps(rimmed[None])["shift"]
+    assert found.max() < 2, "the rim, 6 times as bright, is as usual as the rest"
+    rimmed[20:30, 20:30] = 80
+    found = inspector.maps(rimmed[None])["shift"]
+    assert found[22:28, 22:28].min() > 2 * found[:3].max(), "less than the rim, but not usual here"
 
 
 def test_memory_knows_what_it_was_shown_and_where_the_rest_is() -> None:
