@@ -51,7 +51,8 @@ def painted(picture: np.ndarray, random: np.random.Generator) -> tuple[np.ndarra
 def synthetic(run: Any) -> dict[str, dict[str, float]]:
     """score -> image_auroc, pixel_auroc and pro of painted defects, on the held-out good pictures with and without."""
     from autoenc.apps import defects
-    from autoenc.apps.defect_scores import SCORES, Inspector, image_score
+    from autoenc.apps.defect_metrics import image_score
+    from autoenc.apps.defect_scores import SCORES, Inspector
     from autoenc.data.defects import read_picture
 
     layout, random = defects.layout_of(run), np.random.default_rng(PAINTER)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from autoenc.apps.defect_scores import BEST, SCORES, Inspector, image_score, pixel_numbers
+from autoenc.apps.defect_metrics import image_score, pixel_numbers
+from autoenc.apps.defect_scores import BEST, SCORES, Inspector
 from autoenc.apps.scores import threshold
 from autoenc.data.defects import GOOD, Layout, Part, layout, read_mask, read_picture
 from autoenc.data.pictures import SUFFIXES

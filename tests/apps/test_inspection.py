@@ -12,14 +12,13 @@ from PIL import Image
 
 from autoenc import load_run
 from autoenc.apps import defects
+from autoenc.apps.defect_metrics import image_score, pixel_numbers
 from autoenc.apps.defect_scores import (
     SCORES,
     Inspector,
     Memory,
     deviation,
     edge_distance,
-    image_score,
-    pixel_numbers,
     responses,
 )
 from autoenc.data.defects import Part
