@@ -1,4 +1,4 @@
-"""Measure what the applications are worth on MNIST: part of `make bench`; `--only index` measures one.
+"""Measure what the applications are worth, on MNIST and on data with known truth: part of `make bench`; `--only index` measures one.
 
 Runs and scripts are started as a user would start them; the figures are printed and written to
 outputs/bench/results_apps.json.
@@ -84,6 +84,16 @@ def anomaly() -> None:
         )
 
 
+def recovery() -> None:
+    """Generated data: how much of the true dictionary and of the true subspace the presets find."""
+    for model, data, number in (("topk", "sparse_codes", "mmcs"), ("linear", "linear_gaussian", "angle_deg")):
+        train(f"recovery_{data}", f"model={model}", f"data={data}", "trainer.figures=0")
+        script("evaluate", OUT / f"recovery_{data}", "--only", "recovery", "--force")
+        for name, numbers in result(f"recovery_{data}/evaluation.json")["recovery"].items():
+            if name != "cosine":
+                figure(f"{data}, {name}: {number}", numbers[number])
+
+
 def index() -> None:
     """A million codes of 32 numbers, 1,000 queries, exact; the best of five."""
     import numpy as np
@@ -102,5 +112,5 @@ def index() -> None:
 
 
 if __name__ == "__main__":
-    benches = {function.__name__: function for function in (features, finetune, augment, anomaly, index)}
+    benches = {function.__name__: function for function in (features, finetune, augment, anomaly, recovery, index)}
     main(__doc__, benches, "results_apps.json")
