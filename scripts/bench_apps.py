@@ -1,4 +1,4 @@
-"""Measure what the applications are worth, on MNIST and on data with known truth: part of `make bench`; `--only index` measures one.
+"""Measure what the applications are worth, on MNIST and on data with known truth; `--only index` measures one.
 
 Runs and scripts are started as a user would start them; the figures are printed and written to
 outputs/bench/results_apps.json.
