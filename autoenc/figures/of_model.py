@@ -122,8 +122,8 @@ def _signed_grid(images: Tensor, most: int) -> np.ndarray:
 def column_fit(x: Tensor, made: Tensor, columns: Sequence[Column]) -> list[tuple[Column, float, float | None]]:
     """How well each column of a table is reconstructed, (N, D) both: (column, how well, by the commonest value alone).
 
-    Of numbers, 1 - squared error / variance, cut off at 0, which is what their mean gets; those that do not vary are left
-    out. Of categories, the part of the rows whose likeliest value is the right one.
+    Of numbers, 1 - squared error / variance, cut off at 0, which is what their mean gets; those that do not vary are
+    left out. Of categories, the part of the rows whose likeliest value is the right one.
     """
     found: list[tuple[Column, float, float | None]] = []
     for column in columns:
