@@ -193,7 +193,7 @@ def sparse() -> None:
         dead = latent["dead_units"] / latent["dim"]
         figure("  dead units", dead, "< 0.05", dead < 0.05)
         if name == "topk":
-            figure("  active units (k = 8)", latent["mean_active"], "8", latent["mean_active"] == 8)
+            figure("  active units (k = 8)", latent["mean_active"], "8", abs(latent["mean_active"] - 8) < 1e-6)
 
 
 @bench
