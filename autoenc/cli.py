@@ -54,7 +54,7 @@ def help_text() -> str:
     lines = [HELP]
     for group in config.GROUPS:
         lines.append(f"  {group}")
-        lines += [f"    {name:<16}{about}" for name, about in config.choices(group)]
+        lines += [f"    {name:<22}{about}" for name, about in config.choices(group)]
     return "\n".join(lines) + "\n" + KEYS
 
 

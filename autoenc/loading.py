@@ -148,7 +148,8 @@ class Run:
         Raises:
             DataError: another shape, no numbers, values that are not finite or that the model gives no density.
         """
-        if self.preprocessing is not None and not isinstance(x, np.ndarray | Tensor):
+        raw = not isinstance(x, Tensor) and not (isinstance(x, np.ndarray) and x.dtype.kind in "biuf")
+        if self.preprocessing is not None and raw:
             return self.preprocessing.apply(x)
         if isinstance(x, Tensor):
             tensor = x.detach().cpu()

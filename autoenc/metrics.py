@@ -129,6 +129,9 @@ def verdict(latent: dict[str, float]) -> Verdict:
         if "mutual_information" in latent:
             used += f", mutual information of x and z {latent['mutual_information']:.2f} nats"
         remedy = "try regularizer=kl_warmup, regularizer.kl.free_bits=0.1 or a smaller regularizer.kl.weight"
+        if active > 0 and latent["kl"] > 1 and latent.get("mutual_information", 1.0) < 0.1:
+            why = "the code has nothing to do with x, as before training; train for longer"
+            return Verdict(False, f"The code says nothing: {used}; {why}")
         if active == 0 or min(latent["kl"], latent.get("mutual_information", 1.0)) < 0.1:
             return Verdict(False, f"The posterior has collapsed: {used}; the decoder ignores the code; {remedy}")
         if active <= dim / 4:

@@ -41,9 +41,10 @@ def value_errors() -> Iterator[None]:
 class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Rows (N, D) to codes (N, K), by a run that is trained already.
 
-    Images are rows of C H W values, in the range that the run was trained on. The run is fitted: `transform` needs no
-    `fit`, which checks the number of columns, notes their names, and learns nothing. `inverse_transform` decodes.
-    Everything is float32. `autoenc.sklearn.AutoencoderTransformer` is the one that trains.
+    Runs on tables and texts take data frames and lists of texts, too. Images are rows of C H W values, in the range
+    that the run was trained on. The run is fitted: `transform` needs no `fit`, which checks the number of columns,
+    notes their names, and learns nothing. `inverse_transform` decodes. Everything is float32.
+    `autoenc.sklearn.AutoencoderTransformer` is the one that trains.
 
     Args:
         run: a finished run, from `load_run`.
@@ -87,7 +88,9 @@ class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             rows = self.run.decode(check_array(X, dtype=np.float32))
         return rows.reshape(len(rows), -1)
 
-    def _rows(self, X: Any, reset: bool) -> np.ndarray:
+    def _rows(self, X: Any, reset: bool) -> Any:
+        if getattr(self.run, "preprocessing", None) is not None and np.asarray(X).dtype.kind not in "biuf":
+            return X  # of tables and texts: the run knows what to do with them
         return validate_data(self, X, reset=reset, dtype=np.float32)
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -85,7 +85,7 @@ def one(args: argparse.Namespace) -> None:
         labels = inputs.labels(args.labels, len(split)) != 0 if args.labels else None
     else:
         split, labels = run.data.test, detect.known_anomalies(run, args.anomaly)
-        names = [str(i) for i in range(len(split))]
+        names = run.data.told("test")
     if labels is not None:
         detect.check_labels(labels, f"--labels {args.labels}" if args.labels else f"{run.path}: test split")
     result = detect.detect(detector, split, labels, args.score, args.quantile)
@@ -100,6 +100,8 @@ def one(args: argparse.Namespace) -> None:
     say(result, names)
     if out is not None:
         print(f"scores of each row: {out.folder / out.name}.csv")
+    else:
+        print("nothing is written; --output NAME.csv keeps the score of each row")
 
 
 def inspect(run: Run, args: argparse.Namespace) -> None:
@@ -150,6 +152,9 @@ def outputs(run: Run, args: argparse.Namespace) -> tuple[Outputs | None, str]:
     path = Path(args.output)
     if path.suffix != ".csv" or path.is_dir():
         raise UserError(f"--output {path}: with --input, name a .csv file")
+    for given in (args.input, args.labels):
+        if given and path.exists() and path.samefile(given):
+            raise UserError(f"--output {path}: is what is read; name another file")
     if path.exists() and not args.force:
         raise UserError(f"{path}: is there already; --force writes over it")
     return Outputs(run, path.stem, path.parent, args.force), f"{path.stem}_"
@@ -212,7 +217,7 @@ def class_names(text: str) -> list[str]:
 
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES, output="path", several=True)
-    arguments.add_argument("--input", metavar="PATH", help="rows or images: .csv, .npy, .npz, an image, a folder")
+    arguments.add_argument("--input", metavar="PATH", help="new data: .csv .parquet .txt .npy .npz, an image, a folder")
     arguments.add_argument("--labels", metavar="FILE", help="a number for each row of --input, 0 where it is normal")
     arguments.add_argument("--resize", action="store_true", help="scale images to the size that the run was trained on")
     arguments.add_argument("--anomaly", metavar="CLASS[,CLASS]", type=class_names, default=[],

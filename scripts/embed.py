@@ -64,7 +64,7 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES)
-    arguments.add_argument("--input", metavar="PATH", help="new examples: .npy, .npz, .csv, an image or a folder")
+    arguments.add_argument("--input", metavar="PATH", help="new data: .csv .parquet .txt .npy .npz, an image, a folder")
     arguments.add_argument("--resize", action="store_true", help="scale images to the size that the run was trained on")
     arguments.add_argument("--format", choices=("npz", "csv"), default="npz", help="default: npz")
     arguments.add_argument("--probe", action="store_true", help="measure the codes as features; needs labels")

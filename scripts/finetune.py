@@ -28,6 +28,8 @@ def main(args: argparse.Namespace) -> None:
     out.table(f"test accuracy, {args.seeds} seeds", numbers)
     for labels, row in numbers.items():
         spread = max(row["pretrained_std"], row["scratch_std"])
+        if args.seeds < 2:
+            continue  # one draw says nothing of what another would give
         pays = "pays" if row["margin"] > spread else "hurts" if row["margin"] < -spread else "makes no clear difference"
         out.say(
             f"{labels}: pre-training {pays}: a margin of {row['margin']:+.4f}, a spread of {spread:.4f} over the seeds"

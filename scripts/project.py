@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> None:
             split, names = found.split, found.names
         else:
             split = run.data.test.subset(slice(0, args.count))
-            names = [str(i) for i in range(len(split))]
+            names = run.data.told("test")[: len(split)]
         projection = project.project(run, split, args.method, args.dim, args.seed)
         title = f"{args.method} of {len(split):,} codes of {run.name} on {run.spec.name}"
         out.figure(args.method, project.picture(run.spec, split, projection, title))
@@ -50,7 +50,7 @@ if __name__ == "__main__":
     arguments.add_argument("--method", choices=("direct", "pca", "tsne", "umap"), default="tsne", help="default: tsne")
     arguments.add_argument("--dim", type=int, choices=(2, 3), default=2, help="default: 2")
     arguments.add_argument("--count", type=positive, default=2_000, help="test examples (default: 2000)")
-    arguments.add_argument("--input", metavar="PATH", help="examples of yours: .npy, .npz, .csv, an image or a folder")
+    arguments.add_argument("--input", metavar="PATH", help="new data: .csv .parquet .txt .npy .npz, an image, a folder")
     arguments.add_argument("--resize", action="store_true", help="scale images to the size that the run was trained on")
     arguments.add_argument("--seed", type=int, default=0, help="of t-SNE and UMAP (default: 0)")
     execute(main, arguments)

@@ -42,7 +42,8 @@ def main(args: argparse.Namespace) -> None:
     train, test, classes = run.data.train, run.data.test, run.spec.classes
     width = max((len(name) for name in classes), default=0)
     with Outputs(run, "retrieve", args.output, args.force) as out:
-        names, labels = [str(i) for i in range(len(test))], test.y
+        names, labels = run.data.told("test"), test.y
+        told = run.data.names.get("train")  # what the user calls the hits
         queries = test
         if args.input:
             given_rows = inputs.read(run, args.input, args.resize)
@@ -52,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
         elif args.index:
             if wrong := [i for i in args.index if not 0 <= i < len(test)]:
                 raise UserError(f"--index {wrong[0]}: the test split has rows 0 to {len(test) - 1}")
-            queries, names = test.subset(torch.tensor(args.index)), [str(i) for i in args.index]
+            queries, names = test.subset(torch.tensor(args.index)), [names[i] for i in args.index]
             labels = queries.y
         hits = retrieve.retrieve(run, queries, args.k, args.metric, args.force)
         numbers: dict[str, float] = {}
@@ -69,13 +70,14 @@ def main(args: argparse.Namespace) -> None:
         def label(row: int) -> str:
             return "" if train.y is None else classes[int(train.y[row])]
 
-        texts = retrieve.told(run, train)
+        texts = retrieve.told(run, train) or (None if told is None else [str(name) for name in told])
         lines = [
             (names[q], rank + 1, row, f"{score:.6g}", label(row), *([texts[row]] if texts else []))
             for q in range(len(hits.places))
             for rank, (row, score) in enumerate(zip(hits.places[q].tolist(), hits.scores[q].tolist(), strict=True))
         ]
-        out.csv("hits", ["query", "rank", "row", args.metric, "label", *(["text"] if texts else [])], lines)
+        header = ["query", "rank", "row", args.metric, "label"]
+        out.csv("hits", header + ([] if texts is None else ["text" if told is None else "name"]), lines)
         if run.spec.kind == "image":
             out.figure("hits", retrieve.picture(run, queries, names, hits))
         found = {"queries": len(names), "indexed": len(train), "k": args.k, "metric": args.metric}
@@ -94,7 +96,9 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES)
-    arguments.add_argument("--input", metavar="PATH", help="queries of yours: .npy, .npz, .csv, .txt, images, a folder")
+    arguments.add_argument(
+        "--input", metavar="PATH", help="queries of yours: .csv, .parquet, .txt, .npy, .npz, an image, a folder"
+    )
     arguments.add_argument("--text", nargs="+", metavar="TEXT", help="queries of yours, for runs on texts")
     arguments.add_argument("--resize", action="store_true", help="scale images to the size that the run was trained on")
     arguments.add_argument("--index", type=int, nargs="+", metavar="I", help="test examples as queries")

@@ -100,5 +100,12 @@ def test_verdict_says_what_the_numbers_mean(numbers: dict[str, float], healthy: 
     assert "\n" not in judged.text
 
 
+def test_a_code_that_has_nothing_to_do_with_x_has_not_collapsed_but_is_not_trained() -> None:
+    judged = verdict(latent(16, 5) | {"kl": 169.0, "mutual_information": -0.16})
+    assert not judged.healthy
+    assert judged.text.startswith("The code says nothing: 5 of 16 latent dimensions active, KL 169.00 nats")
+    assert "collapsed" not in judged.text
+
+
 def test_verdict_of_a_dense_code_says_nothing_of_activity() -> None:
     assert "at a time" not in verdict(latent(8, 8)).text

@@ -20,7 +20,10 @@ from autoenc.rundir import flat
 from autoenc.tracking import console
 
 SHOWN = ("loss", "nll", "kl", "mse", "psnr", "perplexity", "denoise_psnr", "active_units", "zeros")
-NO_MATTER = ("trainer.device", "trainer.threads", "trainer.figures", "trainer.eval_batch_size")  # to the result
+NO_MATTER = (  # to the result
+    *("trainer.device", "trainer.threads", "trainer.figures", "trainer.eval_batch_size"),
+    *("data.workers", "data.cache", "data.cache_folder"),
+)
 LATENT = "model.latent_dim"
 FEW = 5  # lines whose legend fits into a panel
 COLUMNS = 6  # of settings in the table: it has to fit on a screen
@@ -174,7 +177,7 @@ def table(rows: Sequence[Row], keys: Sequence[str], also: Sequence[str] = ()) ->
         numbers = [f"{row.numbers[n]:.5g}" if n in row.numbers else "" for n in shown]
         number = row.name.partition("_")[0]
         name = number if number.isdigit() else row.name
-        drawn.add_row(name, *(str(row.settings.get(k, "")) for k in keys), *numbers, row.state)
+        drawn.add_row(name, *(_short(row.settings.get(k, "")) for k in keys), *numbers, row.state)
     return drawn
 
 
@@ -265,8 +268,14 @@ def _lines(rows: Sequence[Row], keys: Sequence[str]) -> dict[str, list[Row]]:
     others = [k for k in keys if k != LATENT]
     lines: dict[str, list[Row]] = {}
     for row in rows:
-        lines.setdefault(", ".join(str(row.settings.get(k, "-")) for k in others) or "all", []).append(row)
+        lines.setdefault(", ".join(_short(row.settings.get(k, "-")) for k in others) or "all", []).append(row)
     return lines
+
+
+def _short(value: Any) -> str:
+    """A setting as it is shown: of a path, what it ends with."""
+    text = str(value)
+    return text.rstrip("/").rpartition("/")[2] if "/" in text else text
 
 
 def report_sweep(sweep_dir: Path) -> list[str]:

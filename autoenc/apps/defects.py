@@ -78,7 +78,9 @@ def new_parts(path: str | Path) -> list[Part]:
         raise DataError(f"{path}: no such file or folder")
     files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
     if not files:
-        raise DataError(f"{path}: has no pictures ({', '.join(SUFFIXES)})")
+        below = sorted({p.parent.name for p in path.glob("*/*") if p.suffix.lower() in SUFFIXES})
+        hint = f"; they lie in its folders {', '.join(below[:5])}: name one of these" if below else ""
+        raise DataError(f"{path}: has no pictures ({', '.join(SUFFIXES)}){hint}")
     return [Part(file, "") for file in files]
 
 

@@ -57,7 +57,7 @@ class Detected:
         cells.append([str(int(v)) for v in self.anomaly])
         if self.columns is not None:
             header.append("columns")
-            cells.append(["; ".join(map(str, row)) for row in self.columns])
+            cells.append(["; ".join(str(part) for part in row if part != "") for row in self.columns])
         if self.labels is not None:
             header.append("label")
             cells.append([str(int(v)) for v in self.labels])
@@ -171,10 +171,11 @@ def baselines(run: Run, split: Split) -> dict[str, np.ndarray]:
 
 
 def contributions(run: Run, split: Split, count: int = 3) -> np.ndarray:
-    """What made each row unusual, the largest part first: (N, min(count, columns)).
+    """What made each row unusual, the largest part first: (N, count), of vectors with fewer columns as many.
 
     Of vectors, the numbers of the columns with the largest squared error. Of tables, texts: the columns whose nll lies
-    furthest above its mean over the validation rows, with what was found and what the model made of it.
+    furthest above its mean over the validation rows, with what was found and what the model made of it; fewer, and then
+    empty texts, where fewer lie above it and were reconstructed as something else.
     """
     if not run.spec.columns:
         error = run.over(split, lambda batch: (batch.x - run.model.reconstruct(batch)).square().flatten(1)).numpy()
@@ -186,13 +187,16 @@ def contributions(run: Run, split: Split, count: int = 3) -> np.ndarray:
         return torch.stack([nll[:, c.start : c.stop].sum(1) for c in run.spec.columns], 1)
 
     excess = run.over(split, by_column) - run.over(run.data.val, by_column).mean(0)
-    order = np.argsort(-excess.numpy(), axis=1, kind="stable")[:, :count]
+    order = np.argsort(-excess.numpy(), axis=1, kind="stable")
     names = [c.name for c in run.spec.columns]
     assert isinstance(run.preprocessing, TablePreprocessing)
     found = run.preprocessing.cells(split.rows())
     made = run.preprocessing.cells(run.over(split, run.model.reconstruct).numpy())
-    texts = [[f"{n}={found[n][i]} (not {made[n][i]})" for n in (names[c] for c in row)] for i, row in enumerate(order)]
-    return np.array(texts, dtype=object)
+    texts = np.full((len(split), count), "", dtype=object)
+    for i, row in enumerate(order):
+        above = [names[c] for c in row if excess[i, c] > 0 and found[names[c]][i] != made[names[c]][i]][:count]
+        texts[i, : len(above)] = [f"{name}={found[name][i]} (not {made[name][i]})" for name in above]
+    return texts
 
 
 def roc(result: Detected) -> np.ndarray:

@@ -170,7 +170,7 @@ def listed(run: Run, decoded: Decoded, steps: int | None = None) -> tuple[list[s
     """
     x = torch.from_numpy(decoded.x.reshape(-1, *run.spec.shape))
     if isinstance(run.preprocessing, TablePreprocessing):
-        frame = run.preprocessing.frame(x.numpy())
+        frame = run.preprocessing.frame(x.numpy()).round(6)
         names, rows = [str(name) for name in frame], frame.values.tolist()
     elif isinstance(run.preprocessing, BagOfWords):
         names, rows = ["words"], [[text] for text in run.preprocessing.texts(x)]

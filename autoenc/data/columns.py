@@ -1,29 +1,30 @@
-"""What becomes of the columns of a table: numbers imputed and scaled, categories one-hot."""
+"""Columns of a table as the dimensions of a vector, and back: numbers imputed and scaled, categories one-hot."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from autoenc.data.frames import Source
+from autoenc.data.frames import Source, dates_as_text
 from autoenc.data.plain import from_plain, to_plain
 from autoenc.data.preprocessing import FILE
 from autoenc.data.spec import Column, Examples, Split
-from autoenc.errors import DataError, require
+from autoenc.errors import DataError, one_line
 from autoenc.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-Scaling = Literal["standard", "robust", "quantile", "none"]
 SHOWN = 4  # rows that `lines` shows
 UNSEEN = "(unseen)"  # a category that training did not have: none of its dimensions is 1
 MISSING = "(missing)"  # the category of an empty cell
@@ -41,101 +42,6 @@ class SignedLog(TransformerMixin, BaseEstimator):
 
     def inverse_transform(self, X: np.ndarray) -> np.ndarray:
         return np.sign(X) * np.expm1(np.abs(X))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be done to the columns, before anything is learnt from them.
-
-    Args:
-        scaling: of numbers: standard (mean 0, deviation 1), robust (median 0, quartiles' distance 1), quantile (to a
-            normal distribution), none.
-        log: take sign(x) log(1 + |x|) of numbers before they are scaled; true, or the columns by name.
-        categorical: columns of numbers that are categories.
-        max_categories: dimensions of a category; the rarest values share the last one.
-    """
-
-    scaling: Scaling = "standard"
-    log: bool | Sequence[str] = False
-    categorical: Sequence[str] = ()
-    max_categories: int = 100
-
-    def __post_init__(self) -> None:
-        require(self.max_categories >= 2, "max_categories", self.max_categories, "must be 2 or more")
-
-    def fit(self, frame: pd.DataFrame, source: Source) -> tuple[TablePreprocessing, list[str]]:
-        """Learn from training rows; and lines that say what was left out or stands out.
-
-        Raises:
-            DataError: a column of both numbers and text; columns named in the config that are not there; none left.
-        """
-        from sklearn.compose import ColumnTransformer
-        from sklearn.impute import SimpleImputer
-        from sklearn.pipeline import Pipeline
-        from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, RobustScaler, StandardScaler
-
-        named = [*self.categorical, *([] if isinstance(self.log, bool) else self.log)]
-        if unknown := [name for name in named if name not in frame]:
-            raise DataError(f"data: there is no column '{unknown[0]}'; there are {', '.join(map(str, frame))}")
-        numbers, categories, notes = self._kinds(frame)
-        scalers = {
-            "standard": lambda: StandardScaler(),
-            "robust": lambda: RobustScaler(),
-            "quantile": lambda: QuantileTransformer(
-                n_quantiles=min(1000, len(frame)), output_distribution="normal", random_state=0
-            ),
-        }
-
-        def pipeline(log: bool) -> Any:
-            steps: list[tuple[str, Any]] = [("impute", SimpleImputer(strategy="median"))]
-            steps += [("log", SignedLog())] if log else []
-            steps += [("scale", scalers[self.scaling]())] if self.scaling != "none" else []
-            return Pipeline(steps)
-
-        logged = [n for n in numbers if self.log is True or (not isinstance(self.log, bool) and n in self.log)]
-        plain = [n for n in numbers if n not in logged]
-        encoder = OneHotEncoder(
-            handle_unknown="infrequent_if_exist", max_categories=self.max_categories, sparse_output=False
-        )
-        parts = [("number", pipeline(False), plain), ("log", pipeline(True), logged), ("category", encoder, categories)]
-        transformer = ColumnTransformer([part for part in parts if part[2]], sparse_threshold=0)
-        made = TablePreprocessing(source, tuple(numbers), tuple(categories), transformer)
-        transformer.fit(made.typed(frame, "the training rows"))
-        for name, shared in zip(categories, _shared(transformer), strict=True):
-            if shared is not None:
-                notes.append(f"column {name}: the {len(shared)} rarest values share one dimension")
-        return made, notes
-
-    def _kinds(self, frame: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
-        """Names of the columns that are numbers, of those that are categories, and notes on those left out."""
-        numbers: list[str] = []
-        categories: list[str] = []
-        notes: list[str] = []
-        for name in frame:
-            column = frame[name].dropna()
-            if len(column) == 0:
-                notes.append(f"column {name} is left out: it is empty in the training rows")
-            elif name in self.categorical:
-                categories.append(name)
-            else:
-                values = _numbers(column)
-                good = values.notna()
-                if good.all():
-                    numbers.append(name)
-                elif good.mean() > 0.5:
-                    cell = column[~good].iloc[0]
-                    raise DataError(
-                        f"data: column {name} has numbers, and '{str(cell)[:40]}'; "
-                        f"data.missing=['{str(cell)[:40]}'] if that is a missing value, "
-                        f"data.categorical=[{name}] if the column is a category"
-                    )
-                elif column.nunique() == len(column) and len(column) > 20:
-                    notes.append(f"column {name} is left out: text that is different in every row")
-                else:
-                    categories.append(name)
-        if not numbers and not categories:
-            raise DataError("data: no column is left to train on")
-        return numbers, categories, notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +71,7 @@ class TablePreprocessing:
             raise DataError(f"{what}: the column{'' if one else 's'} {listed} {'is' if one else 'are'} missing")
         typed = {}
         for name in self.numbers:
-            column, values = frame[name], _numbers(frame[name])
+            column, values = frame[name], numeric(frame[name])
             bad = (values.isna() & column.notna()) | np.isinf(values)
             if bad.any():
                 row = int(np.flatnonzero(bad)[0])
@@ -246,15 +152,33 @@ class TablePreprocessing:
         """Rows of a data frame, or of what pandas makes one of: column name -> values."""
         import pandas as pd
 
-        frame = pd.DataFrame(raw)
+        if isinstance(raw, str | Path):
+            return self.read(Path(raw)).split
+        try:
+            frame = dates_as_text(pd.DataFrame(raw if not isinstance(raw, pd.Series) else raw.to_frame().T))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"expected a data frame, or what pandas makes one of ({one_line(error)})") from None
         if len(frame) == 0:
             raise DataError("the data frame has no rows")
-        return Split(torch.from_numpy(self.matrix(frame, "the data frame")))
+        return Split(torch.from_numpy(self._new(frame, "the data frame")))
+
+    def _new(self, frame: pd.DataFrame, what: str) -> np.ndarray:
+        """`matrix`; warns of categories that training did not have."""
+        made = self.matrix(frame, what)
+        for column in self.columns:
+            if column.kind == "category" and (rows := (made[:, column.start : column.stop] == 0).all(1)).any():
+                values = ", ".join(dict.fromkeys(str(v)[:40] for v in frame[column.name][rows][:100]))[:80]
+                warnings.warn(
+                    f"{what}: {rows.sum():,} rows have values of {column.name} that training did not have: {values}",
+                    stacklevel=4,
+                )
+        return made
 
     def read(self, path: Path) -> Examples:
         """The rows of a file, with their numbers from 0 as names."""
-        frame = self.source.read(path)
-        return Examples(Split(torch.from_numpy(self.matrix(frame, str(path)))), [str(i) for i in range(len(frame))])
+        unused = tuple(name for name in self.source.names if name not in (*self.numbers, *self.categories))
+        frame = dataclasses.replace(self.source, optional=unused).read(path)
+        return Examples(Split(torch.from_numpy(self._new(frame, str(path)))), [str(i) for i in range(len(frame))])
 
     def save(self, folder: Path) -> None:
         """preprocessing.json."""
@@ -285,17 +209,11 @@ class TablePreprocessing:
         return cls(source, tuple(values["numbers"]), tuple(values["categories"]), transformer)
 
 
-def _numbers(column: pd.Series) -> pd.Series:
+def numeric(column: pd.Series) -> pd.Series:
     """As float64; what is no number is missing."""
     import pandas as pd
 
     return pd.to_numeric(column, errors="coerce").astype("float64")
-
-
-def _shared(transformer: Any) -> list[np.ndarray | None]:
-    """For each category, the values that share a dimension; None where none do."""
-    encoder = transformer.named_transformers_.get("category")
-    return [] if encoder is None else list(encoder.infrequent_categories_)
 
 
 def _end(columns: list[Column]) -> int:

@@ -31,6 +31,8 @@ class Source:
         separator: between columns of a CSV.
         encoding: of a CSV.
         missing: what stands for a missing value, beside an empty cell, NA, NaN, null and the like.
+        decimal: of numbers in a CSV: . or ,
+        optional: columns that a file without a line of names may be without: labels, and what is not used.
     """
 
     header: bool = True
@@ -38,6 +40,8 @@ class Source:
     separator: str = ","
     encoding: str = "utf-8"
     missing: tuple[str, ...] = ()
+    decimal: str = "."
+    optional: tuple[str, ...] = ()
 
     def read(self, path: Path) -> pd.DataFrame:
         """All rows. Cells of a CSV are text or missing; columns.py says which are numbers.
@@ -77,7 +81,7 @@ class Source:
                 index_col=False, na_values=list(self.missing), skipinitialspace=True, chunksize=PIECE,
             )  # fmt: skip
             with pieces:
-                yield from pieces
+                yield from (piece if self.decimal == "." else piece.apply(_with_points) for piece in pieces)
         except UnicodeError as error:
             raise DataError(
                 f"{path}: is not {self.encoding} ({one_line(error)}); data.encoding=latin-1 reads every file"
@@ -111,9 +115,11 @@ class Source:
                 shown = ", ".join(names[:4])
                 raise DataError(f"{path}: line 1 ({shown}, ...) has numbers, no names; data.header=false if it is data")
             if len(names) == 1 and (other := next((s for s in ";\t|" if s in names[0]), None)):
-                raise DataError(f"{path}: line 1 is one column, '{names[0][:40]}'; data.separator='{other}'?")
+                raise DataError(f"{path}: line 1 is one column, '{names[0][:40]}'; \"data.separator='{other}'\"?")
         else:
             names = list(self.names) or [f"column_{i}" for i in range(len(first))]
+            if len(first) == len(without := [name for name in names if name not in self.optional]):
+                names = without
             if len(names) != len(first):
                 raise DataError(f"{path}: has {len(first)} columns, data.names has {len(names)}")
         if twice := {name for name in names if names.count(name) > 1}:
@@ -147,14 +153,34 @@ def _parquet(path: Path) -> Iterator[pd.DataFrame]:
 
     try:
         with ParquetFile(path) as file:
-            found = False
+            found = 0
             for batch in file.iter_batches(PIECE):
-                found = True
-                yield batch.to_pandas()
+                frame = batch.to_pandas().reset_index(drop=True)
+                frame.index += found  # the rows of the file, as those of a CSV
+                found += len(frame)
+                yield dates_as_text(frame)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({one_line(error)})") from None
     if not found:
         raise DataError(f"{path}: has no rows")
+
+
+def _with_points(column: pd.Series) -> pd.Series:
+    """12,5 and 1.234,5 as 12.5 and 1234.5; what is no such number stays as it is."""
+    number = column.str.fullmatch(r"[+-]?\d{1,3}(?:[ .]?\d{3})*(?:,\d+)?|[+-]?\d+(?:,\d+)?").fillna(False).astype(bool)
+    return column.mask(number, column.str.replace(r"[ .]", "", regex=True).str.replace(",", "."))
+
+
+def dates_as_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns of dates as a CSV has them: 2024-04-20, or with the time of day where there is one."""
+    dates = frame.select_dtypes(["datetime", "datetimetz"])
+    if dates.shape[1] == 0:
+        return frame
+    return frame.assign(**{name: dates[name].map(_written, na_action="ignore").astype("object") for name in dates})
+
+
+def _written(moment: pd.Timestamp) -> str:
+    return str(moment.date() if moment == moment.normalize() else moment)
 
 
 def is_number(cell: Any) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -98,21 +99,25 @@ def image_folder(
     classes, y, unlabelled = _labels(trees)
     kept = torch.tensor(stored.kept)
     first = 0
+    files = [name for found in trees.values() for name in found.names]
     splits: dict[str, Split] = {}
+    places: dict[str, Split] = {}  # of the examples among all files
     for part, found in trees.items():
         here = ((kept >= first) & (kept < first + len(found.names))).nonzero().squeeze(1)
         labels = None if y is None else y[kept[here]]
         everything = Pictures(stored.x, None, scale=1 / 255)
-        splits[part] = replace(everything.subset(here), y=labels)
+        splits[part], places[part] = replace(everything.subset(here), y=labels), Split(kept[here])
         first += len(found.names)
     needed = 1 + sum(part not in splits for part in ("val", "test"))
     if len(splits["train"]) < needed or not all(len(split) for split in splits.values()):
         few = min(splits.values(), key=len) if len(splits["train"]) >= needed else splits["train"]
         raise DataError(f"{path}: {len(few)} readable pictures are too few for training, validation and test")
     if "test" not in splits:
-        splits["train"], splits["test"] = hold_out(splits["train"], test_fraction, split_seed, "test_fraction")
+        for each in (splits, places):
+            each["train"], each["test"] = hold_out(each["train"], test_fraction, split_seed, "test_fraction")
     if "val" not in splits:
-        splits["train"], splits["val"] = hold_out(splits["train"], val_fraction, split_seed, "val_fraction")
+        for each in (splits, places):
+            each["train"], each["val"] = hold_out(each["train"], val_fraction, split_seed, "val_fraction")
     assert isinstance(splits["train"], Pictures)
     train = replace(splits["train"], flip=flip, shift=shift)
 
@@ -124,7 +129,8 @@ def image_folder(
     name = Path(path).expanduser().resolve().name
     spec = DataSpec(name, "image", look.shape, low=0.0, high=1.0, classes=classes)
     keep = PicturePreprocessing(look)
-    return Data(spec, train, splits["val"], splits["test"], keep, notes=tuple(notes))
+    names = {part: [files[i] for i in places[part].tensor.tolist()] for part in ("train", "test")}
+    return Data(spec, train, splits["val"], splits["test"], keep, notes=tuple(notes), names=names)
 
 
 def _look(
@@ -206,22 +212,40 @@ class PicturePreprocessing:
         """Nothing: pictures are looked at."""
 
     def read(self, path: Path) -> Examples:
-        """A picture file, or all of a folder tree by their relative names; DataError where one cannot be read."""
+        """A picture file, or all of a folder tree by their relative names; of a tree, files that cannot be read are
+        left out, with a warning. DataError where none can."""
         from autoenc.data.folders import tree
 
         if not path.is_dir():
             return Examples(self.apply([path]), [path.name])
         found = tree(path)
-        return Examples(self.apply(found.files), list(found.names))
+        made: list[torch.Tensor] = []
+        names: list[str] = []
+        bad: list[DataError] = []
+        for file, name in zip(found.files, found.names, strict=True):
+            try:
+                made.append(self._decoded(file))
+                names.append(name)
+            except DataError as error:
+                bad.append(error)
+        if not made:
+            raise bad[0]
+        if bad:
+            of = f"{len(bad):,} of {len(found.files):,} files are left out"
+            warnings.warn(f"{of}: {bad[0]}{' ...' if len(bad) > 1 else ''}", stacklevel=3)
+        return Examples(Split(torch.stack(made), scale=1 / 255), names)
 
     def apply(self, raw: Any) -> Split:
-        """Paths, or pictures of Pillow's, as examples (N, C, H, W)."""
+        """Paths, or pictures of Pillow's, or one of them, as examples (N, C, H, W)."""
+        several = list(raw) if isinstance(raw, Iterable) and not isinstance(raw, str | Path) else [raw]
+        if not several:
+            raise DataError("expected paths of pictures, or pictures, found none")
+        return Split(torch.stack([self._decoded(each) for each in several]), scale=1 / 255)
+
+    def _decoded(self, file: Any) -> torch.Tensor:
         from autoenc.data.pictures import decode, reason
 
-        x = torch.empty(len(raw), *self.look.shape, dtype=torch.uint8)
-        for i, file in enumerate(raw):
-            try:
-                x[i] = torch.from_numpy(decode(file, self.look).copy())
-            except Exception as error:
-                raise DataError(f"{file}: cannot be read as a picture ({reason(error)})") from None
-        return Split(x, scale=1 / 255)
+        try:
+            return torch.from_numpy(decode(file, self.look).copy())
+        except Exception as error:
+            raise DataError(f"{file}: cannot be read as a picture ({reason(error)})") from None

@@ -227,6 +227,7 @@ class Data:
         notes: what a person should know of how the files were read, a line each; said when training starts.
         truth: what generated data were made from, by name: arrays that `scripts/evaluate.py` compares with.
             Names that end in _train, _val or _test are of that split, row by row.
+        names: split (train, test) -> what its examples are called in the user's files: a file name, a row number.
     """
 
     spec: DataSpec
@@ -236,6 +237,11 @@ class Data:
     preprocessing: Preprocessing | None = None
     notes: tuple[str, ...] = ()
     truth: Mapping[str, Tensor] = field(default_factory=dict)
+    names: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def told(self, split: str) -> list[str]:
+        """What each example of the split (train or test) can be told by: its name, else its number."""
+        return [str(name) for name in self.names.get(split, range(len(getattr(self, split))))]
 
     def mean(self) -> Tensor | None:
         """(*shape) the mean of the first 10,000 training examples, on the CPU; None of token ids, which have none."""
@@ -293,4 +299,7 @@ def without(data: Data, classes: Sequence[str], name: str = "classes") -> Data:
     if not (spec.kind == "image" and (spec.low, spec.high) == (0.0, 1.0)):
         low, high = train.range()
         spec = replace(spec, low=low, high=high)
-    return replace(data, spec=spec, train=train, val=data.val.subset(rows["val"]), truth=truth)
+    names = {**data.names}
+    if "train" in names:
+        names["train"] = [data.names["train"][i] for i in rows["train"].tolist()]
+    return replace(data, spec=spec, train=train, val=data.val.subset(rows["val"]), truth=truth, names=names)

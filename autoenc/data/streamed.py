@@ -65,11 +65,13 @@ def _split(entry: Entry, name: str, labelled: bool) -> Split:
     return Split(entry.rows(name), entry.rows(f"{name}_y")[:] if labelled else None)
 
 
-def _draws(recipe: Recipe) -> Iterator[tuple[pd.DataFrame, pd.Series | None, np.ndarray]]:
+def _draws(
+    recipe: Recipe, notes: list[str] | None = None
+) -> Iterator[tuple[pd.DataFrame, pd.Series | None, np.ndarray]]:
     """Each piece with its labels and the split of each row: a place in NAMES, always the same; -1 for none."""
     random = np.random.default_rng(recipe.split_seed)
     for number, path in enumerate(recipe.paths):
-        for frame, labels in recipe.pieces(path):
+        for frame, labels in recipe.pieces(path, notes):
             if number == 1:
                 where = np.full(len(frame), 2)
             else:
@@ -94,7 +96,8 @@ def _learn(
     classes: set[str] = set()
     random = np.random.default_rng(recipe.split_seed + 1)
     sample, seen = pd.DataFrame(), 0
-    for frame, labels, where in _draws(recipe):
+    notes: list[str] = []
+    for frame, labels, where in _draws(recipe, notes):
         classes |= set() if labels is None else set(labels)
         if len(classes) > MOST_CLASSES:
             break  # no classes: refused below, before they fill the memory
@@ -108,11 +111,11 @@ def _learn(
     found = tuple(sorted(classes))
     recipe.check_classes(found)
     if preprocessing is not None:
-        return preprocessing, found, []
-    made, notes = recipe.plan.fit(sample.drop(columns=_KEY).sort_index(), recipe.source)
+        return preprocessing, found, notes
+    made, more = recipe.plan.fit(sample.drop(columns=_KEY).sort_index(), recipe.source)
     if seen > len(sample):
-        notes.append(f"preprocessing is learnt from {len(sample):,} of {seen:,} training rows")
-    return made, found, notes
+        more.append(f"preprocessing is learnt from {len(sample):,} of {seen:,} training rows")
+    return made, found, notes + more
 
 
 _KEY = "autoenc: order of the sample"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from autoenc.errors import ConfigError, DataError, require
 if TYPE_CHECKING:
     import pandas as pd
 
-    from autoenc.data.columns import Plan, TablePreprocessing
+    from autoenc.data.columns import TablePreprocessing
+    from autoenc.data.plan import Plan
 
 MOST_CLASSES = 1_000  # a label with more is a quantity
 LARGE = 200 * 2**20  # bytes of a file that is read in pieces and kept on the disk
@@ -29,11 +30,12 @@ def table(
     path: str | None = None,
     test_path: str | None = None,
     label: str | None = None,
-    normal: str | None = None,
+    normal: str | int | float | bool | None = None,
     drop: Sequence[str] = (),
     header: bool = True,
     names: Sequence[str] = (),
     separator: str = ",",
+    decimal: Literal[".", ","] = ".",
     encoding: str = "utf-8",
     missing: Sequence[str] = (),
     scaling: Literal["standard", "robust", "quantile", "none"] = "standard",
@@ -53,10 +55,11 @@ def table(
         path: .csv, .txt, .tsv, .parquet, or .npz with X and perhaps y, .npy.
         test_path: a second file with the test rows.
         label: the column with the classes; not trained on.
-        normal: the class to train and validate on; the others are the anomalies of the test rows.
+        normal: the class to train and validate on; the others are the anomalies of the test rows. Rows without a label
+            are then left out.
         drop: columns to leave out.
-        header, names, separator, encoding, missing: how the file is read; see frames.Source.
-        scaling, log, categorical, max_categories: what becomes of the columns; see columns.Plan.
+        header, names, separator, decimal, encoding, missing: how the file is read; see frames.Source.
+        scaling, log, categorical, max_categories: what becomes of the columns; see plan.Plan.
         stream: read in pieces into a cache on the disk, in memory that does not grow with the file; see streamed.py.
             None: where the file has more than 200 MB.
         cache: the folder for that.
@@ -68,7 +71,8 @@ def table(
     Raises:
         ConfigError, DataError: a file, a column or a value that is not what it should be; see the parts.
     """
-    from autoenc.data.columns import Plan, TablePreprocessing
+    from autoenc.data.columns import TablePreprocessing
+    from autoenc.data.plan import Plan
     from autoenc.data.streamed import streamed
 
     if path is None:
@@ -78,9 +82,12 @@ def table(
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         require(0 < fraction < 1, name, fraction, "must lie between 0 and 1")
     assert preprocessing is None or isinstance(preprocessing, TablePreprocessing)
-    source = Source(header, tuple(names), separator, encoding, tuple(missing))
+    require(decimal in (".", ","), "decimal", repr(decimal), "must be . or ,")
+    require(decimal != separator, "decimal", repr(decimal), "is the separator of the columns too")
+    source = Source(header, tuple(names), separator, encoding, tuple(missing), decimal)
     plan = Plan(scaling, log if isinstance(log, bool) else tuple(log), tuple(categorical), max_categories)
     paths = tuple(Path(p).expanduser() for p in (path, test_path) if p is not None)
+    normal = None if normal is None else _name(normal)
     recipe = Recipe(paths, label, normal, tuple(drop), source, plan, val_fraction, test_fraction, split_seed)
     if stream is None:
         stream = any(p.is_file() and p.stat().st_size > LARGE for p in paths)
@@ -101,8 +108,10 @@ class Recipe:
     test_fraction: float
     split_seed: int
 
-    def pieces(self, path: Path) -> Iterator[tuple[pd.DataFrame, pd.Series | None]]:
-        """The columns to train on, and the labels as text, piece by piece."""
+    def pieces(self, path: Path, notes: list[str] | None = None) -> Iterator[tuple[pd.DataFrame, pd.Series | None]]:
+        """The columns to train on, and the labels as text, piece by piece; where there is a normal class, only rows
+        that have a label: how many have none is added to `notes` at the end."""
+        out = 0
         from autoenc.data.columns import MISSING
 
         for frame in self.source.pieces(path):
@@ -114,8 +123,13 @@ class Recipe:
             labels = None
             if self.label is not None:
                 column = frame[self.label].astype("object")
+                if self.normal is not None:
+                    out += int(column.isna().sum())
+                    frame, column = frame[column.notna()], column[column.notna()]
                 labels = column.where(column.notna(), MISSING).map(_name)
             yield frame.drop(columns=list(dict.fromkeys([*self.drop, *([self.label] if self.label else [])]))), labels
+        if out and notes is not None:
+            notes.append(f"Attention: {path}: {out:,} rows have no {self.label} and are left out")
 
     def check_classes(self, classes: Sequence[str]) -> None:
         """DataError where the label is a quantity, or no class is the normal one."""
@@ -125,6 +139,9 @@ class Recipe:
                 f"data.drop=[{self.label}] leaves the column out"
             )
         if self.normal is not None and self.normal not in classes:
+            if self.normal.lower() in map(str.lower, classes):
+                spelt = next(name for name in classes if name.lower() == self.normal.lower())
+                raise DataError(f"data.normal={self.normal}: the class is written {spelt}: \"data.normal='{spelt}'\"")
             there = ", ".join(classes[:20])
             raise DataError(f"data.normal={self.normal}: {self.paths[0]} has no such class; it has {there}")
 
@@ -135,6 +152,7 @@ class Recipe:
         classes: tuple[str, ...],
         value_range: tuple[float, float],
         notes: Sequence[str],
+        names: Mapping[str, Sequence[Any]] | None = None,
     ) -> Data:
         """The data set of three splits."""
         train, val, test = splits
@@ -150,7 +168,7 @@ class Recipe:
         spec = DataSpec(
             self.paths[0].stem, "vector", (columns[-1].stop,), low, high, classes, columns=columns, anomalies=anomalies
         )
-        return Data(spec, train, val, test, preprocessing=preprocessing, notes=tuple(notes))
+        return Data(spec, train, val, test, preprocessing=preprocessing, notes=tuple(notes), names=names or {})
 
 
 def _in_memory(recipe: Recipe, preprocessing: TablePreprocessing | None) -> Data:
@@ -158,8 +176,11 @@ def _in_memory(recipe: Recipe, preprocessing: TablePreprocessing | None) -> Data
 
     frames: list[pd.DataFrame] = []
     texts: list[pd.Series] = []
+    rows: list[np.ndarray] = []  # of the file, from 0
+    notes: list[str] = []
     for path in recipe.paths:
-        pieces, labels = zip(*recipe.pieces(path), strict=True)
+        pieces, labels = zip(*recipe.pieces(path, notes), strict=True)
+        rows.append(np.concatenate([piece.index.to_numpy() for piece in pieces]))
         frames.append(pd.concat(pieces, ignore_index=True))
         texts += [] if recipe.label is None else [pd.concat(labels, ignore_index=True)]
     y: list[Tensor | None] = [None] * len(frames)
@@ -178,9 +199,9 @@ def _in_memory(recipe: Recipe, preprocessing: TablePreprocessing | None) -> Data
     train, val = hold_out(rest, recipe.val_fraction, recipe.split_seed, "val_fraction")
     if recipe.normal is not None:
         train, val = (_only(split, classes.index(recipe.normal)) for split in (train, val))
-    notes: list[str] = []
     if preprocessing is None:
-        preprocessing, notes = recipe.plan.fit(frames[0].iloc[train.tensor.numpy()], recipe.source)
+        preprocessing, found = recipe.plan.fit(frames[0].iloc[train.tensor.numpy()], recipe.source)
+        notes += found
     made = [
         Split(torch.from_numpy(preprocessing.matrix(frame.iloc[split.tensor.numpy()], str(path))), split.y)
         for split, frame, path in (
@@ -189,12 +210,16 @@ def _in_memory(recipe: Recipe, preprocessing: TablePreprocessing | None) -> Data
             (test, frames[-1], recipe.paths[-1]),
         )
     ]
-    return recipe.data(preprocessing, made, classes, made[0].range(), notes)
+    names = {
+        name: rows[number][split.tensor.numpy()] for name, split, number in (("train", train, 0), ("test", test, -1))
+    }
+    return recipe.data(preprocessing, made, classes, made[0].range(), notes, names)
 
 
 def _name(value: object) -> str:
-    """1 for 1.0: archives keep labels as floats."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    """1 for 1.0, as archives keep labels, and files in which one is missing."""
+    text = str(value)
+    return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text
 
 
 def _only(split: Split, number: int) -> Split:

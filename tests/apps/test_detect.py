@@ -217,6 +217,15 @@ def test_the_heat_map_is_brightest_where_a_pixel_was_changed(novel: Detector) ->
     assert (row // 7, column // 7) == (7, 0)
 
 
+def test_what_is_read_is_not_written_over(script: Script, table_run: Path, tmp_path: Path) -> None:
+    rows = load_run(table_run).data.test.rows()[:5]
+    np.savetxt(tmp_path / "new.csv", rows, delimiter=",")
+    before = (tmp_path / "new.csv").read_bytes()
+    code, _, err = script(table_run, "--input", tmp_path / "new.csv", "--output", tmp_path / "new.csv", "--force")
+    assert (code, err) == (2, f"--output {tmp_path / 'new.csv'}: is what is read; name another file\n")
+    assert (tmp_path / "new.csv").read_bytes() == before
+
+
 def test_refusals(vae: Detector, novel: Detector, vae_run: Path, tmp_path: Path) -> None:
     assert vae.names == list(scores.NAMES)
     with pytest.raises(UserError, match=r"--score elbo: .*has error, nll, mahalanobis, knn, local, forest, combined$"):

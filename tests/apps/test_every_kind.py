@@ -184,6 +184,7 @@ def test_new_data_are_read_as_those_of_the_training_were(kind: tuple[str, Path, 
         frame = pd.read_csv(new)
         raw = frame if data == "table" else frame["text"].tolist()
         assert run.encode(raw) == pytest.approx(codes, abs=1e-5)
+        assert run.as_transformer().transform(raw) == pytest.approx(codes, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["table", "bag_of_words", "sparse_codes"], indirect=True)
