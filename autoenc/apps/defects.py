@@ -166,7 +166,8 @@ def overlay(run: Run, part: Part, values: np.ndarray, limit: float) -> np.ndarra
 def contact_sheet(run: Run, result: Inspected, parts: Sequence[Part]) -> np.ndarray:
     """The most defective pictures above their heat maps, with kind, score and the outline of the mask."""
     rows = result.order()[:SHOWN]
-    figure = new_figure(1.5 * len(rows), 5.2)
+    tallest = max(result.maps[i].shape[0] / result.maps[i].shape[1] for i in rows)
+    figure = new_figure(1.5 * len(rows), 2 * 1.5 * min(max(tallest, 0.5), 2.5) + 0.6)
     limit = result.thresholds[result.score]
     for column, i in enumerate(rows):
         picture = read_picture(parts[i].file, run.spec.shape[0])

@@ -11,7 +11,7 @@ import numpy as np
 
 from autoenc import build, evaluation, metrics
 from autoenc.apps import bounds as likelihood_bounds
-from autoenc.apps import denoise, density, detect, features, generate, project, retrieve, scores, text
+from autoenc.apps import defects, denoise, density, detect, features, generate, project, retrieve, scores, text
 from autoenc.apps import recovery as known
 from autoenc.data.spec import PAD
 from autoenc.errors import ConfigError, UserError
@@ -114,6 +114,8 @@ def projection(subject: Subject) -> Numbers:
 def anomaly(subject: Subject) -> Numbers:
     """AUROC and average precision for the classes that the run was trained without, beside PCA and isolation forest."""
     run = subject.run
+    if defects.inspects(run):
+        raise UserError("scripts/detect.py measures it on whole pictures")
     labels = detect.known_anomalies(run)
     if labels is None:
         raise UserError("no class was left out of training (anomaly_classes=[...])")

@@ -54,7 +54,10 @@ class Outputs:
         above = self.folder
         while not above.exists():
             above = above.parent
-        self._aside = Path(tempfile.mkdtemp(prefix=f".{self.name}.", dir=above))
+        try:
+            self._aside = Path(tempfile.mkdtemp(prefix=f".{self.name}.", dir=above))
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be written ({error.strerror})") from None
         return self
 
     def __exit__(

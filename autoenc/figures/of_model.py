@@ -160,7 +160,9 @@ def columns(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarray | No
         "categories (orange): part of the rows that is right; line: by the commonest value alone",
         fontsize=8,
     )
-    axes.set_title(f"columns of {len(batch):,} validation rows, reconstructed", fontsize=10)
+    left = len(spec.columns) - len(fit)
+    title = f"columns of {len(batch):,} validation rows, reconstructed"
+    axes.set_title(f"{title}\n(not shown: {left} that do not vary, or are better)" if left else title, fontsize=10)
     return pixels(figure)
 
 
