@@ -82,7 +82,7 @@ def one(args: argparse.Namespace) -> None:
     if args.input:
         found = inputs.read(run, args.input, args.resize)
         split, names = found.split, found.names
-        labels = inputs.labels(args.labels, len(split)) != 0 if args.labels else None
+        labels = inputs.labels(args.labels, len(split)) != 0 if args.labels else detect.labels_in(run, args.input)
     else:
         split, labels = run.data.test, detect.known_anomalies(run, args.anomaly)
         names = run.data.told("test")
@@ -218,7 +218,9 @@ def class_names(text: str) -> list[str]:
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES, output="path", several=True)
     arguments.add_argument("--input", metavar="PATH", help="new data: .csv .parquet .txt .npy .npz, an image, a folder")
-    arguments.add_argument("--labels", metavar="FILE", help="a number for each row of --input, 0 where it is normal")
+    arguments.add_argument(
+        "--labels", metavar="FILE", help="a number for each row of --input, 0: normal (default: its data.label)"
+    )
     arguments.add_argument("--resize", action="store_true", help="scale images to the size that the run was trained on")
     arguments.add_argument("--anomaly", metavar="CLASS[,CLASS]", type=class_names, default=[],
                            help="anomalies in the test split (default: what the run was trained without)")  # fmt: skip

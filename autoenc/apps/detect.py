@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from autoenc.apps.scores import Detector, reference_rows
 from autoenc.core import Batch
-from autoenc.data.columns import TablePreprocessing
+from autoenc.data.columns import TablePreprocessing, class_name
 from autoenc.data.spec import Split, class_numbers
 from autoenc.errors import UserError
 from autoenc.figures import new_figure, picture_grid, pixels
@@ -121,6 +122,19 @@ def known_anomalies(run: Run, classes: Sequence[str] = ()) -> np.ndarray | None:
             stacklevel=2,
         )
     return np.isin(run.data.test.y.cpu().numpy(), numbers)
+
+
+def labels_in(run: Run, path: str | Path) -> np.ndarray | None:
+    """(N,) bool, which rows of a table's file are of another class than the one that the run was trained on.
+
+    None where the run was trained on all classes, or the file does not have the label of every row, or one kind only.
+    """
+    label, normal = (run.config["data"].get(key) for key in ("label", "normal"))
+    if label is None or normal is None or not isinstance(run.preprocessing, TablePreprocessing):
+        return None
+    classes = run.preprocessing.labels(Path(path), label)
+    found = None if classes is None else np.array([name != class_name(normal) for name in classes])
+    return found if found is not None and found.any() and not found.all() else None
 
 
 def check_labels(labels: np.ndarray, what: str = "labels") -> None:

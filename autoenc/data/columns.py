@@ -176,9 +176,18 @@ class TablePreprocessing:
 
     def read(self, path: Path) -> Examples:
         """The rows of a file, with their numbers from 0 as names."""
-        unused = tuple(name for name in self.source.names if name not in (*self.numbers, *self.categories))
-        frame = dataclasses.replace(self.source, optional=unused).read(path)
+        frame = self._frame(path)
         return Examples(Split(torch.from_numpy(self._new(frame, str(path)))), [str(i) for i in range(len(frame))])
+
+    def labels(self, path: Path, column: str) -> list[str] | None:
+        """That column of a file, which is not fed: as classes are called; None where the file has none or a cell is
+        empty."""
+        frame = self._frame(path)
+        return None if column not in frame or frame[column].isna().any() else frame[column].map(class_name).tolist()
+
+    def _frame(self, path: Path) -> pd.DataFrame:
+        unused = tuple(name for name in self.source.names if name not in (*self.numbers, *self.categories))
+        return dataclasses.replace(self.source, optional=unused).read(path)
 
     def save(self, folder: Path) -> None:
         """preprocessing.json."""
@@ -207,6 +216,12 @@ class TablePreprocessing:
         """What `plain` returned."""
         source, transformer = Source(**from_plain(values["source"])), from_plain(values["transformer"])
         return cls(source, tuple(values["numbers"]), tuple(values["categories"]), transformer)
+
+
+def class_name(value: object) -> str:
+    """1 for 1.0, as archives keep labels, and files in which one is missing."""
+    text = str(value)
+    return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text
 
 
 def numeric(column: pd.Series) -> pd.Series:

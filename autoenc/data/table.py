@@ -71,7 +71,7 @@ def table(
     Raises:
         ConfigError, DataError: a file, a column or a value that is not what it should be; see the parts.
     """
-    from autoenc.data.columns import TablePreprocessing
+    from autoenc.data.columns import TablePreprocessing, class_name
     from autoenc.data.plan import Plan
     from autoenc.data.streamed import streamed
 
@@ -87,7 +87,7 @@ def table(
     source = Source(header, tuple(names), separator, encoding, tuple(missing), decimal)
     plan = Plan(scaling, log if isinstance(log, bool) else tuple(log), tuple(categorical), max_categories)
     paths = tuple(Path(p).expanduser() for p in (path, test_path) if p is not None)
-    normal = None if normal is None else _name(normal)
+    normal = None if normal is None else class_name(normal)
     recipe = Recipe(paths, label, normal, tuple(drop), source, plan, val_fraction, test_fraction, split_seed)
     if stream is None:
         stream = any(p.is_file() and p.stat().st_size > LARGE for p in paths)
@@ -112,7 +112,7 @@ class Recipe:
         """The columns to train on, and the labels as text, piece by piece; where there is a normal class, only rows
         that have a label: how many have none is added to `notes` at the end."""
         out = 0
-        from autoenc.data.columns import MISSING
+        from autoenc.data.columns import MISSING, class_name
 
         for frame in self.source.pieces(path):
             for option, names in (("label", [self.label] if self.label else []), ("drop", self.drop)):
@@ -126,7 +126,7 @@ class Recipe:
                 if self.normal is not None:
                     out += int(column.isna().sum())
                     frame, column = frame[column.notna()], column[column.notna()]
-                labels = column.where(column.notna(), MISSING).map(_name)
+                labels = column.where(column.notna(), MISSING).map(class_name)
             yield frame.drop(columns=list(dict.fromkeys([*self.drop, *([self.label] if self.label else [])]))), labels
         if out and notes is not None:
             notes.append(f"Attention: {path}: {out:,} rows have no {self.label} and are left out")
@@ -214,12 +214,6 @@ def _in_memory(recipe: Recipe, preprocessing: TablePreprocessing | None) -> Data
         name: rows[number][split.tensor.numpy()] for name, split, number in (("train", train, 0), ("test", test, -1))
     }
     return recipe.data(preprocessing, made, classes, made[0].range(), notes, names)
-
-
-def _name(value: object) -> str:
-    """1 for 1.0, as archives keep labels, and files in which one is missing."""
-    text = str(value)
-    return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text
 
 
 def _only(split: Split, number: int) -> Split:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from autoenc import load_run, run
-from autoenc.apps import inputs
+from autoenc.apps import detect, inputs
 from autoenc.data import plain, table
 from autoenc.data.columns import SignedLog, TablePreprocessing
 from autoenc.data.spec import Data
@@ -430,6 +430,12 @@ def test_a_run_on_a_table_end_to_end(tmp_path: Path, train_run: Callable[..., Pa
     assert done.returncode == 0, done.stderr
     scores = pd.read_csv(tmp_path / "s.csv")
     assert len(scores) == 7
+    assert "label" not in scores
+    assert detect.labels_in(run, tmp_path / "new.csv") is None
+    new.to_csv(tmp_path / "labelled.csv", index=False)
+    found = detect.labels_in(run, tmp_path / "labelled.csv")
+    assert found is not None
+    assert found.tolist() == (new["state"] != "good").tolist()
     one = r"(?:price|age|colour|size)=[^;]* \(not [^;]*\)"
     assert scores["columns"].dropna().str.fullmatch(f"{one}(?:; {one}){{0,2}}").all()
     assert scores["columns"].notna().any()
