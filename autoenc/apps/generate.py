@@ -164,13 +164,13 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 def listed(run: Run, decoded: Decoded, steps: int | None = None) -> tuple[list[str], list[list[Any]]]:
     """The examples as rows of a table: the names of the columns, the rows. Images have none.
 
-    Of the user's tables, in their own columns and units, with the likeliest value of a category; of bags of words, the
+    Of the user's tables, `TablePreprocessing.plausible`, with the likeliest value of a category; of bags of words, the
     twelve words that have the most; of other vectors, the numbers. Before them, where the codes lie on paths of so many
     steps: row and step.
     """
     x = torch.from_numpy(decoded.x.reshape(-1, *run.spec.shape))
     if isinstance(run.preprocessing, TablePreprocessing):
-        frame = run.preprocessing.frame(x.numpy()).round(6)
+        frame = run.preprocessing.plausible(x.numpy())
         names, rows = [str(name) for name in frame], frame.values.tolist()
     elif isinstance(run.preprocessing, BagOfWords):
         names, rows = ["words"], [[text] for text in run.preprocessing.texts(x)]

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,8 @@ class TablePreprocessing:
     numbers: tuple[str, ...]
     categories: tuple[str, ...]
     transformer: Any
+    order: tuple[str, ...] = ()  # of both in the user's files
+    ranges: dict[str, tuple[float, float, bool]] = field(default_factory=dict)  # of numbers: low, high, all whole
 
     kind = "table"
 
@@ -131,6 +133,15 @@ class TablePreprocessing:
                     values = values if name == "impute" else step.inverse_transform(values)
                 found |= {column.name: values[:, i] for i, column in enumerate(block)}
         return pd.DataFrame({name: found[name] for name in [*self.numbers, *self.categories]})
+
+    def plausible(self, x: np.ndarray) -> pd.DataFrame:
+        """`frame` of rows that a model made up, as the user's own: in the order of the columns of the file, numbers
+        within the range of the training rows, whole where all of those are."""
+        frame = self.frame(x)
+        for name, (low, high, whole) in self.ranges.items():
+            values = frame[name].clip(low, high)
+            frame[name] = values.round().astype("int64") if whole else values.round(6)
+        return frame[list(self.order or frame)]
 
     def cells(self, x: np.ndarray) -> dict[str, list[str]]:
         """(N, D) as short texts in the terms of the table: column -> (N,)."""
@@ -209,13 +220,16 @@ class TablePreprocessing:
             "numbers": list(self.numbers),
             "categories": list(self.categories),
             "transformer": to_plain(self.transformer),
+            "order": list(self.order),
+            "ranges": to_plain(self.ranges),
         }
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> TablePreprocessing:
         """What `plain` returned."""
         source, transformer = Source(**from_plain(values["source"])), from_plain(values["transformer"])
-        return cls(source, tuple(values["numbers"]), tuple(values["categories"]), transformer)
+        later = {"order": tuple(values.get("order", ())), "ranges": from_plain(values.get("ranges", {"dict": []}))}
+        return cls(source, tuple(values["numbers"]), tuple(values["categories"]), transformer, **later)
 
 
 def class_name(value: object) -> str:

@@ -77,8 +77,14 @@ class Plan:
         )
         parts = [("number", pipeline(False), plain), ("log", pipeline(True), logged), ("category", encoder, categories)]
         transformer = ColumnTransformer([part for part in parts if part[2]], sparse_threshold=0)
-        made = TablePreprocessing(source, tuple(numbers), tuple(categories), transformer)
-        transformer.fit(made.typed(frame, "the training rows"))
+        order = tuple(name for name in frame if name in {*numbers, *categories})
+        made = TablePreprocessing(source, tuple(numbers), tuple(categories), transformer, order=order)
+        typed = made.typed(frame, "the training rows")
+        transformer.fit(typed)
+        for name in numbers:
+            values = typed[name].dropna()
+            whole = bool((values % 1 == 0).all()) and float(values.abs().max()) < 2**53
+            made.ranges[name] = (float(values.min()), float(values.max()), whole)
         for name, shared in zip(categories, _shared(transformer), strict=True):
             if shared is not None:
                 notes.append(f"column {name}: the {len(shared)} rarest values share one dimension")

@@ -75,6 +75,21 @@ def test_the_rows_come_back_in_the_terms_of_the_table(csv: Path) -> None:
             assert again == pytest.approx(data.train.rows(), abs=2e-3)
 
 
+def test_rows_that_were_made_up_look_like_the_user_s_own(tmp_path: Path) -> None:
+    frame = shop()
+    frame.insert(1, "count", np.arange(len(frame)) % 9)
+    frame = frame[["colour", "price", "count", "state", "size", "age"]]
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    learnt = fitted(table(str(tmp_path / "a.csv"), label="state"))
+    learnt = TablePreprocessing.from_plain(json.loads(json.dumps(learnt.plain())))
+    made = learnt.plausible(100 * np.random.default_rng(0).normal(size=(50, learnt.columns[-1].stop)))
+    assert list(made) == ["colour", "price", "count", "size", "age"]
+    assert made["count"].dtype == np.int64
+    assert made["count"].between(0, 8).all()
+    assert made["price"].between(frame["price"].min(), frame["price"].max()).all()
+    assert made["price"].nunique() > 1
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_nothing_is_learnt_from_validation_and_test_rows(tmp_path: Path, stream: bool) -> None:
     """The rows that are not for training get other values; what is learnt must be the same, to the last bit."""
