@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> None:
         hits = retrieve.retrieve(run, queries, args.k, args.metric, args.force)
         numbers: dict[str, float] = {}
         others: dict[str, dict[str, float]] = {}
-        if labels is not None and train.y is not None:
+        if labels is not None and train.y is not None and len(train.y.unique()) > 1:  # of one class, all would be right
             y, y_query = train.y.cpu().numpy(), labels.cpu().numpy()
             numbers[f"precision@{args.k}"] = retrieve.precision(hits, y, y_query)
             others = retrieve.baseline(run, queries, y_query, args.k)

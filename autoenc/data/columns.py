@@ -77,7 +77,8 @@ class TablePreprocessing:
             bad = (values.isna() & column.notna()) | np.isinf(values)
             if bad.any():
                 row = int(np.flatnonzero(bad)[0])
-                raise DataError(f"{what}: row {row}, column {name}: '{str(column.iloc[row])[:40]}' is no finite number")
+                cell = str(column.iloc[row])[:40]
+                raise DataError(f"{what}: row {frame.index[row]}, column {name}: '{cell}' is no finite number")
             typed[name] = values
         for name in self.categories:
             column = frame[name]
@@ -90,7 +91,7 @@ class TablePreprocessing:
         if not np.isfinite(made).all():
             row, dim = (int(i[0]) for i in np.nonzero(~np.isfinite(made)))
             name = next(column.name for column in self.columns if column.start <= dim < column.stop)
-            raise DataError(f"{what}: row {row}, column {name}: is too large for float32")
+            raise DataError(f"{what}: row {frame.index[row]}, column {name}: is too large for float32")
         return made
 
     @property
