@@ -47,7 +47,7 @@ class Detector:
 
     Attributes:
         best: the score that decides unless another is asked for. `local` for images: the highest mean AUROC where one
-            digit of MNIST is the anomaly, over all ten. `combined` for the rest: the steadiest over four models on the
+            digit of MNIST is the anomaly, over all ten. `combined` for the rest: the steadiest over three models on the
             six ADBench tables, on splits that no figure is quoted of.
     """
 
