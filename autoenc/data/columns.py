@@ -199,7 +199,13 @@ class TablePreprocessing:
 
     def _frame(self, path: Path) -> pd.DataFrame:
         unused = tuple(name for name in self.source.names if name not in (*self.numbers, *self.categories))
-        return dataclasses.replace(self.source, optional=unused).read(path)
+        try:
+            return dataclasses.replace(self.source, optional=unused).read(path)
+        except DataError as error:
+            if "data." not in str(error):
+                raise
+            why = "the run reads new files as those that it was trained on"  # its options are not to be had here
+            raise DataError(f"{error}; {why}") from None
 
     def save(self, folder: Path) -> None:
         """preprocessing.json."""

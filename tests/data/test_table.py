@@ -344,7 +344,7 @@ def test_new_files_of_rows_without_names_need_no_label(tmp_path: Path) -> None:
     whole, bare = (fitted(data).read(tmp_path / name).split.tensor for name in ("a.csv", "new.csv"))
     assert torch.equal(bare, whole[[3, 4]])
     (tmp_path / "worse.csv").write_text("3\n4\n")
-    with pytest.raises(DataError, match=r"has 1 columns, data\.names has 4"):
+    with pytest.raises(DataError, match=r"has 1 columns, data\.names has 4; the run reads new files as those"):
         fitted(data).read(tmp_path / "worse.csv")
 
 
