@@ -202,7 +202,7 @@ class TablePreprocessing:
         try:
             return dataclasses.replace(self.source, optional=unused).read(path)
         except DataError as error:
-            if "data." not in str(error):
+            if "data." not in str(error).replace(str(path), ""):
                 raise
             why = "the run reads new files as those that it was trained on"  # its options are not to be had here
             raise DataError(f"{error}; {why}") from None

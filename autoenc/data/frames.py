@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TEXTS = (".csv", ".txt", ".tsv", ".data")
 ARRAYS = (".npz", ".npy")
 PIECE = 50_000  # rows
+WHOLE, COMMA = r"[+-]?\d{1,3}(?:[ .]?\d{3})*", r",\d+"  # 1.234 and ,5: a number as it is written in half of Europe
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def _parquet(path: Path) -> Iterator[pd.DataFrame]:
 
 def _with_points(column: pd.Series) -> pd.Series:
     """12,5 and 1.234,5 as 12.5 and 1234.5; what is no such number stays as it is."""
-    number = column.str.fullmatch(r"[+-]?\d{1,3}(?:[ .]?\d{3})*(?:,\d+)?|[+-]?\d+(?:,\d+)?").fillna(False).astype(bool)
+    number = column.str.fullmatch(f"{WHOLE}(?:{COMMA})?").fillna(False).astype(bool)
     return column.mask(number, column.str.replace(r"[ .]", "", regex=True).str.replace(",", "."))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from autoenc.data.columns import SignedLog, TablePreprocessing, numeric
-from autoenc.data.frames import Source
+from autoenc.data.frames import COMMA, WHOLE, Source
 from autoenc.errors import DataError, require
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Scaling = Literal["standard", "robust", "quantile", "none"]
-COMMA = r"[+-]?\d{1,3}(?:[ .]?\d{3})*,\d+"  # 12,5 and 1.234,5: a number as it is written in half of Europe
 DATE = r"\d{4}-\d{1,2}-\d{1,2}(?:[ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}(?: .*)?"
 
 
@@ -106,7 +105,7 @@ class Plan:
                 good = values.notna()
                 if good.all():
                     numbers.append(name)
-                elif (comma := column.astype(str).str.fullmatch(COMMA)).any() and (good | comma).mean() > 0.5:
+                elif (comma := column.astype(str).str.fullmatch(WHOLE + COMMA)).any() and (good | comma).mean() > 0.5:
                     raise DataError(
                         f"data: column {name} has numbers with a comma, '{str(column[comma].iloc[0])[:40]}'; "
                         f"\"data.decimal=','\" reads them, data.categorical=[{name}] if the column is a category"

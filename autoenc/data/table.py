@@ -111,9 +111,9 @@ class Recipe:
     def pieces(self, path: Path, notes: list[str] | None = None) -> Iterator[tuple[pd.DataFrame, pd.Series | None]]:
         """The columns to train on, and the labels as text, piece by piece; where there is a normal class, only rows
         that have a label: how many have none is added to `notes` at the end."""
-        out = 0
         from autoenc.data.columns import MISSING, class_name
 
+        out = 0
         for frame in self.source.pieces(path):
             for option, names in (("label", [self.label] if self.label else []), ("drop", self.drop)):
                 for name in names:
@@ -176,12 +176,10 @@ def _in_memory(recipe: Recipe, preprocessing: TablePreprocessing | None) -> Data
 
     frames: list[pd.DataFrame] = []
     texts: list[pd.Series] = []
-    rows: list[np.ndarray] = []  # of the file, from 0
     notes: list[str] = []
     for path in recipe.paths:
         pieces, labels = zip(*recipe.pieces(path, notes), strict=True)
-        rows.append(np.concatenate([piece.index.to_numpy() for piece in pieces]))
-        frames.append(pd.concat(pieces, ignore_index=True))
+        frames.append(pd.concat(pieces))  # the index: rows of the file, from 0
         texts += [] if recipe.label is None else [pd.concat(labels, ignore_index=True)]
     y: list[Tensor | None] = [None] * len(frames)
     classes: tuple[str, ...] = ()
@@ -211,7 +209,8 @@ def _in_memory(recipe: Recipe, preprocessing: TablePreprocessing | None) -> Data
         )
     ]
     names = {
-        name: rows[number][split.tensor.numpy()] for name, split, number in (("train", train, 0), ("test", test, -1))
+        name: frame.index[split.tensor.numpy()]
+        for name, split, frame in (("train", train, frames[0]), ("test", test, frames[-1]))
     }
     return recipe.data(preprocessing, made, classes, made[0].range(), notes, names)
 

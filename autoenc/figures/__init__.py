@@ -1,7 +1,7 @@
 """Pictures of models, codes and numbers: what TensorBoard shows and figures/ keeps."""
 
 from autoenc.figures.canvas import new_figure, picture_grid, pixels, scatter
-from autoenc.figures.of_codes import curves, latent_space, sprites, units
+from autoenc.figures.of_codes import curves, sprites
 from autoenc.figures.of_model import all_pictures, all_texts, dictionary
 
 __all__ = [
@@ -9,11 +9,9 @@ __all__ = [
     "all_texts",
     "curves",
     "dictionary",
-    "latent_space",
     "new_figure",
     "picture_grid",
     "pixels",
     "scatter",
     "sprites",
-    "units",
 ]

@@ -346,6 +346,8 @@ def test_new_files_of_rows_without_names_need_no_label(tmp_path: Path) -> None:
     (tmp_path / "worse.csv").write_text("3\n4\n")
     with pytest.raises(DataError, match=r"has 1 columns, data\.names has 4; the run reads new files as those"):
         fitted(data).read(tmp_path / "worse.csv")
+    with pytest.raises(DataError, match=r"data\.csv: no such file$"):  # a name is no option
+        fitted(data).read(tmp_path / "data.csv")
 
 
 def test_what_python_gives_is_read_or_refused_in_one_line(csv: Path) -> None:
