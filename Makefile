@@ -25,7 +25,7 @@ check: setup
 
 bench: setup  ## the figures of the README; needs the data sets that they name in data/
 	for part in bench bench_apps bench_data bench_tables bench_text bench_defects; do \
-	  $(BIN)/python scripts/$$part.py || failed=1; done; exit $${failed:-0}
+	  $(BIN)/python benchmarks/$$part.py || failed=1; done; exit $${failed:-0}
 
 tensorboard: setup
 	$(BIN)/tensorboard --logdir outputs

@@ -14,13 +14,13 @@ from hydra.utils import get_object
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from autoenc.config import check_target
+from autoenc.config.checks import check_target
+from autoenc.config.signatures import options
 from autoenc.core import Autoencoder, Likelihood, Objective
-from autoenc.data.spec import Data, DataSpec, Preprocessing, without
+from autoenc.data.dataset import Data, DataSpec, Preprocessing, without
 from autoenc.errors import ConfigError, one_line
 from autoenc.initialization import initialize, start_at_mean, start_tied
-from autoenc.settings import TrainerSettings
-from autoenc.signatures import options
+from autoenc.training.settings import TrainerSettings
 
 
 def make(path: str, node: Mapping[str, Any], given: Mapping[str, Any]) -> Any:

@@ -22,9 +22,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from autoenc import config
+from autoenc.config import checks as config
+from autoenc.config.messages import hydra_message
 from autoenc.errors import ConfigError, Interrupted, NotFinite, UserError, one_line
-from autoenc.messages import hydra_message
 
 DONE, WRONG, FAILED = 0, 2, 1
 
@@ -92,7 +92,7 @@ def _refuse_used(key: str, folder: Path) -> None:
 
 
 def _report_sweep() -> None:
-    from autoenc.apps.compare import report_sweep
+    from autoenc.apps.protocol.compare import report_sweep
 
     assert Callbacks.sweep_dir is not None
     Callbacks.failed = report_sweep(Callbacks.sweep_dir)

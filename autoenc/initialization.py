@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autoenc.core import Autoencoder
-from autoenc.networks.pair import Centered
+from autoenc.networks.parts import Centered
 
 GAIN = math.sqrt(2)  # keeps the variance through ReLUs (He et al. 2015)
 

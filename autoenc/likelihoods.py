@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoenc.core import Likelihood, sum_over_dims
-from autoenc.data.spec import PAD, Column
+from autoenc.data.dataset import PAD, Column
 from autoenc.errors import require
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc import build, checkpoint
+from autoenc import build
+from autoenc.config.stored import read_config
 from autoenc.core import Autoencoder, Batch
-from autoenc.data import preprocessing
-from autoenc.data.spec import Data, DataSpec, Preprocessing, Split
+from autoenc.data.dataset import Data, DataSpec, Preprocessing, Split
+from autoenc.data.kinds import preprocessing
 from autoenc.errors import DataError, UserError
-from autoenc.evaluation import judging
-from autoenc.rundir import FORMAT, newest_below, read_config, read_record, read_spec
+from autoenc.training import checkpoint
+from autoenc.training.evaluation import judging
+from autoenc.training.rundir import FORMAT, newest_below, read_record, read_spec
 
 if TYPE_CHECKING:
     from autoenc.transformer import CodeTransformer
@@ -104,7 +106,7 @@ class Run:
         """(n, *shape) means of p(x|z) for z drawn from the prior.
 
         Raises:
-            UserError: the code is deterministic, it has no prior. `autoenc.apps.generate` fits a density to it.
+            UserError: the code is deterministic, it has no prior. `autoenc.apps.generation.generate` fits one.
         """
         z = self.prior_sample(n, seed)
         if z is None:

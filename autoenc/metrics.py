@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from autoenc.core import Likelihood
-from autoenc.data.spec import PAD
+from autoenc.data.dataset import PAD
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016: a unit is active where the variance of its posterior mean is above
 ZERO = 1e-3  # a unit of a sparse code counts as zero below

@@ -15,29 +15,29 @@ from typing import Any
 import torch
 import yaml
 
-from autoenc import build, checkpoint, figures
+from autoenc import build, figures
 from autoenc.build import Parts
-from autoenc.data import preprocessing
-from autoenc.data.spec import Data
+from autoenc.config.stored import read_config
+from autoenc.data.dataset import Data
+from autoenc.data.kinds import preprocessing
 from autoenc.errors import ConfigError, Interrupted, NotFinite, one_line
-from autoenc.evaluation import Evaluation, evaluate, latent_health
-from autoenc.files import write_json, write_text
+from autoenc.files import flat, write_json, write_text
 from autoenc.metrics import verdict
-from autoenc.process import seeded, torch_settings
-from autoenc.rundir import (
+from autoenc.training import checkpoint
+from autoenc.training.evaluation import Evaluation, evaluate, latent_health
+from autoenc.training.process import seeded, torch_settings
+from autoenc.training.rundir import (
     Record,
     check_same,
     claimed,
     disk_errors,
-    flat,
     logged,
     newest_below,
-    read_config,
     read_record,
 )
-from autoenc.settings import TrainerSettings
-from autoenc.tracking import METRICS, Progression, Tracker, result_table
-from autoenc.trainer import Trainer
+from autoenc.training.settings import TrainerSettings
+from autoenc.training.tracking import METRICS, Progression, Tracker, result_table
+from autoenc.training.trainer import Trainer
 
 log = logging.getLogger("autoenc")
 

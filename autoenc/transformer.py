@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, validate_data
 
-from autoenc.data.spec import DataSpec
+from autoenc.data.dataset import DataSpec
 from autoenc.errors import UserError
 
 
@@ -44,7 +44,7 @@ class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     Runs on tables and texts take data frames and lists of texts, too. Images are rows of C H W values, in the range
     that the run was trained on. The run is fitted: `transform` needs no `fit`, which checks the number of columns,
     notes their names, and learns nothing. `inverse_transform` decodes. Everything is float32.
-    `autoenc.sklearn.AutoencoderTransformer` is the one that trains.
+    `autoenc.estimators.autoencoder.AutoencoderTransformer` is the one that trains.
 
     Args:
         run: a finished run, from `load_run`.

@@ -21,10 +21,10 @@ results: comparison.csv, comparison.png (numbers against the latent dimension; r
 
 def main(args: argparse.Namespace) -> None:
     """Read, sort, print, write."""
-    from autoenc.apps import compare
+    from autoenc.apps.protocol import compare
     from autoenc.errors import UserError
     from autoenc.files import write_text
-    from autoenc.tracking import console
+    from autoenc.training.tracking import console
 
     folder = Path(args.output or ".")
     files = [folder / name for name in ("comparison.csv", "comparison.png")]

@@ -23,7 +23,8 @@ results: denoise.json (PSNR [dB] and SSIM before and after), denoise.npz (noisy,
 def main(args: argparse.Namespace) -> None:
     """Denoise, print, write."""
     from autoenc import load_run
-    from autoenc.apps import denoise, inputs
+    from autoenc.apps import inputs
+    from autoenc.apps.generation import denoise
     from autoenc.apps.outputs import Outputs
     from autoenc.errors import UserError
 

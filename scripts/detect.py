@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from autoenc.command import execute, fraction, parser
 
 if TYPE_CHECKING:
-    from autoenc.apps.detect import Detected
+    from autoenc.apps.anomaly.detect import Detected
     from autoenc.apps.outputs import Outputs
     from autoenc.loading import Run
 
@@ -68,8 +68,10 @@ def main(args: argparse.Namespace) -> None:
 def one(args: argparse.Namespace) -> None:
     """One run, on its test split or on a file."""
     from autoenc import load_run
-    from autoenc.apps import defects, detect, inputs
-    from autoenc.apps.scores import Detector
+    from autoenc.apps import inputs
+    from autoenc.apps.anomaly import detect
+    from autoenc.apps.anomaly import inspection as defects
+    from autoenc.apps.anomaly.scores import Detector
 
     run = load_run(args.run[0], args.device)
     if defects.inspects(run):
@@ -108,10 +110,10 @@ def inspect(run: Run, args: argparse.Namespace) -> None:
     """A run on good pictures (data=defects): where its test pictures, or yours of any size, show a defect."""
     from PIL import Image
 
-    from autoenc.apps import defects
+    from autoenc.apps.anomaly import inspection as defects
     from autoenc.apps.outputs import Outputs
     from autoenc.errors import UserError
-    from autoenc.tracking import console, method_table, track
+    from autoenc.training.tracking import console, method_table, track
 
     if wrong := [name for name in ("labels", "anomaly", "resize") if getattr(args, name)]:
         raise UserError(f"--{wrong[0]}: is not for runs on data=defects; the folders of the pictures say what is good")
@@ -162,7 +164,7 @@ def outputs(run: Run, args: argparse.Namespace) -> tuple[Outputs | None, str]:
 
 def say(result: Detected, names: list[str]) -> None:
     """How good each score is where that is known, how many rows are above the threshold, and which are highest."""
-    from autoenc.tracking import console, method_table
+    from autoenc.training.tracking import console, method_table
 
     screen = console()
     if result.numbers:
@@ -178,11 +180,11 @@ def say(result: Detected, names: list[str]) -> None:
 def several(args: argparse.Namespace) -> None:
     """AUROC on the test split of each run, and the mean over runs of the numbers that all of them have."""
     from autoenc import load_run
-    from autoenc.apps import detect
+    from autoenc.apps.anomaly import detect
+    from autoenc.apps.anomaly.scores import Detector
     from autoenc.apps.outputs import Outputs
-    from autoenc.apps.scores import Detector
     from autoenc.errors import UserError
-    from autoenc.tracking import console, method_table, track
+    from autoenc.training.tracking import console, method_table, track
 
     classes: dict[str, list[str]] = {}
     titles: dict[str, str] = {}

@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
                 out.csv(f"codes{suffix}", header, ([n, *row] for n, row in zip(notes, z.tolist(), strict=True)))
         numbers = {}
         if args.probe:
-            from autoenc.apps import features
+            from autoenc.apps.codes import features
 
             numbers = features.probe(features.representations(run), *features.need_labels(run))
         rows = {suffix.strip("_") or "input": len(z) for suffix, (z, _, _) in tables.items()}

@@ -21,8 +21,8 @@ results: evaluation.json in the run, which scripts/compare.py reads: --sort prob
 def main(args: argparse.Namespace) -> None:
     """Evaluate, print, write."""
     from autoenc import load_run
-    from autoenc.apps import evaluate
     from autoenc.apps.outputs import Outputs
+    from autoenc.apps.protocol import evaluate
 
     run = load_run(args.run, args.device)
     with Outputs(run, "evaluation", args.output or run.path, args.force) as out:

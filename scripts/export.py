@@ -25,9 +25,9 @@ numpy and onnxruntime); exit code 1 and no files where one differs from the run 
 def main(args: argparse.Namespace) -> None:
     """Export, print, write."""
     from autoenc import load_run
-    from autoenc.apps import export
+    from autoenc.apps.deploy import export
     from autoenc.apps.outputs import Outputs
-    from autoenc.tracking import console
+    from autoenc.training.tracking import console
 
     run = load_run(args.run, args.device)
     with Outputs(run, "export", args.output, args.force) as out, console().status("exporting and checking ..."):

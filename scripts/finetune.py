@@ -17,7 +17,7 @@ results: finetune.json: test accuracies, means and standard deviations over the 
 def main(args: argparse.Namespace) -> None:
     """Train, print, write."""
     from autoenc import load_run
-    from autoenc.apps.finetune import finetune
+    from autoenc.apps.codes.finetune import finetune
     from autoenc.apps.outputs import Outputs
 
     run = load_run(args.run, args.device)

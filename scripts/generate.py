@@ -17,7 +17,7 @@ from autoenc.command import execute, parser, positive
 if TYPE_CHECKING:
     import numpy as np
 
-    from autoenc.apps.generate import Decoded
+    from autoenc.apps.generation.generate import Decoded
     from autoenc.apps.outputs import Outputs
     from autoenc.loading import Run
 
@@ -113,7 +113,7 @@ def check_kind(args: argparse.Namespace, work: str, run: Run) -> None:
 
 def sample(run: Run, out: Outputs, options: dict[str, Any]) -> None:
     """Samples, their picture and their quality."""
-    from autoenc.apps import density, generate
+    from autoenc.apps.generation import density, generate
 
     seed, temperature = options["seed"], 1.0 if options["temperature"] is None else options["temperature"]
     source = density.of(run, options["density"], options["components"])
@@ -127,7 +127,8 @@ def sample(run: Run, out: Outputs, options: dict[str, Any]) -> None:
 
 def write(run: Run, out: Outputs, args: argparse.Namespace, work: str, options: dict[str, Any]) -> None:
     """Texts: samples, a path, or reconstructions."""
-    from autoenc.apps import density, text
+    from autoenc.apps.generation import density
+    from autoenc.apps.generation import texts as text
 
     how, seed = text.Writing(options["temperature"], options["top_p"], options["beam"]), options["seed"]
     facts: dict[str, Any] = {"written": str(how), "seed": seed}
@@ -159,7 +160,7 @@ def write(run: Run, out: Outputs, args: argparse.Namespace, work: str, options: 
 
 def decode(run: Run, out: Outputs, args: argparse.Namespace, options: dict[str, Any]) -> None:
     """A path, a traversal or a sheet."""
-    from autoenc.apps import generate
+    from autoenc.apps.generation import generate
 
     facts: dict[str, Any] = {}
     if args.interpolate:
@@ -185,7 +186,7 @@ def keep(run: Run, out: Outputs, made: Decoded, steps: int | None = None) -> Non
     """
     import torch
 
-    from autoenc.apps import generate
+    from autoenc.apps.generation import generate
 
     name = "samples" if steps is None else out.name
     out.npz(name, x=made.x, z=made.z)
@@ -203,7 +204,7 @@ def augment(run: Run, out: Outputs, target: Path, options: dict[str, Any]) -> No
     """A labelled set, and what it is worth to a classifier."""
     import numpy as np
 
-    from autoenc.apps import augment
+    from autoenc.apps.generation import augment
 
     made = augment.augment(run, **options)
     accuracies = augment.compare(run, **options)
@@ -236,7 +237,8 @@ def new_file(args: argparse.Namespace) -> Path:
 
 def find(run: Run, text: str, resize: bool) -> np.ndarray:
     """An example: the number of one of the test split, or a file that holds one."""
-    from autoenc.apps import generate, inputs
+    from autoenc.apps import inputs
+    from autoenc.apps.generation import generate
     from autoenc.errors import UserError
 
     if text.lstrip("-").isdigit():

@@ -21,7 +21,8 @@ results: project.json (trustworthiness and agreement of neighbours, k = 10), poi
 def main(args: argparse.Namespace) -> None:
     """Project, measure, draw, write."""
     from autoenc import load_run
-    from autoenc.apps import inputs, project
+    from autoenc.apps import inputs
+    from autoenc.apps.codes import project
     from autoenc.apps.outputs import Outputs
 
     run = load_run(args.run, args.device)

@@ -29,7 +29,8 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     from autoenc import load_run
-    from autoenc.apps import inputs, retrieve
+    from autoenc.apps import inputs
+    from autoenc.apps.codes import retrieve
     from autoenc.apps.outputs import Outputs
     from autoenc.errors import UserError
 

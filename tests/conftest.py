@@ -15,9 +15,10 @@ import pytest
 import torch
 from torch import nn
 
-from autoenc import bottlenecks, config, likelihoods, networks, noise, run
+from autoenc import bottlenecks, likelihoods, networks, noise, run
+from autoenc.config import checks as config
 from autoenc.core import Autoencoder, Bottleneck, Likelihood
-from autoenc.data.spec import Data, DataSpec, Split
+from autoenc.data.dataset import Data, DataSpec, Split
 
 torch.set_num_threads(1)  # the models are tiny: threads cost more than they bring
 

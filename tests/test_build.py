@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from autoenc import build, config
+from autoenc import build
+from autoenc.config import checks as config
 from autoenc.core import Autoencoder, Objective
 from autoenc.data import DataSpec
 from autoenc.errors import ConfigError

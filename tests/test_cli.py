@@ -12,7 +12,7 @@ import pytest
 
 from autoenc import cli
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["network.hidden=[16]", "trainer.figures=0", "trainer.epochs=1", "trainer.threads=1"]
 
 

@@ -200,8 +200,16 @@ def test_a_planted_pickle_is_refused_and_not_run(vae_run: Path, copied: Callable
         ("noise", {"_target_": "os.system", "command": "touch {}"}),
         ("noise", {"_target_": "builtins.exec"}),
         ("data", {"_target_": "autoenc.files.write_text", "path": "{}", "text": ""}),
-        ("data", {"_target_": "autoenc.data.files.np.load", "file": "{}", "allow_pickle": True}),
-        ("data", {"_target_": "autoenc.data.images._download", "dataset": "MNIST", "folder": "{}", "missing": []}),
+        ("data", {"_target_": "autoenc.data.sets.arrays.np.load", "file": "{}", "allow_pickle": True}),
+        (
+            "data",
+            {
+                "_target_": "autoenc.data.sets.torchvision_images._download",
+                "dataset": "MNIST",
+                "folder": "{}",
+                "missing": [],
+            },
+        ),
         ("network", {"_target_": "torch.nn.modules.module.torch.load", "f": "{}", "weights_only": False}),
         ("network", {"_target_": "autoenc.cli.main"}),
         ("optimizer", {"_target_": "autoenc.run.resume", "run_dir": "{}"}),

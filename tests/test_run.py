@@ -18,12 +18,14 @@ import pytest
 import torch
 import yaml
 
-from autoenc import config, process, run
+from autoenc import run
+from autoenc.config import checks as config
 from autoenc.data import arrays
 from autoenc.errors import ConfigError, DataError, NotFinite
-from autoenc.settings import TrainerSettings
+from autoenc.training import process
+from autoenc.training.settings import TrainerSettings
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["network.hidden=[16]", "trainer.figures=0", "trainer.batch_size=128", "model.latent_dim=4"]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from autoenc.errors import ConfigError
 from autoenc.schedules import Constant, Cosine, Cyclical, WarmUp
-from autoenc.settings import TrainerSettings
+from autoenc.training.settings import TrainerSettings
 
 
 def test_warm_up_is_linear_over_its_fraction_and_then_constant() -> None:

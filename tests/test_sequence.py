@@ -11,13 +11,14 @@ from torch.nn import functional as F
 
 from autoenc import bottlenecks, likelihoods, metrics
 from autoenc.core import Autoencoder, Batch, Objective
-from autoenc.data.spec import BOS, EOS, MASK, PAD, UNK, DataSpec, Split
+from autoenc.data.dataset import BOS, EOS, MASK, PAD, UNK, DataSpec, Split
 from autoenc.errors import ConfigError
-from autoenc.evaluation import evaluate
-from autoenc.networks import Pair, search, sequence
+from autoenc.networks import Pair, sequence
+from autoenc.networks import decoding as search
 from autoenc.networks.sequence import Decoder
 from autoenc.noise import TokenMask
 from autoenc.regularizers import KL, Jacobian
+from autoenc.training.evaluation import evaluate
 
 V, T, K = 11, 8, 3
 CELLS = ["gru", "transformer"]
@@ -306,7 +307,8 @@ def test_numbers_are_refused_by_what_is_for_tokens_and_the_other_way_round(compo
 @pytest.fixture
 def compose_parts() -> Callable[..., str]:
     """What is said when these parts are built for data of that kind; nothing where all is well."""
-    from autoenc import build, inmemory
+    from autoenc import build
+    from autoenc.estimators import inmemory
 
     specs = {
         "image": DataSpec("pictures", "image", (1, 8, 8), 0, 1),

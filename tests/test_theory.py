@@ -8,9 +8,9 @@ from torch import Tensor
 
 from autoenc import bottlenecks, likelihoods, networks
 from autoenc.core import Autoencoder, Batch, Objective
+from autoenc.objective import train_step
 from autoenc.regularizers import KL
 from autoenc.schedules import Cosine
-from autoenc.step import train_step
 
 MakeModel = Callable[..., Autoencoder]
 

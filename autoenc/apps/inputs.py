@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from autoenc.data.files import UNREADABLE
-from autoenc.data.frames import is_number
-from autoenc.data.spec import Examples
+from autoenc.data.dataset import Examples
+from autoenc.data.readers.tables import is_number
+from autoenc.data.sets.arrays import UNREADABLE
 from autoenc.errors import DataError, one_line
 from autoenc.loading import Run
 

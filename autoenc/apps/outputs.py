@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc.data.spec import Split
+from autoenc.data.dataset import Split
 from autoenc.errors import UserError
 from autoenc.figures import sprites
 from autoenc.files import write_json
 from autoenc.loading import Run
-from autoenc.rundir import disk_errors
-from autoenc.tracking import Tracker, console, method_table
+from autoenc.training.rundir import disk_errors
+from autoenc.training.tracking import Tracker, console, method_table
 
 
 class Outputs:

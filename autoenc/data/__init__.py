@@ -3,15 +3,15 @@
 What only one of them needs (scikit-learn, torchvision) is imported where it is used: each costs a second or more.
 """
 
-from autoenc.data.defects import defects
-from autoenc.data.embedded import digits, patches
-from autoenc.data.files import arrays
-from autoenc.data.image_folder import image_folder
-from autoenc.data.images import torchvision_images
-from autoenc.data.spec import Data, DataSpec, Split, hold_out
-from autoenc.data.synthetic import linear_gaussian, shapes, sparse_codes
-from autoenc.data.table import table
-from autoenc.data.text import bag_of_words, text
+from autoenc.data.dataset import Data, DataSpec, Split, hold_out
+from autoenc.data.sets.arrays import arrays
+from autoenc.data.sets.defects import defects
+from autoenc.data.sets.embedded import digits, patches
+from autoenc.data.sets.image_folder import image_folder
+from autoenc.data.sets.synthetic import linear_gaussian, shapes, sparse_codes
+from autoenc.data.sets.table import table
+from autoenc.data.sets.texts import bag_of_words, text
+from autoenc.data.sets.torchvision_images import torchvision_images
 
 __all__ = [
     "Data",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, nn
 
-from autoenc.data.spec import DataSpec, Split
-from autoenc.evaluation import Evaluation
+from autoenc.data.dataset import DataSpec, Split
 from autoenc.figures.canvas import new_figure, pixels, scatter
 from autoenc.metrics import ACTIVE_VARIANCE
+from autoenc.training.evaluation import Evaluation
 
 
 def latent_space(evaluation: Evaluation, classes: tuple[str, ...]) -> np.ndarray | None:

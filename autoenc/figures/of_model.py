@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from autoenc.core import Autoencoder
-from autoenc.data.spec import Column, DataSpec, Split
-from autoenc.evaluation import Evaluation, judging
+from autoenc.data.dataset import Column, DataSpec, Split
 from autoenc.figures.canvas import new_figure, picture_grid, pixels
 from autoenc.figures.of_codes import latent_space, units
 from autoenc.noise import Identity
+from autoenc.training.evaluation import Evaluation, judging
 
 EXAMPLES = 12
 JUDGED, MOST_COLUMNS = 2_000, 60  # rows and columns of a table

@@ -3,7 +3,7 @@
 from autoenc.networks.conv import conv
 from autoenc.networks.linear import linear
 from autoenc.networks.mlp import mlp
-from autoenc.networks.pair import Pair
+from autoenc.networks.parts import Pair
 from autoenc.networks.sequence import sequence
 
 __all__ = ["Pair", "conv", "linear", "mlp", "sequence"]

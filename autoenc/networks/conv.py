@@ -9,7 +9,7 @@ from typing import Literal
 from torch import nn
 
 from autoenc.errors import ConfigError, require
-from autoenc.networks.pair import LeadingDims, Pair, activation_module, check_widths
+from autoenc.networks.parts import LeadingDims, Pair, activation_module, check_widths
 
 SMALLEST = 8
 

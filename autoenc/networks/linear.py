@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoenc.networks.pair import Pair, input_module
+from autoenc.networks.parts import Pair, input_module
 
 
 class UnitNormLinear(nn.Linear):

@@ -10,7 +10,7 @@ from typing import Literal
 from torch import nn
 
 from autoenc.errors import require
-from autoenc.networks.pair import LeadingDims, Pair, activation_module, check_widths, input_module
+from autoenc.networks.parts import LeadingDims, Pair, activation_module, check_widths, input_module
 
 NORMS: dict[str, type[nn.Module]] = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoenc.core import Autoregressive
-from autoenc.data.spec import BOS, PAD, masked
+from autoenc.data.dataset import BOS, PAD, masked
 from autoenc.errors import ConfigError, require
-from autoenc.networks import search
+from autoenc.networks import decoding as search
 from autoenc.networks.attention import Block, positions
-from autoenc.networks.pair import Pair
-from autoenc.networks.search import State
+from autoenc.networks.decoding import State
+from autoenc.networks.parts import Pair
 
 
 class Cell(Protocol):

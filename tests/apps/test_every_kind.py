@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from autoenc import inmemory, load_run, run
+from autoenc import load_run, run
 from autoenc.apps import inputs
+from autoenc.estimators import inmemory
 
 RNG = np.random.default_rng(0)
 SUBJECTS = {"animals": ["cat", "dog", "cow", "hen"], "tools": ["saw", "axe", "nail", "file"]}

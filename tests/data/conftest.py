@@ -7,7 +7,7 @@ import pytest
 from table_files import shop
 
 from autoenc.data import image_folder
-from autoenc.data.spec import Data
+from autoenc.data.dataset import Data
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from autoenc.data.columns import TablePreprocessing
-from autoenc.data.spec import Data
+from autoenc.data.dataset import Data
+from autoenc.data.kinds.table import TablePreprocessing
 
 
 def shop(n: int = 200, seed: int = 0) -> pd.DataFrame:

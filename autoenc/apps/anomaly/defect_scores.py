@@ -1,0 +1,241 @@
+"""How defective each pixel of a picture is to a run that has seen patches of faultless ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from autoenc.apps.codes.retrieve import Index
+from autoenc.core import Batch
+from autoenc.data.sets.defects import prepared, read_picture
+from autoenc.errors import DataError
+from autoenc.loading import Run
+from autoenc.training.evaluation import judging
+
+SMOOTH = 2.0  # pixels: a defect is larger than a pixel, most deviations of a good texture are not
+LONG, THIN = 6.0, 1.5  # pixels, along and across the strokes that the error is averaged over: cracks are long and thin
+ANGLES = 8  # of these strokes, in half a turn
+REACH = 15  # pixels of a stroke to either side of its middle: 2.5 LONG
+QUIET = 0.005  # of the range: pictures that deviate less than this are taken to be equally quiet
+SCALES = (1.0, 2.0, 4.0, 8.0)  # pixels, of the filter bank
+STEP = 4  # pixels between the places where its responses are looked at
+MEMORY = 10_000  # responses that are kept
+FLOOR = 1e-3  # of the largest variance: directions in which good pictures vary less count as if they varied so much
+EDGE = 50  # good pictures, at most, that show how much larger the deviation is near the edges
+TINY = 1e-6  # where a run copies its input, nothing deviates
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture and what a run makes of it: x, made (C, H, W) in [0, 1].
+
+    distance: (H, W), of `Memory`. edge: (H, W), the deviation usual so close to an edge, as a multiple of that inside.
+    """
+
+    x: np.ndarray
+    made: np.ndarray
+    distance: np.ndarray
+    edge: np.ndarray
+
+
+def _smoothed(x: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
+    found: np.ndarray = ndimage.gaussian_filter(x, (*[0] * (x.ndim - 2), SMOOTH, SMOOTH))
+    return found
+
+
+def _error(seen: Seen) -> np.ndarray:
+    return _smoothed(np.square(seen.x - seen.made).mean(0))
+
+
+def _ssim(seen: Seen) -> np.ndarray:
+    from skimage.metrics import structural_similarity
+
+    options = {"data_range": 1.0, "gaussian_weights": True, "use_sample_covariance": False, "full": True}
+    return 1 - structural_similarity(seen.x, seen.made, channel_axis=0, **options)[1].mean(0)
+
+
+def _strokes() -> np.ndarray:
+    """Gaussian windows that are longer than wide, one for each angle, each of sum 1: (ANGLES, side, side)."""
+    side = np.arange(-REACH, REACH + 1, dtype=np.float32)
+    angle = np.arange(ANGLES, dtype=np.float32)[:, None, None] * (np.pi / ANGLES)
+    along = side * np.cos(angle) + side[:, None] * np.sin(angle)
+    across = side[:, None] * np.cos(angle) - side * np.sin(angle)
+    found: np.ndarray = np.exp(-((along / LONG) ** 2 + (across / THIN) ** 2) / 2)
+    return found / found.sum((1, 2), keepdims=True)
+
+
+def deviation(x: np.ndarray, made: np.ndarray) -> np.ndarray:
+    """How much darker or brighter pictures are than what was made of them: (C, H, W) -> (H, W).
+
+    The mean along a stroke through each pixel, relative to the median of all strokes of that angle in the picture: a
+    texture with a direction differs most along it. That of the angle at which it is highest.
+    """
+    from scipy import signal
+
+    error = np.pad(x - made, ((0, 0), (REACH, REACH), (REACH, REACH)), "reflect")
+    highest = np.zeros(x.shape[1:], np.float32)
+    for stroke in _strokes():
+        found = np.abs(signal.fftconvolve(error, stroke[None], "valid", axes=(1, 2))).mean(0)
+        np.maximum(highest, found / (np.median(found) + QUIET), out=highest)
+    return highest
+
+
+def _shift(seen: Seen) -> np.ndarray:
+    return deviation(seen.x, seen.made) / seen.edge
+
+
+# name -> (H, W), higher is more defective
+SCORES: dict[str, Callable[[Seen], np.ndarray]] = {
+    "error": _error,  # squared error
+    "ssim": _ssim,  # 1 - structural similarity of picture and reconstruction (Bergmann et al. 2019)
+    "shift": _shift,  # deviation along a short stroke, relative to what is usual so close to an edge
+    "memory": lambda seen: seen.distance,  # distance from what good pictures look like to a fixed bank of filters
+    "combined": lambda seen: np.sqrt(_shift(seen) * seen.distance),  # shift and memory: what both find unusual
+}
+BEST = "combined"  # the best on defects painted on held-out good tiles, with experiment=defects_tiles
+
+
+def responses(x: np.ndarray) -> np.ndarray:
+    """What a fixed bank of filters answers, every 4 pixels: (C, H, W) -> (28 C, H / 4, W / 4).
+
+    Derivatives of Gaussians up to the second order at four scales, each in the units of its scale (Lindeberg 1998),
+    and the contrast within each.
+    """
+    from scipy import ndimage
+
+    found = []
+    for channel in x:
+        for scale in SCALES:
+            bank = [
+                ndimage.gaussian_filter(channel, scale, order) * scale ** sum(order)
+                for order in ((0, 0), (0, 1), (1, 0), (0, 2), (2, 0), (1, 1))
+            ]
+            bank.append(np.sqrt(ndimage.gaussian_filter((channel - bank[0]) ** 2, scale)))
+            found += [image[STEP // 2 :: STEP, STEP // 2 :: STEP] for image in bank]
+    return np.stack(found)
+
+
+class Memory:
+    """Responses at 10,000 places of good pictures; in the manner of PatchCore (Roth et al. 2022), on fixed filters.
+
+    Args:
+        pictures: what models are fed of them, (C, H, W) in [0, 1].
+    """
+
+    def __init__(self, pictures: Iterable[np.ndarray], count: int):
+        random, kept = np.random.default_rng(SEED), []
+        for x in pictures:
+            found = responses(x)
+            found = found.reshape(len(found), -1).T
+            kept.append(random.permutation(found)[: -(-MEMORY // count)])
+        rows = np.concatenate(kept)
+        self._mean = rows.mean(0)
+        variances, directions = np.linalg.eigh(np.cov(rows - self._mean, rowvar=False))
+        self._whiten = directions / np.sqrt(variances + FLOOR * variances.max())
+        self._index = Index((rows - self._mean) @ self._whiten, "euclidean")
+
+    def distance(self, x: np.ndarray) -> np.ndarray:
+        """The distance, in standard deviations, of each place from the nearest one in memory: (C, H, W) -> (H, W)."""
+        found = responses(x)
+        codes = (found.reshape(len(found), -1).T - self._mean) @ self._whiten
+        coarse = torch.from_numpy(self._index.search(codes, 1).scores).reshape(1, 1, *found.shape[1:])
+        height, width = found.shape[1] * STEP, found.shape[2] * STEP  # as many places as pixels, or up to 3 fewer
+        fine = F.interpolate(coarse, size=(height, width), mode="bilinear")
+        fine = F.pad(fine, (0, max(0, x.shape[2] - width), 0, max(0, x.shape[1] - height)), mode="replicate")
+        return fine[0, 0, : x.shape[1], : x.shape[2]].numpy()
+
+
+def edge_distance(size: Sequence[int], most: int) -> np.ndarray:
+    """Pixels between each pixel of a picture (H, W) and its nearest edge: 0 at the edge, up to `most`."""
+    down, across = (np.minimum(np.arange(side), np.arange(side)[::-1]) for side in size)
+    found: np.ndarray = np.minimum(np.minimum.outer(down, across), most)
+    return found
+
+
+class Inspector:
+    """The maps of one run. What they refer to is read from good pictures that the run was trained on, once."""
+
+    def __init__(self, run: Run, good: Sequence[Path]):
+        self.run, self.contrast = run, float(run.config["data"]["contrast"])
+        channels = run.spec.shape[0]
+
+        def fed(files: Sequence[Path]) -> Iterator[Tensor]:
+            return (prepared(read_picture(file, channels), self.contrast).float() / 255 for file in files)
+
+        self._memory = Memory((x.numpy() for x in fed(good)), len(good))
+        self._edge = self._at_the_edge(fed(good[:: -(-len(good) // EDGE)]))
+
+    def _at_the_edge(self, pictures: Iterable[Tensor]) -> np.ndarray:
+        """The mean deviation of good pictures 0, 1, 2 ... pixels from an edge, as a multiple of that inside.
+
+        Some parts end near the edges of their pictures, and a rim or the background shows. That is no defect, but too
+        rare to be learnt well. The last number, 1, is for all pixels that no window sees together with an edge.
+        """
+        size = self.run.spec.shape[-1]
+        total, count = np.zeros(size + 1), np.zeros(size + 1)
+        for x in pictures:
+            place = edge_distance(x.shape[1:], size).ravel()
+            total += np.bincount(place, deviation(x.numpy(), self.reconstruct(x).numpy()).ravel(), size + 1)
+            count += np.bincount(place, minlength=size + 1)
+        usual = total[count > 0] / count[count > 0]  # in small pictures, no pixel is so far inside
+        found: np.ndarray = (usual + TINY) / (usual[-1] + TINY)
+        return found.clip(0.5)  # around parts on a plain ground, next to nothing deviates: not blown up without end
+
+    def maps(self, picture: np.ndarray, name: str = "picture") -> dict[str, np.ndarray]:
+        """Each score of each pixel: (C, H, W) uint8 -> name -> (H, W) float32.
+
+        Raises:
+            DataError: the picture is smaller than a patch; `name` is what it is called.
+        """
+        size = self.run.spec.shape[-1]
+        if min(picture.shape[1:]) < size:
+            found = f"{picture.shape[2]}x{picture.shape[1]}"
+            raise DataError(f"{name}: has {found} pixels, the run looks at patches of {size}x{size}")
+        x = prepared(picture, self.contrast).float() / 255
+        edge = self._edge[edge_distance(x.shape[1:], len(self._edge) - 1)]
+        seen = Seen(x.numpy(), self.reconstruct(x).numpy(), self._memory.distance(x.numpy()), edge)
+        return {key: score(seen).astype(np.float32) for key, score in SCORES.items()}
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """What the run makes of a picture: (C, H, W) -> (C, H, W).
+
+        Windows of the size of a patch, half a window apart, joined with the weights of a Hann window. Memory: that of
+        the picture, and of a batch of windows.
+        """
+        run, size = self.run, self.run.spec.shape[-1]
+        height, width = x.shape[1:]
+        stride = size // 2
+        # Mirrored beyond its edges, so that as many windows see a pixel there as any other. Without that, the edges
+        # are what looks most unusual.
+        bottom, right = (stride + -side % stride for side in (height, width))
+        padded = F.pad(x[None], (stride, right, stride, bottom), mode="reflect")[0]
+        window = torch.hann_window(size + 2, periodic=False)[1:-1]
+        weights = torch.outer(window, window)  # (size, size)
+        made, total = torch.zeros_like(padded), torch.zeros(padded.shape[1:])
+        with judging(run.model, run.device), torch.no_grad():
+            for top, rows in self._strips(padded, stride):
+                slab = padded[:, top : top + size + (rows - 1) * stride]
+                windows = F.unfold(slab[None], size, stride=stride)[0].T.unflatten(1, (len(padded), size, size))
+                images = run.model.reconstruct(Batch(x=windows.to(run.device))).float().cpu()
+                parts = torch.cat([images * weights, weights.expand(len(images), 1, -1, -1)], 1)
+                joined = F.fold(parts.flatten(1).T[None], slab.shape[1:], size, stride=stride)[0]
+                place = slice(top, top + slab.shape[1])
+                made[:, place] += joined[:-1]
+                total[place] += joined[-1]
+        return (made / total)[:, stride : stride + height, stride : stride + width]
+
+    def _strips(self, padded: Tensor, stride: int) -> Iterator[tuple[int, int]]:
+        """First pixel and number of the rows of windows that make a batch."""
+        down, across = ((side - self.run.spec.shape[-1]) // stride + 1 for side in padded.shape[1:])
+        step = max(1, self.run.batch_size // across)
+        for first in range(0, down, step):
+            yield first * stride, min(step, down - first)

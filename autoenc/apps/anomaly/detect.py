@@ -1,0 +1,249 @@
+"""Anomaly detection: which rows are unlike those that the model was trained on, beside the classical methods."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoenc.apps.anomaly.scores import Detector, reference_rows
+from autoenc.core import Batch
+from autoenc.data.dataset import Split, class_numbers
+from autoenc.data.kinds.table import TablePreprocessing, class_name
+from autoenc.errors import UserError
+from autoenc.figures import new_figure, picture_grid, pixels
+from autoenc.loading import Run
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Detected:
+    """What was found in N rows.
+
+    scores: name -> (N,). thresholds: score -> the quantile of the validation rows. anomaly: (N,) bool, where the
+    chosen score lies above its threshold. columns: (N, <=3) of vectors, what contributed most, as `contributions`.
+    labels: (N,) bool, True for what is an anomaly, where that is known. baselines: method -> (N,), where there are
+    labels. numbers: score or method -> {auroc, average_precision}, where there are labels.
+    """
+
+    score: str
+    quantile: float
+    scores: dict[str, np.ndarray]
+    thresholds: dict[str, float]
+    anomaly: np.ndarray
+    columns: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    baselines: dict[str, np.ndarray] = field(default_factory=dict)
+    numbers: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, object]:
+        """For detect.json."""
+        counts = {"rows": len(self.anomaly), "above_threshold": int(self.anomaly.sum())}
+        if self.labels is not None:
+            counts["anomalies"] = int(self.labels.sum())
+            counts["anomalies_above_threshold"] = int((self.labels & self.anomaly).sum())
+        return {"score": self.score, "quantile": self.quantile, **counts, "thresholds": self.thresholds,
+                "numbers": self.numbers}  # fmt: skip
+
+    def table(self, names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+        """Header and rows for a CSV: name, the scores, anomaly by the chosen score, and columns and label if any."""
+        header = ["name", *self.scores, "anomaly"]
+        cells = [list(names), *([f"{v:.7g}" for v in values] for values in self.scores.values())]
+        cells.append([str(int(v)) for v in self.anomaly])
+        if self.columns is not None:
+            header.append("columns")
+            cells.append(["; ".join(str(part) for part in row if part != "") for row in self.columns])
+        if self.labels is not None:
+            header.append("label")
+            cells.append([str(int(v)) for v in self.labels])
+        return header, [list(row) for row in zip(*cells, strict=True)]
+
+    def order(self) -> np.ndarray:
+        """Row numbers, the most unusual first."""
+        return np.argsort(-self.scores[self.score], kind="stable")
+
+
+def detect(
+    detector: Detector, split: Split, labels: np.ndarray | None = None, score: str | None = None, quantile: float = 0.99
+) -> Detected:
+    """Score the rows of a split and mark those above the threshold.
+
+    Args:
+        labels: (N,) bool, True for what is an anomaly: AUROC and average precision, also of PCA and an isolation
+            forest on the same rows.
+        score: the one that decides; the detector's best where none is named.
+
+    Raises:
+        UserError: the run does not have the score; labels of one kind only.
+    """
+    score = score or detector.best
+    detector.check(score)
+    if labels is not None:
+        check_labels(labels)
+    thresholds = {name: detector.threshold(name, quantile) for name in detector.names}
+    found = detector.scores(split)
+    beside = {} if labels is None else baselines(detector.run, split)
+    numbers = {} if labels is None else {name: quality(labels, values) for name, values in (found | beside).items()}
+    columns = contributions(detector.run, split) if detector.run.spec.kind == "vector" else None
+    anomaly = found[score] > thresholds[score]
+    return Detected(score, quantile, found, thresholds, anomaly, columns, labels, beside, numbers)
+
+
+def left_out_of(run: Run) -> list[str]:
+    """The classes that a run was trained without, by name."""
+    return list(run.spec.anomalies) or run.config["anomaly_classes"]  # runs of before have the config alone
+
+
+def known_anomalies(run: Run, classes: Sequence[str] = ()) -> np.ndarray | None:
+    """(N,) bool, which test rows are of the anomaly classes: these, or those that the run was trained without.
+
+    None where neither says any.
+
+    Raises:
+        UserError: no labels, an unknown class.
+    """
+    left_out = left_out_of(run)
+    wanted = list(classes) or left_out
+    if not wanted:
+        return None
+    numbers = class_numbers(run.spec, wanted, "--anomaly")
+    if run.data.test.y is None:
+        raise UserError(f"--anomaly {','.join(wanted)}: the test rows of {run.spec.name} have no labels")
+    if trained_on := [name for name in wanted if name not in left_out]:
+        warnings.warn(
+            f"{run.path}: was trained on {', '.join(trained_on)} too, so that they are not new to it; to leave them "
+            f"out: python train.py ... anomaly_classes=[{','.join(wanted)}]",
+            stacklevel=2,
+        )
+    return np.isin(run.data.test.y.cpu().numpy(), numbers)
+
+
+def labels_in(run: Run, path: str | Path) -> np.ndarray | None:
+    """(N,) bool, which rows of a table's file are of another class than the one that the run was trained on.
+
+    None where the run was trained on all classes, or the file does not have the label of every row, or one kind only.
+    """
+    label, normal = (run.config["data"].get(key) for key in ("label", "normal"))
+    if label is None or normal is None or not isinstance(run.preprocessing, TablePreprocessing):
+        return None
+    classes = run.preprocessing.labels(Path(path), label)
+    found = None if classes is None else np.array([name != class_name(normal) for name in classes])
+    return found if found is not None and found.any() and not found.all() else None
+
+
+def check_labels(labels: np.ndarray, what: str = "labels") -> None:
+    """UserError unless there are anomalies and normal rows."""
+    if labels.all() or not labels.any():
+        kind = "anomalies" if labels.all() else "normal"
+        raise UserError(f"{what}: all {len(labels):,} rows are {kind}; AUROC needs anomalies and normal rows")
+
+
+def quality(labels: np.ndarray, values: np.ndarray) -> dict[str, float]:
+    """AUROC, the chance that an anomaly scores higher than a normal row; and average precision."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    return {
+        "auroc": float(roc_auc_score(labels, values)),
+        "average_precision": float(average_precision_score(labels, values)),
+    }
+
+
+def mean_numbers(numbers: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """The mean over runs of what all of them have."""
+    return {
+        name: {key: float(np.mean([each[name][key] for each in numbers])) for key in numbers[0][name]}
+        for name in numbers[0]
+        if all(name in each for each in numbers)
+    }
+
+
+def baselines(run: Run, split: Split) -> dict[str, np.ndarray]:
+    """Classical scores of the same rows, fitted on (at most 20,000) training rows as they are: name -> (N,).
+
+    pca: mean squared error of the reconstruction from as many components as the code has numbers; where the code has as
+    many as there are dimensions, which would reconstruct everything, from those with 95% of the variance.
+    isolation_forest: Liu, Ting & Zhou 2008.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.ensemble import IsolationForest
+
+    train = run.data.train.subset(torch.from_numpy(reference_rows(len(run.data.train)))).rows()
+    x = split.rows()
+    components = min(run.latent_dim, len(train)) if run.latent_dim < train.shape[1] else 0.95
+    pca = PCA(components, random_state=SEED).fit(train)
+    forest = IsolationForest(random_state=SEED).fit(train)
+    return {
+        "pca": np.square(x - pca.inverse_transform(pca.transform(x))).mean(1),
+        "isolation_forest": -forest.score_samples(x),
+    }
+
+
+def contributions(run: Run, split: Split, count: int = 3) -> np.ndarray:
+    """What made each row unusual, the largest part first: (N, count), of vectors with fewer columns as many.
+
+    Of vectors, the numbers of the columns with the largest squared error. Of tables, texts: the columns whose nll lies
+    furthest above its mean over the validation rows, with what was found and what the model made of it; fewer, and then
+    empty texts, where fewer lie above it and were reconstructed as something else.
+    """
+    if not run.spec.columns:
+        error = run.over(split, lambda batch: (batch.x - run.model.reconstruct(batch)).square().flatten(1)).numpy()
+        return np.argsort(-error, axis=1, kind="stable")[:, :count]
+
+    def by_column(batch: Batch) -> Tensor:
+        params = run.model.decode(run.model.encode(batch).mean, batch).float()
+        nll = run.model.likelihood.nll_per_dim(params, batch.x)
+        return torch.stack([nll[:, c.start : c.stop].sum(1) for c in run.spec.columns], 1)
+
+    excess = run.over(split, by_column) - run.over(run.data.val, by_column).mean(0)
+    order = np.argsort(-excess.numpy(), axis=1, kind="stable")
+    names = [c.name for c in run.spec.columns]
+    assert isinstance(run.preprocessing, TablePreprocessing)
+    found = run.preprocessing.cells(split.rows())
+    made = run.preprocessing.cells(run.over(split, run.model.reconstruct).numpy())
+    texts = np.full((len(split), count), "", dtype=object)
+    for i, row in enumerate(order):
+        above = [names[c] for c in row if excess[i, c] > 0 and found[names[c]][i] != made[names[c]][i]][:count]
+        texts[i, : len(above)] = [f"{name}={found[name][i]} (not {made[name][i]})" for name in above]
+    return texts
+
+
+def roc(result: Detected) -> np.ndarray:
+    """The curve of each score (the chosen one bold) and of the baselines (dashed)."""
+    from sklearn.metrics import roc_curve
+
+    assert result.labels is not None
+    figure = new_figure(6, 5.5)
+    axes = figure.subplots()
+    for name, values in (result.scores | result.baselines).items():
+        false, true, _ = roc_curve(result.labels, values)
+        style = "--" if name in result.baselines else "-"
+        label = f"{name}: {result.numbers[name]['auroc']:.3f}"
+        axes.plot(false, true, style, label=label, linewidth=2.5 if name == result.score else 1.2)
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
+    axes.set(
+        xlabel="false alarms [part of the normal rows]",
+        ylabel="found [part of the anomalies]",
+        title="ROC; the area beside each name",
+    )
+    axes.legend(fontsize=8, loc="lower right")
+    return pixels(figure)
+
+
+def heatmap(run: Run, split: Split, rows: np.ndarray) -> np.ndarray:
+    """Rows: input, reconstruction and squared error (mean over channels, bright is large), for these images."""
+    from matplotlib import colormaps
+
+    chosen = split.subset(torch.from_numpy(rows))
+    x, made = chosen.take(slice(None)).x.cpu(), run.over(chosen, run.model.reconstruct)
+    error = (x - made).square().mean(1).numpy()  # (n, H, W)
+    low, high = run.spec.low, run.spec.high
+    heat = colormaps["inferno"](error / max(error.max(), 1e-12))[..., :3]
+    colour = torch.from_numpy(heat).float().permute(0, 3, 1, 2) * (high - low) + low  # in the range of the data
+    images = torch.cat([x.expand(-1, 3, -1, -1), made.expand(-1, 3, -1, -1), colour])
+    return picture_grid(images, len(rows), low, high, ["input", "output", "error"])

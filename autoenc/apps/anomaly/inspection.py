@@ -1,0 +1,185 @@
+"""Inspection: which pictures show a defect, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from autoenc.apps.anomaly.defect_metrics import image_score, pixel_numbers
+from autoenc.apps.anomaly.defect_scores import BEST, SCORES, Inspector
+from autoenc.apps.anomaly.scores import threshold
+from autoenc.data.readers.images import SUFFIXES
+from autoenc.data.sets.defects import GOOD, Layout, Part, layout, read_mask, read_picture
+from autoenc.errors import DataError, UserError
+from autoenc.figures import new_figure, pixels
+from autoenc.loading import Run
+
+SHOWN = 12  # pictures in the contact sheet
+OPACITY = 0.7  # of the heat over a picture, at the threshold and above
+ALL = "all"  # kinds of defect together
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What was found in N pictures.
+
+    scores: name -> (N,), see `image_score`. thresholds: score -> the quantile of the held-out good pictures.
+    maps: (H, W) of each picture, by the chosen score. defective: (N,) bool, where its score is above the threshold.
+    numbers: score -> kind of defect, or `all` -> {image_auroc, pixel_auroc, pro}, of those pictures and the good ones;
+    empty where kinds are not known.
+    """
+
+    score: str
+    quantile: float
+    scores: dict[str, np.ndarray]
+    thresholds: dict[str, float]
+    maps: list[np.ndarray]
+    defective: np.ndarray
+    numbers: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, object]:
+        """For detect.json."""
+        counts = {"pictures": len(self.defective), "above_threshold": int(self.defective.sum())}
+        return {"score": self.score, "quantile": self.quantile, **counts, "thresholds": self.thresholds,
+                "numbers": self.numbers}  # fmt: skip
+
+    def table(self, parts: Sequence[Part]) -> tuple[list[str], list[list[str]]]:
+        """Header and rows for a CSV: image, kind, the scores, and defective by the chosen score."""
+        values = list(zip(*self.scores.values(), strict=True))
+        rows = [
+            [part.file.name, part.kind, *(f"{v:.7g}" for v in values[i]), str(int(self.defective[i]))]
+            for i, part in enumerate(parts)
+        ]
+        return ["image", "kind", *self.scores, "defective"], rows
+
+    def order(self) -> np.ndarray:
+        """Numbers of the pictures, the most defective first."""
+        return np.argsort(-self.scores[self.score], kind="stable")
+
+
+def inspects(run: Run) -> bool:
+    """Whether the data of a run are pictures to be inspected."""
+    return run.config["data"]["_target_"] == "autoenc.data.defects"
+
+
+def layout_of(run: Run) -> Layout:
+    """The files of the folder that a run was trained on, split as they were then."""
+    data = run.config["data"]
+    return layout(Path(data["path"]).expanduser(), data["val_fraction"], data["split_seed"])
+
+
+def new_parts(path: str | Path) -> list[Part]:
+    """Pictures of yours: a file, or those in a folder. Their kind is not known; DataError where there are none."""
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    if not files:
+        below = sorted({p.parent.name for p in path.glob("*/*") if p.suffix.lower() in SUFFIXES})
+        hint = f"; they lie in its folders {', '.join(below[:5])}: name one of these" if below else ""
+        raise DataError(f"{path}: has no pictures ({', '.join(SUFFIXES)}){hint}")
+    return [Part(file, "") for file in files]
+
+
+def inspect(
+    run: Run,
+    parts: Sequence[Part],
+    files: Layout,
+    score: str | None = None,
+    quantile: float = 0.99,
+    progress: Callable[[list[Path]], Iterable[Path]] = lambda files: files,
+) -> Inspected:
+    """Score pictures of any size, pixel by pixel.
+
+    Args:
+        parts: the pictures. Where some are of kind `good` and others are not, the scores are measured; pixel by pixel
+            where there are masks.
+        files: of the run (`layout_of`). Those held out say where the threshold lies.
+        score: the one that decides; None for the best.
+        progress: wraps what is gone through.
+
+    Raises:
+        UserError: there is no such score.
+        DataError: a file is no picture, smaller than a patch, or has a mask of another size.
+    """
+    score = score or BEST
+    if score not in SCORES:
+        raise UserError(f"--score {score}: for the defects of pictures, there are {', '.join(SCORES)}")
+    inspector, channels = Inspector(run, files.train), run.spec.shape[0]
+    found: list[dict[str, np.ndarray]] = []
+    truth: list[np.ndarray] = []
+    good: list[dict[str, float]] = []
+    for i, file in enumerate(progress([*(part.file for part in parts), *files.held_out])):
+        maps = inspector.maps(read_picture(file, channels), str(file))
+        if i >= len(parts):
+            good.append({name: image_score(values) for name, values in maps.items()})
+            continue
+        found.append(maps)
+        if files.masks:
+            truth.append(read_mask(parts[i], maps[score].shape))
+    thresholds = {name: threshold(np.array([each[name] for each in good]), quantile) for name in SCORES}
+    scores = {name: np.array([image_score(maps[name]) for maps in found]) for name in SCORES}
+    kinds = np.array([part.kind for part in parts])
+    numbers = {name: measured(kinds, values, [maps[name] for maps in found], truth) for name, values in scores.items()}
+    numbers = {name: each for name, each in numbers.items() if each}
+    chosen = [maps[score] for maps in found]
+    return Inspected(score, quantile, scores, thresholds, chosen, scores[score] > thresholds[score], numbers)
+
+
+def measured(
+    kinds: np.ndarray, scores: np.ndarray, maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """kind of defect, or `all` -> {image_auroc, pixel_auroc, pro}, each with all good pictures; pixels with masks only.
+
+    masks is empty where there are none. Empty unless there are good and defective pictures.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    defects = sorted(set(kinds.tolist()) - {GOOD, ""})
+    if not defects or GOOD not in kinds:
+        return {}
+    numbers = {}
+    for name in [*defects, ALL] if len(defects) > 1 else [ALL]:
+        rows = np.flatnonzero((kinds == GOOD) | (kinds == name) | (name == ALL)).tolist()
+        numbers[name] = {"image_auroc": float(roc_auc_score(kinds[rows] != GOOD, scores[rows]))}
+        if masks:
+            numbers[name] |= pixel_numbers([maps[i] for i in rows], [masks[i] for i in rows])
+    return numbers
+
+
+def overlay(run: Run, part: Part, values: np.ndarray, limit: float) -> np.ndarray:
+    """A picture with its map (H, W) over it as heat: (H, W, 3) uint8.
+
+    The heat grows from nothing at 0 to what is brightest at `limit`, the threshold, and beyond it.
+    """
+    from matplotlib import colormaps
+
+    level = (values / max(limit, 1e-12)).clip(0, 1)[..., None]
+    heat = colormaps["inferno"](level[..., 0])[..., :3]
+    grey = read_picture(part.file, run.spec.shape[0]).mean(0)[..., None] / 255
+    return ((OPACITY * level * heat + (1 - OPACITY * level) * grey) * 255).round().astype(np.uint8)
+
+
+def contact_sheet(run: Run, result: Inspected, parts: Sequence[Part]) -> np.ndarray:
+    """The most defective pictures above their heat maps, with kind, score and the outline of the mask."""
+    rows = result.order()[:SHOWN]
+    tallest = max(result.maps[i].shape[0] / result.maps[i].shape[1] for i in rows)
+    figure = new_figure(1.5 * len(rows), 2 * 1.5 * min(max(tallest, 0.5), 2.5) + 0.6)
+    limit = result.thresholds[result.score]
+    for column, i in enumerate(rows):
+        picture = read_picture(parts[i].file, run.spec.shape[0])
+        mask = read_mask(parts[i], picture.shape[1:])
+        for row, image in enumerate((picture.transpose(1, 2, 0), overlay(run, parts[i], result.maps[i], limit))):
+            axes = figure.add_subplot(2, len(rows), row * len(rows) + column + 1)
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+            axes.axis("off")
+            if row and mask.any():
+                axes.contour(mask, levels=[0.5], colors="cyan", linewidths=0.6)
+            if not row:
+                axes.set_title(
+                    f"{parts[i].kind or parts[i].file.stem[:12]}\n{result.scores[result.score][i]:.3g}", fontsize=8
+                )
+    return pixels(figure)

@@ -1,0 +1,105 @@
+"""Codes as features for another model, and how good they are: probes beside PCA and the raw input."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.neighbors import KNeighborsClassifier
+
+from autoenc.apps.codes import retrieve
+from autoenc.errors import UserError
+from autoenc.loading import Run
+
+MOST = 20_000  # labels of the large probe
+FEW, DRAWS = 100, 5  # labels of the small one, and how often they are drawn
+NEIGHBOURS = 5
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Representation:
+    """One way to say an example in numbers: training and test rows (N, D), float32."""
+
+    train: np.ndarray
+    test: np.ndarray
+
+
+def representations(run: Run) -> dict[str, Representation]:
+    """The codes, as many principal components (fitted on training rows), and the raw input.
+
+    Of bags of words, the codes and latent semantic analysis: a truncated singular value decomposition of their TF-IDF
+    (Deerwester et al. 1990). Of token ids, the codes.
+    """
+    codes = {"codes": Representation(run.codes(run.data.train), run.codes(run.data.test))}
+    if run.spec.kind == "tokens":
+        return codes
+    if (words := retrieve.tfidf(run)) is not None:
+        size = min(run.latent_dim, *(n - 1 for n in words[0].shape))
+        lsa = TruncatedSVD(size, random_state=SEED)
+        return codes | {f"LSA-{size}": Representation(lsa.fit_transform(words[0]), lsa.transform(words[1]))}
+    train, test = run.data.train.rows(), run.data.test.rows()
+    size = min(run.latent_dim, train.shape[1], len(train))
+    pca = PCA(size, svd_solver="covariance_eigh" if train.shape[1] <= 2_000 else "auto", random_state=SEED)
+    return codes | {
+        f"PCA-{size}": Representation(pca.fit_transform(train), pca.transform(test)),
+        "raw": Representation(train, test),
+    }
+
+
+def need_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of the training and of the test rows; UserError where there are none, or only one class."""
+    train, test = run.data.train.y, run.data.test.y
+    if train is None or test is None:
+        raise UserError(f"{run.path}: {run.spec.name} has no labels")
+    if len(train.unique()) < 2:
+        raise UserError(f"{run.path}: {run.spec.name} has one class only")
+    return train.cpu().numpy(), test.cpu().numpy()
+
+
+def probe(found: Mapping[str, Representation], y: np.ndarray, y_test: np.ndarray) -> dict[str, dict[str, float]]:
+    """Test accuracy of classifiers that see a representation and nothing else.
+
+    logistic, 5-nn: trained on up to 20,000 labels. logistic_100, logistic_100_std: on 100 labels, mean and standard
+    deviation over 5 stratified draws; where there are so many. The same rows for each representation, which is
+    divided by its root mean square beforehand, so that one penalty (C = 1) means the same to all.
+    """
+    many = many_labels(y)
+    numbers = {}
+    for name, found_rows in found.items():
+        scale = np.sqrt(np.square(found_rows.train - found_rows.train.mean(0)).mean()) + 1e-12
+        x, x_test = found_rows.train / scale, found_rows.test / scale
+        neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(many))).fit(x[many], y[many])
+        numbers[name] = {
+            "logistic": _logistic(x[many], y[many], x_test, y_test),
+            "5-nn": float(neighbours.score(x_test, y_test)),
+        }
+        few = [_logistic(x[index], y[index], x_test, y_test) for index in few_labels(y)]
+        if few:
+            numbers[name] |= {"logistic_100": float(np.mean(few)), "logistic_100_std": float(np.std(few))}
+    return numbers
+
+
+def many_labels(y: np.ndarray) -> np.ndarray:
+    """Places of up to 20,000 labels, drawn at random."""
+    return np.random.default_rng(SEED).permutation(len(y))[:MOST]
+
+
+def few_labels(y: np.ndarray, size: int = FEW, draws: int = DRAWS) -> list[np.ndarray]:
+    """Places of `size` labels, drawn with every class in its share; none where there are hardly more than these."""
+    if len(y) < 2 * size or np.bincount(y)[np.unique(y)].min() < 2 or len(np.unique(y)) > size:
+        return []
+    splitter = StratifiedShuffleSplit(draws, train_size=size, random_state=SEED)
+    return [index for index, _ in splitter.split(np.zeros(len(y)), y)]
+
+
+def _logistic(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of raw pixels; the accuracy stands long before
+        return float(LogisticRegression(max_iter=300).fit(x, y).score(x_test, y_test))

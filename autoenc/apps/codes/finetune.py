@@ -1,0 +1,106 @@
+"""Does pre-training pay? The encoder as the start of a classifier, against the same network from scratch."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autoenc import build
+from autoenc.apps.codes.features import few_labels, need_labels
+from autoenc.core import Autoencoder, Batch
+from autoenc.data.dataset import Split
+from autoenc.errors import UserError
+from autoenc.loading import Run
+from autoenc.training.tracking import track
+
+
+class Classifier(nn.Module):
+    """encoder -> deterministic code -> batch normalisation -> linear layer."""
+
+    def __init__(self, model: Autoencoder, latent_dim: int, classes: int):
+        super().__init__()
+        self.model = model
+        self.head = nn.Sequential(nn.BatchNorm1d(latent_dim), nn.Linear(latent_dim, classes))
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.head(self.model.encode(batch).mean.flatten(1))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Test accuracies with `labels` labels, one for each seed; the seed draws labels, first weights and batches."""
+
+    labels: int
+    pretrained: list[float]
+    scratch: list[float]
+
+    def numbers(self) -> dict[str, float]:
+        """Means and standard deviations over the seeds, and the mean margin."""
+        return {
+            "pretrained": float(np.mean(self.pretrained)),
+            "pretrained_std": float(np.std(self.pretrained)),
+            "scratch": float(np.mean(self.scratch)),
+            "scratch_std": float(np.std(self.scratch)),
+            "margin": float(np.mean(self.pretrained) - np.mean(self.scratch)),
+        }
+
+
+def finetune(
+    run: Run, labels: Sequence[int] = (100, 1_000), seeds: int = 5, steps: int = 300, lr: float = 1e-3
+) -> list[Comparison]:
+    """Train classifiers on few labels, once from the run's weights and once from new ones; all else is the same.
+
+    Adam with batches of up to 64 for `steps` steps; the learning rate falls to 0 along a cosine. Every draw of labels
+    has every class in its share.
+
+    Raises:
+        UserError: no labels, or too few of them.
+    """
+    y, _ = need_labels(run)
+    jobs = []
+    for size in labels:
+        draws = few_labels(y, size, seeds)
+        if len(draws) < seeds:
+            raise UserError(
+                f"--labels {size}: {run.spec.name} has {len(y)} labelled training examples, too few to draw"
+            )
+        jobs += [(size, seed, index) for seed, index in enumerate(draws)]
+    found = {size: Comparison(size, [], []) for size in labels}
+    mean = run.data.mean()
+    for size, seed, index in track(jobs, "fine-tuning"):
+        split = run.data.train.subset(torch.from_numpy(index))
+        for start, accuracies in (("pretrained", found[size].pretrained), ("scratch", found[size].scratch)):
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                pretrained = start == "pretrained"
+                model = copy.deepcopy(run.model) if pretrained else build.build_model(run.config, run.spec, mean)
+                accuracies.append(_accuracy(run, model, split, steps, lr))
+    return list(found.values())
+
+
+def _accuracy(run: Run, model: Autoencoder, split: Split, steps: int, lr: float) -> float:
+    """Test accuracy of a classifier trained on the split."""
+    network = Classifier(model, run.latent_dim, len(run.spec.classes)).to(run.device).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    on_device = split.on(run.device)
+    seed = int(torch.randint(2**31, ()))
+    batches = (batch for epoch in itertools.count() for batch in on_device.shuffled(64, seed, epoch))
+    # Batch normalisation has no variance of one example.
+    for batch in itertools.islice((batch for batch in batches if len(batch) > 1), steps):
+        assert batch.y is not None
+        loss = F.cross_entropy(network(batch), batch.y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    network.eval()
+    hits = run.over(run.data.test, lambda batch: (network(batch).argmax(1) == batch.y).float())
+    return float(hits.mean())

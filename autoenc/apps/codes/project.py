@@ -1,0 +1,95 @@
+"""Codes in two or three dimensions, and how much of their neighbourhoods survives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE, trustworthiness
+from sklearn.neighbors import NearestNeighbors
+
+from autoenc.data.dataset import DataSpec, Split
+from autoenc.errors import UserError
+from autoenc.figures import scatter
+from autoenc.loading import Run
+
+Method = Literal["direct", "pca", "tsne", "umap"]
+NEIGHBOURS = 10
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Points (N, 2 or 3) of N codes.
+
+    numbers: trustworthiness: how far the neighbours in the picture are neighbours in the code, 1 at best (Venna & Kaski
+    2001), k = 10. trustworthiness_input: the same against the input, which compares codes of different models.
+    neighbour_agreement: the part of the 10 nearest points that are of the same class, where there are labels;
+    neighbour_agreement_code: the same in the code.
+    """
+
+    points: np.ndarray
+    axes: tuple[str, ...]
+    numbers: dict[str, float]
+
+
+def project(run: Run, split: Split, method: Method = "tsne", dim: int = 2, seed: int = SEED) -> Projection:
+    """The codes of a split in `dim` dimensions.
+
+    direct: the code itself, for codes of 2 (3) numbers. pca: principal components. tsne: van der Maaten & Hinton 2008,
+    started from PCA. umap: McInnes et al. 2018.
+
+    Raises:
+        UserError: direct, and the code has another size; umap, which is not installed; too few rows.
+    """
+    codes = run.codes(split)
+    if len(codes) < 4 * NEIGHBOURS:
+        raise UserError(f"{len(codes)} rows are too few to project; {4 * NEIGHBOURS} are needed")
+    points, axes = reduce(codes, method, dim, seed)
+    inputs = split.rows()
+    numbers = {
+        "trustworthiness": float(trustworthiness(codes, points, n_neighbors=NEIGHBOURS)),
+        "trustworthiness_input": float(trustworthiness(inputs, points, n_neighbors=NEIGHBOURS)),
+    }
+    if split.y is not None:
+        y = split.y.cpu().numpy()
+        numbers["neighbour_agreement"] = agreement(points, y)
+        numbers["neighbour_agreement_code"] = agreement(codes, y)
+    return Projection(points, axes, numbers)
+
+
+def reduce(codes: np.ndarray, method: Method, dim: int, seed: int = SEED) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Points (N, dim), float32, and the names of the axes."""
+    if method == "direct":
+        if codes.shape[1] != dim:
+            raise UserError(f"--method direct: the code has {codes.shape[1]} numbers, not {dim}; use pca or tsne")
+        return codes, tuple(f"z[{i}]" for i in range(dim))
+    if codes.shape[1] < dim:
+        raise UserError(f"--dim {dim}: the code has {codes.shape[1]} numbers only")
+    if method == "pca":
+        pca = PCA(dim, svd_solver="full").fit(codes)
+        shares = pca.explained_variance_ratio_
+        return pca.transform(codes), tuple(f"component {i + 1} ({s:.0%} of the variance)" for i, s in enumerate(shares))
+    if method == "umap":
+        try:
+            from umap import UMAP
+        except ImportError:
+            raise UserError("--method umap: needs umap-learn: pip install 'umap-learn'") from None
+        points = UMAP(n_components=dim, random_state=seed, n_jobs=1).fit_transform(codes)
+    else:
+        perplexity = min(30.0, (len(codes) - 1) / 3)
+        points = TSNE(dim, perplexity=perplexity, init="pca", random_state=seed).fit_transform(codes)
+    return np.asarray(points, np.float32), tuple(f"{method} {i + 1}" for i in range(dim))
+
+
+def agreement(points: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
+    """The part of the k nearest other points that have the point's own label, mean over points."""
+    places = NearestNeighbors(n_neighbors=k).fit(points).kneighbors(return_distance=False)  # without the point itself
+    return float((y[places] == y[:, None]).mean())
+
+
+def picture(spec: DataSpec, split: Split, found: Projection, title: str) -> np.ndarray:
+    """The points, coloured by label where there are labels."""
+    return scatter(found.points, None if split.y is None else split.y.cpu(), spec.classes, found.axes, title)

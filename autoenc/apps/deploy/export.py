@@ -1,0 +1,199 @@
+"""Export for deployment: ONNX and torch.export files that need nothing of this package, checked against the run."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoenc import __version__
+from autoenc.apps.anomaly.scores import threshold
+from autoenc.apps.deploy.portable import OPSET, OPSETS, Call, Part, onnx_call, onnx_files, parts_of, pt2_call, pt2_file
+from autoenc.bottlenecks import TopK
+from autoenc.core import Batch
+from autoenc.data.dataset import Split
+from autoenc.errors import UserError, require
+from autoenc.files import write_json
+from autoenc.loading import Run
+from autoenc.metrics import mse_per_example
+
+QUANTILE = 0.99
+TOLERANCE = 1e-4
+EXAMPLES = 200  # of the test split, that files are checked on
+BATCHES = 1, 7, EXAMPLES
+BEFORE = {  # kind of preprocessing -> what it does to new data
+    "table": "rows of the table are imputed, scaled and made one-hot",
+    "bag_of_words": "words of a text are counted",
+    "pictures": "pictures are brought to one size and mode",
+}
+
+USAGE = """import json, numpy as np, onnxruntime
+info = json.load(open("export.json"))
+x = np.zeros((3, *info["input"]["shape"][1:]), np.float32)  # your data, as info["preprocessing"] says
+score, reconstruction = onnxruntime.InferenceSession("score.onnx").run(None, {"x": x})
+print("anomaly:", score > info["score"]["threshold"])"""
+
+
+class Unfaithful(Exception):
+    """An exported file does not compute what the run computes."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    differences: file -> largest |file - run| / max(1, |run|) over outputs, examples and sizes of batches.
+    threshold: the score above which an example is an anomaly. metadata: what export.json says.
+    """
+
+    folder: Path
+    sizes: dict[str, int]  # file -> bytes
+    differences: dict[str, float]
+    threshold: float
+    metadata: dict[str, Any]
+
+
+def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = QUANTILE) -> Exported:
+    """Write {encoder,decoder,score}.{onnx,pt2} and export.json, over what is there; preprocessing.json, and
+    vocabulary.json of bags of words, where new data pass through something first.
+
+    Every file is run, before anything is written, on up to 200 test examples in batches of 1, 7 and 200, and compared
+    with the run on the CPU.
+
+    Args:
+        folder: made where it is not there.
+        opset: of ONNX, 18 to 25.
+        quantile: part of the validation rows whose score does not exceed the threshold.
+
+    Raises:
+        Unfaithful: a file differs from the run by more than 1e-4, relative to max(1, |value|); nothing was written.
+        UserError: the run reads texts, an operator of the model cannot be exported, or onnxruntime does not know it.
+    """
+    if run.spec.kind == "tokens":
+        raise UserError(f"{run.path}: reads texts, which are not exported; scripts/embed.py writes their codes")
+    require(OPSETS[0] <= opset <= OPSETS[1], "--opset", opset, f"must lie in [{OPSETS[0]}, {OPSETS[1]}]")
+    require(0 < quantile < 1, "--quantile", quantile, "must lie between 0 and 1")  # before the seconds of exporting
+    cpu = Run(run.path, copy.deepcopy(run.model), run.config, run.spec, run.record, torch.device("cpu"), run.data)
+    parts = parts_of(cpu.model, run.spec.shape, run.latent_dim)
+    files = {f"{name}.onnx": content for name, content in onnx_files(parts, opset, str(run.path)).items()}
+    files |= {f"{name}.pt2": pt2_file(part, f"{run.path}: {name}.pt2") for name, part in parts.items()}
+
+    given, expected = _reference(cpu)
+    differences = {}
+    for name, content in files.items():
+        part = name.partition(".")[0]
+        call = (onnx_call if name.endswith(".onnx") else pt2_call)(content, f"{run.path}: {name}")
+        differences[name] = max(_difference(call, given[part], expected[part], size) for size in BATCHES)
+        if not differences[name] <= TOLERANCE:  # NaN too
+            raise Unfaithful(
+                f"{run.path}: {name} differs from the run by {differences[name]:.2g} relative to max(1, |value|), "
+                f"more than {TOLERANCE:g}; nothing was written"
+            )
+    limit = threshold(_errors(run, run.data.val), quantile)
+    metadata = _metadata(run, parts, opset, quantile, limit) | {
+        "verification": {
+            "examples": len(given["score"]),
+            "ties_left_out": min(EXAMPLES, len(run.data.test)) - len(given["score"]),  # see _settled
+            "tolerance": TOLERANCE,
+            "differences": differences,
+        },
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "usage": USAGE.splitlines(),
+    }
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    if run.preprocessing is not None:
+        run.preprocessing.save(folder)
+    write_json(folder / "export.json", metadata)
+    return Exported(folder, {name: len(content) for name, content in files.items()}, differences, limit, metadata)
+
+
+def _reference(run: Run) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
+    """Up to 200 test examples and their codes, and what the run makes of them: input and outputs of each part."""
+    x = _settled(run, run.data.test.take(slice(0, EXAMPLES)).x)
+    split = Split(x)
+    code, reconstruction = run.codes(split), run.over(split, run.model.reconstruct).numpy()
+    error = _errors(run, split)
+    given = {"encoder": x.numpy(), "decoder": code, "score": x.numpy()}
+    return given, {"encoder": [code], "decoder": [reconstruction], "score": [error, reconstruction]}
+
+
+def _settled(run: Run, x: Tensor) -> Tensor:
+    """The examples that rounding cannot give another code: of a top-k code, those where no two units tie for the
+    last place. What remains is never empty."""
+    bottleneck = run.model.bottleneck
+    if not isinstance(bottleneck, TopK) or bottleneck.k == run.latent_dim:
+        return x
+    pre = run.over(Split(x), lambda batch: run.model.encode(batch).info["pre"])
+    last, next_one = pre.topk(bottleneck.k + 1).values[:, -2:].unbind(1)
+    clear = last - next_one > TOLERANCE
+    return x[clear] if clear.any() else x
+
+
+def _difference(call: Call, given: np.ndarray, expected: list[np.ndarray], size: int) -> float:
+    """Largest |found - expected| / max(1, |expected|) over the outputs for the first `size` examples."""
+    found, wanted = call(np.ascontiguousarray(given[:size])), [array[:size] for array in expected]
+    if [array.shape for array in found] != [array.shape for array in wanted]:
+        return float("inf")
+    pairs = zip(found, wanted, strict=True)
+    return max(float(np.max(np.abs(a - b) / np.maximum(1, np.abs(b)))) for a, b in pairs)
+
+
+def _errors(run: Run, split: Split) -> np.ndarray:
+    def error(batch: Batch) -> Tensor:
+        return mse_per_example(batch.x, run.model.reconstruct(batch))
+
+    return run.over(split, error).numpy()
+
+
+def _metadata(run: Run, parts: Mapping[str, Part], opset: int, quantile: float, limit: float) -> dict[str, Any]:
+    """What a deployment needs to know, without a path of this machine."""
+    spec, record = run.spec, run.record
+    layout = "(N, C, H, W)" if spec.kind == "image" else "(N, D)"
+    by_255 = (spec.low, spec.high) == (0.0, 1.0)
+    words = f"float32, {layout}, values as in training: {spec.low:.6g} to {spec.high:.6g}, as data set {spec.name} has"
+    words += "; uint8 (0 to 255) is multiplied by 1/255" if by_255 else "; nothing is rescaled"
+    before: dict[str, Any] = {}
+    if run.preprocessing is not None:
+        words += f"; {BEFORE[run.preprocessing.kind]}, as preprocessing.json says, before they are fed"
+        before = {"file": "preprocessing.json", "kind": run.preprocessing.kind}
+    if spec.columns:
+        before |= {"columns": [dataclasses.asdict(column) for column in spec.columns]}
+    return {
+        "input": {
+            "name": "x", "shape": ["N", *spec.shape], "dtype": "float32", "layout": layout,
+            "low": spec.low, "high": spec.high,
+        },
+        "preprocessing": {
+            "text": words,
+            "scale": 1.0,
+            "uint8_scale": 1 / 255 if by_255 else None,
+            **before,
+        },
+        "latent_dim": run.latent_dim,
+        "files": {name: {"input": part.input, "outputs": list(part.outputs)} for name, part in parts.items()},
+        "score": {
+            "definition": "mean over dimensions of (x - reconstruction)^2; an anomaly where it is above the threshold",
+            "threshold": limit,
+            "quantile": quantile,
+            "validation_examples": len(run.data.val),
+        },
+        "data": spec.name,
+        "classes": list(spec.classes),
+        "model": run.name,
+        "choices": record.get("choices", {}),
+        "trained": {"git": record.get("git"), "started": record.get("started"), "versions": record.get("versions", {})},
+        "versions": {"autoenc": __version__, "opset": opset}
+        | {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")},
+    }  # fmt: skip

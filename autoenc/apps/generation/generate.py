@@ -1,0 +1,212 @@
+"""Generation: new examples from codes that no example has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.distributions import Normal
+
+from autoenc.apps.generation import density as densities
+from autoenc.apps.generation.density import Density, code_range, some, training_codes
+from autoenc.data.kinds.counts import BagOfWords
+from autoenc.data.kinds.table import TablePreprocessing
+from autoenc.errors import UserError, require
+from autoenc.figures import new_figure, picture_grid, pixels
+from autoenc.loading import Run
+
+COLUMNS = 11  # of a traversal: odd, so that the middle one is the reconstruction
+REACH = 3.0  # standard deviations to each side
+ROWS = 10  # dimensions of the code that a traversal shows
+SIDE = 20  # of a sheet
+COMPONENTS = 32  # principal components that the Frechet distance is of
+JUDGED, REFERENCE = 2_000, 10_000  # examples of each split, and training examples, that quality reads at most
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Codes (..., K) and the means of p(x|z) for them (..., *shape), in data space; labels of the rows of a grid."""
+
+    z: np.ndarray
+    x: np.ndarray
+    labels: list[str] = field(default_factory=list)
+
+
+def samples(run: Run, n: int, density: str | Density | None = None, seed: int = 0, temperature: float = 1.0) -> Decoded:
+    """n new examples: z (n, K), x (n, *shape).
+
+    Args:
+        density: prior, gaussian, mixture, or one that `density.of` made. Default: the prior, a mixture of 10 Gaussians
+            fitted to the training codes where the bottleneck has none.
+        temperature: what the standard deviations of the density are multiplied by.
+
+    Raises:
+        UserError: the model does not allow the density; the line names one that it does.
+    """
+    require(0 <= temperature < np.inf, "--temperature", temperature, "must be 0 or more")
+    if density is None or isinstance(density, str):
+        density = densities.of(run, density)
+    return _decoded(run, density.sample(n, seed, temperature))
+
+
+def interpolate(run: Run, a: np.ndarray, b: np.ndarray, steps: int = 11) -> Decoded:
+    """From one example (*shape) to another on a straight line between their codes: z (steps, K), x (steps, *shape).
+
+    The ends are the reconstructions of a and b.
+    """
+    require(steps >= 2, "--steps", steps, "must be 2 or more")
+    ends = run.codes(run.inputs(np.stack([a, b]), "--interpolate"))
+    return _decoded(run, np.linspace(ends[0], ends[1], steps))
+
+
+def traverse(run: Run, index: int = 0) -> Decoded:
+    """The code of a test example, one dimension of it at a time moved by -3 to 3 standard deviations of training codes.
+
+    The up to 10 dimensions with the largest variance: z (R, 11, K), x (R, 11, *shape). The middle column is the
+    reconstruction. Codes stay in the range that the bottleneck allows (ReLU: not below 0).
+    """
+    std = training_codes(run).std(0)
+    order = std.argsort()[::-1][:ROWS]
+    center = run.codes(run.data.test.subset(slice(index, index + 1)))[0]
+    moves = np.linspace(-REACH, REACH, COLUMNS)
+    z = np.tile(center, (len(order), COLUMNS, 1))
+    for row, unit in enumerate(order):
+        z[row, :, unit] += moves * std[unit]
+    return _decoded(run, z.clip(*code_range(run)), [f"z[{unit}] sd {std[unit]:.2g}" for unit in order])
+
+
+def sheet(run: Run, side: int = SIDE) -> Decoded:
+    """What a 2-dimensional code stands for everywhere: z (side, side, 2), x (side, side, *shape).
+
+    The grid is of the quantiles (i + 0.5) / side: of the prior where it is a Gaussian, else of each unit's training
+    codes. z[0] grows to the right, z[1] upwards.
+
+    Raises:
+        UserError: the code has another number of dimensions.
+    """
+    if run.latent_dim != 2:
+        raise UserError(
+            f"--sheet: is for codes of two numbers, model.latent_dim=2; {run.path} has {run.latent_dim}; "
+            "--traverse moves one at a time"
+        )
+    levels = (torch.arange(side) + 0.5) / side
+    prior = run.model.bottleneck.prior(torch.zeros(1, 2, device=run.device))
+    if isinstance(prior, Normal):
+        first, second = prior.icdf(levels[:, None].to(run.device)).T.cpu().numpy()  # (side, 2), each its own quantiles
+    else:
+        first, second = np.quantile(training_codes(run), levels.numpy(), axis=0).T
+    return _decoded(run, np.stack(np.meshgrid(first, second[::-1]), -1))
+
+
+def example(run: Run, index: int) -> np.ndarray:
+    """(*shape) the test example of that number.
+
+    Raises:
+        UserError: there is none.
+    """
+    size = len(run.data.test)
+    if not 0 <= index < size:
+        raise UserError(f"{index}: the test split of {run.spec.name} has the examples 0 to {size - 1}")
+    return run.data.test.take(slice(index, index + 1)).x[0].cpu().numpy()
+
+
+def quality(run: Run, density: Density, seed: int = 0, temperature: float = 1.0) -> dict[str, dict[str, float]]:
+    """How near samples are to real data, beside what validation examples get: {samples, validation} -> numbers.
+
+    All sets have the same size n, that of the smaller of validation and test split, at most 2,000: so the bias of the
+    estimates is the same in both rows, and the numbers of two models on the same data can be compared. Bags of words
+    are taken as shares of the words, which is what a model says of them: each example sums up to 1.
+
+    frechet_pca: |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) of means and covariances of the first 32 principal components
+        (of training data) of the set and of test examples. Squared units of the data. Not FID: no classifier is asked.
+    nearest: mean distance to the nearest training example, as a ratio to that of validation examples. Near 0: training
+        data is repeated; below 1 is usual, since means of p(x|z) are smoother than data.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.neighbors import NearestNeighbors
+
+    data = run.data
+    n = min(len(data.val), len(data.test), JUDGED)
+    splits = (some(data.train, REFERENCE), some(data.val, n), some(data.test, n))
+    made = samples(run, n, density, seed, temperature).x.reshape(n, -1)
+    train, val, test, made = (_comparable(run, x) for x in (*(split.rows() for split in splits), made))
+    if min(n, len(train)) < 2:
+        return {}
+    sets = {"samples": made, "validation": val}
+    pca = PCA(min(COMPONENTS, *train.shape), random_state=0).fit(train)
+    near = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train)
+    distances = {name: float(near.kneighbors(x)[0].mean()) for name, x in sets.items()}
+    return {
+        name: {
+            "frechet_pca": frechet(pca.transform(x), pca.transform(test)),
+            "nearest": distances[name] / max(distances["validation"], 1e-12),
+        }
+        for name, x in sets.items()
+    }
+
+
+def _comparable(run: Run, x: np.ndarray) -> np.ndarray:
+    return x / x.sum(1, keepdims=True).clip(1e-12) if run.spec.kind == "counts" else x
+
+
+def frechet(a: np.ndarray, b: np.ndarray) -> float:
+    """Squared Frechet distance of the Gaussians with the moments of a (N, D) and b (M, D) (Dowson & Landau 1982)."""
+    cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False, dtype=np.float64)) for x in (a, b))
+    values, vectors = np.linalg.eigh(cov_a)
+    root = vectors * np.sqrt(values.clip(0)) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
+    means = np.square(a.mean(0, dtype=np.float64) - b.mean(0, dtype=np.float64)).sum()
+    return float(max(means + np.trace(cov_a) + np.trace(cov_b) - 2 * cross, 0.0))
+
+
+def listed(run: Run, decoded: Decoded, steps: int | None = None) -> tuple[list[str], list[list[Any]]]:
+    """The examples as rows of a table: the names of the columns, the rows. Images have none.
+
+    Of the user's tables, `TablePreprocessing.plausible`, with the likeliest value of a category; of bags of words, the
+    twelve words that have the most; of other vectors, the numbers. Before them, where the codes lie on paths of so many
+    steps: row and step.
+    """
+    x = torch.from_numpy(decoded.x.reshape(-1, *run.spec.shape))
+    if isinstance(run.preprocessing, TablePreprocessing):
+        frame = run.preprocessing.plausible(x.numpy())
+        names, rows = [str(name) for name in frame], frame.values.tolist()
+    elif isinstance(run.preprocessing, BagOfWords):
+        names, rows = ["words"], [[text] for text in run.preprocessing.texts(x)]
+    else:
+        names, rows = [f"x{i}" for i in range(x.shape[1])], x.tolist()
+    if steps is not None:
+        return ["row", "step", *names], [[*divmod(i, steps), *row] for i, row in enumerate(rows)]
+    return names, rows
+
+
+def picture(run: Run, decoded: Decoded, columns: int) -> np.ndarray | None:
+    """Images in a grid of so many columns; vectors as lines, a panel for each row of the grid; None for what people
+    read (`listed`)."""
+    spec = run.spec
+    if run.preprocessing is not None and spec.kind != "image":
+        return None
+    if spec.kind == "image":
+        x = torch.from_numpy(decoded.x.reshape(-1, *spec.shape))
+        return picture_grid(x, min(columns, len(x)), spec.low, spec.high, decoded.labels or None)
+    import matplotlib
+
+    rows = decoded.x.reshape(-1, columns, *spec.shape) if decoded.x.ndim > 2 else decoded.x[None]
+    across = min(5, len(rows))
+    down = -(-len(rows) // across)
+    figure = new_figure(max(7, 3 * across), 3.2 if down == 1 else 2.2 * down)
+    panels = figure.subplots(down, across, squeeze=False, sharey=True).flat
+    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, rows.shape[1]))
+    for i, (axes, lines) in enumerate(zip(panels, rows, strict=False)):
+        for line, color in zip(lines, colors, strict=True):
+            axes.plot(line, color=color, linewidth=0.9)
+        axes.set_title(decoded.labels[i] if decoded.labels else "", fontsize=9)
+        axes.set_xlabel("dimension", fontsize=8)
+    return pixels(figure)
+
+
+def _decoded(run: Run, z: np.ndarray, labels: list[str] | None = None) -> Decoded:
+    z = z.astype(np.float32)
+    x = run.decode(z.reshape(-1, run.latent_dim))
+    return Decoded(z, x.reshape(*z.shape[:-1], *run.spec.shape), labels or [])

@@ -1,0 +1,179 @@
+"""Texts from codes: samples, the way from one sentence to another, reconstructions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoenc.apps.generation import density as densities
+from autoenc.apps.generation.density import Density
+from autoenc.apps.generation.generate import example
+from autoenc.data.dataset import PAD, Split
+from autoenc.errors import UserError, require
+from autoenc.loading import Run
+from autoenc.networks import decoding as search
+from autoenc.networks.sequence import Decoder
+
+AT_ONCE = 100  # codes, times the width of the beam
+JUDGED = 500  # samples that `quality` makes
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How a code becomes a text: the likeliest token at each step, unless another way is asked for.
+
+    Args:
+        temperature, top_p: either one: sampling, see `search.sample`.
+        beam: width of a beam search for the likeliest text.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    beam: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.temperature is None or 0 <= self.temperature < np.inf, "--temperature", self.temperature,
+                "must be 0 or more")  # fmt: skip
+        require(self.top_p is None or 0 < self.top_p <= 1, "--top-p", self.top_p, "must lie in (0, 1]")
+        require(self.beam is None or self.beam >= 1, "--beam", self.beam, "must be 1 or more")
+        if self.beam is not None and self.kind == "sample":
+            raise UserError(
+                "--beam searches for the likeliest text, --temperature and --top-p draw one; give one of them"
+            )
+
+    @property
+    def kind(self) -> Literal["greedy", "sample", "beam"]:
+        """What is done at each step."""
+        if self.temperature is not None or self.top_p is not None:
+            return "sample"
+        return "greedy" if self.beam is None else "beam"
+
+    def __str__(self) -> str:
+        if self.kind == "sample":
+            return f"tokens drawn at temperature {self._temperature:g}, top-p {self._top_p:g}"
+        return f"beam search, width {self.beam}" if self.kind == "beam" else "the likeliest token at each step"
+
+    @property
+    def _temperature(self) -> float:
+        return 1.0 if self.temperature is None else self.temperature
+
+    @property
+    def _top_p(self) -> float:
+        return 1.0 if self.top_p is None else self.top_p
+
+    def __call__(self, decoder: Decoder, z: Tensor, generator: torch.Generator) -> Tensor:
+        """(N, K) -> (N, T) ids."""
+        if self.kind == "sample":
+            return search.sample(decoder, z, self._temperature, self._top_p, generator)
+        return search.greedy(decoder, z) if self.beam is None else search.beam(decoder, z, self.beam)
+
+
+@dataclass(frozen=True)
+class Written:
+    """Codes (N, K), the ids (N, T) made of them, and what they say."""
+
+    z: np.ndarray
+    ids: np.ndarray
+    texts: list[str]
+
+
+def check(run: Run) -> None:
+    """UserError unless the run writes texts."""
+    if not isinstance(run.model.decoder, Decoder) or not hasattr(run.preprocessing, "texts"):
+        raise UserError(f"{run.path}: writes no texts; train one with data=text network=sequence")
+
+
+def write(run: Run, z: np.ndarray, how: Writing | None = None, seed: int = 0) -> Written:
+    """The texts that codes (N, K) stand for; draws depend on the seed alone.
+
+    Raises:
+        UserError: the run writes no texts.
+    """
+    check(run)
+    how, decoder = how or Writing(), run.model.decoder
+    assert isinstance(decoder, Decoder)
+    generator = torch.Generator(run.device).manual_seed(seed)
+    codes = torch.from_numpy(z.astype(np.float32)).to(run.device)
+    parts = [how(decoder, part, generator).cpu() for part in codes.split(max(1, AT_ONCE // (how.beam or 1)))]
+    ids = torch.cat(parts)
+    return Written(z, ids.numpy(), said(run, ids))
+
+
+def said(run: Run, ids: Tensor) -> list[str]:
+    """Ids (N, T) as people read them."""
+    found: list[str] = run.preprocessing.texts(ids)  # type: ignore[union-attr]
+    return found
+
+
+def samples(
+    run: Run, n: int, density: str | Density | None = None, seed: int = 0, how: Writing | None = None
+) -> Written:
+    """n new texts, of codes from the prior or from a density fitted to the training codes (`apps.density`)."""
+    check(run)
+    if density is None or isinstance(density, str):
+        density = densities.of(run, density)
+    return write(run, density.sample(n, seed), how, seed)
+
+
+def sentence(run: Run, text: str) -> Split:
+    """One example: the test example of that number, or the text itself.
+
+    Raises:
+        UserError: no such test example, or an empty text.
+    """
+    check(run)
+    if text.lstrip("-").isdigit():
+        return Split(torch.from_numpy(example(run, int(text)))[None])
+    if not text.strip():
+        raise UserError("--interpolate: expected a sentence or the number of a test example, found an empty text")
+    return run.inputs([text], "--interpolate")
+
+
+def interpolate(run: Run, a: str, b: str, steps: int = 11, how: Writing | None = None, seed: int = 0) -> Written:
+    """From one text to another on a straight line between their codes (Bowman et al. 2016, sec. 4.3).
+
+    The ends are the reconstructions of a and b: sentences, or numbers of test examples.
+    """
+    require(steps >= 2, "--steps", steps, "must be 2 or more")
+    ends = [run.codes(sentence(run, text))[0] for text in (a, b)]
+    return write(run, np.linspace(ends[0], ends[1], steps), how, seed)
+
+
+def reconstructions(run: Run, split: Split, how: Writing | None = None, seed: int = 0) -> tuple[list[str], Written]:
+    """The texts of a split as the model reads them, and what it writes from their codes."""
+    check(run)
+    return said(run, split.tensor), write(run, run.codes(split), how, seed)
+
+
+def quality(run: Run, density: Density, seed: int = 0, how: Writing | None = None) -> dict[str, dict[str, float]]:
+    """What 500 samples are like, beside as many validation texts: {samples, validation} -> numbers.
+
+    words: tokens of a text, its end among them. distinct: fraction of different texts. words_used: different tokens.
+    in_training: fraction of texts that are in the training split, word for word: memory, not invention, if it is more
+    than of validation texts.
+    """
+    n = min(JUDGED, len(run.data.val))
+    train = set(_rows(run.data.train.tensor))
+    sets = {
+        "samples": torch.from_numpy(samples(run, n, density, seed, how).ids),
+        "validation": run.data.val.subset(slice(0, n)).tensor.cpu(),
+    }
+    numbers = {}
+    for name, ids in sets.items():
+        rows = _rows(ids)
+        numbers[name] = {
+            "words": float((ids != PAD).sum()) / n,
+            "distinct": len(set(rows)) / n,
+            "words_used": float(len(ids.unique())),
+            "in_training": sum(row in train for row in rows) / n,
+        }
+    return numbers
+
+
+def _rows(ids: Tensor) -> list[tuple[int, ...]]:
+    """Texts without their padding, to be looked up."""
+    return [tuple(i for i in row if i != PAD) for row in ids.tolist()]

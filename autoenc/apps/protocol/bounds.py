@@ -1,0 +1,69 @@
+"""How likely a model finds data: the evidence lower bound, and the tighter one of importance sampling."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+
+from autoenc.core import Batch
+from autoenc.data.dataset import PAD, Split
+from autoenc.errors import UserError, require
+from autoenc.loading import Run
+
+SAMPLES = 100
+AT_ONCE = 2**23  # numbers of the decoder's output that are in memory together
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Upper bounds on -log p(x) in nats, (N,) each, of the same draws of z: `nll` is the lower one of the two.
+
+    elbo: nll + KL, the negative of the evidence lower bound. nll: by importance sampling.
+    """
+
+    elbo: np.ndarray
+    nll: np.ndarray
+
+
+def bounds(run: Run, split: Split, samples: int = SAMPLES) -> Bounds:
+    """-log p(x) of each example, bounded from above.
+
+    w_s = p(x|z_s) p(z_s) / q(z_s|x) with z_s ~ q(z|x), of clean x. elbo is the mean of -log w, nll is
+    -log(mean of w), which comes near to -log p(x) as the samples grow (Burda et al. 2016, IWAE). Draws are from
+    evaluation's seed.
+
+    Raises:
+        UserError: the code is deterministic, it gives data no density.
+    """
+    require(samples >= 1, "samples", samples, "must be 1 or more")
+    if not isinstance(run.model.encode(split.on(run.device).take(slice(0, 1))).posterior, Normal):
+        raise UserError(f"{run.path}: is for Gaussian codes (model=vae), which give data a density")
+    order, size = torch.arange(len(split)), math.prod(run.spec.shape)
+    if run.spec.kind == "tokens":  # by length: less padding, and a decoder's output is as large as the vocabulary
+        order, size = (split.tensor != PAD).sum(1).argsort().cpu(), size * run.spec.vocabulary
+    at_once = max(1, min(run.batch_size, AT_ONCE // (samples * size)))
+    log_w = run.over(split.subset(order), lambda batch: log_weights(run, batch, samples), at_once).double()
+    elbo, nll = -log_w.mean(1), math.log(samples) - log_w.logsumexp(1)
+    back = order.argsort()
+    return Bounds(elbo[back].numpy(), nll[back].numpy())
+
+
+def log_weights(run: Run, batch: Batch, samples: int) -> Tensor:
+    """(B, S) log p(x|z_s) + log p(z_s) - log q(z_s|x), in parts that fit in memory."""
+    model = run.model
+    code = model.encode(batch)
+    prior = model.bottleneck.prior(code.mean)
+    assert code.posterior is not None
+    assert prior is not None
+    part = max(1, AT_ONCE // (batch.x.numel() * max(1, run.spec.vocabulary)))
+    found = []
+    for start in range(0, samples, part):
+        z = code.posterior.sample(torch.Size([min(part, samples - start)]))  # (s, B, K)
+        ratio = (prior.log_prob(z) - code.posterior.log_prob(z)).flatten(2).sum(-1)
+        found.append(ratio - model.nll(z, batch))
+    return torch.cat(found).T

@@ -1,0 +1,228 @@
+"""The config: its schema, and the checks that answer an error before anything is built. Imports no torch."""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from autoenc.config.signatures import Tensor, options
+from autoenc.errors import ConfigError, one_line
+from autoenc.training.settings import TrainerSettings
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+GROUPS = ("model", "data", "network", "noise", "regularizer", "likelihood", "optimizer", "trainer", "experiment")
+
+# What build.py passes to constructors that ask for it by name: it follows from other parts of the config.
+GIVEN = (
+    *("input_shape", "latent_dim", "num_features", "total_steps", "low", "high", "params", "regularizers"),
+    *("columns", "vocabulary", "preprocessing", "kind"),
+)
+
+# What the `_target_` of each part may name. A run directory from a stranger holds a config: what is built from it
+# is a part of an autoencoder, and no other callable, of this package or of another.
+ALLOWED_TARGETS = {
+    "optimizer": ("torch.optim.",),
+    "network": ("autoenc.networks.",),
+    "likelihood": ("autoenc.likelihoods.",),
+    "noise": ("autoenc.noise.", "torch.nn."),
+    "data": ("autoenc.data.",),
+    "model.bottleneck": ("autoenc.bottlenecks.",),
+    "model.objective": ("autoenc.core.Objective", "autoenc.objectives."),
+    "regularizer": ("autoenc.regularizers.",),
+}
+NESTED_TARGETS = ("autoenc.schedules.",)  # nodes inside a part
+
+
+@dataclass
+class ModelConfig:
+    """The variant: bottleneck and objective."""
+
+    latent_dim: int = MISSING
+    bottleneck: dict[str, Any] = MISSING
+    objective: dict[str, Any] = field(default_factory=lambda: {"_target_": "autoenc.core.Objective"})
+
+
+@dataclass
+class Config:
+    """What `python train.py` composes. Parts are `_target_` nodes: their keys are their constructor's arguments."""
+
+    seed: int = 0
+    resume: str | None = None
+    anomaly_classes: list[str] = field(default_factory=list)
+    optimizer: dict[str, Any] = MISSING
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    network: dict[str, Any] = MISSING
+    likelihood: dict[str, Any] = MISSING
+    noise: dict[str, Any] = MISSING
+    regularizer: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = MISSING
+    model: ModelConfig = field(default_factory=ModelConfig)
+
+
+def register() -> None:
+    """Make the schema and the resolvers known to Hydra."""
+    # Under schema/, or it would be listed among the choices.
+    ConfigStore.instance().store(group="schema", name="config", node=Config, package="_global_")
+    OmegaConf.register_new_resolver("short", short_name, replace=True)
+
+
+def short_name(overrides: collections.abc.Sequence[str], limit: int = 80) -> str:
+    """A readable folder name for the overrides of a job: model=vae, model.latent_dim=8 -> model=vae,latent_dim=8."""
+    names = []
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        names.append(f"{key.split('.')[-1]}={value}" if value else key)
+    text = ",".join(names).replace("/", "_").replace(" ", "")
+    text = "".join(c if c.isalnum() or c in "=,._-" else "" for c in text)
+    return text[:limit] or "run"
+
+
+def check(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config as plain values, every key and type checked; ConfigError where something is wrong."""
+    try:
+        if missing := OmegaConf.missing_keys(cfg):
+            raise ConfigError(sorted(missing)[0], None, "must be given")
+        plain = typing.cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+    except OmegaConfBaseException as error:
+        raise ConfigError(error.full_key or "config", None, one_line(error)) from None
+    for path, given, schema in (
+        ("", plain, Config),
+        ("model", plain["model"], ModelConfig),
+        ("trainer", plain["trainer"], TrainerSettings),
+    ):
+        known = [f.name for f in dataclasses.fields(schema)]
+        for key in given:  # those that + put there
+            if key not in known:
+                raise ConfigError(f"{path}.{key}".lstrip("."), None, f"no such key; {suggest(key, known)}")
+    try:
+        TrainerSettings(**plain["trainer"])
+    except ConfigError as error:
+        raise error.under("trainer") from None
+    if plain["seed"] < 0:
+        raise ConfigError("seed", plain["seed"], "must be 0 or more")
+    if plain["model"]["latent_dim"] < 1:
+        raise ConfigError("model.latent_dim", plain["model"]["latent_dim"], "must be 1 or more")
+    for group in ("optimizer", "network", "likelihood", "noise", "data"):
+        check_node(group, plain[group])
+    for name in ("bottleneck", "objective"):
+        check_node(f"model.{name}", plain["model"][name])
+    for name, node in plain["regularizer"].items():
+        if not isinstance(node, dict) or "_target_" not in node:
+            chosen = [k for k, v in plain["regularizer"].items() if isinstance(v, dict) and "_target_" in v]
+            why = f"has settings but is not among the chosen terms; add it: regularizer=[{','.join([*chosen, name])}]"
+            raise ConfigError(f"regularizer.{name}", None, why)
+        check_node(f"regularizer.{name}", node)
+    return plain
+
+
+def check_node(path: str, node: Any) -> None:
+    """ConfigError unless the keys and values of a `_target_` node fit the constructor."""
+    if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
+        raise ConfigError(path, None, "has no _target_: choose an option of this group")
+    target = node["_target_"]
+    check_target(path, target)
+    try:
+        known = options(target)
+    except LookupError:
+        raise ConfigError(f"{path}._target_", target, "there is no such class or function") from None
+    part, settable = target.rpartition(".")[2], [k for k in known if k not in GIVEN]
+    for key, value in node.items():
+        if key == "_target_":
+            continue
+        if key in GIVEN:
+            raise ConfigError(f"{path}.{key}", value, "is not an option: it follows from the other parts")
+        if key not in known:
+            raise ConfigError(f"{path}.{key}", None, f"{part} has no option '{key}'; {suggest(key, settable)}")
+        if isinstance(value, dict) and "_target_" in value:
+            check_node(f"{path}.{key}", value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{path}.{key}", value, "must be finite")
+        elif not conforms(value, known[key].annotation):
+            raise ConfigError(f"{path}.{key}", value, f"must be {describe(known[key].annotation)}")
+    for key, option in known.items():
+        if option.required and key not in node and key not in GIVEN:
+            raise ConfigError(f"{path}.{key}", None, f"{part} needs it")
+
+
+def check_target(path: str, target: str) -> None:
+    """ConfigError unless a `_target_` names a public thing of the kind that belongs at this place."""
+    parts = path.split(".")
+    part = next((p for p in (path, parts[0]) if p in ALLOWED_TARGETS), "")
+    inside = path != part and not (part == "regularizer" and len(parts) == 2)
+    allowed = NESTED_TARGETS if inside or not part else ALLOWED_TARGETS[part]
+    if not target.startswith(allowed):
+        raise ConfigError(f"{path}._target_", target, f"must begin with {' or '.join(allowed)}")
+    if any(name.startswith("_") for name in target.split(".")):
+        raise ConfigError(f"{path}._target_", target, "is private")
+
+
+def conforms(value: Any, annotation: Any) -> bool:
+    """Whether a plain value is of the annotated type. An int serves as a float; a bool is no number."""
+    if annotation is Any:
+        return True
+    if annotation is Tensor:
+        return False  # no YAML value is one
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return value in args
+    if origin in (typing.Union, types.UnionType):
+        return any(conforms(value, a) for a in args)
+    if origin is collections.abc.Callable or annotation is collections.abc.Callable:
+        return False  # given as a `_target_` node, which is checked by itself
+    if origin in (list, tuple, collections.abc.Sequence):
+        return isinstance(value, list | tuple) and all(conforms(v, args[0]) for v in value)
+    if origin is dict or annotation is dict:
+        return isinstance(value, dict)
+    if annotation is None or annotation is type(None):
+        return value is None
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, annotation) if isinstance(annotation, type) else True
+
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null", None: "null"}
+
+
+def describe(annotation: Any) -> str:
+    """The annotation in words."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return f"one of {', '.join(map(str, args))}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe(a) for a in args if a is not Tensor)
+    if origin in (list, tuple, collections.abc.Sequence):
+        return f"a list in brackets, each {describe(args[0])}"
+    if origin is collections.abc.Callable:
+        return "a schedule (a node with _target_: autoenc.schedules...)"
+    return WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def suggest(word: str, choices: collections.abc.Iterable[str]) -> str:
+    """`did you mean ...?`, or what there is."""
+    choices = sorted(choices)
+    near = difflib.get_close_matches(word, choices, n=1)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return f"choose from {', '.join(choices)}" if choices else "it has none"
+
+
+def choices(group: str) -> list[tuple[str, str]]:
+    """The options of a config group with the first comment of each file."""
+    found = []
+    for path in sorted((CONFIGS / group).glob("*.yaml")):
+        comments = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
+        found.append((path.stem, next((c for c in comments if not c.startswith("@")), "")))
+    return found

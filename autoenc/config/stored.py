@@ -1,0 +1,32 @@
+"""The config of a finished run, read back and checked."""
+
+from __future__ import annotations
+
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from autoenc.config.checks import Config, check
+from autoenc.errors import DataError, one_line
+from autoenc.files import flat
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """The checked config of a run directory."""
+    path = run_dir / "config.yaml"
+    try:
+        loaded = OmegaConf.create(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
+    plain = OmegaConf.to_container(loaded)
+    if not isinstance(plain, dict):
+        raise DataError(f"{path}: holds no settings")
+    if found := [k for k, v in flat(typing.cast(dict[str, Any], plain)).items() if isinstance(v, str) and "${" in v]:
+        # A config is written resolved; what is not would read this machine's environment into the run.
+        raise DataError(f"{path}: {found[0]} refers to something else (${{...}}); refused")
+    merged = OmegaConf.merge(OmegaConf.structured(Config), loaded)
+    assert isinstance(merged, DictConfig)
+    return check(merged)

@@ -1,0 +1,93 @@
+"""Fitted scikit-learn estimators as plain values, and back: what JSON can hold, and nothing that runs when it is read.
+
+A pickle runs code of its author's choice. Here an estimator is its class (one of KNOWN), its parameters and what it
+learnt, value by value.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import Any
+
+import numpy as np
+
+KNOWN = {
+    name: module
+    for module, names in {
+        "sklearn.compose": ("ColumnTransformer",),
+        "sklearn.pipeline": ("Pipeline",),
+        "sklearn.impute": ("SimpleImputer",),
+        "sklearn.preprocessing": ("StandardScaler", "RobustScaler", "QuantileTransformer", "OneHotEncoder"),
+        "autoenc.data.kinds.table": ("SignedLog",),
+    }.items()
+    for name in names
+}
+
+
+def to_plain(value: Any) -> Any:
+    """Estimators, arrays, containers and scalars as nested dicts and lists of plain values.
+
+    Raises:
+        TypeError: a value of another kind.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else {"float": str(float(value))}  # JSON has no word for these
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, np.dtype):
+        return {"dtype": value.str}
+    if isinstance(value, type) and issubclass(value, np.generic):
+        return {"type": np.dtype(value).str}
+    if isinstance(value, np.ndarray):
+        flat = [to_plain(v) for v in value.ravel().tolist()]
+        return {"array": flat, "shape": list(value.shape), "of": value.dtype.str if value.dtype != object else "O"}
+    if isinstance(value, slice):
+        return {"slice": [value.start, value.stop, value.step]}
+    if isinstance(value, tuple):
+        return {"tuple": [to_plain(v) for v in value]}
+    if isinstance(value, list):
+        return [to_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {"dict": [[to_plain(k), to_plain(v)] for k, v in value.items()]}
+    if type(value).__name__ in KNOWN:
+        return {"estimator": type(value).__name__, "state": {k: to_plain(v) for k, v in vars(value).items()}}
+    raise TypeError(f"{type(value).__name__} has no plain form")
+
+
+def from_plain(plain: Any) -> Any:
+    """What `to_plain` was given.
+
+    Raises:
+        KeyError, ValueError, TypeError: not of that form, or an estimator that is not in KNOWN.
+    """
+    if isinstance(plain, list):
+        return [from_plain(v) for v in plain]
+    if not isinstance(plain, dict):
+        return plain
+    match plain:
+        case {"float": text}:
+            return float(text)
+        case {"dtype": text}:
+            return np.dtype(str(text))
+        case {"type": text}:
+            return np.dtype(str(text)).type
+        case {"array": values, "shape": shape, "of": of}:
+            array = np.empty(len(values), dtype=object)
+            array[:] = [from_plain(v) for v in values]
+            return array.astype(np.dtype(str(of))).reshape([int(n) for n in shape])
+        case {"slice": [start, stop, step]}:
+            return slice(start, stop, step)
+        case {"tuple": values}:
+            return tuple(from_plain(v) for v in values)
+        case {"dict": pairs}:
+            return {from_plain(k): from_plain(v) for k, v in pairs}
+        case {"estimator": name, "state": state}:
+            made = object.__new__(getattr(importlib.import_module(KNOWN[name]), name))
+            made.__dict__.update({str(k): from_plain(v) for k, v in state.items()})
+            return made
+    raise ValueError(f"no plain value has the keys {', '.join(map(str, plain))}")

@@ -1,0 +1,176 @@
+"""The user's own arrays."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoenc.data.dataset import Data, DataSpec, Split, hold_out
+from autoenc.errors import ConfigError, DataError, require
+
+# What the bytes of a damaged .npy or .npz file make of NumPy's reader.
+UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
+
+
+def arrays(
+    path: str | None = None,
+    test_path: str | None = None,
+    label: str | None = "y",
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    split_seed: int = 0,
+) -> Data:
+    """A `.npy`, or a `.npz` with `x` and, where there are any, `y`, `x_test` and `y_test` (`X` does as well as `x`).
+
+    x is read by its number of dimensions:
+        (N, D)        vectors
+        (N, H, W)     grey images
+        (N, C, H, W)  images, if C is 1 or 3; this reading goes first where both would do
+        (N, H, W, C)  images, if C is 1 or 3
+    uint8 is scaled by 1/255 and so fed in [0, 1]; everything else is fed as it is, in float32.
+
+    Args:
+        path: the file.
+        test_path: a second file with the test rows, for the one that has no `x_test`.
+        label: the name of the labels in a `.npz`, (N,) whole numbers or strings; those of the test are `<label>_test`.
+            null: no labels. The default is used where it is there; another name must be.
+        val_fraction: part of what is not test that is held out for validation.
+        test_fraction: part of all rows that is held out for the end, where the files bring no test rows.
+        split_seed: draws both.
+
+    Raises:
+        ConfigError: no path, a fraction outside (0, 1).
+        DataError: a file that is missing, cannot be read, or holds what cannot be trained on. Object arrays are
+            refused: they are pickles, and to load a pickle is to run it.
+    """
+    if path is None:
+        raise ConfigError("path", None, "give your own array: data.path=file.npy")
+    found = _load(Path(path).expanduser(), label)
+    if label not in (None, "y") and "y" not in found:
+        raise ConfigError("label", label, f"{path} has no array of this name")
+    if test_path is not None:
+        require("x_test" not in found, "test_path", test_path, f"{path} has test rows already (x_test)")
+        other = _load(Path(test_path).expanduser(), label)
+        found |= {f"{name}_test": other[name] for name in ("x", "y") if name in other}
+    where = {"x": path, "y": path, "x_test": test_path or path, "y_test": test_path or path}
+
+    x = _images_or_vectors(found["x"], where["x"])
+    x_test = _images_or_vectors(found["x_test"], where["x_test"]) if "x_test" in found else None
+    if x_test is not None and (x_test.shape[1:] != x.shape[1:] or x_test.dtype != x.dtype):
+        raise DataError(
+            f"{where['x_test']}: test rows are {x_test.dtype} of shape {tuple(x_test.shape[1:])}, "
+            f"training rows {x.dtype} of shape {tuple(x.shape[1:])}"
+        )
+    if len(x) < (3 if x_test is None else 2):
+        raise DataError(f"{path}: {len(x)} rows are too few for training, validation and test")
+    y, y_test, classes = _labels(found, where)
+
+    scale = 1 / 255 if x.dtype == torch.uint8 else 1.0
+    if x_test is None:
+        rest, test = hold_out(Split(x, y, scale), test_fraction, split_seed, "test_fraction")
+    else:
+        rest, test = Split(x, y, scale), Split(x_test, y_test, scale)
+    train, val = hold_out(rest, val_fraction, split_seed, "val_fraction")
+    low, high = (0.0, 1.0) if x.dtype == torch.uint8 else train.range()
+    shape = tuple(x.shape[1:])
+    spec = DataSpec(Path(path).stem, "image" if len(shape) == 3 else "vector", shape, low, high, classes)
+    return Data(spec, train, val, test)
+
+
+def _load(path: Path, label: str | None) -> dict[str, np.ndarray]:
+    """The arrays of the file under the names x, y, x_test, y_test: x always, the others where they are there."""
+    try:
+        if not path.exists():
+            raise DataError(f"{path}: no such file")
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder, not a .npy or .npz file")
+        with path.open("rb") as file:
+            start = file.read(6)
+        if not start:
+            raise DataError(f"{path}: is empty")
+        if start == b"\x93NUMPY":
+            return {"x": np.load(path, allow_pickle=False)}
+        if not start.startswith(b"PK"):
+            raise DataError(f"{path}: is not a .npy or .npz file; write it with numpy.save or numpy.savez")
+        return _load_npz(path, label)
+    except UNREADABLE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if "Object arrays" in reason:
+            raise DataError(
+                f"{path}: has dtype object; save numbers (rows of different length must be padded)"
+            ) from None
+        raise DataError(f"{path}: cannot be read: truncated or damaged ({reason})") from None
+
+
+def _load_npz(path: Path, label: str | None) -> dict[str, np.ndarray]:
+    wanted = {"x": "x", "x_test": "x_test"}
+    if label is not None:
+        wanted |= {"y": label, "y_test": f"{label}_test"}
+    with np.load(path, allow_pickle=False) as archive:
+        lower = {name.lower(): name for name in archive.files}
+        names = {key: name if name in archive.files else lower.get(name.lower()) for key, name in wanted.items()}
+        if names["x"] is None:
+            raise DataError(f"{path}: has no array x, only {', '.join(archive.files) or 'none'}")
+        found = {key: archive[name] for key, name in names.items() if name is not None}
+    for key, array in found.items():
+        if not isinstance(array, np.ndarray):  # numpy returns the bytes of members that are no arrays
+            raise DataError(f"{path}: {names[key]} is not an array")
+    return found
+
+
+def _images_or_vectors(array: np.ndarray, path: str) -> Tensor:
+    """(N, D) or (N, C, H, W), uint8 or float32; the reading of the dimensions is that of `arrays`."""
+    shape = array.shape
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{path}: has dtype {array.dtype}; must be numbers")
+    if not (len(shape) in (2, 3) or (len(shape) == 4 and {shape[1], shape[3]} & {1, 3})):
+        raise DataError(
+            f"{path}: has shape {shape}; must be (N, D) for vectors; (N, H, W), (N, C, H, W) or (N, H, W, C) "
+            "with C 1 or 3 for images"
+        )
+    if array.size == 0:
+        raise DataError(f"{path}: has shape {shape}: no {'rows' if len(array) == 0 else 'values'}")
+    if array.dtype != np.uint8:
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is found below
+            array = array.astype(np.float32)
+        bad = ~np.isfinite(array)
+        if bad.any():
+            first = tuple(int(i) for i in np.unravel_index(bad.argmax(), shape))
+            raise DataError(f"{path}: {bad.sum()} values are NaN or infinite (in float32), the first at index {first}")
+    if len(shape) == 3:
+        array = array[:, None]
+    elif len(shape) == 4 and shape[1] not in (1, 3):
+        array = array.transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _labels(
+    found: dict[str, np.ndarray], where: dict[str, str]
+) -> tuple[Tensor | None, Tensor | None, tuple[str, ...]]:
+    """y and y_test as (N,) int64 places in the classes, and the classes: the sorted values of both."""
+    values: dict[str, np.ndarray] = {}
+    for x, y in (("x", "y"), ("x_test", "y_test")):
+        if x not in found or y not in found:
+            continue
+        array, rows = found[y], len(found[x])
+        if array.shape not in ((rows,), (rows, 1)):
+            raise DataError(f"{where[y]}: labels of shape {array.shape} for {rows} rows of x; must be ({rows},)")
+        if array.dtype.kind == "f" and np.array_equal(array, np.round(array)):
+            array = array.astype(np.int64)
+        if array.dtype.kind not in "biuUS":
+            raise DataError(
+                f"{where[y]}: labels of dtype {array.dtype}; must be whole numbers or strings; "
+                "data.label=null leaves them out"
+            )
+        values[y] = np.char.decode(array, "utf-8", "replace").ravel() if array.dtype.kind == "S" else array.ravel()
+    if not values:
+        return None, None, ()
+    classes, index = np.unique(np.concatenate(list(values.values())), return_inverse=True)
+    y_index = torch.from_numpy(index.astype(np.int64)).split([len(array) for array in values.values()])
+    places = dict(zip(values, y_index, strict=True))
+    return places.get("y"), places.get("y_test"), tuple(str(name) for name in classes)

@@ -1,0 +1,138 @@
+"""Tables that are read in pieces: memory does not grow with the file.
+
+Twice: first to learn the preprocessing from a sample of the training rows and to see the classes, then to write
+the rows of each split, as they are fed, to a cache on the disk. There they stay for the next run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autoenc.data.dataset import Data, Split
+from autoenc.data.kinds import plain
+from autoenc.data.kinds.table import TablePreprocessing
+from autoenc.data.sets.table_recipe import MOST_CLASSES, Recipe
+from autoenc.data.storage.cache import Entry, Writer, cached, stamp
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SAMPLE = 100_000  # training rows that the preprocessing is learnt from
+NAMES = ("train", "val", "test")
+
+
+def streamed(recipe: Recipe, folder: Path, preprocessing: TablePreprocessing | None) -> Data:
+    """The data set of a recipe. Each row goes to test, validation or training by a draw of its own, so that the sizes
+    of the splits are the fractions nearly.
+
+    Raises:
+        DataError: as the pieces say; the cache cannot be written.
+    """
+    for path in recipe.paths:
+        next(recipe.pieces(path))  # there, readable, with the columns that are asked for
+    files = [stamp(path) for path in recipe.paths]
+    options = plain.to_plain({k: v for k, v in vars(recipe).items() if k not in ("paths", "source", "plan")})
+    parts = [plain.to_plain(dataclasses.asdict(part)) for part in (recipe.source, recipe.plan)]
+    key: dict[str, Any] = {"what": "table 1", "files": files, "options": options, "parts": parts}
+    if preprocessing is not None:
+        key["preprocessing"] = zlib.crc32(json.dumps(preprocessing.plain()).encode())
+
+    def write(writer: Writer) -> None:
+        learnt, classes, notes = _learn(recipe, preprocessing)
+        _write(recipe, learnt, classes, writer)
+        writer.values |= {"preprocessing": learnt.plain(), "classes": list(classes), "notes": notes}
+
+    entry = cached(key, folder, write)
+    learnt = TablePreprocessing.from_plain(entry.values["preprocessing"])
+    sizes = ", ".join(f"{len(entry.rows(name)):,}" for name in NAMES if name in entry.crcs)
+    notes = [*entry.values["notes"], f"read in pieces; {sizes} rows lie in {entry.path}"]
+    splits = [_split(entry, name, recipe.label is not None) for name in NAMES]
+    return recipe.data(learnt, splits, tuple(entry.values["classes"]), tuple(entry.values["range"]), notes)
+
+
+def _split(entry: Entry, name: str, labelled: bool) -> Split:
+    if name not in entry.crcs:
+        import torch
+
+        return Split(torch.empty(0))
+    return Split(entry.rows(name), entry.rows(f"{name}_y")[:] if labelled else None)
+
+
+def _draws(
+    recipe: Recipe, notes: list[str] | None = None
+) -> Iterator[tuple[pd.DataFrame, pd.Series | None, np.ndarray]]:
+    """Each piece with its labels and the split of each row: a place in NAMES, always the same; -1 for none."""
+    random = np.random.default_rng(recipe.split_seed)
+    for number, path in enumerate(recipe.paths):
+        for frame, labels in recipe.pieces(path, notes):
+            if number == 1:
+                where = np.full(len(frame), 2)
+            else:
+                u, v = random.random((2, len(frame)))
+                where = np.where(v < recipe.val_fraction, 1, 0)
+                if len(recipe.paths) == 1:
+                    where[u < recipe.test_fraction] = 2
+            if recipe.normal is not None:
+                assert labels is not None
+                where[(where != 2) & (labels != recipe.normal).to_numpy()] = -1
+            yield frame, labels, where
+
+
+def _learn(
+    recipe: Recipe, preprocessing: TablePreprocessing | None
+) -> tuple[TablePreprocessing, tuple[str, ...], list[str]]:
+    """The preprocessing, the classes of all rows, and notes."""
+    import pandas as pd
+
+    if preprocessing is not None and recipe.label is None:
+        return preprocessing, (), []
+    classes: set[str] = set()
+    random = np.random.default_rng(recipe.split_seed + 1)
+    sample, seen = pd.DataFrame(), 0
+    notes: list[str] = []
+    for frame, labels, where in _draws(recipe, notes):
+        classes |= set() if labels is None else set(labels)
+        if len(classes) > MOST_CLASSES:
+            break  # no classes: refused below, before they fill the memory
+        if preprocessing is None:
+            train = frame[where == 0]
+            seen += len(train)
+            # A sample of all rows so far: those with the smallest of random numbers.
+            sample = pd.concat([sample, train.assign(**{_KEY: random.random(len(train))})])
+            if len(sample) > SAMPLE:
+                sample = sample.nsmallest(SAMPLE, _KEY)
+    found = tuple(sorted(classes))
+    recipe.check_classes(found)
+    if preprocessing is not None:
+        return preprocessing, found, notes
+    made, more = recipe.plan.fit(sample.drop(columns=_KEY).sort_index(), recipe.source)
+    if seen > len(sample):
+        more.append(f"preprocessing is learnt from {len(sample):,} of {seen:,} training rows")
+    return made, found, notes + more
+
+
+_KEY = "autoenc: order of the sample"
+
+
+def _write(recipe: Recipe, preprocessing: TablePreprocessing, classes: tuple[str, ...], writer: Writer) -> None:
+    place = {name: i for i, name in enumerate(classes)}
+    low, high = np.inf, -np.inf
+    for frame, labels, where in _draws(recipe):
+        for number, name in enumerate(NAMES):
+            chosen = where == number
+            if not chosen.any():
+                continue
+            rows = preprocessing.matrix(frame[chosen], str(recipe.paths[0]))
+            writer.append(rows, name)
+            if labels is not None:
+                writer.append(labels[chosen].map(place).to_numpy(np.int64), f"{name}_y")
+            if number == 0:
+                low, high = min(low, float(rows.min())), max(high, float(rows.max()))
+    writer.values["range"] = [low, high]

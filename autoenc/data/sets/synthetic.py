@@ -1,0 +1,219 @@
+"""Data drawn from a known truth: what a model should have found is in `Data.truth`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from autoenc.data.dataset import Data, DataSpec, Split, hold_out
+from autoenc.errors import require
+
+FACTORS = ("shape", "scale", "rotation", "x", "y")  # the columns of factors_train, factors_val, factors_test
+SHAPES = ("square", "ellipse", "heart")
+RADIUS = 0.25  # of the circle around the largest shape, in widths of the image
+SMALLEST = 0.5  # scale
+HEART_CENTRE = (0.25 + math.pi / 8 * (0.75 + 1 / (3 * math.pi))) / (0.5 + math.pi / 8)  # of gravity, above the tip
+CHUNK = 1_000  # images drawn at a time
+
+
+def shapes(
+    size: int = 32,
+    scales: int = 6,
+    rotations: int = 15,
+    positions: int = 16,
+    count: int = 20_000,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    data_seed: int = 0,
+    split_seed: int = 0,
+) -> Data:
+    """(1, size, size) white squares, ellipses and hearts on black, after dSprites (Matthey et al. 2017).
+
+    Five independent factors, each on a grid: shape, scale (0.5 to 1), rotation (of a full turn), x and y of the centre
+    of gravity. No cell of the grid is drawn twice. A square is the same after a quarter of a turn and an ellipse after
+    half of one: where `rotations` is odd, neither is on the grid, so that no picture occurs twice and each has one
+    rotation only. Edges are grey by the part of the pixel that is covered. The label is the shape.
+
+    truth: factors_train, factors_val, factors_test (N, 5) int64, rows as in the split, columns as in FACTORS, each
+    value its place on the grid; factor_sizes (5,), the number of values of each.
+
+    Args:
+        size: pixels a side, 16 to 256.
+        scales, rotations: number of values. positions: of x, and as many of y.
+        count: images in all, each another cell of the grid.
+        val_fraction: part of what is not test that is held out for validation.
+        test_fraction: part of `count` that is held out for the end.
+        data_seed: draws the cells. split_seed: draws who is held out; the seed of training has no say in either.
+
+    Raises:
+        ConfigError: a value out of range, or more images than the grid has cells.
+    """
+    require(16 <= size <= 256, "size", size, "must lie in 16 to 256")
+    for name, number in (("scales", scales), ("rotations", rotations), ("positions", positions)):
+        require(1 <= number <= 1_000, name, number, "must lie in 1 to 1000")
+    sizes = (len(SHAPES), scales, rotations, positions, positions)
+    cells = math.prod(sizes)
+    require(10 <= count <= cells, "count", count, f"must lie in 10 to {cells}, the number of cells of the grid")
+    chosen = np.random.default_rng(data_seed).choice(cells, count, replace=False)
+    factors = torch.from_numpy(np.stack(np.unravel_index(chosen, sizes), 1))  # (N, 5)
+
+    scale = torch.linspace(SMALLEST, 1, scales)[factors[:, 1]] if scales > 1 else torch.ones(count)
+    angle = factors[:, 2] * (2 * math.pi / rotations)
+    margin = RADIUS * size + 1  # the pixel keeps the soft edge inside
+    place = torch.linspace(margin, size - margin, positions) if positions > 1 else torch.tensor([size / 2])
+    x = render(factors[:, 0], scale, angle, place[factors[:, 3]], place[factors[:, 4]], size)
+
+    parts = _divided(x, val_fraction, test_fraction, split_seed)
+    truth = {f"factors_{name}": factors[split.y] for name, split in parts.items()}
+    truth["factor_sizes"] = torch.tensor(sizes)
+    splits = {name: replace(split, y=factors[split.y, 0], scale=1 / 255) for name, split in parts.items()}
+    spec = DataSpec("shapes", "image", (1, size, size), low=0.0, high=1.0, classes=SHAPES)
+    return Data(spec, splits["train"], splits["val"], splits["test"], truth=truth)
+
+
+def render(shape: Tensor, scale: Tensor, angle: Tensor, x: Tensor, y: Tensor, size: int) -> Tensor:
+    """Draw one shape an image: (N,) each -> (N, 1, size, size) uint8.
+
+    Args:
+        shape: number in SHAPES. scale: 1 for the largest. angle: in radians, clockwise.
+        x, y: of the centre of gravity, in pixels from the upper left corner, y downwards.
+    """
+    images = torch.empty(len(shape), 1, size, size, dtype=torch.uint8)
+    grid = torch.arange(size) + 0.5
+    for number, distance in enumerate((_to_square, _to_ellipse, _to_heart)):
+        for rows in (shape == number).nonzero().squeeze(1).split(CHUNK):
+            right = grid - x[rows].view(-1, 1, 1)  # (B, 1, S)
+            down = grid.unsqueeze(1) - y[rows].view(-1, 1, 1)  # (B, S, 1)
+            cos, sin = (f(angle[rows]).view(-1, 1, 1) for f in (torch.cos, torch.sin))
+            unit = (RADIUS * size * scale[rows]).view(-1, 1, 1)
+            # A pixel's distance from the edge, in pixels, says how much of it is covered.
+            signed = unit * distance((cos * right + sin * down) / unit, (sin * right - cos * down) / unit)
+            images[rows, 0] = (255 * (0.5 - signed).clamp(0, 1)).round().byte()
+    return images
+
+
+# Signed distances to the edges of shapes in the unit circle around the origin, negative inside: (B, S, S), upwards v.
+# After I. Quilez, "2D distance functions", https://iquilezles.org/articles/distfunctions2d/
+
+
+def _to_square(u: Tensor, v: Tensor) -> Tensor:
+    half = math.sqrt(0.5)
+    u, v = u.abs() - half, v.abs() - half
+    return torch.hypot(u.clamp(min=0), v.clamp(min=0)) + torch.maximum(u, v).clamp(max=0)
+
+
+def _to_ellipse(u: Tensor, v: Tensor) -> Tensor:
+    """Half axes 1 and 1/2. To the first order, which is exact on the edge."""
+    level, slope = (torch.hypot(u, k * v).clamp(min=1e-6) for k in (2, 4))
+    return (level - 1) * level / slope
+
+
+def _to_heart(u: Tensor, v: Tensor) -> Tensor:
+    """A square on its tip with half a disc on each of the upper sides; 1 is from the centre of gravity to the tip."""
+    u, v = HEART_CENTRE * u.abs(), HEART_CENTRE * (v + 1)  # the tip at (0, 0), the dent at (0, 1)
+    on_side = 0.5 * (u + v).clamp(min=0)
+    below = torch.minimum(torch.hypot(u, v - 1), torch.hypot(u - on_side, v - on_side)) * torch.sign(u - v)
+    disc = torch.hypot(u - 0.25, v - 0.75) - math.sqrt(0.125)
+    return torch.where(u + v > 1, disc, below) / HEART_CENTRE
+
+
+def sparse_codes(
+    features: int = 64,
+    atoms: int = 96,
+    active: int = 4,
+    signed: bool = False,
+    noise: float = 0.1,
+    count: int = 20_000,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    data_seed: int = 0,
+    split_seed: int = 0,
+) -> Data:
+    """x = D s + noise, vectors (features,) made of a few atoms of a dictionary (Olshausen & Field 1997).
+
+    The columns of D (features, atoms) have norm 1 and directions that are uniform on the sphere. `active` entries of s
+    are not 0, at random places; their amplitudes are uniform between 0.5 and 1.5 times a size that makes the mean
+    square of D s about 1 a feature, so that `noise` is the ratio of noise to signal.
+
+    truth: dictionary (features, atoms); signed (), bool; noise ().
+
+    Args:
+        signed: amplitudes of either sign; else all are positive.
+        noise: standard deviation of the Gaussian noise on each feature, 0 for none.
+        count, val_fraction, test_fraction, data_seed, split_seed: see `shapes`.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+    require(features >= 2, "features", features, "must be 2 or more")
+    require(atoms >= 1, "atoms", atoms, "must be 1 or more")
+    require(1 <= active <= atoms, "active", active, f"must lie in 1 to atoms={atoms}")
+    require(noise >= 0, "noise", noise, "must be 0 or more")
+    require(count >= 10, "count", count, "must be 10 or more")
+    random = torch.Generator().manual_seed(data_seed)
+    dictionary = F.normalize(torch.randn(features, atoms, generator=random, dtype=torch.float64), dim=0)
+    places = torch.rand(count, atoms, generator=random).topk(active, dim=1).indices
+    amplitudes = 0.5 + torch.rand(count, active, generator=random, dtype=torch.float64)
+    amplitudes *= math.sqrt(features / (active * 13 / 12))  # 13/12: the mean square of the line above
+    if signed:
+        amplitudes *= 2 * torch.randint(2, amplitudes.shape, generator=random) - 1
+    codes = torch.zeros(count, atoms, dtype=torch.float64).scatter_(1, places, amplitudes)
+    x = codes @ dictionary.T + noise * torch.randn(count, features, generator=random, dtype=torch.float64)
+    truth = {"dictionary": dictionary.float(), "signed": torch.tensor(signed), "noise": torch.tensor(noise)}
+    return _vectors("sparse_codes", x, truth, val_fraction, test_fraction, split_seed)
+
+
+def linear_gaussian(
+    features: int = 32,
+    rank: int = 8,
+    noise: float = 0.5,
+    count: int = 10_000,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    data_seed: int = 0,
+    split_seed: int = 0,
+) -> Data:
+    """x = W z + mu + noise, z ~ N(0, I): probabilistic PCA (Tipping & Bishop 1999), vectors (features,).
+
+    W (features, rank) has entries from N(0, 1 / rank), so that the signal has variance 1 a feature; mu from N(0, 1).
+
+    truth: subspace (features, rank), an orthonormal basis of the span of W; mean (features,); noise ().
+
+    Args:
+        noise: standard deviation of the Gaussian noise on each feature, 0 for none.
+        count, val_fraction, test_fraction, data_seed, split_seed: see `shapes`.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+    require(features >= 2, "features", features, "must be 2 or more")
+    require(1 <= rank < features, "rank", rank, f"must lie in 1 to {features - 1}, below features={features}")
+    require(noise >= 0, "noise", noise, "must be 0 or more")
+    require(count >= 10, "count", count, "must be 10 or more")
+    random = torch.Generator().manual_seed(data_seed)
+    w, mean, z, e = (
+        torch.randn(size, generator=random, dtype=torch.float64)
+        for size in ((features, rank), (features,), (count, rank), (count, features))
+    )
+    x = z @ w.T / math.sqrt(rank) + mean + noise * e
+    truth = {"subspace": torch.linalg.qr(w).Q.float(), "mean": mean.float(), "noise": torch.tensor(noise)}
+    return _vectors("linear_gaussian", x, truth, val_fraction, test_fraction, split_seed)
+
+
+def _vectors(name: str, x: Tensor, truth: dict[str, Tensor], val: float, test: float, split_seed: int) -> Data:
+    splits = {part: replace(split, y=None) for part, split in _divided(x.float(), val, test, split_seed).items()}
+    low, high = splits["train"].range()
+    spec = DataSpec(name, "vector", (x.shape[1],), low, high)
+    return Data(spec, splits["train"], splits["val"], splits["test"], truth=truth)
+
+
+def _divided(x: Tensor, val_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Split]:
+    """The rows of train, val and test; y is the number of the row in x."""
+    rest, test = hold_out(Split(x, torch.arange(len(x))), test_fraction, split_seed, "test_fraction")
+    train, val = hold_out(rest, val_fraction, split_seed, "val_fraction")
+    return {"train": train, "val": val, "test": test}

@@ -1,0 +1,5 @@
+"""scikit-learn's interface: `from autoenc.estimators.autoencoder import AutoencoderTransformer`."""
+
+from autoenc.estimators.autoencoder import AutoencoderTransformer
+
+__all__ = ["AutoencoderTransformer"]

@@ -1,0 +1,215 @@
+"""Autoencoders as scikit-learn estimators: `fit` trains, by the same config and the same loop as train.py."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from autoenc import build
+from autoenc.data.dataset import Data, DataSpec, Split, hold_out
+from autoenc.errors import ConfigError, NotFinite, UserError
+from autoenc.estimators.inmemory import compose, train
+from autoenc.loading import Run
+from autoenc.transformer import value_errors
+
+KEYS = {  # of the config -> the parameter that sets it
+    "model": "model",
+    "model.latent_dim": "latent_dim",
+    "network": "network",
+    "network.hidden": "hidden",
+    "optimizer.lr": "learning_rate",
+    "trainer.epochs": "epochs",
+    "trainer.batch_size": "batch_size",
+    "trainer.device": "device",
+}
+OURS = ("seed", "data", "anomaly_classes", "resume", "hydra")  # keys that `fit` sets, or that mean nothing to it
+
+
+class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """An autoencoder that `fit` trains: rows (N, D) to codes (N, K) and back.
+
+    The same parts, defaults and training as `python train.py data=arrays`, without its files. A part of the rows is
+    held out, and the weights that are best on them are kept. The code is deterministic: the posterior's mean where
+    there is a posterior. Codes are float32, reconstructions float64 and in the units of X.
+
+    Search in processes (`n_jobs`) and not in threads: torch has one generator for a process, and fits side by side
+    would draw from it in an order of their own.
+
+    Args:
+        model: an option of configs/model: ae, dae, vae, beta_vae, contractive, sparse, topk, linear ...
+        latent_dim: K, the size of the code; None leaves it to the model (256 for dae, sparse and topk).
+        network: an option of configs/network: mlp, linear, dictionary or conv; None leaves it to the model.
+        hidden: widths of the hidden layers from the input towards the code, e.g. (128, 64); for conv the width of its
+            one full layer. None leaves it to the network.
+        learning_rate: None leaves it to the optimizer and the model.
+        epochs: passes over the training rows.
+        batch_size: training rows in a step.
+        overrides: any other key of the config, as on the command line: ["noise.std=0.5", "regularizer=[kl_warmup]"].
+            For a VAE, "likelihood.learned=true" balances reconstruction and KL by itself.
+        scale: standardise before training, undone by `inverse_transform`: each column, or with `image_shape` all
+            pixels alike. Constant columns are only centred. False feeds X as it is, e.g. to likelihood=bernoulli.
+        image_shape: (C, H, W) or (H, W) of the image that each row is, C H W = D; needed by network="conv".
+        val_fraction: part of the rows that is held out to choose the best weights.
+        random_state: of weights, noise, order and held-out rows: an int, a RandomState, or None for another each time.
+            Torch's global generator is left as it was.
+        device: auto, cpu, cuda or mps.
+        verbose: show the progress of training.
+
+    Attributes:
+        model_: the trained `autoenc.core.Autoencoder`, for scaled rows. config_: its config, resolved.
+        spec_: description of the scaled training rows. mean_, scale_: what was subtracted, and then divided by.
+        history_: the numbers of each evaluation, dicts with step, epoch, split (train or val), loss, mse ...
+        n_features_in_, feature_names_in_: as everywhere in scikit-learn.
+
+    Raises:
+        ValueError: from `fit`, a parameter or an override is wrong, or training diverged. One line says what would
+            be right.
+    """
+
+    def __init__(
+        self,
+        model: str = "dae",
+        latent_dim: int | None = 16,
+        *,
+        network: str | None = None,
+        hidden: Sequence[int] | int | None = None,
+        learning_rate: float | None = None,
+        epochs: int = 100,
+        batch_size: int = 64,
+        overrides: Sequence[str] = (),
+        scale: bool = True,
+        image_shape: Sequence[int] | None = None,
+        val_fraction: float = 0.1,
+        random_state: int | np.random.RandomState | None = 0,
+        device: str = "auto",
+        verbose: bool = False,
+    ):
+        self.model = model
+        self.latent_dim = latent_dim
+        self.network = network
+        self.hidden = hidden
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.overrides = overrides
+        self.scale = scale
+        self.image_shape = image_shape
+        self.val_fraction = val_fraction
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> AutoencoderTransformer:
+        """Train on X (N, D); y is ignored."""
+        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        given = self.random_state
+        seed = given if isinstance(given, Integral) else check_random_state(given).randint(np.iinfo(np.int32).max)
+        with value_errors():
+            self.config_ = compose(self._overrides(int(seed)))
+            data = self._data(X, self.config_["seed"])
+            try:
+                self.model_, self.history_ = train(self.config_, data, self.verbose)
+            except NotFinite as error:
+                raise UserError(f"{error}; try a smaller learning_rate, or overrides=['trainer.clip=1']") from None
+        self.spec_ = data.spec
+        self._n_features_out = self.config_["model"]["latent_dim"]
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """(N, D) -> deterministic codes (N, K)."""
+        return self._encode(self._rows(X))
+
+    def inverse_transform(self, X: Any) -> np.ndarray:
+        """Codes (N, K) -> rows (N, D), in the units of the data that `fit` was given."""
+        check_is_fitted(self, "model_")
+        with value_errors():
+            return self._decode(check_array(X, dtype=np.float32))
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Minus the mean squared error of the reconstruction of X (N, D), in its units; y is ignored."""
+        X = self._rows(X)
+        return -float(np.mean((X - self._decode(self._encode(X))) ** 2))
+
+    def _rows(self, X: Any) -> np.ndarray:
+        check_is_fitted(self, "model_")
+        return validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+
+    def _encode(self, X: np.ndarray) -> np.ndarray:
+        with value_errors():
+            return self._run().codes(self._split(X, self.spec_.shape))
+
+    def _decode(self, z: np.ndarray) -> np.ndarray:
+        rows = self._run().decode(z)
+        return rows.reshape(len(rows), -1).astype(np.float64) * self.scale_ + self.mean_
+
+    def _run(self) -> Run:
+        """The model at work, on the device of this machine."""
+        return Run(Path(), self.model_, self.config_, self.spec_, {}, build.pick_device(self.device, "device"))
+
+    def _overrides(self, seed: int) -> list[str]:
+        """The parameters and `overrides`, as on the command line."""
+        if isinstance(self.overrides, str) or not all(isinstance(override, str) for override in self.overrides):
+            raise UserError(f"overrides: must be a list of 'KEY=VALUE', found {self.overrides!r}")
+        named = {key: value for key, name in KEYS.items() if (value := getattr(self, name)) is not None}
+        for override in self.overrides:
+            key = override.lstrip("+~").partition("=")[0]
+            if key in named:
+                raise UserError(f"overrides: {override}: set the parameter {KEYS[key]} instead")
+            if key.partition(".")[0] in OURS:
+                raise UserError(f"overrides: {override}: has no use here; fit is given the data, random_state the seed")
+        if isinstance(self.hidden, Iterable):
+            named["network.hidden"] = f"[{','.join(map(str, self.hidden))}]"
+        settings = {"data": "arrays", "seed": seed} | named
+        return [*(f"{key}={value}" for key, value in settings.items()), *self.overrides]
+
+    def _data(self, X: np.ndarray, seed: int) -> Data:
+        """Training rows and held-out rows, scaled by what this sets: mean_ and scale_."""
+        shape = self._shape(X.shape[1])
+        self.mean_, self.scale_ = np.zeros(1), np.ones(1)
+        if self.scale:
+            scaler = StandardScaler().fit(X if self.image_shape is None else X.reshape(-1, 1))
+            self.mean_, self.scale_ = scaler.mean_, scaler.scale_
+        train, val = hold_out(self._split(X, shape), self.val_fraction, seed, "val_fraction")
+        low, high = train.range()
+        name = "X, standardised," if self.scale else "X"
+        spec = DataSpec(name, "vector" if self.image_shape is None else "image", shape, low, high)
+        return Data(spec, train, val, test=val)
+
+    def _shape(self, columns: int) -> tuple[int, ...]:
+        if self.image_shape is None:
+            return (columns,)
+        shape = tuple(self.image_shape)
+        shape = (1, *shape) if len(shape) == 2 else shape
+        if len(shape) != 3 or math.prod(shape) != columns:
+            why = f"must be (C, H, W) or (H, W) of images of {columns} values: X has {columns} columns"
+            raise ConfigError("image_shape", self.image_shape, why)
+        return shape
+
+    def _split(self, X: np.ndarray, shape: tuple[int, ...]) -> Split:
+        """Rows as the model is fed; ValueError where they are too large for float32."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows = check_array((X - self.mean_) / self.scale_, dtype=np.float32, input_name="X")
+        return Split(torch.from_numpy(rows).reshape(-1, *shape))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the weights on the CPU: what was trained on a GPU is read without one."""
+        state = dict(super().__getstate__())
+        if "model_" in state:
+            state["model_"] = copy.deepcopy(self.model_).cpu()
+        return state
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags

@@ -1,0 +1,162 @@
+"""The numbers of a model on a split: deterministic, independent of training's random state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+
+from autoenc import metrics
+from autoenc.core import Autoencoder, Objective
+from autoenc.data.dataset import DataSpec, Split
+from autoenc.noise import Identity
+from autoenc.regularizers.jacobian import jacobian_norm
+from autoenc.regularizers.kl import kl_per_dim
+
+SEED = 20_011  # evaluation draws its noise and its samples of z from this seed, always
+KEPT = 2_000  # codes kept for pictures
+SENSITIVITY_EXAMPLES, SENSITIVITY_PROJECTIONS = 500, 16
+MIXED = 2_000  # posteriors that the aggregate posterior is a mixture of
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    numbers: the loss, each of its terms, and errors in data space. latent: latent health. codes (up to 2,000, K)
+    and labels: of the first examples. stats: per unit.
+    """
+
+    numbers: dict[str, float]
+    latent: dict[str, float]
+    stats: metrics.LatentStatistics
+    codes: Tensor
+    labels: Tensor | None
+
+
+@contextmanager
+def judging(model: Autoencoder, device: torch.device) -> Iterator[None]:
+    """The model in evaluation mode and the generators at evaluation's seed; both are put back, come what may.
+
+    Uncompiled: batches of other sizes would be compiled again, and compiled networks refuse the many backward
+    passes of a Jacobian.
+    """
+    was_training = model.training
+    model.eval()
+    devices = [device] if device.type == "cuda" else []
+    try:
+        with torch.compiler.set_stance("force_eager"), torch.random.fork_rng(devices=devices):
+            torch.manual_seed(SEED)
+            yield
+    finally:
+        model.train(was_training)
+
+
+@torch.no_grad()
+def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataSpec, batch_size: int) -> Evaluation:
+    """Evaluate on all examples of a split; means weigh examples equally, whatever the size of the last batch.
+
+    loss and its terms: the objective, with schedules at their end. Where the model has noise, they are of corrupted
+    input, as in training; denoise_mse and denoise_psnr are of the reconstruction from corrupted input,
+    noisy_psnr of that input itself. mse and psnr: of the reconstruction of clean input from the deterministic
+    code, mean over dimensions and examples. perplexity of texts: exp of (nll + KL) for each word.
+    """
+    device = next(model.parameters()).device
+    noisy = not isinstance(model.noise, Identity)
+    stats = metrics.LatentStatistics()
+    sums: dict[str, Tensor] = {}
+    codes: list[Tensor] = []
+    labels: list[Tensor] = []
+    kept = 0
+
+    def add(name: str, values: Tensor) -> None:
+        sums[name] = values.double().sum() + sums.get(name, 0.0)
+
+    with judging(model, device):
+        for stored in split.in_order(batch_size):
+            batch = model.corrupt(stored)
+            for name, value in objective(model, batch, torch.inf).parts.items():
+                add(name, value.expand(len(batch)))
+            code = model.encode(stored)
+            params = model.decode(code.mean, stored).float()
+            quality = metrics.reconstruction(spec.kind, params, stored.x, model.likelihood, spec.high - spec.low)
+            for name, values in quality.items():
+                add(name, values)
+            if noisy and spec.kind in ("image", "vector"):
+                denoised = metrics.mse_per_example(stored.x, model.reconstruct(batch))
+                add("denoise_mse", denoised)
+                if spec.kind == "image":
+                    add("denoise_psnr", metrics.psnr(denoised, spec.high - spec.low))
+                    shown = batch.input.clamp(spec.low, spec.high)
+                    add("noisy_psnr", metrics.psnr(metrics.mse_per_example(stored.x, shown), spec.high - spec.low))
+            stats.update(code.mean, None if code.posterior is None else kl_per_dim(model, code))
+            if kept < KEPT:
+                codes.append(code.mean.flatten(1)[: KEPT - kept].float().cpu())
+                labels += [] if stored.y is None else [stored.y[: KEPT - kept].cpu()]
+                kept += len(codes[-1])
+    numbers = {name: float(total) / len(split) for name, total in sums.items()}
+    latent = stats.numbers()
+    if "words" in numbers:
+        bound = numbers["nll"] + latent.get("kl", 0.0)
+        numbers["perplexity"] = math.exp(min(bound / max(numbers["words"], 1e-9), 700.0))
+    return Evaluation(numbers, latent, stats, torch.cat(codes), torch.cat(labels) if labels else None)
+
+
+def sensitivity(model: Autoencoder, split: Split) -> float:
+    """Mean Frobenius norm of dz/dx over the first 500 examples: how far a small change of x moves the code.
+
+    Exact for codes of up to 64 numbers, by 16 random projections beyond.
+    """
+    batch = split.take(slice(0, SENSITIVITY_EXAMPLES))
+    with judging(model, batch.x.device):
+        latent_dim = model.encode(split.take(slice(0, 1))).mean.numel()
+        projections = None if latent_dim <= 64 else SENSITIVITY_PROJECTIONS
+        norm = jacobian_norm(model, batch, projections, create_graph=False).sqrt().mean()
+    return float(norm)
+
+
+@torch.no_grad()
+def mutual_information(model: Autoencoder, split: Split, batch_size: int) -> float | None:
+    """I(x; z) in nats between the first 2,000 examples and their codes; None where the code is no Gaussian.
+
+    E_x KL(q(z|x) || p(z)) - KL(q(z) || p(z)), q(z) the mean of q(z|x) over the examples (Hoffman & Johnson 2016), which
+    is the mean of log q(z|x) - log q(z), estimated with one draw of z for each example (He et al. 2019, "Lagging
+    inference networks"). 0 where the posterior has collapsed; at most log N, 7.6 for 2,000 examples, whatever a code
+    says beyond that.
+    """
+    z: list[Tensor] = []
+    mean: list[Tensor] = []
+    std: list[Tensor] = []
+    some = split.subset(slice(0, MIXED))
+    with judging(model, next(model.parameters()).device):
+        for batch in some.in_order(batch_size):
+            posterior = model.encode(batch).posterior
+            if not isinstance(posterior, Normal):
+                return None
+            for kept, part in ((z, posterior.sample()), (mean, posterior.mean), (std, posterior.stddev)):
+                kept.append(part.flatten(1).double())
+    points, means, rates = torch.cat(z), torch.cat(mean), torch.cat(std).pow(-2)
+    # log q(z_i | x_j) for all pairs, without what does not depend on j: (z - m)^2 r, multiplied out.
+    square = points.square() @ rates.T - 2 * points @ (means * rates).T + (means.square() * rates).sum(-1)
+    log_q = 0.5 * (rates.log().sum(-1) - square)  # (N, N)
+    return float((log_q.diagonal() - log_q.logsumexp(1)).mean()) + math.log(len(points))
+
+
+def latent_health(
+    model: Autoencoder, split: Split, found: Evaluation, spec: DataSpec, batch_size: int
+) -> dict[str, float]:
+    """All that is said of the code: what `evaluate` found on a split, and what is computed on a part of it.
+
+    jacobian_norm: `sensitivity`; not of token ids, which have no derivative. mutual_information: of Gaussian codes.
+    """
+    numbers = dict(found.latent)
+    if spec.kind != "tokens":
+        numbers["jacobian_norm"] = sensitivity(model, split)
+    if (shared := mutual_information(model, split, batch_size)) is not None:
+        numbers["mutual_information"] = shared
+    return numbers

@@ -1,0 +1,171 @@
+"""The run directory: who may write into it, what it says of the run, and reading it back."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import difflib
+import errno
+import fcntl
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from autoenc.data.dataset import Column, Data, DataSpec
+from autoenc.errors import ConfigError, DataError, UserError, one_line
+from autoenc.files import flat, write_json
+
+FORMAT = 1  # of a run directory; goes up when older runs cannot be read any more
+
+
+@contextlib.contextmanager
+def claimed(run_dir: Path) -> Iterator[None]:
+    """The directory for this process alone. The lock goes with the process, however it ends."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with open(run_dir / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError("run directory", run_dir, "is in use by another process") from None
+        yield
+
+
+@contextlib.contextmanager
+def logged(run_dir: Path) -> Iterator[None]:
+    """train.log: what the console shows, with times."""
+    handler = logging.FileHandler(run_dir / "train.log", encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log = logging.getLogger("autoenc")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False  # Hydra's handler would print every line once more
+    try:
+        yield
+    finally:
+        log.propagate = True
+        log.removeHandler(handler)
+        handler.close()
+
+
+@contextlib.contextmanager
+def disk_errors(run_dir: Path) -> Iterator[None]:
+    """A disk that takes no more is the user's to mend: one line."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    try:
+        yield
+    except OSError as error:
+        if error.errno in full:
+            raise UserError(f"{run_dir}: {os.strerror(error.errno or 0)}; the files written before are whole") from None
+        raise
+    except RuntimeError as error:  # torch.save has its own words for it
+        if isinstance(error.__context__, OSError) and error.__context__.errno in full:
+            raise UserError(f"{run_dir}: {os.strerror(error.__context__.errno or 0)}") from None
+        raise
+
+
+class Record:
+    """run.json."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        choices: Mapping[str, str],
+        data: Data,
+        device: torch.device,
+        resumed: bool,
+    ):
+        self.path = run_dir / "run.json"
+        started = _now()
+        if resumed:
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                started = json.loads(self.path.read_text())["started"]
+        self.values = {
+            "format": FORMAT,
+            "state": "running",
+            "started": started,
+            "command": sys.argv,
+            "choices": dict(choices),
+            "seed": config["seed"],
+            "device": str(device),
+            "data": dataclasses.asdict(data.spec)
+            | {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
+            "versions": {"python": platform.python_version()}
+            | {p: importlib.metadata.version(p) for p in ("autoenc", "torch", "torchvision", "hydra-core")},
+            "git": _git_revision(),
+        }
+
+    def write(self, state: str, error: str | None = None) -> None:
+        self.values |= {"state": state, "updated": _now()} | ({"error": error} if error else {})
+        write_json(self.path, self.values)
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _git_revision() -> str | None:
+    """The revision of the code, `-dirty` where files differ from it; None outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        root = Path(__file__).resolve().parent
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def read_record(run_dir: Path) -> dict[str, Any]:
+    """run.json: state (running, finished, failed or interrupted), data, choices, versions ..."""
+    path = run_dir / "run.json"
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
+    if not isinstance(record, dict) or not isinstance(record.get("state"), str):
+        raise DataError(f"{path}: does not say how the run ended")
+    return record
+
+
+def read_spec(run_dir: Path) -> DataSpec:
+    """The description of the data that a run was trained on."""
+    values = read_record(run_dir).get("data", {})
+    try:
+        fields = {f.name: values[f.name] for f in dataclasses.fields(DataSpec) if f.name in values}
+        columns = tuple(Column(**column) for column in fields.get("columns", ()))
+        lists = {name: tuple(fields.get(name, ())) for name in ("shape", "classes", "anomalies")}
+        return DataSpec(**fields | lists | {"columns": columns})
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{run_dir / 'run.json'}: does not describe the data ({error})") from None
+
+
+def newest_below(folder: Path) -> str:
+    """; the newest runs there: ... - for people who gave a part of the path; empty where there is none."""
+    try:
+        below = [path for depth in range(1, 5) for path in folder.glob("/".join(["*"] * depth) + "/run.json")]
+        found = sorted(below, key=lambda path: path.stat().st_mtime, reverse=True)[:3]
+    except OSError:
+        found = []
+    names = ", ".join(str(path.parent) for path in found)
+    return f"; the newest runs there: {names}" if names else ""
+
+
+def check_same(run_dir: Path, state: Mapping[str, Any], text: str, fingerprint: int) -> None:
+    """ConfigError unless config and data are those that the checkpoint was trained with."""
+    if state["config"] != text:
+        old, new = (flat(yaml.safe_load(t)) for t in (state["config"], text))
+        keys = [k for k in {**old, **new} if old.get(k, difflib) != new.get(k, difflib)]
+        changes = ", ".join(f"{k}: {old.get(k)} -> {new.get(k)}" for k in keys)
+        raise ConfigError("resume", run_dir, f"its config.yaml was changed since it was trained ({changes})")
+    if state["data"] != fingerprint:
+        raise ConfigError("resume", run_dir, "its data are not those that it was trained on")

@@ -1,0 +1,249 @@
+"""Training: the loop around step.py. No branch for any variant."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from autoenc import schedules
+from autoenc.core import Autoencoder, Objective
+from autoenc.data.dataset import Data
+from autoenc.errors import Interrupted, NotFinite
+from autoenc.objective import Meter, gradient_norm, train_step
+from autoenc.training import checkpoint
+from autoenc.training.evaluation import Evaluation, evaluate
+from autoenc.training.settings import TrainerSettings
+from autoenc.training.tracking import Progression, Tracker
+
+LOG_EVERY = 50  # steps between synchronisations with the device: logging, the check for NaN, signals
+
+
+class Trainer:
+    """Trains a model on data, with everything needed to stop at any step and go on exactly there.
+
+    Args:
+        optimizers: one for each player of the objective.
+        folder: where checkpoints go: last.pt at each evaluation and on interruption, best.pt at each evaluation
+            with a lower monitored number than all before.
+        pictures: called with (step, evaluation) `settings.figures` times during training.
+        identity: plain values stored with each checkpoint, to tell later which run it belongs to.
+    """
+
+    def __init__(
+        self,
+        model: Autoencoder,
+        objective: Objective,
+        optimizers: dict[str, Optimizer],
+        data: Data,
+        settings: TrainerSettings,
+        seed: int,
+        device: torch.device,
+        tracker: Tracker,
+        folder: Path,
+        pictures: Callable[[int, Evaluation], None] = lambda step, evaluation: None,
+        identity: dict[str, Any] | None = None,
+    ):
+        self.model, self.objective, self.optimizers, self.data = model, objective, optimizers, data
+        self.settings, self.seed, self.device = settings, seed, device
+        self.tracker, self.folder, self.pictures, self.identity = tracker, folder, pictures, identity or {}
+        self.steps_per_epoch = settings.steps_per_epoch(len(data.train))
+        self.total_steps = settings.total_steps(len(data.train))
+        kind = schedules.Cosine if settings.lr_schedule == "cosine" else schedules.Constant
+        self.lr_factor = kind(self.total_steps, settings.warmup)
+        self.base_lrs = {name: o.param_groups[0]["lr"] for name, o in optimizers.items()}
+        self.plateaus = {
+            # An absolute threshold: relative to a negative loss, the default would take a worse one for better.
+            name: ReduceLROnPlateau(
+                o,
+                factor=settings.plateau_factor,
+                patience=settings.plateau_patience,
+                threshold=0.0,
+                threshold_mode="abs",
+            )
+            for name, o in optimizers.items()
+            if settings.lr_schedule == "plateau"
+        }
+        self.meter = Meter()
+        self.step = 0  # training steps done
+        self.best: dict[str, float] = {"value": math.inf, "step": -1}
+        self.stale = 0  # evaluations since the best
+        self.training_seconds = 0.0
+        self.examples = 0
+        self._mark = (0, 0.0)  # examples and seconds at the last line on the console
+        self._signal: int | None = None
+        # Evaluations at which pictures are drawn: spread over the run, the end excluded (run.py draws that one).
+        evaluations = math.ceil(self.total_steps / (self.steps_per_epoch * settings.evaluate_every))
+        self._drawn = {round(i * evaluations / (settings.figures + 1)) for i in range(1, settings.figures + 1)}
+        self._drawn -= {0, evaluations}
+
+    def fit(self, progress: Progression) -> None:
+        """Train to the end, or until early stopping. Interrupted after SIGINT or SIGTERM, a checkpoint written."""
+        self.model.train()
+        with self._signals(), progress:
+            while self.step < self.total_steps and not self._exhausted():
+                self._epoch(progress)
+
+    def _exhausted(self) -> bool:
+        return self.settings.patience is not None and self.stale >= self.settings.patience
+
+    def _epoch(self, progress: Progression) -> None:
+        """The rest of the epoch that `step` lies in, and its evaluation."""
+        epoch, done = divmod(self.step, self.steps_per_epoch)
+        clock = time.perf_counter()
+        for batch in self.data.train.shuffled(self.settings.batch_size, self.seed, epoch, start=done):
+            self._set_learning_rate()
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+                parts = train_step(
+                    self.model, self.objective, batch, self.step, self.optimizers, clip=self.settings.clip
+                )
+            self.step += 1
+            self.examples += len(batch)
+            self.meter.add(self.step, len(batch), parts)
+            if self.step == self.total_steps:
+                break
+            if self.step % LOG_EVERY == 0:
+                clock = self._log(progress, epoch, clock)
+            if self._signal is not None and self.step % self.steps_per_epoch:
+                self._log(progress, epoch, clock)
+                self._stop()
+        self._log(progress, epoch, clock)
+        if self.step == self.total_steps or (epoch + 1) % self.settings.evaluate_every == 0:
+            self._evaluate(progress, epoch + 1)
+        if self._signal is not None:  # at the end of an epoch: after its evaluation, which resuming would skip
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        assert self._signal is not None
+        self.save()
+        raise Interrupted(self._signal)
+
+    def _set_learning_rate(self) -> None:
+        if self.plateaus and self.step >= self.settings.warmup * self.total_steps:
+            return  # ReduceLROnPlateau sets it from here on
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self.base_lrs[name] * self.lr_factor(self.step)
+
+    def _log(self, progress: Progression, epoch: int, clock: float) -> float:
+        """Read the meter, write what it shows; the new start of the clock."""
+        numbers = self.meter.read()
+        now = time.perf_counter()
+        self.training_seconds += now - clock
+        if numbers:
+            rates = {
+                f"lr/{n}" if len(self.optimizers) > 1 else "lr": o.param_groups[0]["lr"]
+                for n, o in self.optimizers.items()
+            }
+            weights = {
+                f"weight/{name}": r.weight(self.step)
+                for name, r in self.objective.regularizers.items()
+                if callable(r.weight)
+            }
+            self.tracker.scalars(
+                "train", numbers | rates | weights | {"gradient_norm": gradient_norm(self.optimizers)}, self.step
+            )
+            self.tracker.scalars("perf", {"examples_per_second": self.examples_per_second}, self.step)
+            progress.update(self.step, epoch + 1, numbers, self.examples_per_second)
+        return now
+
+    @property
+    def examples_per_second(self) -> float:
+        """Training examples over the time spent in training steps, logging included, evaluation not."""
+        return self.examples / max(self.training_seconds, 1e-9)
+
+    def _recent_speed(self) -> float:
+        """Training examples per second since the last call."""
+        (examples, seconds), self._mark = self._mark, (self.examples, self.training_seconds)
+        return (self.examples - examples) / max(self.training_seconds - seconds, 1e-9)
+
+    def _evaluate(self, progress: Progression, epoch: int) -> None:
+        trained = self.meter.epoch()
+        result = evaluate(self.model, self.objective, self.data.val, self.data.spec, self.settings.eval_batch_size)
+        monitor = self.settings.monitor
+        value = result.numbers[monitor] * (-1 if monitor.endswith("psnr") else 1)
+        if not math.isfinite(value):
+            raise NotFinite(f"step {self.step}: {monitor} of the validation split is not finite")
+        position = self.step / self.steps_per_epoch
+        self.tracker.evaluation("train", self.step, position, trained)
+        kl = {} if result.stats.kl is None else {"kl_per_dim": result.stats.kl.tolist()}
+        self.tracker.evaluation("val", self.step, position, {**result.numbers, **result.latent, **kl})
+        self.tracker.scalars("val", result.numbers, self.step)
+        self.tracker.scalars("latent", result.latent, self.step)
+        for plateau in self.plateaus.values():
+            plateau.step(value)
+        self.stale += 1
+        if value < self.best["value"]:
+            self.best, self.stale = {"value": value, "step": self.step}, 0
+            checkpoint.save(
+                self.folder / "best.pt", {"model": self.model.state_dict(), "step": self.step, **self.identity}
+            )
+        self.save()
+        if math.ceil(self.step / (self.steps_per_epoch * self.settings.evaluate_every)) in self._drawn:
+            self.pictures(self.step, result)
+        told = "mse" if "mse" in result.numbers else "perplexity"
+        progress.line(
+            f"epoch {epoch:>3}  step {self.step:>6}  train loss {trained['loss']:.6g}  val loss "
+            f"{result.numbers['loss']:.6g}  {told} {result.numbers[told]:.5g}  {self._recent_speed():,.0f} ex/s"
+            + ("  *" if self.stale == 0 else "")
+        )
+
+    def save(self) -> None:
+        """Write last.pt: everything that is needed to go on, bit for bit."""
+        state = {
+            "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+            "plateaus": {name: p.state_dict() for name, p in self.plateaus.items()},
+            "meter": self.meter.state_dict(),
+            "rng": checkpoint.rng_state(self.device),
+            "progress": {
+                "step": self.step,
+                "best": self.best,
+                "stale": self.stale,
+                "training_seconds": self.training_seconds,
+                "examples": self.examples,
+            },
+        }
+        checkpoint.save(self.folder / "last.pt", state | self.identity)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state as `save` wrote it."""
+        self.model.load_state_dict(state["model"])
+        self.objective.load_state_dict(state["objective"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        for name, plateau in self.plateaus.items():
+            plateau.load_state_dict(state["plateaus"][name])
+        self.meter.load_state_dict(state["meter"])
+        for name, value in state["progress"].items():
+            setattr(self, name, value)
+        self._mark = (self.examples, self.training_seconds)
+        checkpoint.set_rng_state(state["rng"], self.device)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first SIGINT or SIGTERM asks for a stop after the step at hand, a second one is not waited for."""
+
+        def ask(signum: int, frame: object) -> None:
+            if self._signal is not None:
+                raise Interrupted(signum)
+            self._signal = signum
+
+        try:
+            before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread, where Python has no signal handlers
+            before = {}
+        try:
+            yield
+        finally:
+            for s, handler in before.items():
+                signal.signal(s, handler)

@@ -1,0 +1,116 @@
+"""Measure what the applications are worth, on MNIST and on data with known truth; `--only index` measures one.
+
+Runs and scripts are started as a user would start them; the figures are printed and written to
+outputs/bench/results_apps.json.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from typing import Any
+
+from bench import OUT, ROOT, figure, main, train
+
+DIGITS = range(10)
+
+
+def script(name: str, *args: object) -> str:
+    """Run a script; what it printed."""
+    command = [sys.executable, f"scripts/{name}.py", *map(str, args)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+    return done.stdout
+
+
+def result(path: str) -> dict[str, Any]:
+    """A JSON file under outputs/bench/."""
+    found: dict[str, Any] = json.loads((OUT / path).read_text())
+    return found
+
+
+def features() -> None:
+    """32 numbers of a conv denoising autoencoder as features, for retrieval and in a picture."""
+    train("features", "experiment=features_mnist")
+    script("evaluate", OUT / "features", "--only", "probes", "retrieval", "projection", "--force")
+    found = result("features/evaluation.json")
+    codes, pca = found["probes"]["codes"], found["probes"]["PCA-32"]
+    for name, target in (("logistic", 0.945), ("5-nn", 0.970), ("logistic_100", 0.84)):
+        figure(f"features: {name} (PCA-32: {pca[name]:.3f})", codes[name], f">= {target}", codes[name] >= target)
+    value, beside = (found["retrieval"][name]["precision@10"] for name in ("codes", "PCA-32"))
+    figure(f"  precision@10 (PCA-32: {beside:.3f})", value, ">= 0.948", value >= 0.948)
+    value = found["projection"]["trustworthiness"]
+    figure("  trustworthiness of t-SNE, k = 10, 2,000 codes", value, ">= 0.97", value >= 0.97)
+
+
+def finetune() -> None:
+    """Fine-tuning the same run on few labels, against the same network from scratch; 5 seeds."""
+    script("finetune", OUT / "features", "--force")
+    for labels, found in result("features/finetune/finetune.json")["numbers"].items():
+        spread = max(found["pretrained_std"], found["scratch_std"])
+        figure(f"{labels}: pre-trained", found["pretrained"])
+        figure(f"  from scratch (standard deviation {spread:.3f})", found["scratch"])
+        figure("  margin", found["margin"], f"> {spread:.3f}", found["margin"] > spread)
+
+
+def augment() -> None:
+    """A classifier on 100 real digits, with and without 100 generated ones for each class; 5 draws."""
+    train("augment", "model=vae", "data=mnist", "network.hidden=[400]", "trainer.epochs=5")
+    print(script("generate", OUT / "augment", "--augment", OUT / "augment.npz", "--force"))
+
+
+def anomaly() -> None:
+    """One digit held out as the anomaly: mean AUROC over the ten digits."""
+    folder = OUT / "anomaly"
+    shutil.rmtree(folder, ignore_errors=True)
+    classes = ",".join(f"[{digit}]" for digit in DIGITS)
+    command = [sys.executable, "train.py", "-m", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=${hydra.job.num}"]
+    command += ["model=ae", "data=mnist", "model.latent_dim=32", "network.hidden=[256]", "trainer.epochs=3"]
+    subprocess.run([*command, f"anomaly_classes={classes}"], cwd=ROOT, capture_output=True, check=True)
+    script("detect", *(folder / str(digit) for digit in DIGITS), "--output", folder / "detect", "--force")
+    found = {name: numbers["auroc"] for name, numbers in result("anomaly/detect/detect.json")["mean"].items()}
+    beside = max(found.pop("pca"), found.pop("isolation_forest"))
+    for name, value in found.items():
+        holds = value > beside if value == max(found.values()) else None
+        figure(
+            f"one digit held out, {name}: mean AUROC",
+            value,
+            f"> {beside:.3f} (best)" if holds is not None else "",
+            holds,
+        )
+
+
+def recovery() -> None:
+    """Generated data: how much of the true dictionary and of the true subspace the presets find."""
+    for model, data, number in (("topk", "sparse_codes", "mmcs"), ("linear", "linear_gaussian", "angle_deg")):
+        train(f"recovery_{data}", f"model={model}", f"data={data}", "trainer.figures=0")
+        script("evaluate", OUT / f"recovery_{data}", "--only", "recovery", "--force")
+        for name, numbers in result(f"recovery_{data}/evaluation.json")["recovery"].items():
+            if name != "cosine":
+                figure(f"{data}, {name}: {number}", numbers[number])
+
+
+def index() -> None:
+    """A million codes of 32 numbers, 1,000 queries, exact; the best of five."""
+    import numpy as np
+
+    from autoenc.apps.codes.retrieve import Index
+
+    random = np.random.default_rng(0)
+    made = Index(random.normal(size=(1_000_000, 32)).astype(np.float32))
+    queries = random.normal(size=(1_000, 32)).astype(np.float32)
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        made.search(queries, 10)
+        seconds.append(time.perf_counter() - started)
+    figure("index of a million codes: 1,000 queries, seconds", min(seconds), "< 2", min(seconds) < 2)
+
+
+if __name__ == "__main__":
+    benches = {function.__name__: function for function in (features, finetune, augment, anomaly, recovery, index)}
+    main(__doc__, benches, "results_apps.json")

@@ -1,0 +1,98 @@
+"""Recovery: closed forms of its numbers, and models that find what their data were made from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from autoenc import build, load_run
+from autoenc import run as training
+from autoenc.apps.codes import recovery
+from autoenc.apps.protocol import evaluate
+from autoenc.estimators import inmemory
+from autoenc.loading import Run
+
+SPARSE = (
+    *("data=sparse_codes", "data.features=32", "data.atoms=40", "data.active=2", "data.count=4000"),
+    *("model.latent_dim=80", "trainer.epochs=20", "trainer.evaluate_every=20", "trainer.batch_size=64"),
+)
+
+
+def trained(folder: Path, *overrides: str) -> Run:
+    training.train(inmemory.compose([*overrides, "trainer.figures=0"]), folder, {})
+    return load_run(folder, "cpu")
+
+
+def untrained(*overrides: str) -> Run:
+    config = inmemory.compose(overrides)
+    data = build.build_data(config)
+    return Run(Path("run"), build.build_model(config, data.spec), config, data.spec, {}, torch.device("cpu"), data)
+
+
+def test_mmcs_of_known_atoms() -> None:
+    truth = np.eye(3)[:, :2]  # e1, e2
+    atoms = np.array([[-2.0, 0.0], [0.0, 3.0], [0.0, 4.0]])  # -e1, and e2 at a cosine of 0.6; of any length
+    assert recovery.matched(atoms, truth, signed=False) == pytest.approx({"mmcs": 0.8, "recovered": 0.5})
+    assert recovery.matched(atoms, truth, signed=True) == pytest.approx({"mmcs": 0.3, "recovered": 0.0})
+    assert recovery.matched(np.zeros((3, 1)), truth, signed=True) == {"mmcs": 0, "recovered": 0}  # a dead atom
+
+
+def test_the_largest_angle_of_known_subspaces() -> None:
+    plane, tilted = np.eye(4)[:, :2], np.eye(4)[:, :2].copy()
+    tilted[:, 1] = [0, np.cos(0.3), np.sin(0.3), 0]
+    mixed = tilted @ np.array([[2.0, 1.0], [0.5, -3.0]])  # another basis of the same span
+    assert recovery.largest_angle(mixed, plane) == pytest.approx(np.degrees(0.3))
+    assert recovery.largest_angle(plane[:, :1], plane) == pytest.approx(0, abs=1e-9)  # contained
+    assert recovery.largest_angle(np.eye(4)[:, 2:], plane) == pytest.approx(90)
+
+
+def test_a_linear_autoencoder_finds_the_subspace_as_pca_does(tmp_path: Path) -> None:
+    run = trained(
+        tmp_path / "run", "model=linear", "data=linear_gaussian", "data.count=4000", "trainer.evaluate_every=10"
+    )
+    found = evaluate.evaluate(run, ["recovery"])
+    assert found["skipped"] == {}
+    rows = found["recovery"]
+    assert list(rows) == ["decoder", "PCA-8", "truth", "random subspace"]
+    assert rows["decoder"]["angle_deg"] < 5
+    assert rows["decoder"]["mse_to_pca"] == pytest.approx(1, abs=0.01)
+    assert rows["PCA-8"]["mse_to_pca"] == 1
+    assert rows["truth"]["angle_deg"] == pytest.approx(0, abs=1e-6)
+    # What the projection leaves is noise in 32 - 8 of 32 dimensions.
+    assert rows["truth"]["mse"] == pytest.approx(0.25 * 24 / 32, rel=0.03)
+    assert rows["truth"]["mse"] < rows["PCA-8"]["mse"]
+    assert rows["random subspace"]["angle_deg"] > 60
+    assert rows["random subspace"]["mse_to_pca"] > 3
+
+
+@pytest.mark.parametrize("model", [("model=topk", "model.bottleneck.k=4"), ("model=sparse",)], ids=lambda m: m[0])
+def test_sparse_models_find_the_dictionary(tmp_path: Path, model: tuple[str, ...]) -> None:
+    run = trained(tmp_path / "run", *model, *SPARSE)
+    rows = evaluate.evaluate(run, ["recovery"])["recovery"]
+    assert rows["cosine"] == "signed"
+    assert rows["decoder"]["mmcs"] > 0.95
+    assert rows["decoder"]["recovered"] > 0.85
+    assert rows["dictionary learning"]["mmcs"] > 0.85
+    assert rows["random atoms"]["mmcs"] < 0.5
+
+
+def test_an_atom_of_the_wrong_sign_counts_only_where_signs_are_a_convention() -> None:
+    run = untrained("model=linear", *SPARSE)
+    layer = run.model.decoder[0]
+    layer.weight = torch.nn.Parameter(-run.data.truth["dictionary"].repeat(1, 2))
+    rows = recovery.of_dictionary(run)  # codes of a linear model have both signs
+    assert rows["cosine"] == "absolute"
+    assert rows["decoder"] == pytest.approx({"mmcs": 1, "recovered": 1})
+    run.codes = lambda split: np.ones((len(split), 80))  # type: ignore[method-assign]
+    rows = recovery.of_dictionary(run)
+    assert rows["cosine"] == "signed"
+    assert rows["decoder"]["recovered"] == 0
+
+
+def test_what_has_no_known_atoms_is_left_out_with_the_reason() -> None:
+    deep, pictures = (untrained("model=ae", f"data={name}", "data.count=200") for name in ("sparse_codes", "shapes"))
+    skipped = evaluate.evaluate(deep, ["recovery"])["skipped"]
+    assert skipped == {"recovery": "needs a linear decoder (network=linear or network=dictionary)"}
+    skipped = evaluate.evaluate(pictures, ["recovery"])["skipped"]
+    assert skipped == {"recovery": "shapes was not made from a dictionary or a subspace that is known"}

@@ -1,0 +1,84 @@
+"""Denoising: what is measured, and that it beats doing nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.functional.image import peak_signal_noise_ratio
+
+from autoenc import load_run, noise
+from autoenc.apps.generation import denoise
+from autoenc.data.dataset import Split
+from autoenc.errors import UserError
+from autoenc.loading import Run
+
+
+@pytest.fixture(scope="module")
+def run(dae_run: Path) -> Run:
+    return load_run(dae_run, "cpu")
+
+
+def test_denoised_digits_are_nearer_to_the_clean_ones_than_the_best_classical_filter_brings_them(run: Run) -> None:
+    found = denoise.denoise_test(run, 100)
+    assert set(found.numbers) == {"noisy", "model", "filter"}
+    assert found.numbers["model"]["psnr"] > found.numbers["filter"]["psnr"] + 1 > found.numbers["noisy"]["psnr"] + 1
+    assert found.numbers["model"]["ssim"] > found.numbers["noisy"]["ssim"]
+    assert found.noisy.shape == found.denoised.shape == (100, 1, 8, 8)
+    assert np.array_equal(found.clean, run.data.test.take(slice(0, 100)).x.numpy())
+    again = denoise.denoise_test(run, 100)
+    assert again.numbers == found.numbers, "the noise has a seed of its own"
+
+
+def test_psnr_is_the_mean_over_images_of_torchmetrics_own(run: Run) -> None:
+    random = np.random.default_rng(0)
+    clean, other = random.random((2, 6, 1, 8, 8)).astype(np.float32)
+    expected = [float(peak_signal_noise_ratio(torch.tensor(b), torch.tensor(a), data_range=1.0)) for a, b in
+                zip(clean, other, strict=True)]  # fmt: skip
+    assert denoise.quality(clean, other, 1.0)["psnr"] == pytest.approx(np.mean(expected), rel=1e-5)
+    assert denoise.quality(clean, clean, 1.0)["ssim"] == 1.0
+
+
+def test_the_filter_is_chosen_on_the_images_given_for_it_and_not_on_those_it_is_measured_on(run: Run) -> None:
+    clean = run.data.val.take(slice(0, 30)).x
+    flat = torch.full_like(clean, 0.5)
+    torch.manual_seed(0)
+    noisy_flat = flat + 0.3 * torch.randn_like(flat)
+    noisy = clean + 0.02 * torch.randn_like(clean)
+    # On constant images the strongest smoothing wins; on nearly clean ones the weakest.
+    strong = denoise.denoise(run, Split(noisy), Split(clean), tune=(Split(noisy_flat), Split(flat)))
+    weak = denoise.denoise(run, Split(noisy), Split(clean), tune=(Split(noisy), Split(clean)))
+    assert strong.filter != weak.filter
+    assert strong.numbers["filter"]["psnr"] < weak.numbers["filter"]["psnr"]
+    assert strong.numbers["model"] == weak.numbers["model"]
+
+
+def test_without_clean_images_nothing_is_measured(run: Run) -> None:
+    noisy = run.inputs(run.data.test.take(slice(0, 5)).x.numpy() + 0.4, noisy=True)
+    found = denoise.denoise(run, noisy)
+    assert found.numbers == {}
+    assert found.clean is found.filtered is None
+    assert found.denoised == pytest.approx(run.over(noisy, run.model.reconstruct).numpy())
+    assert denoise.picture(run, found).shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "level", "made"),
+    [("gaussian", 0.5, noise.Gaussian), ("masking", 0.2, noise.Masking), ("salt_pepper", None, noise.SaltPepper)],
+)
+def test_other_noise_than_that_of_training(run: Run, kind: str, level: float | None, made: type) -> None:
+    found = denoise.corruption(run, kind, level)
+    assert type(found) is made
+    assert (found.std if kind == "gaussian" else found.p) == (level or 0.3)
+
+
+def test_noise_that_is_not_known_or_makes_no_sense_is_refused(run: Run, ae_run: Path, table_run: Path) -> None:
+    assert denoise.corruption(run) is run.model.noise
+    with pytest.raises(UserError, match="was trained without noise; say which: --noise"):
+        denoise.denoise_test(load_run(ae_run, "cpu"), 5)
+    with pytest.raises(UserError, match="--level needs --noise"):
+        denoise.corruption(run, None, 0.5)
+    with pytest.raises(UserError, match=r"--level=1\.5: must lie between 0 and 1 for masking"):
+        denoise.corruption(run, "masking", 1.5)
+    with pytest.raises(UserError, match="denoising is for images; table has vectors of 8"):
+        denoise.denoise_test(load_run(table_run, "cpu"), 5, "gaussian")

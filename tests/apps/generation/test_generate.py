@@ -1,0 +1,250 @@
+"""Samples, paths, traversals and sheets: moments, ends, refusals, and the script from end to end."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.linalg import sqrtm
+from scipy.stats import norm
+from torch import nn
+
+from autoenc import load_run
+from autoenc.apps.generation import density, generate
+from autoenc.bottlenecks import TopK
+from autoenc.errors import UserError
+from autoenc.loading import Run
+
+SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "generate.py"
+
+
+@pytest.fixture
+def ae(ae_run: Path) -> Run:
+    return load_run(ae_run, "cpu")
+
+
+@pytest.fixture
+def vae(vae_run: Path) -> Run:
+    return load_run(vae_run, "cpu")
+
+
+@pytest.fixture
+def table(table_run: Path) -> Run:
+    return load_run(table_run, "cpu")
+
+
+@pytest.fixture
+def script(run_script: Callable[..., int]) -> Callable[..., int]:
+    """Runs the script with arguments and returns its exit code."""
+    return lambda *args: run_script("generate", *args, "--device", "cpu")
+
+
+def test_the_gaussian_has_the_moments_of_the_codes_and_so_have_its_samples(ae: Run) -> None:
+    codes = ae.codes(ae.data.train).astype(np.float64)
+    fitted = density.of(ae, "gaussian")
+    assert isinstance(fitted, density.Mixture)
+    covariance = np.cov(codes, rowvar=False, ddof=0)
+    np.testing.assert_allclose(fitted.means[0], codes.mean(0), atol=1e-6)
+    np.testing.assert_allclose(fitted.factors[0] @ fitted.factors[0].T, covariance, atol=3e-6 * covariance.max())
+    drawn = fitted.sample(40_000)
+    np.testing.assert_allclose(drawn.mean(0), codes.mean(0), atol=0.03 * codes.std(0).max())
+    np.testing.assert_allclose(np.cov(drawn, rowvar=False), covariance, atol=0.03 * covariance.max())
+
+
+def test_the_mixture_finds_two_clusters_and_samples_them_in_proportion() -> None:
+    random = np.random.default_rng(0)
+    codes = np.concatenate([random.normal(-5, 0.5, (3000, 2)), random.normal(5, 2, (1000, 2))])
+    fitted = density.fit(codes, 2)
+    left = int(fitted.means[:, 0].argmin())
+    np.testing.assert_allclose(fitted.weights[left], 0.75, atol=0.01)
+    drawn = fitted.sample(10_000)
+    below = drawn[:, 0] < -2.5
+    assert below.mean() == pytest.approx(0.75, abs=0.02)
+    np.testing.assert_allclose(drawn[below].std(0), 0.5, rtol=0.1)
+    np.testing.assert_allclose(drawn[~below].std(0), 2.0, rtol=0.1)
+
+
+def test_codes_that_never_vary_can_be_fitted() -> None:
+    codes = np.c_[np.random.default_rng(0).normal(size=200), np.zeros(200)]
+    assert np.abs(density.fit(codes, 2).sample(100)[:, 1]).max() < 0.01
+
+
+def test_the_default_is_the_prior_where_there_is_one_else_a_mixture(ae: Run, vae: Run) -> None:
+    assert isinstance(density.of(vae), density.Prior)
+    np.testing.assert_array_equal(generate.samples(vae, 7, seed=3).x, vae.sample(7, seed=3))
+    assert len(density.of(ae).weights) == 10  # type: ignore[attr-defined]
+    assert density.of(vae, "gaussian").text == "a Gaussian fitted to the training codes"
+
+
+def test_what_a_model_does_not_allow_is_refused_in_one_line(ae: Run) -> None:
+    with pytest.raises(UserError, match=r"no prior.*mixture or gaussian"):
+        generate.samples(ae, 4, "prior")
+    with pytest.raises(UserError, match=r"--components 5000.*use fewer"):
+        density.of(ae, "mixture", 5000)
+    with pytest.raises(UserError, match="--temperature=-1"):
+        generate.samples(ae, 4, temperature=-1)
+    ae.model.bottleneck = TopK(64, 8, k=2)
+    with pytest.raises(UserError, match="all but 2 of their 8 units"):
+        generate.samples(ae, 4)
+
+
+def test_at_temperature_0_all_samples_are_the_decoded_mean(ae: Run, vae: Run) -> None:
+    mean = ae.decode(ae.codes(ae.data.train).mean(0, keepdims=True))
+    np.testing.assert_allclose(generate.samples(ae, 3, "gaussian", temperature=0).x, mean.repeat(3, 0), atol=1e-5)
+    zero = vae.decode(np.zeros((1, 8), np.float32))
+    np.testing.assert_allclose(generate.samples(vae, 3, temperature=0).x, zero.repeat(3, 0), atol=1e-6)
+
+
+def test_temperature_scales_standard_deviations_and_seeds_repeat(vae: Run) -> None:
+    for kind in ("prior", "gaussian"):
+        one, half = (generate.samples(vae, 4, kind, seed=5, temperature=t) for t in (1.0, 0.5))
+        mean = generate.samples(vae, 4, kind, temperature=0).z
+        np.testing.assert_allclose(half.z - mean, 0.5 * (one.z - mean), atol=1e-5)
+        np.testing.assert_array_equal(generate.samples(vae, 4, kind, seed=5).x, one.x)
+        assert not np.array_equal(generate.samples(vae, 4, kind, seed=6).x, one.x)
+
+
+def test_codes_stay_where_the_bottleneck_puts_them(ae: Run) -> None:
+    ae.model.bottleneck.name, ae.model.bottleneck.activation = "relu", nn.ReLU()  # type: ignore[assignment]
+    assert generate.samples(ae, 500, "gaussian").z.min() == 0
+    assert generate.traverse(ae).z.min() == 0
+
+
+def test_the_ends_of_a_path_are_the_reconstructions(ae: Run, table: Run) -> None:
+    for run in (ae, table):
+        x = run.data.test.take(slice(0, 2)).x.numpy()
+        path = generate.interpolate(run, x[0], x[1], steps=5)
+        np.testing.assert_allclose(path.x[[0, -1]], run.reconstruct(x), atol=1e-5)
+        np.testing.assert_allclose(path.x[2], run.decode(run.encode(x).mean(0, keepdims=True))[0], atol=1e-5)
+
+
+def test_a_traversal_moves_one_dimension_by_standard_deviations_of_the_training_codes(vae: Run) -> None:
+    found = generate.traverse(vae, 4)
+    x = vae.data.test.take(slice(4, 5)).x.numpy()
+    std = vae.codes(vae.data.train).std(0)
+    order = np.argsort(-std)
+    assert found.x.shape == (8, 11, 1, 8, 8)
+    np.testing.assert_allclose(found.x[:, 5], vae.reconstruct(x).repeat(8, 0), atol=1e-5)
+    moved = found.z - vae.encode(x)[0]
+    np.testing.assert_allclose(moved[0, :, order[0]], np.linspace(-3, 3, 11) * std[order[0]], atol=1e-5)
+    assert np.abs(np.delete(moved[0], order[0], axis=1)).max() == 0
+    assert found.labels[0].startswith(f"z[{order[0]}] ")
+
+
+def test_a_sheet_is_of_quantiles_of_the_prior_and_for_two_dimensions_only(
+    vae: Run, train_run: Callable[..., Path]
+) -> None:
+    with pytest.raises(UserError, match=r"latent_dim=2; .* has 8"):
+        generate.sheet(vae)
+    for model in ("vae", "ae"):
+        run = load_run(train_run(f"model={model}", "model.latent_dim=2", "trainer.epochs=1"), "cpu")
+        found = generate.sheet(run, side=6)
+        assert found.x.shape == (6, 6, 1, 8, 8)
+        assert generate.picture(run, found, 6).shape == (6 * 58 + 2, 6 * 58 + 2, 3)
+        levels = (np.arange(6) + 0.5) / 6
+        codes = run.codes(run.data.train)
+        expected = norm.ppf(levels) if model == "vae" else np.quantile(codes[:, 1], levels)
+        np.testing.assert_allclose(found.z[::-1, 3, 1], expected, atol=1e-5)  # upwards
+        np.testing.assert_allclose(found.x[2, 4], run.decode(found.z[2, 4:5])[0], atol=1e-6)
+
+
+def test_the_frechet_distance_is_that_of_the_matrix_square_root() -> None:
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=(500, 4)) @ random.normal(size=(4, 4)), random.normal(size=(300, 4)) + 1
+    root = sqrtm(np.cov(a, rowvar=False) @ np.cov(b, rowvar=False)).real
+    expected = np.square(a.mean(0) - b.mean(0)).sum()
+    expected += np.trace(np.cov(a, rowvar=False) + np.cov(b, rowvar=False) - 2 * root)
+    assert generate.frechet(a, b) == pytest.approx(expected, rel=1e-6)
+    assert generate.frechet(a, a + 2) == pytest.approx(16, rel=1e-6)
+    assert generate.frechet(a[:, :1], 3 * a[:, :1] - 2 * a[:, :1].mean()) == pytest.approx(4 * a[:, 0].var(ddof=1))
+
+
+def test_quality_prefers_fitted_samples_to_wild_and_to_equal_ones(ae: Run) -> None:
+    fitted = density.of(ae, "mixture")
+    good, wild, equal = (generate.quality(ae, fitted, temperature=t) for t in (1.0, 4.0, 0.0))
+    assert good["validation"] == wild["validation"]
+    assert good["validation"]["nearest"] == 1
+    real = good["validation"]["frechet_pca"]
+    assert real < good["samples"]["frechet_pca"] < min(wild["samples"]["frechet_pca"], equal["samples"]["frechet_pca"])
+    assert 0.5 < good["samples"]["nearest"] < wild["samples"]["nearest"]
+
+
+def test_the_nearest_ratio_is_0_for_a_model_that_repeats_training_data(
+    ae: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = ae.data.train.take(slice(None)).x.numpy()
+    monkeypatch.setattr(ae, "decode", lambda z: train[: len(z)])
+    assert generate.quality(ae, density.of(ae, "gaussian"))["samples"]["nearest"] < 1e-3
+
+
+def test_the_script_from_end_to_end(
+    script: Callable[..., int], vae_run: Path, copied: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = copied(vae_run)
+    folder = run_dir / "generate"
+    assert script(run_dir, "--count", 5) == 0
+    assert "5 samples from the prior" in capsys.readouterr().out
+    with np.load(folder / "samples.npz") as saved:
+        np.testing.assert_array_equal(saved["x"], load_run(run_dir, "cpu").sample(5))
+    assert json.loads((folder / "generate.json").read_text())["samples"]["frechet_pca"] > 0
+    assert script(run_dir, "--count", 5) == 2
+    assert "--force" in capsys.readouterr().err
+    assert script(run_dir, "--count", 6, "--density", "gaussian", "--force") == 0
+    with np.load(folder / "samples.npz") as saved:
+        assert saved["x"].shape == (6, 1, 8, 8)
+
+    picture = run_dir / "seven.png"
+    Image.new("L", (8, 8), 90).save(picture)
+    assert script(run_dir, "--interpolate", picture, 3, "--steps", 4) == 0
+    with np.load(folder / "interpolate.npz") as saved:
+        assert saved["x"].shape == (4, 1, 8, 8)
+    assert script(run_dir, "--traverse", 2) == 0
+    assert Image.open(folder / "traverse.png").width > 11 * 56
+    assert sorted(p.suffix for p in folder.glob("traverse.*")) == [".json", ".npz", ".png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--sheet"], "latent_dim=2"),
+        (["--sheet", "--count", "3"], "--count is for samples, not for --sheet"),
+        (["--per-class", "3"], "--per-class is for --augment"),
+        (["--density", "gaussian", "--components", "3"], "--components is for --density mixture"),
+        (["--density", "prior"], "has no prior"),
+        (["--interpolate", "0", "100000"], "the test split of"),
+        (["--interpolate", "0", "no.npy"], "no.npy: no such file"),
+        (["--traverse", "-1"], "-1: the test split of"),
+        (["--seed", "-1"], "--seed=-1"),
+        (["--augment", "out.csv"], "ends in .npz"),
+    ],
+)
+def test_the_script_refuses_in_one_line(
+    script: Callable[..., int],
+    ae_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    expected: str,
+) -> None:
+    assert script(ae_run, *options, "--output", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_vectors_have_lines_and_tables(script: Callable[..., int], table: Run, tmp_path: Path) -> None:
+    assert script(table.path, "--output", tmp_path, "--density", "gaussian", "--count", 30) == 0
+    with np.load(tmp_path / "samples.npz") as saved:
+        assert saved["x"].shape == (30, 8)
+    assert script(table.path, "--output", tmp_path, "--interpolate", 0, 1, "--steps", 3) == 0
+    rows = list(csv.reader((tmp_path / "interpolate.csv").open()))
+    assert rows[0] == ["row", "step", *(f"x{i}" for i in range(8))]
+    x = table.data.test.take(slice(0, 2)).x.numpy()
+    found = np.array(rows[1:], float)
+    np.testing.assert_allclose(found[[0, 2], 2:], table.reconstruct(x), atol=1e-5)
+    assert script(table.path, "--output", tmp_path, "--traverse") == 0
+    assert len((tmp_path / "traverse.csv").read_text().splitlines()) == 1 + 3 * 11

@@ -1,0 +1,45 @@
+"""The protocol: the same numbers twice, the numbers of the parts, and a reason for what is left out."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from autoenc import load_run
+from autoenc.apps.protocol import evaluate
+from autoenc.errors import ConfigError
+
+
+def test_twice_the_same_and_what_the_training_measured(vae_run: Path) -> None:
+    run = load_run(vae_run, "cpu")
+    found = evaluate.evaluate(run)
+    assert found == evaluate.evaluate(run)
+    assert found["skipped"] == {
+        "anomaly": "no class was left out of training (anomaly_classes=[...])",
+        "recovery": "digits was not made from a dictionary or a subspace that is known",
+    }
+    summary = json.loads((vae_run / "summary.json").read_text())
+    for name in ("loss", "nll", "kl", "mse", "psnr"):
+        assert found["reconstruction"][name] == pytest.approx(summary["test"][name], rel=1e-4)
+    assert found["latent"]["active_units"] == summary["latent"]["active_units"]
+    assert found["probes"]["codes"]["5-nn"] > 0.85
+    assert found["retrieval"]["codes"]["precision@10"] > 0.75
+    assert found["denoising"]["noise"] == "gaussian 0.3"
+    json.dumps(found)
+    titles = [title for title, _ in evaluate.tables(found)]
+    assert len(titles) == 8
+
+
+def test_tables_of_numbers_have_no_images_to_denoise(table_run: Path) -> None:
+    found = evaluate.evaluate(load_run(table_run, "cpu"), ["reconstruction", "denoising", "anomaly"])
+    assert found["skipped"] == {
+        "denoising": "is for images",
+        "anomaly": "no class was left out of training (anomaly_classes=[...])",
+    }
+    assert "ssim" not in found["reconstruction"]
+    assert found["reconstruction"]["mse"] < 0.1
+
+
+def test_an_unknown_section_is_named(vae_run: Path) -> None:
+    with pytest.raises(ConfigError, match="--only=probe: must be among reconstruction, latent"):
+        evaluate.evaluate(load_run(vae_run, "cpu"), ["probe"])

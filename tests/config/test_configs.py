@@ -1,0 +1,166 @@
+"""Every YAML composes, fits its constructor and says what it is; models and networks combine and learn."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import hydra
+import pytest
+import torch
+import yaml
+from omegaconf import DictConfig
+
+from autoenc import build
+from autoenc.config import checks as config
+from autoenc.core import Batch
+from autoenc.data import Data, digits
+from autoenc.objective import train_step
+from autoenc.training.settings import TrainerSettings
+
+Compose = Callable[..., dict[str, Any]]
+FILES = sorted(
+    path.relative_to(config.CONFIGS) for group in config.GROUPS for path in (config.CONFIGS / group).glob("*")
+)
+OPTIONS = [(path.parent.name, path.stem) for path in FILES]
+MODELS, NETWORKS = ([name for group, name in OPTIONS if group == wanted] for wanted in ("model", "network"))
+NETWORKS = [name for name in NETWORKS if not name.startswith("sequence")]  # those read texts: tests/test_sequence.py
+
+
+@pytest.fixture(scope="module")
+def compose() -> Iterator[Compose]:
+    config.register()
+
+    @functools.cache
+    def composed(*overrides: str) -> DictConfig:
+        return hydra.compose("config", overrides=list(overrides))
+
+    with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+        yield lambda *overrides: config.check(composed(*overrides))
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return digits()
+
+
+def test_nothing_else_lies_in_the_groups() -> None:
+    assert {path.suffix for path in FILES} == {".yaml"}
+    assert {group for group, _ in OPTIONS} == set(config.GROUPS)
+    folders = {path.name for path in config.CONFIGS.iterdir() if path.is_dir()}
+    assert folders - {"hydra"} == set(config.GROUPS), "--help lists every group"
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=["/".join(o) for o in OPTIONS])
+def test_every_option_composes_and_fits_its_constructor(compose: Compose, group: str, option: str) -> None:
+    checked = compose(f"{group}=[{option}]" if group == "regularizer" else f"{group}={option}")
+    written = yaml.safe_load((config.CONFIGS / group / f"{option}.yaml").read_text())
+    written.pop("defaults", None)
+    if group == "trainer":
+        return  # data, model and experiment may override it; the defaults are compared below
+    if group in ("network", "noise", "likelihood", "optimizer"):
+        written = {group: written}
+    elif group == "regularizer":
+        written = {"regularizer": written}
+
+    def within(part: Any, whole: Any, path: str) -> None:
+        if isinstance(part, dict):
+            for key, value in part.items():
+                within(value, whole[key], f"{path}.{key}")
+        else:
+            assert part == whole, f"{path}: something overrides what the file says"
+
+    within(written, checked, option)
+
+
+@pytest.mark.parametrize("group", config.GROUPS)
+def test_every_option_says_what_it_is(group: str) -> None:
+    said = dict(config.choices(group))
+    assert set(said) == {option for g, option in OPTIONS if g == group}
+    for option, comment in said.items():
+        assert len(comment) >= 4, f"{group}/{option}"
+
+
+def test_the_trainers_file_and_its_dataclass_say_the_same() -> None:
+    written = yaml.safe_load((config.CONFIGS / "trainer" / "default.yaml").read_text())
+    assert written == dataclasses.asdict(TrainerSettings())
+    assert list(written) == [field.name for field in dataclasses.fields(TrainerSettings)]
+
+
+def test_files_that_show_an_option_show_all_of_its_constructors(compose: Compose) -> None:
+    """A person finds in the file what there is to set; the default that is shown is the one that holds."""
+    from autoenc.config.signatures import options
+
+    for group, option in OPTIONS:
+        if group in ("network", "noise", "likelihood", "optimizer", "data") and not option.startswith("gaussian_"):
+            node = compose(f"{group}={option}")[group]
+            if node["_target_"].startswith("autoenc."):
+                missing = set(options(node["_target_"])) - set(node) - set(config.GIVEN)
+                assert not missing, f"{group}/{option}"
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_learns_with_every_network(compose: Compose, data: Data, model: str, network: str) -> None:
+    small = {"mlp": ["network.hidden=[24,16]"], "conv": ["network.channels=[4,6]", "network.hidden=16"]}
+    dictionary = ["model.latent_dim=32"] if model in ("sparse", "topk") else ["model.latent_dim=6"]
+    checked = compose(f"model={model}", f"network={network}", *dictionary, *small.get(network, []))
+    torch.manual_seed(0)
+    ae = build.build_model(checked, data.spec)
+    objective = build.build_objective(checked, ae, total_steps=100)
+    optimizers = build.build_optimizers(checked, objective.players(ae))
+    batch = data.train.take(slice(0, 16))
+    before = {name: p.detach().clone() for name, p in ae.named_parameters()}
+    for step in range(2):
+        parts = train_step(ae.train(), objective, batch, step, optimizers)
+        terms = objective.regularizers
+        weights = {name: term.weight(step) if callable(term.weight) else term.weight for name, term in terms.items()}
+        total = parts["nll"] + sum(weights[name] * parts[name] for name in terms)
+        torch.testing.assert_close(parts["loss"], total)
+        assert math.isfinite(parts["loss"])
+    assert parts.keys() == {"loss", "nll", *checked["regularizer"]}
+    for name, p in ae.named_parameters():
+        assert not torch.equal(p, before[name]), f"{name} does not learn"
+    ae.eval()
+    assert ae.reconstruct(batch).shape == batch.x.shape
+    assert ae.encode(batch).mean.shape == (16, checked["model"]["latent_dim"])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=vae", "noise=masking", "regularizer=[kl_cyclical,l1,jacobian]", "likelihood=laplace"],
+        ["model=ae", "model.bottleneck.activation=sigmoid", "regularizer=[kl_sparsity]", "likelihood=bernoulli"],
+        ["model=topk", "noise=salt_pepper", "network=mlp", "likelihood=gaussian_images"],
+        ["model=contractive", "noise=gaussian", "optimizer=sgd"],
+    ],
+    ids=lambda o: "-".join(o[:2]),
+)
+def test_groups_combine(compose: Compose, data: Data, overrides: list[str]) -> None:
+    checked = compose(*overrides, "optimizer.lr=0.0003")
+    torch.manual_seed(0)
+    model = build.build_model(checked, data.spec)
+    objective = build.build_objective(checked, model, total_steps=100)
+    optimizers = build.build_optimizers(checked, objective.players(model))
+    batch = Batch(data.train.take(slice(0, 64)).x)
+    losses = [train_step(model, objective, batch, 100, optimizers)["loss"].item() for _ in range(15)]
+    assert sum(losses[-3:]) < sum(losses[:3])
+
+
+def test_a_beta_vae_is_a_vae_with_another_weight(compose: Compose) -> None:
+    vae, beta = compose("model=vae"), compose("model=beta_vae")
+    assert beta["regularizer"]["kl"]["weight"] > vae["regularizer"]["kl"]["weight"] == 1
+    beta["regularizer"]["kl"]["weight"] = 1.0
+    assert beta == vae
+
+
+def test_who_overrides_whom(compose: Compose) -> None:
+    """data before model before experiment before the command line."""
+    assert compose("data=cifar10")["network"]["_target_"] == "autoenc.networks.conv"
+    assert compose("data=cifar10", "model=topk")["network"]["unit_norm"] is True
+    assert compose("data=cifar10", "model=topk", "network=mlp")["network"]["_target_"] == "autoenc.networks.mlp"
+    assert compose("experiment=article_mnist")["model"]["latent_dim"] == 32
+    assert compose("experiment=article_mnist", "model.latent_dim=5")["model"]["latent_dim"] == 5
+    assert compose("experiment=article_mnist", "data=digits")["data"]["_target_"] == "autoenc.data.digits"
+    assert list(compose("model=vae", "regularizer=[kl,l1]")["regularizer"]) == ["kl", "l1"]

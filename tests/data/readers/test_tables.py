@@ -1,0 +1,235 @@
+"""Files of tables: formats, labels, dates and numbers as people write them, bad ones, large ones, new ones."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from table_files import fitted, shop
+
+from autoenc import run
+from autoenc.data import table
+from autoenc.errors import ConfigError, DataError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_formats_agree(csv: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(csv)
+    frame.to_parquet(tmp_path / "shop.parquet")
+    frame.to_csv(tmp_path / "shop.tsv", index=False, sep="\t")
+    frame.to_csv(tmp_path / "semi.csv", index=False, sep=";", encoding="utf-16")
+    frame.to_csv(tmp_path / "bare.txt", index=False, header=False)
+    wanted = table(str(csv), label="state").train.rows()
+    for path, options in (
+        ("shop.parquet", {}),
+        ("shop.tsv", {}),
+        ("semi.csv", {"separator": ";", "encoding": "utf-16"}),
+        ("bare.txt", {"header": False, "names": list(frame)}),
+    ):
+        assert np.array_equal(table(str(tmp_path / path), label="state", **options).train.rows(), wanted)
+
+
+def test_archives_with_x_and_y(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    np.savez(tmp_path / "a.npz", X=random.normal(size=(100, 4)), y=(np.arange(100) % 10 == 0).astype(float))
+    data = table(str(tmp_path / "a.npz"), label="y", test_fraction=0.3)
+    assert data.spec.classes == ("0", "1")
+    assert data.spec.shape == (4,)
+    assert len(data.test) == 30
+    np.savez(tmp_path / "b.npz", a=np.zeros(3))
+    with pytest.raises(DataError, match=r"expected numbers x \(or X\)"):
+        table(str(tmp_path / "b.npz"))
+
+
+GOOD = "a,b,k\n" + "".join(f"{i},{i % 7},{'xy'[i % 2]}\n" for i in range(60))
+BAD = {
+    "ragged, short": (GOOD + "1,2\n", {}, r"line 62 has 2 columns, expected 3"),
+    "ragged, long": (GOOD + "1,2,x,4\n", {}, r"line 62 has 4 columns, expected 3"),
+    "encoding": (GOOD.encode() + b"1,2,\xff\n", {}, r"is not utf-8 .*data.encoding=latin-1"),
+    "no such encoding": (GOOD, {"encoding": "klingon"}, r"data.encoding=klingon: there is no such encoding"),
+    "empty": ("", {}, "is empty"),
+    "header alone": ("a,b\n", {}, "has no rows"),
+    "no header": ("1,2\n3,4\n", {}, r"line 1 \(1, 2, ...\) has numbers, no names; data.header=false"),
+    "semicolons": (GOOD.replace(",", ";"), {}, r"is one column.*data.separator=';'"),
+    "twice": (GOOD.replace("a,b", "a,a", 1), {}, "two columns are called 'a'"),
+    "no label": (GOOD, {"label": "kind"}, r"data.label=kind: .* has no such column; it has a, b, k"),
+    "no column to drop": (GOOD, {"drop": ["q"]}, r"data.drop=q: .* has no such column"),
+    "a typing error in the class": (GOOD, {"label": "k", "normal": "X"}, "the class is written x"),
+    "commas in numbers": (
+        "a;b\n" + "1,5;2\n" * 30,
+        {"separator": ";"},
+        r"has numbers with a comma, '1,5'; .data.decimal",
+    ),
+    "log of a category": (GOOD, {"log": ["k"]}, r"data.log=\[k\]: the column has categories"),
+    "no such class": (GOOD, {"label": "k", "normal": "z"}, r"data.normal=z: .* has no such class; it has x, y"),
+    "mixed": (GOOD + "?,1,x\n", {}, r"column a has numbers, and '\?'; data.missing=\['\?'\]"),
+    "a quantity": (
+        "a,b\n" + "".join(f"{i},{i / 7}\n" for i in range(2000)),
+        {"label": "b"},
+        r"data.label=b: 2,000 different values",
+    ),
+    "all missing": ("a,b\n" + ",\n" * 50, {}, "no column is left to train on"),
+    "unknown category": (GOOD, {"categorical": ["z"]}, r"there is no column 'z'; there are a, b, k"),
+    "few rows": ("a,b\n1,2\n", {}, "too few"),
+}
+
+
+@pytest.mark.parametrize(("content", "options", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_files_are_one_line(tmp_path: Path, content: str | bytes, options: dict[str, Any], message: str) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=message) as error:
+        table(str(path), **options)
+    assert "\n" not in str(error.value)
+    assert path.read_bytes() == before
+
+
+def test_numbers_with_a_comma_are_read(tmp_path: Path) -> None:
+    rows = "".join(f"{i},5;1.{i:03},25;x{i % 2}\n" for i in range(60))
+    (tmp_path / "a.csv").write_text("a;b;c\n" + rows)
+    data = table(str(tmp_path / "a.csv"), separator=";", decimal=",", scaling="none")
+    assert {c.name: c.kind for c in data.spec.columns} == {"a": "number", "b": "number", "c": "category"}
+    x = data.test.rows()
+    assert x[:, 1] == pytest.approx(x[:, 0] - 0.5 + 1000.25), "1.023,25 is 1023.25"
+    with pytest.raises(ConfigError, match="decimal=';': must be"):
+        table(str(tmp_path / "a.csv"), decimal=";")  # type: ignore[arg-type]
+
+
+def test_dates_are_said_to_be_categories_and_the_same_in_csv_and_parquet(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"when": pd.date_range("2024-01-01", periods=20).repeat(5), "n": np.arange(100.0)})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_parquet(tmp_path / "a.parquet")
+    made = [table(str(tmp_path / name)) for name in ("a.csv", "a.parquet")]
+    assert np.array_equal(*(data.test.rows() for data in made))
+    assert np.array_equal(fitted(made[0]).apply(frame).tensor, fitted(made[1]).apply(frame).tensor)
+    assert "Attention: column when looks like dates" in made[0].notes[0]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_rows_without_a_label_are_no_anomalies(tmp_path: Path, stream: bool) -> None:
+    frame = shop(400)
+    frame.loc[::8, "state"] = None
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    options: dict[str, Any] = {"stream": stream, "cache": str(tmp_path / "cache")}
+    data = table(str(tmp_path / "a.csv"), label="state", normal="good", **options)
+    assert data.spec.classes == ("bad", "good")
+    assert data.notes[0] == f"Attention: {tmp_path / 'a.csv'}: 50 rows have no state and are left out"
+    assert (
+        len(table(str(tmp_path / "a.csv"), label="state", **options).spec.classes) == 3
+    )  # where there is no normal one
+
+
+def test_labels_are_named_as_they_are_typed(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.arange(80.0), "grade": [1.0, 2.0, None, 1.0] * 20, "paid": [True, False] * 40})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    assert table(str(tmp_path / "a.csv"), label="grade", normal=1).spec.anomalies == ("2",)
+    assert table(str(tmp_path / "a.csv"), label="paid", normal=True).spec.anomalies == ("False",)
+
+
+def test_the_rows_of_the_splits_are_those_of_the_file(tmp_path: Path) -> None:
+    frame = shop(120)
+    frame.insert(0, "row", np.arange(120.0))
+    frame.loc[::8, "state"] = None
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_parquet(tmp_path / "a.parquet", row_group_size=50)
+    for name in ("a.csv", "a.parquet"):
+        data = table(str(tmp_path / name), label="state", normal="good", scaling="none")
+        for part, split in (("train", data.train), ("test", data.test)):
+            assert data.told(part) == [str(int(row)) for row in split.rows()[:, 0]]
+
+
+def test_new_files_of_rows_without_names_need_no_label(tmp_path: Path) -> None:
+    rows = [f"{i},{i % 7},{'ab'[i % 2]},x\n" for i in range(80)]
+    (tmp_path / "a.csv").write_text("".join(rows))
+    names = ("n", "m", "kind", "unused")
+    data = table(str(tmp_path / "a.csv"), header=False, names=names, label="kind", drop=["unused"])
+    (tmp_path / "new.csv").write_text("3,3\n4,4\n")
+    whole, bare = (fitted(data).read(tmp_path / name).split.tensor for name in ("a.csv", "new.csv"))
+    assert torch.equal(bare, whole[[3, 4]])
+    (tmp_path / "worse.csv").write_text("3\n4\n")
+    with pytest.raises(DataError, match=r"has 1 columns, data\.names has 4; the run reads new files as those"):
+        fitted(data).read(tmp_path / "worse.csv")
+    with pytest.raises(DataError, match=r"data\.csv: no such file$"):  # a name is no option
+        fitted(data).read(tmp_path / "data.csv")
+
+
+def test_what_python_gives_is_read_or_refused_in_one_line(csv: Path) -> None:
+    learnt = fitted(table(str(csv), label="state"))
+    assert torch.equal(learnt.apply(str(csv)).tensor, learnt.apply(shop()).tensor)
+    assert torch.equal(learnt.apply(shop().iloc[3]).tensor, learnt.apply(shop()).tensor[3:4])
+    with pytest.raises(DataError, match="expected a data frame"):
+        learnt.apply({"price": 1.0, "age": 2.0})
+    with pytest.warns(UserWarning, match="1 rows have values of colour that training did not have: gold"):
+        learnt.apply(pd.DataFrame({"price": [1.0], "age": 2.0, "colour": "gold", "size": "M"}))
+
+
+def test_odd_columns_are_handled_and_said(tmp_path: Path) -> None:
+    rows = "".join(f"{i},{i % 5},,7,row {i},{'?' if i % 9 == 0 else i}\n" for i in range(100))
+    (tmp_path / "odd.csv").write_text("n,five,empty,constant,id,holes\n" + rows)
+    data = table(str(tmp_path / "odd.csv"), categorical=["five"], missing=["?"])
+    kinds = {c.name: (c.kind, c.stop - c.start) for c in data.spec.columns}
+    assert kinds == {"n": ("number", 1), "constant": ("number", 1), "holes": ("number", 1), "five": ("category", 5)}
+    assert [note.split(" is left out")[0] for note in data.notes] == ["column empty", "column id"]
+    assert run.scale_warning(data) == "the same in every training row: constant; data.drop leaves columns out"
+    place = next(c.start for c in data.spec.columns if c.name == "constant")
+    assert bool((data.train.tensor[:, place] == 0).all())
+
+
+def test_streamed_and_in_memory_agree(tmp_path: Path) -> None:
+    """Given what one of them learnt, both feed the same numbers; the rows are all there, once."""
+    frame = shop(500)
+    frame.insert(0, "row", np.arange(500.0))
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    options: dict[str, Any] = {"label": "state", "cache": str(tmp_path / "cache"), "scaling": "none"}
+    streamed = table(str(tmp_path / "a.csv"), stream=True, **options)
+    whole = table(str(tmp_path / "a.csv"), stream=False, preprocessing=streamed.preprocessing, **options)
+    stored: dict[int, np.ndarray] = {}
+    for data in (streamed, whole):
+        rows = np.concatenate([s.rows() for s in (data.train, data.val, data.test)])
+        labels = torch.cat([s.y for s in (data.train, data.val, data.test) if s.y is not None]).numpy()
+        rows = np.column_stack([rows, labels])
+        stored[len(stored)] = rows[rows[:, 0].argsort()]
+    assert np.array_equal(stored[0], stored[1])
+    assert streamed.spec.shape == whole.spec.shape
+    entries = [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
+    again = table(str(tmp_path / "a.csv"), stream=True, **options)
+    assert again.train.fingerprint() == streamed.train.fingerprint()
+    assert [p for p in (tmp_path / "cache").iterdir() if p.is_dir()] == entries
+
+
+MEASURE = """
+import resource, sys
+from autoenc.data import table
+from autoenc.data.storage import order
+order.MANY = 50_000
+data = table(sys.argv[1], stream=True, cache=sys.argv[2], test_fraction=0.05, val_fraction=0.05)
+seen = sum(float(batch.x.sum()) for batch in data.train.shuffled(1_000, seed=0, epoch=0))
+most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(len(data.train), most / (2**20 if sys.platform == "darwin" else 2**10))
+"""
+
+
+def test_memory_does_not_grow_with_a_streamed_file(tmp_path: Path) -> None:
+    """Reading, learning the preprocessing and an epoch: of 120,000 rows, and of 600,000."""
+    random = np.random.default_rng(0)
+    rows = "".join(f"{a:.4f},{b:.4f},{'xyz'[i % 3]}\n" for i, (a, b) in enumerate(random.normal(size=(60_000, 2))))
+    sizes, peaks = [], []
+    for times in (2, 10):
+        path = tmp_path / f"{times}.csv"
+        with path.open("w") as file:
+            file.write("a,b,c\n")
+            for _ in range(times):
+                file.write(rows)
+        command = [sys.executable, "-c", MEASURE, str(path), str(tmp_path / "cache")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        size, peak = map(float, done.stdout.split())
+        sizes.append(size)
+        peaks.append(peak)
+    assert sizes[1] == pytest.approx(5 * sizes[0], rel=0.01)
+    assert peaks[1] < peaks[0] + 15, f"{peaks} MB; in memory, the rows that were added are some 100"
