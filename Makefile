@@ -1,16 +1,19 @@
-# `make run` and `make test` need Python 3.11 or newer, and a network for the first installation.
+# `make run` and `make test` need Python 3.11 or newer and, for the first installation, network access.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test setup check bench tensorboard clean
+.PHONY: run test help setup check bench tensorboard clean
 
 run: setup  ## train a VAE on the digits that scikit-learn ships
 	$(BIN)/python train.py model=vae
 
-test: setup
+test: setup  ## run the tests
 	$(BIN)/python -m pytest
 
-setup: .venv/.installed
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+setup: .venv/.installed  ## install into .venv
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "autoenc needs Python 3.11 or newer, this is " + sys.version.split()[0])'
@@ -18,18 +21,18 @@ setup: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-check: setup
+check: setup  ## run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup  ## the figures of the README; needs the data sets that they name in data/
+bench: setup  ## measure the results of docs/results.md; needs the data sets of docs/data.md in data/
 	for part in bench bench_apps bench_data bench_tables bench_text bench_defects; do \
 	  $(BIN)/python benchmarks/$$part.py || failed=1; done; exit $${failed:-0}
 
-tensorboard: setup
+tensorboard: setup  ## serve TensorBoard on outputs/
 	$(BIN)/tensorboard --logdir outputs
 
-clean:  ## what was installed and cached; outputs/ and data/ stay
+clean:  ## remove the installation and caches; keep outputs/ and data/
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
