@@ -17,10 +17,13 @@ from torch.optim import Optimizer
 from autoenc.config.checks import check_target
 from autoenc.config.signatures import options
 from autoenc.core import Autoencoder, Likelihood, Objective
-from autoenc.data.dataset import Data, DataSpec, Preprocessing, without
+from autoenc.data.dataset import Data, DataSpec, without
+from autoenc.data.kinds.kind import Kind
 from autoenc.errors import ConfigError, one_line
 from autoenc.initialization import initialize, start_at_mean, start_tied
 from autoenc.training.settings import TrainerSettings
+
+NOTHING = {"columns": (), "vocabulary": 0}  # what constructors get that ask for it where the data have none
 
 
 def make(path: str, node: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
@@ -62,13 +65,13 @@ class Parts:
     settings: TrainerSettings
 
 
-def build_data(config: Mapping[str, Any], preprocessing: Preprocessing | None = None) -> Data:
+def build_data(config: Mapping[str, Any], kind: Kind | None = None) -> Data:
     """The data set of a checked config; training and validation without the classes that are to be anomalies.
 
     Args:
-        preprocessing: of a run, to be used as it is; learnt from the training split where there is none.
+        kind: of a run, used as it is; learnt from the training split where there is none.
     """
-    given = {} if preprocessing is None else {"preprocessing": preprocessing}
+    given = {} if kind is None else {"kind": kind}
     return without(make("data", config["data"], given), config["anomaly_classes"], "anomaly_classes")
 
 
@@ -80,9 +83,8 @@ def build_model(config: Mapping[str, Any], spec: DataSpec, mean: Tensor | None =
     """
     latent_dim = config["model"]["latent_dim"]
     sizes = {"input_shape": spec.shape, "latent_dim": latent_dim, "low": spec.low, "high": spec.high}
-    sizes |= {"columns": spec.columns, "vocabulary": spec.vocabulary, "kind": spec.kind}
-    if spec.kind == "tokens":
-        check_reads_tokens(config, spec.name)
+    sizes |= {"kind": spec.kind, **NOTHING, **spec.kind.given()}
+    check_parts(config, spec)
     likelihood: Likelihood = make("likelihood", config["likelihood"], sizes)
     check_support(likelihood, spec.name, spec.low, spec.high)
     pair = make("network", config["network"], sizes)
@@ -100,13 +102,15 @@ def build_model(config: Mapping[str, Any], spec: DataSpec, mean: Tensor | None =
     return model
 
 
-def check_reads_tokens(config: Mapping[str, Any], name: str) -> None:
-    """ConfigError unless network, likelihood and noise are for token ids: those ask for the vocabulary."""
-    for group, right in (("network", "sequence"), ("likelihood", "tokens"), ("noise", "token_mask")):
+def check_parts(config: Mapping[str, Any], spec: DataSpec) -> None:
+    """ConfigError unless the parts that a kind of data names ask for what it gives, such as a vocabulary."""
+    for group, right in spec.kind.parts.items():
         target = config[group]["_target_"]
-        if "vocabulary" not in options(target) and target != "autoenc.noise.Identity":
+        if not spec.kind.given().keys() & options(target).keys() and target != "autoenc.noise.Identity":
             part = target.rpartition(".")[2]
-            raise ConfigError(group, None, f"{part} is for numbers, and {name} has token ids: {group}={right}")
+            raise ConfigError(
+                group, None, f"{part} is for numbers, and {spec.name} has {spec.kind.noun}: {group}={right}"
+            )
 
 
 def check_support(likelihood: Likelihood, name: str, lowest: float, highest: float) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoenc.core import Likelihood, sum_over_dims
-from autoenc.data.dataset import PAD, Column
+from autoenc.data.kinds.kind import Column
+from autoenc.data.split import PAD
 from autoenc.errors import require
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -16,8 +15,8 @@ from torch import Tensor
 from autoenc import build
 from autoenc.config.stored import read_config
 from autoenc.core import Autoencoder, Batch
-from autoenc.data.dataset import Data, DataSpec, Preprocessing, Split
-from autoenc.data.kinds import preprocessing
+from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.split import Split
 from autoenc.errors import DataError, UserError
 from autoenc.training import checkpoint
 from autoenc.training.evaluation import judging
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from autoenc.transformer import CodeTransformer
 
 Array = TypeVar("Array", np.ndarray, Tensor)
-DARK = 0.25  # images of which nothing is brighter have another range than 0 to 255, most likely
-OUTSIDE = 0.01  # more values than this outside the range of the training data are worth a warning
 
 
 class Run:
@@ -40,7 +37,6 @@ class Run:
     Attributes:
         model: with the weights of the best validation number, in evaluation mode.
         config: resolved and checked. spec: what one example of the data is. record: run.json.
-        preprocessing: what new data pass through, where they are not fed as they are.
     """
 
     def __init__(
@@ -52,10 +48,8 @@ class Run:
         record: dict[str, Any],
         device: torch.device,
         data: Data | None = None,
-        preprocessing: Preprocessing | None = None,
     ):
         self.path, self.config, self.spec, self.record, self.device = path, config, spec, record, device
-        self.preprocessing = preprocessing
         self.model = model.to(device).eval()
         self.batch_size: int = config["trainer"]["eval_batch_size"]
         if data is not None:
@@ -67,7 +61,7 @@ class Run:
     @cached_property
     def data(self) -> Data:
         """The data set that the run was trained on, split as it was then."""
-        return build.build_data(self.config, self.preprocessing)
+        return build.build_data(self.config, self.spec.kind)
 
     @property
     def name(self) -> str:
@@ -138,92 +132,17 @@ class Run:
         return self.over(split, lambda batch: self.model.encode(batch).mean.flatten(1).float()).numpy()
 
     def inputs(self, x: Any, what: str = "input", noisy: bool = False) -> Split:
-        """New examples as the model takes them, checked against what it was trained on.
+        """New examples as the model is fed them, checked against the training data; see `Kind.encode`.
 
         Args:
-            x: (N, *shape). Images also as (N, H, W) where they are grey, (N, H, W, C), or flat (N, C H W). uint8 is
-                scaled by 1/255, everything else is taken as it is. Where the run has preprocessing, arrays and
-                tensors are as the model is fed; a data frame, or a list of texts, passes through it.
-            what: named in errors: the file that they are from.
+            x: arrays, tensors, and whatever the kind of data encodes: data frames, lists of texts, paths of images.
+            what: the source, for messages.
             noisy: values may lie outside the range of clean data.
 
         Raises:
             DataError: another shape, no numbers, values that are not finite or that the model gives no density.
         """
-        raw = not isinstance(x, Tensor) and not (isinstance(x, np.ndarray) and x.dtype.kind in "biuf")
-        if self.preprocessing is not None and raw:
-            return self.preprocessing.apply(x)
-        if isinstance(x, Tensor):
-            tensor = x.detach().cpu()
-        else:
-            array = np.asarray(x)
-            if array.dtype.kind not in "biuf":
-                raise DataError(f"{what}: expected numbers, found {array.dtype}")
-            tensor = torch.from_numpy(np.ascontiguousarray(array if array.dtype.kind != "u" else _signed(array)))
-        tensor = self._shaped(tensor, what)
-        if len(tensor) == 0:
-            raise DataError(f"{what}: has no rows")
-        if self.spec.kind == "tokens":
-            return self._checked_ids(tensor, what)
-        split = Split(tensor, scale=1 / 255) if tensor.dtype == torch.uint8 else Split(tensor.float())
-        self._check_values(split, what, noisy)
-        return split
-
-    def _checked_ids(self, x: Tensor, what: str) -> Split:
-        if x.is_floating_point() or int(x.min()) < 0 or int(x.max()) >= self.spec.vocabulary:
-            raise DataError(f"{what}: expected token ids from 0 to {self.spec.vocabulary - 1}, or a list of texts")
-        return Split(x.long())
-
-    def _shaped(self, x: Tensor, what: str) -> Tensor:
-        shape, found = self.spec.shape, tuple(x.shape)
-        size = int(np.prod(shape))
-        if found[1:] == shape or (self.spec.kind == "tokens" and len(found) == 2):
-            return x
-        if self.spec.kind == "image":
-            c, h, w = shape
-            if found[1:] == (h, w) and c == 1:
-                return x.unsqueeze(1)
-            if found[1:] == (h, w, c):
-                return x.permute(0, 3, 1, 2).contiguous()
-            if found[1:] == (size,):
-                return x.unflatten(1, shape)
-        wanted = ", ".join(map(str, shape))
-        flat = f" or (N, {size})" if self.spec.kind == "image" else ""
-        hint = "; for one example, x[None]" if found in (shape, shape[1:]) else ""
-        raise DataError(f"{what}: expected shape (N, {wanted}){flat}, as {self.spec.name} has, found {found}{hint}")
-
-    def _check_values(self, split: Split, what: str, noisy: bool) -> None:
-        x = split.tensor
-        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
-            bad = (~torch.isfinite(x)).nonzero()
-            raise DataError(f"{what}: {len(bad)} values are NaN or infinite, the first at {tuple(bad[0].tolist())}")
-        lowest, highest = split.range()
-        low, high = self.spec.low, self.spec.high
-        width = high - low
-        if noisy and low - 10 * width <= lowest and highest <= high + 10 * width:
-            return
-        allowed = self.model.likelihood.support()
-        if self.spec.kind == "image" and (low, high) == (0.0, 1.0):
-            allowed = (0.0, 1.0)
-        if lowest < allowed[0] - 1e-6 or highest > allowed[1] + 1e-6:
-            wanted = f"[{allowed[0]:g}, {allowed[1]:g}]"
-            hint = ""
-            if allowed == (0.0, 1.0) and lowest >= 0:
-                hint = "; divide by 255" if 64 < highest <= 255 else "; divide by the largest value that there can be"
-            raise DataError(f"{what}: expected values in {wanted}, found {lowest:.4g} to {highest:.4g}{hint}")
-        if x.dtype == torch.uint8 and high == 1 and highest < DARK:
-            warnings.warn(
-                f"{what}: uint8 is read as 0 to 255, and the largest value is {x.max()}: if the values have another "
-                "range, scale them to [0, 1] as floats",
-                stacklevel=4,
-            )
-        part = float(((x * split.scale < low) | (x * split.scale > high)).float().mean())
-        if part > OUTSIDE:
-            warnings.warn(
-                f"{what}: {part:.0%} of the values ({lowest:.4g} to {highest:.4g}) lie outside the range of the "
-                f"training data, {low:.4g} to {high:.4g}; was it scaled in the same way?",
-                stacklevel=4,
-            )
+        return self.spec.kind.encode(x, what, noisy, self.model.likelihood.support())
 
     def _apply(self, x: Array, function: Callable[[Batch], Tensor]) -> Array:
         def found(batch: Batch) -> Tensor:
@@ -235,11 +154,6 @@ class Run:
     @torch.no_grad()
     def _expected(self, z: Tensor) -> Tensor:
         return self.model.expected(z)
-
-
-def _signed(array: np.ndarray) -> np.ndarray:
-    """Unsigned integers beyond uint8 in a type that torch computes with."""
-    return array if array.dtype == np.uint8 else array.astype(np.float32)
 
 
 def _like(tensor: Tensor, x: Any) -> Any:
@@ -269,14 +183,15 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
         raise DataError(
             f"{path}: the run is not finished ({record['state']}); go on with: python train.py resume={path}"
         )
-    config, spec, chosen = read_config(path), read_spec(path), build.pick_device(device, "device")
+    config, chosen = read_config(path), build.pick_device(device, "device")
+    spec = read_spec(path, config["data"])
     model = build.build_model(config, spec)
     weights = path / "checkpoints" / "best.pt"
     try:
         model.load_state_dict(checkpoint.load(weights, "cpu")["model"])
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise DataError(f"{weights}: does not fit config.yaml ({_reason(error)})") from None
-    return Run(path, model, config, spec, record, chosen, preprocessing=preprocessing.load(path))
+    return Run(path, model, config, spec, record, chosen)
 
 
 def _reason(error: Exception) -> str:

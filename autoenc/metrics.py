@@ -8,9 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc.core import Likelihood
-from autoenc.data.dataset import PAD
-
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016: a unit is active where the variance of its posterior mean is above
 ZERO = 1e-3  # a unit of a sparse code counts as zero below
 
@@ -26,25 +23,6 @@ def psnr(mse: Tensor, data_range: float) -> Tensor:
     10 log10(range^2 / mse), at most 120 dB, so that a perfect copy does not make an average infinite.
     """
     return 10 * torch.log10(data_range**2 / mse.clamp(min=1e-12 * data_range**2))
-
-
-def reconstruction(
-    kind: str, params: Tensor, x: Tensor, likelihood: Likelihood, data_range: float
-) -> dict[str, Tensor]:
-    """How near E[x|z] is to x, name -> (B,), by kind of data.
-
-    mse: mean squared error over dimensions; psnr: of images, dB. accuracy: fraction of the tokens of a text that
-    are the likeliest given those before, padding aside. words: the sum of an example's counts, or its number of tokens.
-    """
-    if kind == "tokens":
-        real = x != PAD
-        right = torch.zeros_like(x).masked_scatter(real, (params.argmax(-1) == x[real]).to(x.dtype))
-        words = real.sum(-1).float()
-        return {"accuracy": right.sum(-1) / words.clamp(min=1), "words": words}
-    if kind == "counts":
-        return {"words": x.sum(-1)}
-    mse = mse_per_example(x, likelihood.mean(params))
-    return {"mse": mse} | ({"psnr": psnr(mse, data_range)} if kind == "image" else {})
 
 
 def ssim(x: np.ndarray, x_hat: np.ndarray, data_range: float) -> float:

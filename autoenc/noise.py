@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoenc.data.dataset import masked
+from autoenc.data.split import masked
 from autoenc.errors import ConfigError, require
 
 

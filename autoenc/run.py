@@ -18,8 +18,7 @@ import yaml
 from autoenc import build, figures
 from autoenc.build import Parts
 from autoenc.config.stored import read_config
-from autoenc.data.dataset import Data
-from autoenc.data.kinds import preprocessing
+from autoenc.data import kinds
 from autoenc.errors import ConfigError, Interrupted, NotFinite, one_line
 from autoenc.files import flat, write_json, write_text
 from autoenc.metrics import verdict
@@ -73,8 +72,7 @@ def train(
                 check_same(run_dir, state, text, fingerprint)
             else:
                 write_text(run_dir / "config.yaml", text)
-                if parts.data.preprocessing is not None:
-                    preprocessing.save(parts.data.preprocessing, run_dir)
+                kinds.save(parts.data.spec.kind, run_dir)
             record = Record(run_dir, config, choices or {}, parts.data, device, resumed=resume)
             tracker = Tracker(run_dir, resume_step=state["progress"]["step"] if state else None)
             try:
@@ -116,30 +114,6 @@ def check_monitor(parts: Parts) -> None:
         raise ConfigError("trainer.monitor", parts.settings.monitor, f"must be one of {', '.join(names)}")
 
 
-def scale_warning(data: Data) -> str | None:
-    """What is wrong with the scale of columns, in words; None for images and for columns of like scale."""
-    if data.spec.kind != "vector" or len(data.train) < 2:
-        return None
-    std = data.train.take(slice(0, 10_000)).x.std(0)
-    if numbers := [column for column in data.spec.columns if column.kind == "number"]:
-        std = std[[column.start for column in numbers]]
-        if flat := [column.name for column, value in zip(numbers, std, strict=True) if value == 0]:
-            more = f" and {len(flat) - 3} more" if len(flat) > 3 else ""
-            return (
-                f"the same in every training row: {', '.join(map(str, flat[:3]))}{more}; data.drop leaves columns out"
-            )
-        return None  # scaled as the config says
-    if data.spec.columns:
-        return None  # one-hot dimensions have the scale that they should have
-    constant, std = int((std == 0).sum()), std[std > 0]
-    if len(std) == 0:
-        return "every column of the training data is constant" if constant else None
-    low, high = float(std.min()), float(std.max())
-    if high > 100 or low < 0.001 or high > 100 * low:
-        return f"columns have standard deviations from {low:.3g} to {high:.3g}; scale them to 1 first"
-    return f"{constant} of {constant + len(std)} columns are constant" if constant else None
-
-
 def _fit_and_finish(
     trainer: Trainer,
     parts: Parts,
@@ -157,7 +131,7 @@ def _fit_and_finish(
     progress.line(f"{data.spec.name}: {sizes}; {count:,} parameters; {trainer.total_steps:,} steps on {trainer.device}")
     for note in data.notes:
         progress.line(note)
-    if warning := scale_warning(data):
+    if warning := data.spec.kind.remark(data.train):
         progress.line(f"Attention: {warning}")
     if trainer.step:
         progress.line(f"going on after step {trainer.step:,}")
@@ -228,11 +202,11 @@ def _hparams(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, An
 
 
 def _draw(tracker: Tracker, parts: Parts, evaluation: Evaluation, step: int) -> None:
-    for name, image in figures.all_pictures(parts.model, parts.data.val, parts.data.spec, evaluation).items():
-        tracker.image(name, image, step)
-    if parts.data.preprocessing is not None:
-        for name, lines in figures.all_texts(parts.model, parts.data.val, parts.data.preprocessing.lines).items():
-            tracker.text(name, lines, step)
+    for name, shown in figures.of_run(parts.model, parts.data.val, parts.data.spec, evaluation).items():
+        if isinstance(shown, list):
+            tracker.text(name, shown, step)
+        else:
+            tracker.image(name, shown, step)
     tracker.histogram("latent/codes", evaluation.codes, step)
 
 

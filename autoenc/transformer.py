@@ -89,8 +89,8 @@ class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return rows.reshape(len(rows), -1)
 
     def _rows(self, X: Any, reset: bool) -> Any:
-        if getattr(self.run, "preprocessing", None) is not None and np.asarray(X).dtype.kind not in "biuf":
-            return X  # of tables and texts: the run knows what to do with them
+        if np.asarray(X).dtype.kind not in "biuf" and hasattr(self.run, "spec"):
+            return X  # tables and texts: the kind of data encodes them
         return validate_data(self, X, reset=reset, dtype=np.float32)
 
     def __sklearn_is_fitted__(self) -> bool:

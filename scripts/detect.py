@@ -97,7 +97,7 @@ def one(args: argparse.Namespace) -> None:
             out.json(result.summary())
             if result.labels is not None:
                 out.figure(f"{prefix}roc", detect.roc(result))
-            if run.spec.kind == "image":
+            if run.spec.kind.images:
                 out.figure(f"{prefix}heatmap", detect.heatmap(run, split, result.order()[:IMAGES]))
     say(result, names)
     if out is not None:

@@ -73,7 +73,7 @@ def main(args: argparse.Namespace) -> None:
     check_kind(args, work, run)
     name = "generate" if work == "samples" else work
     with Outputs(run, name, args.output or run.path / "generate", args.force) as out:
-        if run.spec.kind == "tokens":
+        if not run.spec.kind.continuous:
             write(run, out, args, work, options)
         elif work == "samples":
             sample(run, out, options)
@@ -103,10 +103,10 @@ def check_kind(args: argparse.Namespace, work: str, run: Run) -> None:
     """UserError for a kind of work, or an option of it, that the run's data do not allow."""
     from autoenc.errors import UserError
 
-    text = run.spec.kind == "tokens"
+    text = not run.spec.kind.continuous
     for option in (NOT_OF_TEXTS if text else OF_TEXTS).get(work, ()):
         if getattr(args, option) is not None:
-            kind = "texts, and this is for other data" if text else f"{run.spec.kind} data, and this is for texts"
+            kind = "texts, and this is for other data" if text else f"{run.spec.kind.noun}, and this is for texts"
             here = f" with --{work}" if option != work and work != "samples" else ""
             raise UserError(f"--{option.replace('_', '-')}{here}: {run.path} was trained on {kind}")
 
@@ -192,12 +192,12 @@ def keep(run: Run, out: Outputs, made: Decoded, steps: int | None = None) -> Non
     out.npz(name, x=made.x, z=made.z)
     if (image := generate.picture(run, made, steps or math.ceil(math.sqrt(len(made.x))))) is not None:
         out.figure(name, image)
-    if run.spec.kind != "image":
-        out.csv(name, *generate.listed(run, made, steps))
-    if run.spec.kind != "image" and run.preprocessing is not None:
+    if (table := generate.listed(run, made, steps)) is not None:
+        out.csv(name, *table)
+    if image is None:
         first = torch.from_numpy(made.x.reshape(-1, *run.spec.shape)[:PRINTED])
-        for line in run.preprocessing.lines({name.removesuffix("s"): first}) or []:
-            out.say(line)
+        for line in run.spec.kind.show({name.removesuffix("s"): first}):
+            out.say(str(line))
 
 
 def augment(run: Run, out: Outputs, target: Path, options: dict[str, Any]) -> None:

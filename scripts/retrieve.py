@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
     if len(given) > 1:
         raise UserError(f"--{given[0]} and --{given[1]} are both queries; give one of them")
     run = load_run(args.run, args.device)
-    if args.text and run.spec.kind not in ("tokens", "counts"):
+    if args.text and not run.spec.kind.texts:
         raise UserError(f"--text: {run.spec.name} is no text; --input takes a file")
     train, test, classes = run.data.train, run.data.test, run.spec.classes
     width = max((len(name) for name in classes), default=0)
@@ -79,7 +79,7 @@ def main(args: argparse.Namespace) -> None:
         ]
         header = ["query", "rank", "row", args.metric, "label"]
         out.csv("hits", header + ([] if texts is None else ["text" if told is None else "name"]), lines)
-        if run.spec.kind == "image":
+        if run.spec.kind.images:
             out.figure("hits", retrieve.picture(run, queries, names, hits))
         found = {"queries": len(names), "indexed": len(train), "k": args.k, "metric": args.metric}
         out.json({**found, **numbers, **others})

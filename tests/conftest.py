@@ -18,7 +18,10 @@ from torch import nn
 from autoenc import bottlenecks, likelihoods, networks, noise, run
 from autoenc.config import checks as config
 from autoenc.core import Autoencoder, Bottleneck, Likelihood
-from autoenc.data.dataset import Data, DataSpec, Split
+from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.kinds.image import Image
+from autoenc.data.kinds.vector import Vector
+from autoenc.data.split import Split
 
 torch.set_num_threads(1)  # the models are tiny: threads cost more than they bring
 
@@ -92,8 +95,8 @@ def _make_data(n: int = 24, val: int = 10, shape: Sequence[int] = (6,), low: flo
         x = low + (high - low) * torch.rand(size, *shape, generator=generator)
         return Split(x, torch.arange(size))
 
-    kind = "image" if len(shape) == 3 else "vector"
-    return Data(DataSpec("tiny", kind, tuple(shape), low, high), split(n), split(val), split(val))
+    kind = (Image if len(shape) == 3 else Vector)(tuple(shape), low, high)
+    return Data(DataSpec("tiny", kind), split(n), split(val), split(val))
 
 
 @pytest.fixture

@@ -15,12 +15,14 @@ from autoenc import build
 from autoenc.config import checks as config
 from autoenc.core import Autoencoder, Objective
 from autoenc.data import DataSpec
+from autoenc.data.kinds.image import Image
+from autoenc.data.kinds.vector import Vector
 from autoenc.errors import ConfigError
 from autoenc.schedules import WarmUp
 
 Compose = Callable[..., dict[str, Any]]
-IMAGES = DataSpec("images", "image", (1, 8, 8), 0.0, 1.0)
-VECTORS = DataSpec("vectors", "vector", (5,), -3.0, 3.0)
+IMAGES = DataSpec("images", Image((1, 8, 8), 0.0, 1.0))
+VECTORS = DataSpec("vectors", Vector((5,), -3.0, 3.0))
 
 
 @pytest.fixture(scope="module")

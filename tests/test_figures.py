@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from autoenc.data.dataset import Column
+from autoenc.data.kinds.kind import Column
 from autoenc.figures import picture_grid
 from autoenc.figures.of_model import column_fit
 

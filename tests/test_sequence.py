@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from kind_of_ids import Ids
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoenc import bottlenecks, likelihoods, metrics
 from autoenc.core import Autoencoder, Batch, Objective
-from autoenc.data.dataset import BOS, EOS, MASK, PAD, UNK, DataSpec, Split
+from autoenc.data.dataset import DataSpec
+from autoenc.data.kinds.image import Image
+from autoenc.data.split import BOS, EOS, MASK, PAD, UNK, Split
 from autoenc.errors import ConfigError
 from autoenc.networks import Pair, sequence
 from autoenc.networks import decoding as search
@@ -268,7 +271,7 @@ def test_every_weight_learns_and_the_vae_fits_a_few_texts(cell: str, tied: bool)
 def test_evaluation_counts_tokens_and_not_padding() -> None:
     ae = model().eval()
     wide = F.pad(X, (0, T - X.shape[1]))
-    spec = DataSpec("tiny", "tokens", (T,), 0, V - 1, vocabulary=V)
+    spec = DataSpec("tiny", Ids((T,), 0, V - 1))
     found = [evaluate(ae, Objective({"kl": KL()}), Split(wide), spec, batch_size).numbers for batch_size in (4, 1)]
     words = float((X != PAD).sum()) / len(X)
     assert found[0]["words"] == found[1]["words"] == words
@@ -311,8 +314,8 @@ def compose_parts() -> Callable[..., str]:
     from autoenc.estimators import inmemory
 
     specs = {
-        "image": DataSpec("pictures", "image", (1, 8, 8), 0, 1),
-        "tokens": DataSpec("words", "tokens", (T,), 0, V - 1, vocabulary=V),
+        "image": DataSpec("pictures", Image((1, 8, 8), 0, 1)),
+        "tokens": DataSpec("words", Ids((T,), 0, V - 1)),
     }
 
     def said(kind: str, *overrides: str) -> str:

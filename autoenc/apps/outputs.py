@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc.data.dataset import Split
+from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.figures import sprites
 from autoenc.files import write_json

@@ -26,7 +26,7 @@ GROUPS = ("model", "data", "network", "noise", "regularizer", "likelihood", "opt
 # What build.py passes to constructors that ask for it by name: it follows from other parts of the config.
 GIVEN = (
     *("input_shape", "latent_dim", "num_features", "total_steps", "low", "high", "params", "regularizers"),
-    *("columns", "vocabulary", "preprocessing", "kind"),
+    *("columns", "vocabulary", "kind"),
 )
 
 # What the `_target_` of each part may name. A run directory from a stranger holds a config: what is built from it

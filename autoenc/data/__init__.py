@@ -3,7 +3,7 @@
 What only one of them needs (scikit-learn, torchvision) is imported where it is used: each costs a second or more.
 """
 
-from autoenc.data.dataset import Data, DataSpec, Split, hold_out
+from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.sets.arrays import arrays
 from autoenc.data.sets.defects import defects
 from autoenc.data.sets.embedded import digits, patches
@@ -12,6 +12,7 @@ from autoenc.data.sets.synthetic import linear_gaussian, shapes, sparse_codes
 from autoenc.data.sets.table import table
 from autoenc.data.sets.texts import bag_of_words, text
 from autoenc.data.sets.torchvision_images import torchvision_images
+from autoenc.data.split import Split, hold_out
 
 __all__ = [
     "Data",

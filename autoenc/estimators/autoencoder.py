@@ -17,7 +17,10 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from autoenc import build
-from autoenc.data.dataset import Data, DataSpec, Split, hold_out
+from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.kinds.image import Image
+from autoenc.data.kinds.vector import Vector
+from autoenc.data.split import Split, hold_out
 from autoenc.errors import ConfigError, NotFinite, UserError
 from autoenc.estimators.inmemory import compose, train
 from autoenc.loading import Run
@@ -183,7 +186,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         train, val = hold_out(self._split(X, shape), self.val_fraction, seed, "val_fraction")
         low, high = train.range()
         name = "X, standardised," if self.scale else "X"
-        spec = DataSpec(name, "vector" if self.image_shape is None else "image", shape, low, high)
+        spec = DataSpec(name, (Vector if self.image_shape is None else Image)(shape, low, high))
         return Data(spec, train, val, test=val)
 
     def _shape(self, columns: int) -> tuple[int, ...]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, nn
 
-from autoenc.data.dataset import DataSpec, Split
-from autoenc.figures.canvas import new_figure, pixels, scatter
+from autoenc.canvas import new_figure, pixels, scatter
+from autoenc.data.dataset import DataSpec
+from autoenc.data.split import Split
 from autoenc.metrics import ACTIVE_VARIANCE
 from autoenc.training.evaluation import Evaluation
 
@@ -69,10 +70,10 @@ def curves(lines: list[dict[str, float]]) -> np.ndarray:
 
 def sprites(split: Split, spec: DataSpec, n: int) -> Tensor | None:
     """(n, 3, H, W) thumbnails in [0, 1] for the embedding projector; None for vectors."""
-    if spec.kind != "image":
+    x = spec.kind.tiles(split.take(slice(0, n)).x.cpu())
+    if x is None:
         return None
-    x = (split.take(slice(0, n)).x.cpu() - spec.low) / max(spec.high - spec.low, 1e-12)
-    x = x.clamp(0, 1).expand(-1, 3, -1, -1) if x.shape[1] == 1 else x.clamp(0, 1)
+    x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
     side = max(x.shape[2:])
     if side > 32:  # the page holds one sprite sheet of at most 8192 pixels a side
         x = nn.functional.interpolate(x, size=(32, 32), mode="area")

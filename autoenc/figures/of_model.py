@@ -1,17 +1,19 @@
-"""Pictures of what a model does: reconstructions, samples, filters; texts where people read and do not look."""
+"""Figures of what a model does: reconstructions, samples, filters; lines of text for data that people read."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from autoenc.canvas import new_figure, picture_grid, pixels
 from autoenc.core import Autoencoder
-from autoenc.data.dataset import Column, DataSpec, Split
-from autoenc.figures.canvas import new_figure, picture_grid, pixels
+from autoenc.data.dataset import DataSpec
+from autoenc.data.kinds.kind import Column, Shown
+from autoenc.data.split import Split
 from autoenc.figures.of_codes import latent_space, units
 from autoenc.noise import Identity
 from autoenc.training.evaluation import Evaluation, judging
@@ -21,50 +23,21 @@ JUDGED, MOST_COLUMNS = 2_000, 60  # rows and columns of a table
 
 
 @torch.no_grad()
-def reconstruction(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarray | None:
-    """Rows: input, corrupted input where the model has noise, reconstruction. The first examples of the split."""
-    if _is_read(spec):
-        return None
-    with judging(model, _device(model)):
-        rows = _versions(model, split)
-    count = len(rows["input"])
-    if spec.kind == "image":
-        return picture_grid(torch.cat(list(rows.values())), count, spec.low, spec.high, list(rows))
-    figure = new_figure(9, 6)
-    for i, axes in enumerate(figure.subplots(2, 2).flat):
-        if i < count:
-            for name, x in rows.items():
-                axes.plot(x[i].numpy(), label=name, linewidth=1, alpha=0.8)
-            axes.set_title(f"example {i}", fontsize=9)
-            axes.set_xlabel("dimension", fontsize=8)
-    figure.axes[0].legend(fontsize=8)
-    return pixels(figure)
-
-
-@torch.no_grad()
-def samples(model: Autoencoder, spec: DataSpec, columns: int = 12) -> np.ndarray | None:
+def samples(model: Autoencoder, spec: DataSpec, columns: int = 12) -> Shown | None:
     """Means of p(x|z) for draws from the prior, always the same draws; None where there is no prior."""
-    if _is_read(spec):
-        return None
     with judging(model, _device(model)):
-        z = model.bottleneck.prior_sample(columns * (8 if spec.kind == "image" else 2))
+        z = model.bottleneck.prior_sample(columns * (8 if spec.kind.images else 1))
     if z is None:
         return None
-    x = model.expected(z.to(_device(model)))
-    if spec.kind == "image":
-        return picture_grid(x, columns, spec.low, spec.high)
-    figure = new_figure(8, 4)
-    axes = figure.subplots()
-    axes.plot(x.cpu().numpy().T, linewidth=0.8, alpha=0.6)
-    axes.set_xlabel("dimension")
-    axes.set_title("samples from the prior")
-    return pixels(figure)
+    x = model.expected(z.to(_device(model))).cpu()
+    drawn = spec.kind.sheet(x, columns)
+    return spec.kind.show({"sample": x}) if drawn is None else drawn
 
 
 @torch.no_grad()
 def traversal(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> np.ndarray | None:
     """Each row moves one dimension of one example's code from -3 to 3; the dimensions with the largest KL first."""
-    if evaluation.stats.kl is None or spec.kind != "image":
+    if evaluation.stats.kl is None or not spec.kind.images:
         return None
     z = model.encode(split.take(slice(0, 1))).mean
     if z.dim() != 2:
@@ -76,7 +49,7 @@ def traversal(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Eval
         grid[row * len(values) : (row + 1) * len(values), dimension] = values
     x = model.expected(grid)
     labels = [f"z[{d}] {evaluation.stats.kl[d]:.2f} nats" for d in order.tolist()]
-    return picture_grid(x, len(values), spec.low, spec.high, labels)
+    return spec.kind.sheet(x.cpu(), len(values), labels)
 
 
 def _weights(model: Autoencoder) -> Iterator[Tensor]:
@@ -89,7 +62,7 @@ def _weights(model: Autoencoder) -> Iterator[Tensor]:
 def filters(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray | None:
     """The first layer's weights as images, each scaled by itself, grey for 0; None for vectors."""
     first = next(_weights(model), None)
-    if spec.kind != "image" or first is None:
+    if not spec.kind.images or first is None:
         return None
     images = first if first.dim() == 4 else first.unflatten(-1, spec.shape)
     return _signed_grid(images, most)
@@ -106,7 +79,7 @@ def dictionary(model: Autoencoder) -> Tensor | None:
 def atoms(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray | None:
     """The atoms of a linear decoder as images; None for others."""
     weight = dictionary(model)
-    if spec.kind != "image" or weight is None:
+    if not spec.kind.images or weight is None:
         return None
     return _signed_grid(weight.T.unflatten(-1, spec.shape), most)
 
@@ -139,10 +112,10 @@ def column_fit(x: Tensor, made: Tensor, columns: Sequence[Column]) -> list[tuple
 @torch.no_grad()
 def columns(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarray | None:
     """`column_fit` of the first 2,000 rows: a bar for each of the 60 worst columns of a table; None for other data."""
-    if not spec.columns:
+    if not spec.kind.columns:
         return None
     batch = split.take(slice(0, JUDGED))
-    fit = column_fit(batch.x.cpu(), model.reconstruct(batch).cpu(), spec.columns)
+    fit = column_fit(batch.x.cpu(), model.reconstruct(batch).cpu(), spec.kind.columns)
     fit = sorted(fit, key=lambda each: each[1])[:MOST_COLUMNS][::-1]
     if not fit:
         return None
@@ -160,40 +133,23 @@ def columns(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarray | No
         "categories (orange): part of the rows that is right; line: by the commonest value alone",
         fontsize=8,
     )
-    left = len(spec.columns) - len(fit)
+    left = len(spec.kind.columns) - len(fit)
     title = f"columns of {len(batch):,} validation rows, reconstructed"
     axes.set_title(f"{title}\n(not shown: {left} that do not vary, or are better)" if left else title, fontsize=10)
     return pixels(figure)
 
 
-def all_pictures(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> dict[str, np.ndarray]:
-    """Every picture that the model and its data allow, by name."""
+def of_run(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> dict[str, Shown]:
+    """Every figure, and every text, that the model and its data allow, by name."""
     with judging(model, _device(model)):
         drawn = _drawn(model, split, spec, evaluation)
-    return {name: image for name, image in drawn.items() if image is not None}
+    return {name: shown for name, shown in drawn.items() if shown is not None}
 
 
 @torch.no_grad()
-def all_texts(
-    model: Autoencoder, split: Split, lines: Callable[[Mapping[str, Tensor]], list[str] | None]
-) -> dict[str, list[str]]:
-    """What people read of texts and tables, by name: the first examples and what is made of them, and samples.
-
-    Args:
-        lines: examples in several versions, by name, as people read them: `Preprocessing.lines`.
-    """
-    with judging(model, _device(model)):
-        rows = _versions(model, split)
-        z = model.bottleneck.prior_sample(EXAMPLES)
-        made = {"reconstruction": lines(rows)}
-        if z is not None:
-            made["samples"] = lines({"sample": model.expected(z.to(_device(model))).cpu()})
-    return {name: found for name, found in made.items() if found is not None}
-
-
-def _drawn(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> dict[str, np.ndarray | None]:
+def _drawn(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> dict[str, Shown | None]:
     return {
-        "reconstruction": reconstruction(model, split, spec),
+        "reconstruction": spec.kind.show(_versions(model, split)),
         "columns": columns(model, split, spec),
         "samples": samples(model, spec),
         "traversal": traversal(model, split, spec, evaluation),
@@ -206,11 +162,6 @@ def _drawn(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluat
 
 def _device(model: Autoencoder) -> torch.device:
     return next(model.parameters()).device
-
-
-def _is_read(spec: DataSpec) -> bool:
-    """Texts and tables: people read them (`all_texts`), a line over 10,000 words says nothing."""
-    return spec.kind in ("tokens", "counts") or bool(spec.columns)
 
 
 def _versions(model: Autoencoder, split: Split) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autoenc.data.dataset import BOS, EOS, MASK, PAD, UNK
+from autoenc.data.split import BOS, EOS, MASK, PAD, UNK
 from autoenc.errors import require
 
 State = tuple[Tensor, ...]  # what a decoder knows of the tokens so far: each with the texts in the first dimension

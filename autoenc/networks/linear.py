@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from autoenc.data.kinds.kind import Kind
 from autoenc.networks.parts import Pair, input_module
 
 
@@ -31,7 +32,7 @@ def linear(
     latent_dim: int,
     unit_norm: bool = False,
     normalize: Literal["auto", "none", "center", "l2"] = "auto",
-    kind: str = "vector",
+    kind: Kind | None = None,
 ) -> Pair:
     """Baldi & Hornik 1989: the linear autoencoder.
 

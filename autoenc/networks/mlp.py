@@ -9,6 +9,7 @@ from typing import Literal
 
 from torch import nn
 
+from autoenc.data.kinds.kind import Kind
 from autoenc.errors import require
 from autoenc.networks.parts import LeadingDims, Pair, activation_module, check_widths, input_module
 
@@ -22,7 +23,7 @@ def mlp(
     activation: str = "relu",
     norm: Literal["none", "batch", "layer"] = "none",
     normalize: Literal["auto", "none", "center", "l2"] = "auto",
-    kind: str = "vector",
+    kind: Kind | None = None,
 ) -> Pair:
     """Layers of the given widths in the encoder, and in reverse order in the decoder.
 

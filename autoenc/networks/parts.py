@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from autoenc.data.kinds.kind import Kind
 from autoenc.errors import require
 
 Normalize = Literal["auto", "none", "center", "l2"]
@@ -72,21 +73,22 @@ class Centered(nn.Module):
         return x - self.mean
 
 
-def input_module(normalize: Normalize, size: int, kind: str, usual: Normalize) -> nn.Module:
+def input_module(normalize: Normalize, size: int, kind: Kind | None, usual: Normalize) -> nn.Module:
     """(B, *input_shape) -> (B, size): what the first layer of an encoder reads.
 
     Args:
         normalize: none: x as it is. center: less the mean of the training data. l2: of length 1, as Mult-VAE has it
             (Liang et al. 2018): how long a document is does not matter, nor how much of it noise has masked; counts as
             they are let one long document spoil the training. auto: l2 of counts of words, else the usual.
-        kind: of data, as `DataSpec.kind`.
+        kind: of data; it may say what is usual for it.
 
     Raises:
         ConfigError: another name.
     """
     choices: dict[str, list[nn.Module]] = {"none": [], "center": [Centered(size)], "l2": [UnitLength()]}
     require(normalize in ("auto", *choices), "normalize", normalize, f"must be one of auto, {', '.join(choices)}")
-    chosen = normalize if normalize != "auto" else "l2" if kind == "counts" else usual
+    by_default = usual if kind is None or kind.normalize is None else kind.normalize
+    chosen = by_default if normalize == "auto" else normalize
     return nn.Sequential(nn.Flatten(), *choices[chosen])
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoenc.core import Autoregressive
-from autoenc.data.dataset import BOS, PAD, masked
+from autoenc.data.split import BOS, PAD, masked
 from autoenc.errors import ConfigError, require
 from autoenc.networks import decoding as search
 from autoenc.networks.attention import Block, positions

@@ -13,7 +13,8 @@ from torch.distributions import Normal
 
 from autoenc import metrics
 from autoenc.core import Autoencoder, Objective
-from autoenc.data.dataset import DataSpec, Split
+from autoenc.data.dataset import DataSpec
+from autoenc.data.split import Split
 from autoenc.noise import Identity
 from autoenc.regularizers.jacobian import jacobian_norm
 from autoenc.regularizers.kl import kl_per_dim
@@ -63,11 +64,12 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
 
     loss and its terms: the objective, with schedules at their end. Where the model has noise, they are of corrupted
     input, as in training; denoise_mse and denoise_psnr are of the reconstruction from corrupted input,
-    noisy_psnr of that input itself. mse and psnr: of the reconstruction of clean input from the deterministic
+    noisy_* of that input itself, clipped to the range of the data.
+    mse and psnr: of the reconstruction of clean input from the deterministic
     code, mean over dimensions and examples. perplexity of texts: exp of (nll + KL) for each word.
     """
     device = next(model.parameters()).device
-    noisy = not isinstance(model.noise, Identity)
+    kind, noisy = spec.kind, not isinstance(model.noise, Identity)
     stats = metrics.LatentStatistics()
     sums: dict[str, Tensor] = {}
     codes: list[Tensor] = []
@@ -84,16 +86,13 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
                 add(name, value.expand(len(batch)))
             code = model.encode(stored)
             params = model.decode(code.mean, stored).float()
-            quality = metrics.reconstruction(spec.kind, params, stored.x, model.likelihood, spec.high - spec.low)
-            for name, values in quality.items():
+            for name, values in kind.metrics(params, stored.x, model.likelihood).items():
                 add(name, values)
-            if noisy and spec.kind in ("image", "vector"):
-                denoised = metrics.mse_per_example(stored.x, model.reconstruct(batch))
-                add("denoise_mse", denoised)
-                if spec.kind == "image":
-                    add("denoise_psnr", metrics.psnr(denoised, spec.high - spec.low))
-                    shown = batch.input.clamp(spec.low, spec.high)
-                    add("noisy_psnr", metrics.psnr(metrics.mse_per_example(stored.x, shown), spec.high - spec.low))
+            if noisy and (before := kind.distances(stored.x, batch.input.clamp(kind.low, kind.high))):
+                for name, values in before.items():
+                    add(f"noisy_{name}", values)
+                for name, values in kind.distances(stored.x, model.reconstruct(batch)).items():
+                    add(f"denoise_{name}", values)
             stats.update(code.mean, None if code.posterior is None else kl_per_dim(model, code))
             if kept < KEPT:
                 codes.append(code.mean.flatten(1)[: KEPT - kept].float().cpu())
@@ -155,7 +154,7 @@ def latent_health(
     jacobian_norm: `sensitivity`; not of token ids, which have no derivative. mutual_information: of Gaussian codes.
     """
     numbers = dict(found.latent)
-    if spec.kind != "tokens":
+    if spec.kind.continuous:
         numbers["jacobian_norm"] = sensitivity(model, split)
     if (shared := mutual_information(model, split, batch_size)) is not None:
         numbers["mutual_information"] = shared

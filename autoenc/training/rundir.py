@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import difflib
 import errno
@@ -22,7 +21,8 @@ from typing import Any
 import torch
 import yaml
 
-from autoenc.data.dataset import Column, Data, DataSpec
+from autoenc.data import kinds
+from autoenc.data.dataset import Data, DataSpec
 from autoenc.errors import ConfigError, DataError, UserError, one_line
 from autoenc.files import flat, write_json
 
@@ -99,7 +99,13 @@ class Record:
             "choices": dict(choices),
             "seed": config["seed"],
             "device": str(device),
-            "data": dataclasses.asdict(data.spec)
+            "data": {
+                "name": data.spec.name,
+                "kind": data.spec.kind.name,
+                "shape": list(data.spec.shape),
+                "classes": list(data.spec.classes),
+                "anomalies": list(data.spec.anomalies),
+            }
             | {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
             "versions": {"python": platform.python_version()}
             | {p: importlib.metadata.version(p) for p in ("autoenc", "torch", "torchvision", "hydra-core")},
@@ -137,15 +143,17 @@ def read_record(run_dir: Path) -> dict[str, Any]:
     return record
 
 
-def read_spec(run_dir: Path) -> DataSpec:
-    """The description of the data that a run was trained on."""
+def read_spec(run_dir: Path, options: Mapping[str, Any]) -> DataSpec:
+    """Return the description of the data that a run was trained on.
+
+    Args:
+        options: of the data set, from config.yaml.
+    """
     values = read_record(run_dir).get("data", {})
     try:
-        fields = {f.name: values[f.name] for f in dataclasses.fields(DataSpec) if f.name in values}
-        columns = tuple(Column(**column) for column in fields.get("columns", ()))
-        lists = {name: tuple(fields.get(name, ())) for name in ("shape", "classes", "anomalies")}
-        return DataSpec(**fields | lists | {"columns": columns})
-    except (KeyError, TypeError) as error:
+        lists = {name: tuple(values.get(name, ())) for name in ("classes", "anomalies")}
+        return DataSpec(str(values["name"]), kinds.load(run_dir, values, dict(options)), **lists)
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{run_dir / 'run.json'}: does not describe the data ({error})") from None
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from autoenc.data.dataset import Split
+from autoenc.data.split import Split
 from autoenc.errors import UserError
 
 RNG = np.random.default_rng(0)

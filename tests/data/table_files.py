@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from autoenc.data.dataset import Data
-from autoenc.data.kinds.table import TablePreprocessing
+from autoenc.data.kinds.table import Table
 
 
 def shop(n: int = 200, seed: int = 0) -> pd.DataFrame:
@@ -24,6 +24,6 @@ def shop(n: int = 200, seed: int = 0) -> pd.DataFrame:
     return frame
 
 
-def fitted(data: Data) -> TablePreprocessing:
-    assert isinstance(data.preprocessing, TablePreprocessing)
-    return data.preprocessing
+def fitted(data: Data) -> Table:
+    assert isinstance(data.spec.kind, Table)
+    return data.spec.kind

@@ -28,6 +28,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from autoenc.config import checks as config
 from autoenc.data.dataset import DataSpec
+from autoenc.data.kinds.image import Image
 from autoenc.estimators import AutoencoderTransformer
 from autoenc.estimators.inmemory import compose
 from autoenc.loading import Run
@@ -96,7 +97,7 @@ def test_scaling_goes_by_columns_or_over_all_pixels() -> None:
     np.testing.assert_allclose(columns.scale_, expected.scale_)
     np.testing.assert_allclose((pixels.mean_, pixels.scale_), ([x.mean()], [x.std()]))
     assert (none.mean_, none.scale_) == (0, 1)
-    assert pixels.spec_ == DataSpec("X, standardised,", "image", (1, 8, 8), pixels.spec_.low, pixels.spec_.high)
+    assert pixels.spec_ == DataSpec("X, standardised,", Image((1, 8, 8), pixels.spec_.low, pixels.spec_.high))
     assert columns.spec_.shape == (64,)
 
 

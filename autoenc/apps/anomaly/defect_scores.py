@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from autoenc.apps.codes.retrieve import Index
 from autoenc.core import Batch
-from autoenc.data.sets.defects import prepared, read_picture
+from autoenc.data.kinds.image import Image
+from autoenc.data.sets.defects import read_picture
 from autoenc.errors import DataError
 from autoenc.loading import Run
 from autoenc.training.evaluation import judging
@@ -165,14 +166,20 @@ class Inspector:
     """The maps of one run. What they refer to is read from good pictures that the run was trained on, once."""
 
     def __init__(self, run: Run, good: Sequence[Path]):
-        self.run, self.contrast = run, float(run.config["data"]["contrast"])
+        self.run = run
         channels = run.spec.shape[0]
 
         def fed(files: Sequence[Path]) -> Iterator[Tensor]:
-            return (prepared(read_picture(file, channels), self.contrast).float() / 255 for file in files)
+            return (self._fed(read_picture(file, channels)) for file in files)
 
         self._memory = Memory((x.numpy() for x in fed(good)), len(good))
         self._edge = self._at_the_edge(fed(good[:: -(-len(good) // EDGE)]))
+
+    def _fed(self, image: np.ndarray) -> Tensor:
+        """An image (C, H, W) uint8 of any size as the model is fed patches of it."""
+        kind = self.run.spec.kind
+        assert isinstance(kind, Image)
+        return torch.from_numpy(kind.prepared(image)).float() / 255
 
     def _at_the_edge(self, pictures: Iterable[Tensor]) -> np.ndarray:
         """The mean deviation of good pictures 0, 1, 2 ... pixels from an edge, as a multiple of that inside.
@@ -200,7 +207,7 @@ class Inspector:
         if min(picture.shape[1:]) < size:
             found = f"{picture.shape[2]}x{picture.shape[1]}"
             raise DataError(f"{name}: has {found} pixels, the run looks at patches of {size}x{size}")
-        x = prepared(picture, self.contrast).float() / 255
+        x = self._fed(picture)
         edge = self._edge[edge_distance(x.shape[1:], len(self._edge) - 1)]
         seen = Seen(x.numpy(), self.reconstruct(x).numpy(), self._memory.distance(x.numpy()), edge)
         return {key: score(seen).astype(np.float32) for key, score in SCORES.items()}

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from autoenc.apps.anomaly.scores import Detector, reference_rows
 from autoenc.core import Batch
-from autoenc.data.dataset import Split, class_numbers
-from autoenc.data.kinds.table import TablePreprocessing, class_name
+from autoenc.data.dataset import class_numbers
+from autoenc.data.kinds.table import Table, class_name
+from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.figures import new_figure, picture_grid, pixels
 from autoenc.loading import Run
@@ -90,7 +91,7 @@ def detect(
     found = detector.scores(split)
     beside = {} if labels is None else baselines(detector.run, split)
     numbers = {} if labels is None else {name: quality(labels, values) for name, values in (found | beside).items()}
-    columns = contributions(detector.run, split) if detector.run.spec.kind == "vector" else None
+    columns = contributions(detector.run, split) if detector.run.spec.kind.named_dimensions else None
     anomaly = found[score] > thresholds[score]
     return Detected(score, quantile, found, thresholds, anomaly, columns, labels, beside, numbers)
 
@@ -130,9 +131,9 @@ def labels_in(run: Run, path: str | Path) -> np.ndarray | None:
     None where the run was trained on all classes, or the file does not have the label of every row, or one kind only.
     """
     label, normal = (run.config["data"].get(key) for key in ("label", "normal"))
-    if label is None or normal is None or not isinstance(run.preprocessing, TablePreprocessing):
+    if label is None or normal is None:
         return None
-    classes = run.preprocessing.labels(Path(path), label)
+    classes = run.spec.kind.labels(Path(path), label)
     found = None if classes is None else np.array([name != class_name(normal) for name in classes])
     return found if found is not None and found.any() and not found.all() else None
 
@@ -191,21 +192,20 @@ def contributions(run: Run, split: Split, count: int = 3) -> np.ndarray:
     furthest above its mean over the validation rows, with what was found and what the model made of it; fewer, and then
     empty texts, where fewer lie above it and were reconstructed as something else.
     """
-    if not run.spec.columns:
+    if not isinstance(kind := run.spec.kind, Table):
         error = run.over(split, lambda batch: (batch.x - run.model.reconstruct(batch)).square().flatten(1)).numpy()
         return np.argsort(-error, axis=1, kind="stable")[:, :count]
 
     def by_column(batch: Batch) -> Tensor:
         params = run.model.decode(run.model.encode(batch).mean, batch).float()
         nll = run.model.likelihood.nll_per_dim(params, batch.x)
-        return torch.stack([nll[:, c.start : c.stop].sum(1) for c in run.spec.columns], 1)
+        return torch.stack([nll[:, c.start : c.stop].sum(1) for c in kind.columns], 1)
 
     excess = run.over(split, by_column) - run.over(run.data.val, by_column).mean(0)
     order = np.argsort(-excess.numpy(), axis=1, kind="stable")
-    names = [c.name for c in run.spec.columns]
-    assert isinstance(run.preprocessing, TablePreprocessing)
-    found = run.preprocessing.cells(split.rows())
-    made = run.preprocessing.cells(run.over(split, run.model.reconstruct).numpy())
+    names = [c.name for c in kind.columns]
+    found = kind.cells(split.rows())
+    made = kind.cells(run.over(split, run.model.reconstruct).numpy())
     texts = np.full((len(split), count), "", dtype=object)
     for i, row in enumerate(order):
         above = [names[c] for c in row if excess[i, c] > 0 and found[names[c]][i] != made[names[c]][i]][:count]

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from autoenc.core import Batch, Code
-from autoenc.data.dataset import Split
+from autoenc.data.split import Split
 from autoenc.errors import UserError, require
 from autoenc.loading import Run
-from autoenc.metrics import reconstruction
 from autoenc.regularizers.kl import kl_per_dim
 
 NAMES = ("error", "nll", "elbo", "mahalanobis", "knn", "local", "forest", "combined")
@@ -130,8 +129,7 @@ class Detector:
         code = model.encode(batch)
         params = model.decode(code.mean, batch).float()
         nll = model.likelihood.nll(params, batch.x)
-        quality = reconstruction(self.run.spec.kind, params, batch.x, model.likelihood, 1.0)
-        error = quality["mse"] if "mse" in quality else nll / quality["words"].clamp(min=1)
+        error = self.run.spec.kind.error(params, batch.x, model.likelihood)
         columns = [error[:, None], nll[:, None], code.mean.flatten(1).float()]
         if code.posterior is not None and model.bottleneck.prior(code.mean) is not None:
             columns.append(self._bound(code, batch)[:, None])
@@ -183,7 +181,7 @@ class Detector:
 
 def best(run: Run) -> str:
     """The name of the score that decides unless another is asked for; see Detector."""
-    return "local" if run.spec.kind == "image" else "combined"
+    return run.spec.kind.score
 
 
 def rarity(reference: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ def representations(run: Run) -> dict[str, Representation]:
     (Deerwester et al. 1990). Of token ids, the codes.
     """
     codes = {"codes": Representation(run.codes(run.data.train), run.codes(run.data.test))}
-    if run.spec.kind == "tokens":
+    if not run.spec.kind.continuous:
         return codes
     if (words := retrieve.tfidf(run)) is not None:
         size = min(run.latent_dim, *(n - 1 for n in words[0].shape))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from autoenc import build
 from autoenc.apps.codes.features import few_labels, need_labels
 from autoenc.core import Autoencoder, Batch
-from autoenc.data.dataset import Split
+from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
 from autoenc.training.tracking import track

@@ -10,7 +10,8 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE, trustworthiness
 from sklearn.neighbors import NearestNeighbors
 
-from autoenc.data.dataset import DataSpec, Split
+from autoenc.data.dataset import DataSpec
+from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.figures import scatter
 from autoenc.loading import Run

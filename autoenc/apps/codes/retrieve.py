@@ -14,11 +14,8 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.nn import functional as F
 
-from autoenc.data.dataset import Split
-from autoenc.data.kinds.counts import BagOfWords, inverse_frequency, weighed
-from autoenc.data.kinds.tokens import Tokens, beginning
-from autoenc.data.sets.arrays import UNREADABLE
-from autoenc.data.storage.sparse import SparseRows
+from autoenc.data.readers.arrays import UNREADABLE
+from autoenc.data.split import Split
 from autoenc.errors import DataError, UserError, one_line
 from autoenc.figures import picture_grid
 from autoenc.files import atomic, write_json
@@ -168,17 +165,8 @@ def mean_average_precision(codes: np.ndarray, y: np.ndarray, queries: np.ndarray
 
 
 def tfidf(run: Run, queries: Split | None = None) -> tuple[csr_matrix, csr_matrix] | None:
-    """TF-IDF of the training rows (N, V) and of the queries, the test rows unless given: of length 1.
-
-    None where the data are no bags of words. idf is that of the training rows.
-    """
-    rows, sought = run.data.train.x, (queries or run.data.test).x
-    if not (isinstance(rows, SparseRows) and isinstance(sought, SparseRows)):
-        return None
-    if isinstance(run.preprocessing, BagOfWords) and run.preprocessing.idf is not None:
-        return rows.matrix, sought.matrix
-    idf = inverse_frequency(rows.matrix)
-    return weighed(rows.matrix, idf), weighed(sought.matrix, idf)
+    """TF-IDF of the training rows (N, V) and of the queries, the test rows by default; see `Kind.lexical`."""
+    return run.spec.kind.lexical(run.data.train, queries or run.data.test)
 
 
 def baseline(run: Run, queries: Split, y_query: np.ndarray, k: int) -> dict[str, dict[str, float]]:
@@ -196,12 +184,8 @@ def baseline(run: Run, queries: Split, y_query: np.ndarray, k: int) -> dict[str,
 
 
 def told(run: Run, split: Split) -> list[str] | None:
-    """What each example can be told by: of texts, the first 100 characters; None where there is nothing."""
-    if isinstance(split.x, SparseRows):
-        return None if split.x.names is None else split.x.names.tolist()
-    if isinstance(run.preprocessing, Tokens):
-        return [beginning(text) for text in run.preprocessing.texts(split.tensor.cpu())]
-    return None
+    """A caption for each example: the first 100 characters of a text; None where there is nothing."""
+    return run.spec.kind.captions(split)
 
 
 def picture(run: Run, queries: Split, names: Sequence[str], hits: Hits, most: int = 10) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import hashlib
 import importlib.metadata
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from autoenc.apps.anomaly.scores import threshold
 from autoenc.apps.deploy.portable import OPSET, OPSETS, Call, Part, onnx_call, onnx_files, parts_of, pt2_call, pt2_file
 from autoenc.bottlenecks import TopK
 from autoenc.core import Batch
-from autoenc.data.dataset import Split
+from autoenc.data.split import Split
 from autoenc.errors import UserError, require
 from autoenc.files import write_json
 from autoenc.loading import Run
@@ -30,12 +29,6 @@ QUANTILE = 0.99
 TOLERANCE = 1e-4
 EXAMPLES = 200  # of the test split, that files are checked on
 BATCHES = 1, 7, EXAMPLES
-BEFORE = {  # kind of preprocessing -> what it does to new data
-    "table": "rows of the table are imputed, scaled and made one-hot",
-    "bag_of_words": "words of a text are counted",
-    "pictures": "pictures are brought to one size and mode",
-}
-
 USAGE = """import json, numpy as np, onnxruntime
 info = json.load(open("export.json"))
 x = np.zeros((3, *info["input"]["shape"][1:]), np.float32)  # your data, as info["preprocessing"] says
@@ -63,8 +56,8 @@ class Exported:
 
 
 def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = QUANTILE) -> Exported:
-    """Write {encoder,decoder,score}.{onnx,pt2} and export.json, over what is there; preprocessing.json, and
-    vocabulary.json of bags of words, where new data pass through something first.
+    """Write {encoder,decoder,score}.{onnx,pt2} and export.json, overwriting them, and the state of
+    the kind of data: kind.json, and vocabulary.json for bags of words.
 
     Every file is run, before anything is written, on up to 200 test examples in batches of 1, 7 and 200, and compared
     with the run on the CPU.
@@ -78,7 +71,7 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
         Unfaithful: a file differs from the run by more than 1e-4, relative to max(1, |value|); nothing was written.
         UserError: the run reads texts, an operator of the model cannot be exported, or onnxruntime does not know it.
     """
-    if run.spec.kind == "tokens":
+    if not run.spec.kind.continuous:
         raise UserError(f"{run.path}: reads texts, which are not exported; scripts/embed.py writes their codes")
     require(OPSETS[0] <= opset <= OPSETS[1], "--opset", opset, f"must lie in [{OPSETS[0]}, {OPSETS[1]}]")
     require(0 < quantile < 1, "--quantile", quantile, "must lie between 0 and 1")  # before the seconds of exporting
@@ -113,8 +106,7 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    if run.preprocessing is not None:
-        run.preprocessing.save(folder)
+    run.spec.kind.save(folder)
     write_json(folder / "export.json", metadata)
     return Exported(folder, {name: len(content) for name, content in files.items()}, differences, limit, metadata)
 
@@ -160,23 +152,15 @@ def _errors(run: Run, split: Split) -> np.ndarray:
 def _metadata(run: Run, parts: Mapping[str, Part], opset: int, quantile: float, limit: float) -> dict[str, Any]:
     """What a deployment needs to know, without a path of this machine."""
     spec, record = run.spec, run.record
-    layout = "(N, C, H, W)" if spec.kind == "image" else "(N, D)"
     by_255 = (spec.low, spec.high) == (0.0, 1.0)
-    words = f"float32, {layout}, values as in training: {spec.low:.6g} to {spec.high:.6g}, as data set {spec.name} has"
-    words += "; uint8 (0 to 255) is multiplied by 1/255" if by_255 else "; nothing is rescaled"
-    before: dict[str, Any] = {}
-    if run.preprocessing is not None:
-        words += f"; {BEFORE[run.preprocessing.kind]}, as preprocessing.json says, before they are fed"
-        before = {"file": "preprocessing.json", "kind": run.preprocessing.kind}
-    if spec.columns:
-        before |= {"columns": [dataclasses.asdict(column) for column in spec.columns]}
+    words = f"{spec.kind.description().pop('text')}; the data set is {spec.name}"
+    before = {"file": "kind.json", "kind": spec.kind.name, **spec.kind.description(), "text": words}
     return {
         "input": {
-            "name": "x", "shape": ["N", *spec.shape], "dtype": "float32", "layout": layout,
+            "name": "x", "shape": ["N", *spec.shape], "dtype": "float32",
             "low": spec.low, "high": spec.high,
         },
         "preprocessing": {
-            "text": words,
             "scale": 1.0,
             "uint8_scale": 1 / 255 if by_255 else None,
             **before,

@@ -65,8 +65,7 @@ def augment(run: Run, labels: int = 100, per_class: int = 100, method: str = "sm
         else:
             made.append(run.decode(_class_gaussian(run, codes[rows]).sample(per_class, int(random.integers(2**32)))))
     new = np.concatenate(made)
-    if run.spec.kind == "image":
-        new = new.clip(run.spec.low, run.spec.high)
+    new = run.spec.kind.clip(new)
     generated = np.arange(len(x) + len(new)) >= len(x)
     return Augmented(np.concatenate([x, new]), np.concatenate([y, np.repeat(np.unique(y), per_class)]), generated)
 
@@ -86,7 +85,7 @@ def compare(
     test = some(run.data.test, TESTED).take(slice(None))
     assert test.y is not None
     x_test, y_test = test.x.flatten(1).cpu().numpy(), test.y.cpu().numpy()
-    scale = [StandardScaler()] if run.spec.kind == "vector" else []  # pixels have one unit already
+    scale = [] if run.spec.kind.one_unit else [StandardScaler()]
     models = {"logistic regression": LogisticRegression(max_iter=300), "RBF SVM": SVC()}
     found: dict[str, dict[str, list[float]]] = {name: {"real": [], "augmented": []} for name in models}
     for s in track(range(seed, seed + SEEDS), "classifiers"):
@@ -118,7 +117,7 @@ def save(run: Run, made: Augmented, path: Path) -> None:
 
 def picture(run: Run, made: Augmented, columns: int = 6) -> np.ndarray | None:
     """A row for each class, up to 12: real examples on the left, generated ones on the right; None for vectors."""
-    if run.spec.kind != "image":
+    if not run.spec.kind.images:
         return None
     tiles, labels = [], []
     for label in np.unique(made.y)[:12]:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from autoenc import noise
-from autoenc.data.dataset import Split
+from autoenc.data.split import Split
 from autoenc.errors import UserError, require
 from autoenc.figures import picture_grid
 from autoenc.loading import Run
@@ -119,11 +119,8 @@ def picture(run: Run, result: Denoised, count: int = 12) -> np.ndarray:
 
 
 def _need_images(run: Run) -> None:
-    if run.spec.kind != "image":
-        raise UserError(
-            f"{run.path}: denoising is for images; {run.spec.name} has "
-            + ("texts" if run.spec.kind == "tokens" else f"vectors of {run.spec.shape[0]}")
-        )
+    if not run.spec.kind.images:
+        raise UserError(f"{run.path}: denoising is for images; {run.spec.name} has {run.spec.kind.noun}")
 
 
 def _whole(split: Split) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from autoenc.bottlenecks import TopK
-from autoenc.data.dataset import Split
+from autoenc.data.split import Split
 from autoenc.errors import UserError, require
 from autoenc.loading import Run
 

@@ -11,10 +11,8 @@ from torch.distributions import Normal
 
 from autoenc.apps.generation import density as densities
 from autoenc.apps.generation.density import Density, code_range, some, training_codes
-from autoenc.data.kinds.counts import BagOfWords
-from autoenc.data.kinds.table import TablePreprocessing
+from autoenc.data.split import Split
 from autoenc.errors import UserError, require
-from autoenc.figures import new_figure, picture_grid, pixels
 from autoenc.loading import Run
 
 COLUMNS = 11  # of a traversal: odd, so that the middle one is the reconstruction
@@ -52,12 +50,12 @@ def samples(run: Run, n: int, density: str | Density | None = None, seed: int = 
 
 
 def interpolate(run: Run, a: np.ndarray, b: np.ndarray, steps: int = 11) -> Decoded:
-    """From one example (*shape) to another on a straight line between their codes: z (steps, K), x (steps, *shape).
+    """From one example (*shape), as it is fed, to another on a line between their codes: z (steps, K), x (steps, *shape).
 
     The ends are the reconstructions of a and b.
     """
     require(steps >= 2, "--steps", steps, "must be 2 or more")
-    ends = run.codes(run.inputs(np.stack([a, b]), "--interpolate"))
+    ends = run.codes(Split(torch.from_numpy(np.stack([a, b]))))
     return _decoded(run, np.linspace(ends[0], ends[1], steps))
 
 
@@ -131,7 +129,7 @@ def quality(run: Run, density: Density, seed: int = 0, temperature: float = 1.0)
     n = min(len(data.val), len(data.test), JUDGED)
     splits = (some(data.train, REFERENCE), some(data.val, n), some(data.test, n))
     made = samples(run, n, density, seed, temperature).x.reshape(n, -1)
-    train, val, test, made = (_comparable(run, x) for x in (*(split.rows() for split in splits), made))
+    train, val, test, made = (run.spec.kind.comparable(x) for x in (*(split.rows() for split in splits), made))
     if min(n, len(train)) < 2:
         return {}
     sets = {"samples": made, "validation": val}
@@ -147,10 +145,6 @@ def quality(run: Run, density: Density, seed: int = 0, temperature: float = 1.0)
     }
 
 
-def _comparable(run: Run, x: np.ndarray) -> np.ndarray:
-    return x / x.sum(1, keepdims=True).clip(1e-12) if run.spec.kind == "counts" else x
-
-
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
     """Squared Frechet distance of the Gaussians with the moments of a (N, D) and b (M, D) (Dowson & Landau 1982)."""
     cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False, dtype=np.float64)) for x in (a, b))
@@ -161,49 +155,23 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     return float(max(means + np.trace(cov_a) + np.trace(cov_b) - 2 * cross, 0.0))
 
 
-def listed(run: Run, decoded: Decoded, steps: int | None = None) -> tuple[list[str], list[list[Any]]]:
-    """The examples as rows of a table: the names of the columns, the rows. Images have none.
+def listed(run: Run, decoded: Decoded, steps: int | None = None) -> tuple[list[str], list[list[Any]]] | None:
+    """The examples as the header and the rows of a CSV file (`Kind.listing`); None for images.
 
-    Of the user's tables, `TablePreprocessing.plausible`, with the likeliest value of a category; of bags of words, the
-    twelve words that have the most; of other vectors, the numbers. Before them, where the codes lie on paths of so many
-    steps: row and step.
+    Args:
+        steps: where the codes lie on paths of so many steps, row and step come first.
     """
-    x = torch.from_numpy(decoded.x.reshape(-1, *run.spec.shape))
-    if isinstance(run.preprocessing, TablePreprocessing):
-        frame = run.preprocessing.plausible(x.numpy())
-        names, rows = [str(name) for name in frame], frame.values.tolist()
-    elif isinstance(run.preprocessing, BagOfWords):
-        names, rows = ["words"], [[text] for text in run.preprocessing.texts(x)]
-    else:
-        names, rows = [f"x{i}" for i in range(x.shape[1])], x.tolist()
-    if steps is not None:
-        return ["row", "step", *names], [[*divmod(i, steps), *row] for i, row in enumerate(rows)]
-    return names, rows
+    found = run.spec.kind.listing(torch.from_numpy(decoded.x.reshape(-1, *run.spec.shape)))
+    if found is None or steps is None:
+        return found
+    names, rows = found
+    return ["row", "step", *names], [[*divmod(i, steps), *row] for i, row in enumerate(rows)]
 
 
 def picture(run: Run, decoded: Decoded, columns: int) -> np.ndarray | None:
-    """Images in a grid of so many columns; vectors as lines, a panel for each row of the grid; None for what people
-    read (`listed`)."""
-    spec = run.spec
-    if run.preprocessing is not None and spec.kind != "image":
-        return None
-    if spec.kind == "image":
-        x = torch.from_numpy(decoded.x.reshape(-1, *spec.shape))
-        return picture_grid(x, min(columns, len(x)), spec.low, spec.high, decoded.labels or None)
-    import matplotlib
-
-    rows = decoded.x.reshape(-1, columns, *spec.shape) if decoded.x.ndim > 2 else decoded.x[None]
-    across = min(5, len(rows))
-    down = -(-len(rows) // across)
-    figure = new_figure(max(7, 3 * across), 3.2 if down == 1 else 2.2 * down)
-    panels = figure.subplots(down, across, squeeze=False, sharey=True).flat
-    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, rows.shape[1]))
-    for i, (axes, lines) in enumerate(zip(panels, rows, strict=False)):
-        for line, color in zip(lines, colors, strict=True):
-            axes.plot(line, color=color, linewidth=0.9)
-        axes.set_title(decoded.labels[i] if decoded.labels else "", fontsize=9)
-        axes.set_xlabel("dimension", fontsize=8)
-    return pixels(figure)
+    """The examples in rows of so many columns; None for data that people read (`listed`)."""
+    x = torch.from_numpy(decoded.x.reshape(-1, *run.spec.shape))
+    return run.spec.kind.sheet(x, columns if decoded.x.ndim > 2 or run.spec.kind.images else len(x), decoded.labels)
 
 
 def _decoded(run: Run, z: np.ndarray, labels: list[str] | None = None) -> Decoded:

@@ -12,7 +12,7 @@ from torch import Tensor
 from autoenc.apps.generation import density as densities
 from autoenc.apps.generation.density import Density
 from autoenc.apps.generation.generate import example
-from autoenc.data.dataset import PAD, Split
+from autoenc.data.split import PAD, Split
 from autoenc.errors import UserError, require
 from autoenc.loading import Run
 from autoenc.networks import decoding as search
@@ -83,7 +83,7 @@ class Written:
 
 def check(run: Run) -> None:
     """UserError unless the run writes texts."""
-    if not isinstance(run.model.decoder, Decoder) or not hasattr(run.preprocessing, "texts"):
+    if not isinstance(run.model.decoder, Decoder):
         raise UserError(f"{run.path}: writes no texts; train one with data=text network=sequence")
 
 
@@ -105,7 +105,7 @@ def write(run: Run, z: np.ndarray, how: Writing | None = None, seed: int = 0) ->
 
 def said(run: Run, ids: Tensor) -> list[str]:
     """Ids (N, T) as people read them."""
-    found: list[str] = run.preprocessing.texts(ids)  # type: ignore[union-attr]
+    found: list[str] = run.spec.kind.decode(ids)
     return found
 
 

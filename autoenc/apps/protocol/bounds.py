@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from autoenc.core import Batch
-from autoenc.data.dataset import PAD, Split
+from autoenc.data.split import Split
 from autoenc.errors import UserError, require
 from autoenc.loading import Run
 
@@ -43,10 +43,10 @@ def bounds(run: Run, split: Split, samples: int = SAMPLES) -> Bounds:
     require(samples >= 1, "samples", samples, "must be 1 or more")
     if not isinstance(run.model.encode(split.on(run.device).take(slice(0, 1))).posterior, Normal):
         raise UserError(f"{run.path}: is for Gaussian codes (model=vae), which give data a density")
-    order, size = torch.arange(len(split)), math.prod(run.spec.shape)
-    if run.spec.kind == "tokens":  # by length: less padding, and a decoder's output is as large as the vocabulary
-        order, size = (split.tensor != PAD).sum(1).argsort().cpu(), size * run.spec.vocabulary
-    at_once = max(1, min(run.batch_size, AT_ONCE // (samples * size)))
+    kind = run.spec.kind
+    lengths = kind.lengths(split)
+    order = torch.arange(len(split)) if lengths is None else lengths.argsort().cpu()  # by length: less padding
+    at_once = max(1, min(run.batch_size, AT_ONCE // (samples * kind.outputs)))
     log_w = run.over(split.subset(order), lambda batch: log_weights(run, batch, samples), at_once).double()
     elbo, nll = -log_w.mean(1), math.log(samples) - log_w.logsumexp(1)
     back = order.argsort()
@@ -60,7 +60,7 @@ def log_weights(run: Run, batch: Batch, samples: int) -> Tensor:
     prior = model.bottleneck.prior(code.mean)
     assert code.posterior is not None
     assert prior is not None
-    part = max(1, AT_ONCE // (batch.x.numel() * max(1, run.spec.vocabulary)))
+    part = max(1, AT_ONCE // (len(batch) * run.spec.kind.outputs))
     found = []
     for start in range(0, samples, part):
         z = code.posterior.sample(torch.Size([min(part, samples - start)]))  # (s, B, K)

@@ -17,7 +17,6 @@ from autoenc.apps.codes import recovery as known
 from autoenc.apps.generation import denoise, density, generate
 from autoenc.apps.generation import texts as text
 from autoenc.apps.protocol import bounds as likelihood_bounds
-from autoenc.data.dataset import PAD
 from autoenc.errors import ConfigError, UserError
 from autoenc.loading import Run
 from autoenc.noise import Identity
@@ -53,9 +52,10 @@ class Subject:
 def reconstruction(subject: Subject) -> Numbers:
     """nll [nats], mse and psnr [dB] of all test examples; ssim of the first 1,000 images; the terms of the loss."""
     run, numbers = subject.run, dict(subject.measured.numbers)
-    if run.spec.kind == "image":
-        x = subject.test.take(slice(0, COMPARED)).x.cpu().numpy()
-        pairs = zip(x, run.reconstruct(x), strict=True)
+    if run.spec.kind.images:
+        some = subject.test.subset(slice(0, COMPARED))
+        x, made = some.take(slice(None)).x.cpu().numpy(), run.over(some, run.model.reconstruct).numpy()
+        pairs = zip(x, made, strict=True)
         numbers["ssim"] = float(np.mean([metrics.ssim(a, b, run.spec.high - run.spec.low) for a, b in pairs]))
     return numbers
 
@@ -73,8 +73,8 @@ def bounds(subject: Subject) -> Numbers:
     some = run.data.test.subset(slice(0, COMPARED))
     found = likelihood_bounds.bounds(run, some)
     numbers = {"elbo": float(found.elbo.mean()), "nll_importance": float(found.nll.mean())}
-    if run.spec.kind == "tokens":
-        words = float((some.tensor != PAD).sum()) / len(some)
+    if not run.spec.kind.continuous and (counted := run.spec.kind.words(some.tensor)) is not None:
+        words = float(counted.mean())
         numbers |= {"perplexity_importance": math.exp(numbers["nll_importance"] / words)}
     return {"samples": likelihood_bounds.SAMPLES, "examples": len(some), **numbers}
 
@@ -82,7 +82,7 @@ def bounds(subject: Subject) -> Numbers:
 def denoising(subject: Subject) -> Numbers:
     """PSNR [dB] and SSIM of 200 test images with the run's own noise, or Gaussian noise of 0.3 where it has none."""
     run = subject.run
-    if run.spec.kind != "image":
+    if not run.spec.kind.images:
         raise UserError("is for images")
     own = not isinstance(run.model.noise, Identity)
     found = denoise.denoise_test(run, DENOISED, *(() if own else NOISE))
@@ -130,7 +130,7 @@ def anomaly(subject: Subject) -> Numbers:
 def generation(subject: Subject) -> Numbers:
     """How near samples, from the prior or a mixture fitted to the codes, are to test data, beside validation data."""
     fitted = density.of(subject.run)
-    of = text if subject.run.spec.kind == "tokens" else generate
+    of = generate if subject.run.spec.kind.continuous else text
     return {"density": fitted.text, **of.quality(subject.run, fitted)}
 
 

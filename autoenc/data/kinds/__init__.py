@@ -1,0 +1,56 @@
+"""Kinds of data: what one example is. kind.py is the contract; a new kind is one file here and a line in KINDS."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+from autoenc.data.kinds.kind import FILE, Kind
+from autoenc.errors import DataError, one_line
+
+FOLDER = "kind"  # in a run directory
+KINDS = {
+    "image": "autoenc.data.kinds.image.Image",
+    "vector": "autoenc.data.kinds.vector.Vector",
+    "table": "autoenc.data.kinds.table.Table",
+    "counts": "autoenc.data.kinds.counts.Counts",
+    "tokens": "autoenc.data.kinds.tokens.Tokens",
+}  # name -> dotted path of the class, imported where a run has it
+
+
+def save(kind: Kind, run_dir: Path) -> None:
+    """Write run_dir/kind/."""
+    folder = run_dir / FOLDER
+    folder.mkdir(exist_ok=True)
+    kind.save(folder)
+
+
+def load(run_dir: Path, data: dict[str, Any], options: dict[str, Any]) -> Kind:
+    """Return the kind of a run.
+
+    Args:
+        data: of run.json. options: of the data set in config.yaml. Both are read for runs written before 0.2 alone,
+            which have no folder kind/.
+
+    Raises:
+        DataError: damaged files, or files of another version of scikit-learn that cannot be used.
+    """
+    folder = run_dir / FOLDER
+    if not folder.is_dir():
+        from autoenc.data.kinds.legacy import values_of
+
+        folder = run_dir / "preprocessing"
+        read = lambda: values_of(folder, data, options)  # noqa: E731
+    else:
+        read = lambda: json.loads((folder / FILE).read_text())  # noqa: E731
+    try:
+        values = read()
+        module, _, name = KINDS[values["kind"]].rpartition(".")
+        found: Kind = getattr(importlib.import_module(module), name).load(folder, values)
+        return found
+    except DataError as error:
+        raise DataError(f"{folder}: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder}: cannot be read ({type(error).__name__}: {one_line(error)})") from None

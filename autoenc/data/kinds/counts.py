@@ -6,13 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from autoenc.data.dataset import DataSpec, Split
-from autoenc.data.kinds.preprocessing import FILE
-from autoenc.data.kinds.tokens import OfTexts, beginning
+from autoenc.core import Likelihood
+from autoenc.data.kinds.kind import common
+from autoenc.data.kinds.texts import Texts, beginning
+from autoenc.data.split import Split
 from autoenc.data.storage.sparse import SparseRows
 from autoenc.errors import DataError, require
 from autoenc.files import write_json
@@ -42,25 +43,24 @@ def weighed(counts: csr_matrix, idf: np.ndarray) -> csr_matrix:
 
 
 @dataclass(frozen=True)
-class BagOfWords(OfTexts):
+class Counts(Texts):
     """Texts as vectors over a vocabulary; the order of the words is lost.
 
     counts: how often each word occurs. tfidf: (1 + ln count) idf, scaled to length 1; see `inverse_frequency`.
 
     Args:
-        words: the vocabulary: two letters or digits at least.
+        vocabulary: words of two letters or digits at least.
         idf: (V,) of tfidf; None for counts.
         lowercase: before words are looked up.
-        column: of the texts in CSV files. encoding: of files.
     """
 
-    words: tuple[str, ...]
+    vocabulary: tuple[str, ...] = ()
     idf: np.ndarray | None = None
     lowercase: bool = True
-    column: str | None = None
-    encoding: str = "utf-8"
 
-    kind = "bag_of_words"
+    name: ClassVar[str] = "counts"
+    one_unit: ClassVar[bool] = True
+    normalize: ClassVar[Literal["l2"] | None] = "l2"
 
     @classmethod
     def learn(
@@ -73,7 +73,7 @@ class BagOfWords(OfTexts):
         stop_words: bool,
         column: str | None = None,
         encoding: str = "utf-8",
-    ) -> BagOfWords:
+    ) -> Counts:
         """The most frequent words of the texts; of words that are as frequent, those first in the alphabet.
 
         Args:
@@ -98,49 +98,78 @@ class BagOfWords(OfTexts):
             raise DataError(f"no word occurs min_count={min_count} times in the training texts")
         idf = inverse_frequency(counts)[order] if view == "tfidf" else None
         names = vectorizer.get_feature_names_out()
-        return cls(tuple(str(names[i]) for i in order), idf, lowercase, column, encoding)
+        words = tuple(str(names[i]) for i in order)
+        return cls((len(words),), 0.0, 1.0, column, encoding, words, idf, lowercase)
 
     @property
     def size(self) -> int:
         """Number of words."""
-        return len(self.words)
+        return len(self.vocabulary)
 
-    def describe(self, name: str, train: Split, classes: tuple[str, ...]) -> DataSpec:
-        """One example of the data."""
-        return DataSpec(name, "counts", (self.size,), *train.range(), classes)
+    def words(self, x: Tensor) -> Tensor:
+        """The sum of the counts of each document."""
+        return x.sum(-1)
+
+    def metrics(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> dict[str, Tensor]:
+        return {"words": self.words(x)}
+
+    def error(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
+        """nll per word, in nats."""
+        return likelihood.nll(params, x) / self.words(x).clamp(min=1)
+
+    def comparable(self, x: np.ndarray) -> np.ndarray:
+        """Shares of the words: each row sums to 1."""
+        return x / x.sum(1, keepdims=True).clip(1e-12)
+
+    def lexical(self, train: Split, queries: Split) -> tuple[csr_matrix, csr_matrix] | None:
+        """TF-IDF; idf is that of the training rows."""
+        if not (isinstance(train.x, SparseRows) and isinstance(queries.x, SparseRows)):
+            return None
+        if self.idf is not None:
+            return train.x.matrix, queries.x.matrix
+        idf = inverse_frequency(train.x.matrix)
+        return weighed(train.x.matrix, idf), weighed(queries.x.matrix, idf)
+
+    def captions(self, split: Split) -> list[str] | None:
+        names = split.x.names if isinstance(split.x, SparseRows) else None
+        return None if names is None else names.tolist()
+
+    def listing(self, x: Tensor) -> tuple[list[str], list[list[Any]]]:
+        return ["words"], [[text] for text in self.decode(x)]
 
     def matrix(self, texts: Sequence[str]) -> csr_matrix:
         """(N, V) float32."""
         from sklearn.feature_extraction.text import CountVectorizer
 
-        vectorizer = CountVectorizer(lowercase=self.lowercase, vocabulary=self.words, dtype=np.float32)
+        vectorizer = CountVectorizer(lowercase=self.lowercase, vocabulary=self.vocabulary, dtype=np.float32)
         counts = vectorizer.transform(texts)
         return counts if self.idf is None else weighed(counts, self.idf)
 
-    def encode(self, texts: Sequence[str]) -> tuple[SparseRows, list[str]]:
+    def tokenize(self, texts: Sequence[str]) -> tuple[SparseRows, list[str]]:
         """(N, V) rows named by the beginnings of the texts, and what a person should know of them."""
         matrix = self.matrix(texts)
         unknown = int((np.diff(matrix.indptr) == 0).sum())
         note = f"{unknown:,} of {len(texts):,} texts have no word of the vocabulary"
         return SparseRows(matrix, np.array([beginning(t) for t in texts], object)), [note] if unknown else []
 
-    def texts(self, x: Tensor | np.ndarray) -> list[str]:
+    def decode(self, x: Tensor | np.ndarray) -> list[str]:
         """(N, V) counts, weights or probabilities -> the twelve words that have the most, the first one first."""
         x = np.asarray(x)
         order = np.argsort(-x, axis=1, kind="stable")[:, :LISTED]
-        return [" ".join(self.words[i] for i in top if row[i] > 0) for row, top in zip(x, order, strict=True)]
+        return [" ".join(self.vocabulary[i] for i in top if row[i] > 0) for row, top in zip(x, order, strict=True)]
 
     def save(self, folder: Path) -> None:
-        """preprocessing.json and vocabulary.json."""
-        kept = {"lowercase": self.lowercase, "column": self.column, "encoding": self.encoding}
+        """Write kind.json and vocabulary.json."""
         idf = None if self.idf is None else [float(value) for value in self.idf]
-        write_json(folder / VOCABULARY, {"words": list(self.words), "idf": idf})
-        write_json(folder / FILE, {"kind": self.kind, **kept})
+        write_json(folder / VOCABULARY, {"words": list(self.vocabulary), "idf": idf})
+        super().save(folder)
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"lowercase": self.lowercase}
 
     @classmethod
-    def load(cls, folder: Path) -> BagOfWords:
+    def load(cls, folder: Path, values: dict[str, Any]) -> Counts:
         """ValueError, KeyError or TypeError where the files are damaged."""
-        kept = json.loads((folder / FILE).read_text())
         learnt = json.loads((folder / VOCABULARY).read_text())
         words, idf = tuple(learnt["words"]), learnt["idf"]
         if not words or len(set(words)) != len(words) or not all(isinstance(word, str) for word in words):
@@ -149,4 +178,10 @@ class BagOfWords(OfTexts):
             idf = np.array(idf, np.float32)
             if idf.shape != (len(words),) or not np.isfinite(idf).all():
                 raise ValueError(f"{VOCABULARY} has not one idf for each word")
-        return cls(words, idf, bool(kept["lowercase"]), kept["column"], kept["encoding"])
+        shared = {"column": values["column"], "encoding": values["encoding"], "lowercase": bool(values["lowercase"])}
+        return cls(**common(values), **shared, vocabulary=words, idf=idf)
+
+    def description(self) -> dict[str, Any]:
+        """What export.json says about the input."""
+        text = f"float32, (N, D), values as in training: {self.low:.6g} to {self.high:.6g}"
+        return {"text": f"{text}; the words of vocabulary.json are counted in a text before they are fed"}

@@ -1,31 +1,30 @@
-"""Columns of a table as the dimensions of a vector, and back: numbers imputed and scaled, categories one-hot."""
+"""Tables: numbers imputed and scaled, categories one-hot, and back to the user's columns and units."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from autoenc.data.dataset import Column, Examples, Split
-from autoenc.data.kinds.plain import from_plain, to_plain
-from autoenc.data.kinds.preprocessing import FILE
+from autoenc.data.kinds.estimator_json import from_plain, to_plain
+from autoenc.data.kinds.kind import REAL, Column, Kind, common, is_numeric
 from autoenc.data.readers.tables import Source, dates_as_text
+from autoenc.data.split import Examples, Split
 from autoenc.errors import DataError, one_line
-from autoenc.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-SHOWN = 4  # rows that `lines` shows
+SHOWN = 4  # rows that `show` shows
+PROBED = 3  # rows that are kept to check another version of scikit-learn
 UNSEEN = "(unseen)"  # a category that training did not have: none of its dimensions is 1
 MISSING = "(missing)"  # the category of an empty cell
 
@@ -45,27 +44,55 @@ class SignedLog(TransformerMixin, BaseEstimator):
 
 
 @dataclass(frozen=True, eq=False)
-class TablePreprocessing:
-    """A fitted scikit-learn ColumnTransformer, and how files are read: rows of the user's table -> (N, D).
+class Table(Kind):
+    """A row of a table as a vector (D,): a fitted scikit-learn ColumnTransformer, and how files are read.
 
-    Numbers are imputed by the median, and scaled; a category that training did not have has the dimension that the
+    Numbers are imputed by the median and scaled. A category that is not seen in training has the dimension that the
     rarest values share, or zeros. Columns of other names are ignored.
+
+    Args:
+        numbers, categories: names of the columns, in the order of the dimensions.
+        order: of both in the user's files.
+        ranges: of the numbers in training: low, high, whether all are whole.
+        probe: rows as `typed` returns them, column by column, and what the transformer returned for them; checked where
+            a run is loaded with another version of scikit-learn.
     """
 
-    source: Source
-    numbers: tuple[str, ...]
-    categories: tuple[str, ...]
-    transformer: Any
-    order: tuple[str, ...] = ()  # of both in the user's files
-    ranges: dict[str, tuple[float, float, bool]] = field(default_factory=dict)  # of numbers: low, high, all whole
+    source: Source = field(default_factory=Source)
+    numbers: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    transformer: Any = None
+    order: tuple[str, ...] = ()
+    ranges: dict[str, tuple[float, float, bool]] = field(default_factory=dict)
+    probe: dict[str, list[Any]] = field(default_factory=dict)
 
-    kind = "table"
+    name: ClassVar[str] = "table"
+    noun: ClassVar[str] = "rows of a table"
+    named_dimensions: ClassVar[bool] = True
+
+    @classmethod
+    def fitted(
+        cls, source: Source, numbers: tuple[str, ...], categories: tuple[str, ...], transformer: Any,
+        order: tuple[str, ...], frame: pd.DataFrame,
+    ) -> Table:  # fmt: skip
+        """Fit the transformer to the training rows of a data frame."""
+        made = cls((0,), 0.0, 1.0, source, numbers, categories, transformer, order)
+        typed = made.typed(frame, "the training rows")
+        transformer.fit(typed)
+        ranges = {}
+        for name in numbers:
+            values = typed[name].dropna()
+            whole = bool((values % 1 == 0).all()) and float(values.abs().max()) < 2**53
+            ranges[name] = (float(values.min()), float(values.max()), whole)
+        rows = typed.head(PROBED)
+        probe = {"rows": [rows[name].tolist() for name in rows], "matrix": transformer.transform(rows).tolist()}
+        return replace(made, shape=(made.columns[-1].stop,), ranges=ranges, probe=probe)
 
     def typed(self, frame: pd.DataFrame, what: str) -> pd.DataFrame:
         """The columns that are used, numbers as float64 and categories as text; DataError where they do not fit."""
         import pandas as pd
 
-        names = [*self.numbers, *self.categories]
+        names = self._names
         if missing := [name for name in names if name not in frame]:
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             one = len(missing) == 1
@@ -151,8 +178,8 @@ class TablePreprocessing:
             for name, values in self.frame(x).items()
         }
 
-    def lines(self, versions: Mapping[str, Tensor]) -> list[str]:
-        """The first four rows in several versions, by name, side by side: a line for each column of the table."""
+    def show(self, versions: Mapping[str, Tensor]) -> list[str]:
+        """The first four rows in all versions side by side: a line for each column of the table."""
         cells = [self.cells(np.asarray(x[:SHOWN])) for x in versions.values()]
         count = len(next(iter(versions.values()))[:SHOWN])
         table = [["", *(f"{name} {i}" for i in range(count) for name in versions)]]
@@ -160,10 +187,46 @@ class TablePreprocessing:
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         return ["  ".join([f"{row[0]:{widths[0]}}", *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in table]
 
-    def apply(self, raw: Any) -> Split:
-        """Rows of a data frame, or of what pandas makes one of: column name -> values."""
+    def sheet(self, x: Tensor, columns: int, labels: Sequence[str] = ()) -> None:
+        return None
+
+    def listing(self, x: Tensor) -> tuple[list[str], list[list[Any]]]:
+        """`plausible` rows: the header and the rows of a CSV file in the user's columns."""
+        frame = self.plausible(x.flatten(1).numpy())
+        return [str(name) for name in frame], frame.values.tolist()
+
+    def decode(self, x: Tensor | np.ndarray) -> pd.DataFrame:
+        """`frame`."""
+        return self.frame(np.asarray(x))
+
+    def given(self) -> dict[str, Any]:
+        return {"columns": self.columns}
+
+    def remark(self, train: Split) -> str | None:
+        """Warn of numbers that are the same in every training row; all others are scaled as the config says."""
+        numbers = [column for column in self.columns if column.kind == "number"]
+        if not numbers or len(train) < 2:
+            return None
+        std = train.take(slice(0, 10_000)).x.std(0)[[column.start for column in numbers]]
+        flat = [column.name for column, value in zip(numbers, std, strict=True) if value == 0]
+        if not flat:
+            return None
+        more = f" and {len(flat) - 3} more" if len(flat) > 3 else ""
+        return f"the same in every training row: {', '.join(map(str, flat[:3]))}{more}; data.drop leaves columns out"
+
+    def encode(
+        self, raw: Any, what: str = "the data frame", noisy: bool = False, support: tuple[float, float] = REAL
+    ) -> Split:
+        """Return rows as the model is fed them.
+
+        Args:
+            raw: a data frame, or what pandas makes one of (column name -> values); the path of a file; or an array or
+                tensor (N, D), which is as fed already.
+        """
         import pandas as pd
 
+        if is_numeric(raw):
+            return super().encode(raw, what, noisy, support)
         if isinstance(raw, str | Path):
             return self.read(Path(raw)).split
         try:
@@ -186,8 +249,10 @@ class TablePreprocessing:
                 )
         return made
 
-    def read(self, path: Path) -> Examples:
-        """The rows of a file, with their numbers from 0 as names."""
+    def read(
+        self, path: Path, resize: bool = False, noisy: bool = False, support: tuple[float, float] = REAL
+    ) -> Examples:
+        """Read the rows of a file like the training file; their names are their numbers from 0."""
         frame = self._frame(path)
         return Examples(Split(torch.from_numpy(self._new(frame, str(path)))), [str(i) for i in range(len(frame))])
 
@@ -207,21 +272,11 @@ class TablePreprocessing:
             why = "the run reads new files as those that it was trained on"  # its options are not to be had here
             raise DataError(f"{error}; {why}") from None
 
-    def save(self, folder: Path) -> None:
-        """preprocessing.json."""
-        write_text(folder / FILE, json.dumps(self.plain()) + "\n")
-
-    @classmethod
-    def load(cls, folder: Path) -> TablePreprocessing:
-        """What `save` wrote."""
-        return cls.from_plain(json.loads((folder / FILE).read_text()))
-
-    def plain(self) -> dict[str, Any]:
-        """All of it as plain values: see plain.py."""
+    def state(self) -> dict[str, Any]:
+        """All of it as plain values: see estimator_json.py."""
         import sklearn
 
         return {
-            "kind": self.kind,
             "sklearn": sklearn.__version__,
             "source": to_plain(vars(self.source)),
             "numbers": list(self.numbers),
@@ -229,14 +284,57 @@ class TablePreprocessing:
             "transformer": to_plain(self.transformer),
             "order": list(self.order),
             "ranges": to_plain(self.ranges),
+            "probe": to_plain(self.probe),
         }
 
     @classmethod
-    def from_plain(cls, values: dict[str, Any]) -> TablePreprocessing:
-        """What `plain` returned."""
-        source, transformer = Source(**from_plain(values["source"])), from_plain(values["transformer"])
-        later = {"order": tuple(values.get("order", ())), "ranges": from_plain(values.get("ranges", {"dict": []}))}
-        return cls(source, tuple(values["numbers"]), tuple(values["categories"]), transformer, **later)
+    def load(cls, folder: Path | None, values: dict[str, Any]) -> Table:
+        """What `state` returned; DataError where this version of scikit-learn computes something else of it."""
+        made = cls(
+            **common(values),
+            source=Source(**from_plain(values["source"])),
+            numbers=tuple(values["numbers"]),
+            categories=tuple(values["categories"]),
+            transformer=from_plain(values["transformer"]),
+            order=tuple(values.get("order", ())),
+            ranges=from_plain(values.get("ranges", {"dict": []})),
+            probe=from_plain(values.get("probe", {"dict": []})),
+        )
+        made._check_version(str(values.get("sklearn", "unknown")))
+        return made
+
+    def _check_version(self, written: str) -> None:
+        """DataError unless the transformer returns what it returned where it was fitted."""
+        import pandas as pd
+        import sklearn
+
+        if written == sklearn.__version__:
+            return
+        try:
+            if not self.probe:  # written before probes were kept: at least the transformer has to work
+                self.transformer.transform(self.typed(pd.DataFrame({n: [None] for n in self._names}), "a probe"))
+                return
+            rows = pd.DataFrame(dict(zip(self._names, self.probe["rows"], strict=True)))
+            same = np.allclose(self.transformer.transform(rows), self.probe["matrix"], atol=1e-6)
+        except Exception:  # private attributes of another version raise anything
+            same = False
+        if not same:
+            raise DataError(
+                f"the columns were prepared by scikit-learn {written}, and {sklearn.__version__} computes something "
+                f"else of them; pip install scikit-learn=={written}"
+            )
+
+    @property
+    def _names(self) -> list[str]:
+        return [*self.numbers, *self.categories]
+
+    def description(self) -> dict[str, Any]:
+        """What export.json says about the input."""
+        text = (
+            f"float32, (N, D), values as in training: {self.low:.6g} to {self.high:.6g}; rows of a table are "
+            "imputed, scaled and made one-hot, as kind.json says, before they are fed"
+        )
+        return {"text": text, "columns": [dataclasses.asdict(column) for column in self.columns]}
 
 
 def class_name(value: object) -> str:

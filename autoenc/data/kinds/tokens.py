@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc.data.dataset import BOS, EOS, MASK, PAD, SPECIAL, UNK, DataSpec, Examples, Rows, Split
-from autoenc.data.kinds.preprocessing import FILE
-from autoenc.data.readers import texts as documents
+from autoenc.core import Likelihood
+from autoenc.data.kinds.kind import FILE, REAL, common
+from autoenc.data.kinds.texts import Texts, beginning
+from autoenc.data.split import BOS, EOS, MASK, PAD, SPECIAL, UNK, Split
 from autoenc.errors import DataError, require
-from autoenc.files import write_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -29,64 +27,28 @@ TOKENIZER = "tokenizer.json"
 WORD = r"\d+(?:[.,]\d+)+|\w+(?:['\u2019-]\w+)*|[^\w\s]"
 BYTES = 256  # the alphabet of byte-pair encoding
 AT_ONCE = 1_000  # documents that are encoded together
-SHOWN = 100  # characters of a document that it can be told by
-
-
-class OfTexts:
-    """What every preprocessing of texts does with new ones."""
-
-    column: str | None
-    encoding: str
-
-    def encode(self, texts: Sequence[str]) -> tuple[Tensor | Rows, list[str]]:
-        """The texts as a model is fed them, and what happened to them that a person should know."""
-        raise NotImplementedError
-
-    def texts(self, x: Tensor | np.ndarray) -> list[str]:
-        """Examples as a model is fed them, or as it makes them, as people read them."""
-        raise NotImplementedError
-
-    def lines(self, versions: Mapping[str, Tensor]) -> list[str]:
-        """The same examples in several versions, by name: one under the other."""
-        width = max(map(len, versions)) + 2
-        read = [self.texts(x) for x in versions.values()]
-        if len(versions) == 1:
-            return read[0]
-        groups = zip(*read, strict=True)
-        return [f"{name + ':':{width}}{text}" for group in groups for name, text in zip(versions, group, strict=True)]
-
-    def apply(self, raw: Sequence[str]) -> Split:
-        """A list of texts; empty ones keep their place. Warns of what happened to them."""
-        x, notes = self.encode(checked(raw))
-        for note in notes:
-            warnings.warn(note, stacklevel=2)
-        return Split(x)
-
-    def read(self, path: Path) -> Examples:
-        """The documents of a text file or CSV, each told by its beginning."""
-        column = self.column if path.suffix.lower() in documents.TABLES else None
-        texts = documents.read(path, column, None, self.encoding).texts
-        return Examples(self.apply(texts), [beginning(text) for text in texts])
 
 
 @dataclass(frozen=True)
-class Tokens(OfTexts):
+class Tokens(Texts):
     """Texts as ids: the tokens of a document, then EOS, then PAD up to `max_length`.
 
     Args:
         tokenizer: of the `tokenizers` library, with the ids of `spec.SPECIAL` first.
         level: word, or bpe (pairs of bytes, which know every text).
-        max_length: ids of a document, EOS among them; longer ones are cut.
-        column: of the texts in CSV files. encoding: of files.
     """
 
-    tokenizer: Tokenizer
-    level: Level
-    max_length: int
-    column: str | None = None
-    encoding: str = "utf-8"
+    tokenizer: Any = None
+    level: Level = "word"
 
-    kind = "tokens"
+    name: ClassVar[str] = "tokens"
+    continuous: ClassVar[bool] = False
+    parts: ClassVar[Mapping[str, str]] = {"network": "sequence", "likelihood": "tokens", "noise": "token_mask"}
+
+    @property
+    def max_length(self) -> int:
+        """Ids of a document."""
+        return self.shape[0]
 
     @classmethod
     def learn(
@@ -136,19 +98,60 @@ class Tokens(OfTexts):
         tokenizer.train_from_iterator(texts, trainer, length=len(texts))
         if tokenizer.get_vocab_size() <= len(SPECIAL):
             raise DataError(f"no word occurs min_count={min_count} times in the training texts")
-        return cls(_literal(tokenizer), level, max_length, column, encoding)
+        return cls(
+            (max_length,), 0.0, float(tokenizer.get_vocab_size() - 1), column, encoding, _literal(tokenizer), level
+        )
 
     @property
     def size(self) -> int:
         """Number of ids."""
         return self.tokenizer.get_vocab_size()
 
-    def describe(self, name: str, train: Split, classes: tuple[str, ...]) -> DataSpec:
-        """One example of the data."""
-        top = float(self.size - 1)
-        return DataSpec(name, "tokens", (self.max_length,), 0.0, top, classes, vocabulary=self.size)
+    def given(self) -> dict[str, Any]:
+        return {"vocabulary": self.size}
 
-    def encode(self, texts: Sequence[str]) -> tuple[Tensor, list[str]]:
+    @property
+    def outputs(self) -> int:
+        return self.max_length * self.size
+
+    def lengths(self, split: Split) -> Tensor:
+        return (split.tensor != PAD).sum(1)
+
+    def words(self, x: Tensor) -> Tensor:
+        """Tokens of each text, its end among them."""
+        return (x != PAD).sum(-1).float()
+
+    def metrics(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> dict[str, Tensor]:
+        """accuracy: fraction of the tokens that are the likeliest given those before, without padding. words."""
+        real, words = x != PAD, self.words(x)
+        right = torch.zeros_like(x).masked_scatter(real, (params.argmax(-1) == x[real]).to(x.dtype))
+        return {"accuracy": right.sum(-1) / words.clamp(min=1), "words": words}
+
+    def error(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
+        """nll per token, in nats."""
+        return likelihood.nll(params, x) / self.words(x).clamp(min=1)
+
+    def listing(self, x: Tensor) -> tuple[list[str], list[list[Any]]]:
+        return ["text"], [[text] for text in self.decode(x)]
+
+    def captions(self, split: Split) -> list[str]:
+        return [beginning(text) for text in self.decode(split.tensor.cpu())]
+
+    def _shaped(self, x: Tensor, what: str) -> Tensor:
+        return x if x.dim() == 2 else super()._shaped(x, what)
+
+    def _check(self, split: Split, what: str, noisy: bool, support: tuple[float, float]) -> None:
+        """Refuse what are no ids of the vocabulary."""
+        x = split.tensor
+        if bool((x != x.round()).any()) or int(x.min()) < 0 or int(x.max()) >= self.size:
+            raise DataError(f"{what}: expected token ids from 0 to {self.size - 1}, or a list of texts")
+
+    def encode(self, raw: Any, what: str = "input", noisy: bool = False, support: tuple[float, float] = REAL) -> Split:
+        """Return texts, or ids (N, T), as int64 ids."""
+        split = super().encode(raw, what, noisy, support)
+        return split if split.tensor.dtype == torch.int64 else Split(split.tensor.long())
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, list[str]]:
         """(N, max_length) int64 ids, and what happened to the texts that a person should know."""
         ids, cut = np.full((len(texts), self.max_length), PAD, np.int64), 0
         for start in range(0, len(texts), AT_ONCE):
@@ -161,7 +164,7 @@ class Tokens(OfTexts):
         long = f"{cut:,} of {len(texts):,} texts are cut to {self.max_length} tokens, their end among them"
         return torch.from_numpy(ids), [long] if cut else []
 
-    def texts(self, x: Tensor | np.ndarray) -> list[str]:
+    def decode(self, x: Tensor | np.ndarray) -> list[str]:
         """(N, T) ids -> what people read, each up to its EOS. Case and spacing are those of the vocabulary."""
         rows = []
         for row in np.asarray(x).tolist():
@@ -173,49 +176,34 @@ class Tokens(OfTexts):
                 rows.append(written([self.tokenizer.id_to_token(i) or SPECIAL[UNK] for i in row]))
         return rows
 
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"level": self.level, "vocabulary": self.size}
+
     def save(self, folder: Path) -> None:
-        """preprocessing.json and tokenizer.json."""
-        kept = {"level": self.level, "max_length": self.max_length, "column": self.column, "encoding": self.encoding}
+        """Write kind.json and tokenizer.json."""
         (folder / TOKENIZER).write_text(self.tokenizer.to_str(pretty=True), encoding="utf-8")
-        write_json(folder / FILE, {"kind": self.kind, "vocabulary": self.size, **kept})
+        super().save(folder)
 
     @classmethod
-    def load(cls, folder: Path) -> Tokens:
+    def load(cls, folder: Path, values: dict[str, Any]) -> Tokens:
         """ValueError where the files are damaged or do not fit each other."""
         from tokenizers import Tokenizer
 
-        kept = json.loads((folder / FILE).read_text())
         try:
             tokenizer = _literal(Tokenizer.from_str((folder / TOKENIZER).read_text(encoding="utf-8")))
         except Exception as error:  # the library raises nothing more special
             raise ValueError(f"{TOKENIZER}: {error}") from None
         special = [tokenizer.token_to_id(token) for token in SPECIAL]
-        if tokenizer.get_vocab_size() != kept["vocabulary"] or special != [PAD, BOS, EOS, UNK, MASK]:
+        if tokenizer.get_vocab_size() != values["vocabulary"] or special != [PAD, BOS, EOS, UNK, MASK]:
             raise ValueError(f"{TOKENIZER} does not fit {FILE}")
-        return cls(tokenizer, kept["level"], int(kept["max_length"]), kept["column"], kept["encoding"])
+        shared = {"column": values["column"], "encoding": values["encoding"]}
+        return cls(**common(values), **shared, tokenizer=tokenizer, level=values["level"])
 
 
 def _literal(tokenizer: Tokenizer) -> Tokenizer:
     """`[PAD]` in a text is five signs, and not padding. A setting that the library does not save."""
     tokenizer.encode_special_tokens = True
     return tokenizer
-
-
-def checked(raw: Sequence[str]) -> list[str]:
-    """A list of texts; DataError for anything else."""
-    if isinstance(raw, str):
-        raise DataError("expected a list of texts, found one text; put it in brackets")
-    texts = list(raw)
-    if wrong := [i for i, text in enumerate(texts) if not isinstance(text, str)]:
-        raise DataError(f"expected a list of texts, found {type(texts[wrong[0]]).__name__} at place {wrong[0]}")
-    if not texts:
-        raise DataError("expected a list of texts, found none")
-    return texts
-
-
-def beginning(text: str) -> str:
-    """The first 100 characters, on one line."""
-    return " ".join(text[: 4 * SHOWN].split())[:SHOWN]
 
 
 def written(words: Sequence[str]) -> str:

@@ -6,11 +6,9 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from autoenc.data.sets.arrays import UNREADABLE
+from autoenc.data.readers.arrays import is_number, read_arrays
 from autoenc.errors import DataError, one_line
 
 if TYPE_CHECKING:
@@ -131,11 +129,7 @@ class Source:
         """X or x (and y, as the column y) of an archive; or an array."""
         import pandas as pd
 
-        try:
-            loaded = np.load(path, allow_pickle=False)
-            arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {k.lower(): loaded[k] for k in loaded.files}
-        except UNREADABLE as error:
-            raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
+        arrays = {name.lower(): array for name, array in read_arrays(path).items()}
         x = arrays.get("x")
         if x is None or x.ndim != 2 or x.dtype.kind not in "biuf":
             found = ", ".join(f"{k} {v.shape} {v.dtype}" for k, v in arrays.items())
@@ -182,12 +176,3 @@ def dates_as_text(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _written(moment: pd.Timestamp) -> str:
     return str(moment.date() if moment == moment.normalize() else moment)
-
-
-def is_number(cell: Any) -> bool:
-    """Whether a cell reads as a number."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

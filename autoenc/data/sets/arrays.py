@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc.data.dataset import Data, DataSpec, Split, hold_out
+from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.kinds.image import Image
+from autoenc.data.kinds.vector import Vector
+from autoenc.data.readers.arrays import read_arrays
+from autoenc.data.split import Split, hold_out
 from autoenc.errors import ConfigError, DataError, require
-
-# What the bytes of a damaged .npy or .npz file make of NumPy's reader.
-UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 def arrays(
@@ -78,49 +77,22 @@ def arrays(
     train, val = hold_out(rest, val_fraction, split_seed, "val_fraction")
     low, high = (0.0, 1.0) if x.dtype == torch.uint8 else train.range()
     shape = tuple(x.shape[1:])
-    spec = DataSpec(Path(path).stem, "image" if len(shape) == 3 else "vector", shape, low, high, classes)
+    kind = Image(shape, low, high) if len(shape) == 3 else Vector(shape, low, high)
+    spec = DataSpec(Path(path).stem, kind, classes)
     return Data(spec, train, val, test)
 
 
 def _load(path: Path, label: str | None) -> dict[str, np.ndarray]:
-    """The arrays of the file under the names x, y, x_test, y_test: x always, the others where they are there."""
-    try:
-        if not path.exists():
-            raise DataError(f"{path}: no such file")
-        if path.is_dir():
-            raise DataError(f"{path}: is a folder, not a .npy or .npz file")
-        with path.open("rb") as file:
-            start = file.read(6)
-        if not start:
-            raise DataError(f"{path}: is empty")
-        if start == b"\x93NUMPY":
-            return {"x": np.load(path, allow_pickle=False)}
-        if not start.startswith(b"PK"):
-            raise DataError(f"{path}: is not a .npy or .npz file; write it with numpy.save or numpy.savez")
-        return _load_npz(path, label)
-    except UNREADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        if "Object arrays" in reason:
-            raise DataError(
-                f"{path}: has dtype object; save numbers (rows of different length must be padded)"
-            ) from None
-        raise DataError(f"{path}: cannot be read: truncated or damaged ({reason})") from None
-
-
-def _load_npz(path: Path, label: str | None) -> dict[str, np.ndarray]:
+    """Read the arrays of a file under the names x, y, x_test, y_test: x always, the others if present."""
     wanted = {"x": "x", "x_test": "x_test"}
     if label is not None:
         wanted |= {"y": label, "y_test": f"{label}_test"}
-    with np.load(path, allow_pickle=False) as archive:
-        lower = {name.lower(): name for name in archive.files}
-        names = {key: name if name in archive.files else lower.get(name.lower()) for key, name in wanted.items()}
-        if names["x"] is None:
-            raise DataError(f"{path}: has no array x, only {', '.join(archive.files) or 'none'}")
-        found = {key: archive[name] for key, name in names.items() if name is not None}
-    for key, array in found.items():
-        if not isinstance(array, np.ndarray):  # numpy returns the bytes of members that are no arrays
-            raise DataError(f"{path}: {names[key]} is not an array")
-    return found
+    found = read_arrays(path, {*wanted.values(), *(name.lower() for name in wanted.values())})
+    lower = {name.lower(): name for name in found}
+    names = {key: name if name in found else lower.get(name.lower()) for key, name in wanted.items()}
+    if names["x"] is None:
+        raise DataError(f"{path}: has no array x, only {', '.join(found)}")
+    return {key: found[name] for key, name in names.items() if name is not None}
 
 
 def _images_or_vectors(array: np.ndarray, path: str) -> Tensor:

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from autoenc.data.dataset import Data, DataSpec, Split
+from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.kinds.image import Image
 from autoenc.data.readers import images as pictures
+from autoenc.data.split import Split
 from autoenc.errors import ConfigError, DataError, require
 
 GOOD = "good"
-FLOOR = 0.01  # of the range of grey: what varies less than noise of the camera is not blown up to full contrast
-REACH = 4.0  # standard deviations that the range of a contrast picture holds on either side
 
 
 @dataclass(frozen=True)
@@ -119,25 +118,6 @@ def read_mask(part: Part, size: tuple[int, int]) -> np.ndarray:
     return mask > mask.max() / 2
 
 
-def prepared(picture: np.ndarray, contrast: float) -> Tensor:
-    """What a model is fed of a picture (C, H, W) uint8, before it is cut into patches: of the same shape, uint8.
-
-    Args:
-        contrast: 0 leaves it as it is. Else each pixel becomes its distance from the mean of its surroundings, in
-            standard deviations of the surroundings, a Gaussian window of so many pixels: light that falls unevenly is
-            taken out, and dark regions count as much as bright ones. -4 to 4 become 0 to 255.
-    """
-    if contrast == 0:
-        return torch.from_numpy(picture)
-    from scipy import ndimage
-
-    x = picture.astype(np.float32) / 255
-    around = (0, contrast, contrast)
-    x -= ndimage.gaussian_filter(x, around)
-    x /= np.sqrt(ndimage.gaussian_filter(x * x, around) + FLOOR**2)
-    return torch.from_numpy(((x / REACH + 1) * 127.5).clip(0, 255).round().astype(np.uint8))
-
-
 def defects(
     path: str | None = None,
     size: int = 32,
@@ -159,7 +139,7 @@ def defects(
         path: the folder.
         size: of a patch, pixels a side, 16 or more.
         patches: from each picture, 1 or more.
-        contrast: 0, or the pixels around each one that its contrast is measured in: see `prepared`.
+        contrast: 0, or the width in pixels of the window of `kinds.image.contrast_normalized`.
         val_fraction: part of the good training pictures that is held out.
         split_seed: draws these and the places of the patches; the seed of training has no say.
 
@@ -175,12 +155,13 @@ def defects(
     folder = Path(path).expanduser()
     found = layout(folder, val_fraction, split_seed)
     channels = 1 if all(map(_is_grey, (*found.train, *found.held_out))) else 3
+    kind = Image((channels, size, size), 0.0, 1.0, contrast=contrast)
     random = np.random.default_rng(split_seed)
 
     def split(files: list[Path]) -> Split:
         x = torch.empty(len(files), patches, channels, size, size, dtype=torch.uint8)
         for cut, file in zip(x, files, strict=True):
-            whole = prepared(read_picture(file, channels), contrast)
+            whole = torch.from_numpy(kind.prepared(read_picture(file, channels)))
             height, width = whole.shape[1:]
             if min(height, width) < size:
                 raise DataError(f"{file}: has {width}x{height} pixels, a patch {size}x{size}; lower data.size")
@@ -189,7 +170,7 @@ def defects(
                 cut[i] = whole[:, top : top + size, left : left + size]
         return Split(x.flatten(0, 1), scale=1 / 255)
 
-    spec = DataSpec(folder.name, "image", (channels, size, size), low=0.0, high=1.0)
+    spec = DataSpec(folder.name, kind)
     parts = (list(found.train), list(found.held_out), [part.file for part in found.test])
     kinds = ", ".join(sorted({part.kind for part in found.test}))
     note = (

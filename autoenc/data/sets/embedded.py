@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autoenc.data.dataset import Data, DataSpec, Split, hold_out
+from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.kinds.image import Image
+from autoenc.data.split import Split, hold_out
 from autoenc.errors import require
 
 LUMA = (0.299, 0.587, 0.114)  # grey from red, green and blue (ITU-R BT.601)
@@ -38,7 +40,7 @@ def digits(val_fraction: float = 0.1, test_fraction: float = 0.2, split_seed: in
     everything = Split(x, torch.from_numpy(bunch.target).long(), scale=1 / 16)
     rest, test = hold_out(everything, test_fraction, split_seed, "test_fraction")
     train, val = hold_out(rest, val_fraction, split_seed, "val_fraction")
-    spec = DataSpec("digits", "image", (1, 8, 8), low=0.0, high=1.0, classes=tuple("0123456789"))
+    spec = DataSpec("digits", Image((1, 8, 8), 0.0, 1.0), tuple("0123456789"))
     return Data(spec, train, val, test)
 
 
@@ -91,7 +93,7 @@ def patches(
     std = train.tensor.square().mean().sqrt()  # the mean is 0
     train, val, test = (replace(split, x=split.tensor / std) for split in (train, val, test))
     low, high = train.range()
-    spec = DataSpec("patches", "image", (1, size, size), low=low, high=high)
+    spec = DataSpec("patches", Image((1, size, size), low, high))
     return Data(spec, train, val, test)
 
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
 
-from autoenc.data.dataset import Data, DataSpec, Examples, Preprocessing, Split, hold_out
-from autoenc.data.kinds.preprocessing import FILE
+from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.kinds.image import TRANSFORMS, Image
+from autoenc.data.kinds.kind import Kind
+from autoenc.data.split import Split, hold_out
 from autoenc.data.storage.cache import FOLDER
 from autoenc.errors import ConfigError, DataError, one_line, require
-from autoenc.files import write_json
 
 if TYPE_CHECKING:  # what knows Pillow is imported where it is used
     from autoenc.data.readers.folders import Tree
@@ -25,7 +23,6 @@ if TYPE_CHECKING:  # what knows Pillow is imported where it is used
 
 LARGEST = 4_096  # pixels a side
 MOST_WORKERS = 8
-TRANSFORMS = ("CenterCrop", "Grayscale", "Pad", "Resize")  # of torchvision's, those that draw nothing at random
 
 
 def image_folder(
@@ -44,7 +41,7 @@ def image_folder(
     cache: bool | Literal["auto"] = "auto",
     cache_folder: str = FOLDER,
     max_bad: int = 10,
-    preprocessing: Preprocessing | None = None,
+    kind: Kind | None = None,
 ) -> Data:
     """Pictures (C, H, W) in [0, 1] of a folder tree; the first folder below it is the class.
 
@@ -67,7 +64,7 @@ def image_folder(
         cache: keep the decoded pictures on the disk: true, false, or "auto", where half of what is free suffices.
         cache_folder: where.
         max_bad: files that may be unreadable; they are left out.
-        preprocessing: of a finished run, used as it is.
+        kind: of a finished run, used as it is.
 
     Raises:
         ConfigError, DataError: a value out of range; no such folder, no or too few pictures, too many unreadable ones.
@@ -88,11 +85,12 @@ def image_folder(
     trees = {part: tree(folder) for part, folder in folders.items()}
     pool = Pool(min(MOST_WORKERS, len(os.sched_getaffinity(0))) if workers is None else workers)
     store = Store(list(trees.values()), pool, cache, cache_folder, max_bad)
-    if preprocessing is None:
+    if kind is None:
         look = _look(store.survey if size is None or mode is None else None, size, mode, fit, transforms)
     else:
-        assert isinstance(preprocessing, PicturePreprocessing)
-        look = preprocessing.look
+        assert isinstance(kind, Image)
+        assert kind.look is not None
+        look = kind.look
     require(shift < min(look.height, look.width), "shift", shift, f"must be less than {min(look.height, look.width)}")
 
     stored = store.pixels(look)
@@ -127,10 +125,9 @@ def image_folder(
     if beside:
         notes.append(f"{path}: of the folders beside train/, nothing is read: {', '.join(beside)}")
     name = Path(path).expanduser().resolve().name
-    spec = DataSpec(name, "image", look.shape, low=0.0, high=1.0, classes=classes)
-    keep = PicturePreprocessing(look)
+    spec = DataSpec(name, Image(look.shape, 0.0, 1.0, look), classes)
     names = {part: [files[i] for i in places[part].tensor.tolist()] for part in ("train", "test")}
-    return Data(spec, train, splits["val"], splits["test"], keep, notes=tuple(notes), names=names)
+    return Data(spec, train, splits["val"], splits["test"], notes=tuple(notes), names=names)
 
 
 def _look(
@@ -183,69 +180,3 @@ def _labels(trees: Mapping[str, Tree]) -> tuple[tuple[str, ...], torch.Tensor | 
         return (), None, f"all pictures lie in one class folder, {classes[0]}"
     places = {name: i for i, name in enumerate(classes)}
     return classes, torch.tensor([places[name] for name in names]), ""
-
-
-@dataclass(frozen=True)
-class PicturePreprocessing:
-    """How pictures were brought to one size and mode: new ones go the same way. Implements `spec.Preprocessing`."""
-
-    look: Look
-    kind = "pictures"
-
-    def save(self, folder: Path) -> None:
-        """preprocessing.json."""
-        write_json(folder / FILE, {"kind": self.kind, **asdict(self.look)})
-
-    @classmethod
-    def load(cls, folder: Path) -> PicturePreprocessing:
-        """What `save` wrote; ValueError, KeyError or TypeError where it is not that."""
-        from autoenc.data.readers.images import Look
-
-        values = json.loads((folder / FILE).read_text())
-        values.pop("kind")
-        steps = tuple((str(name), dict(options)) for name, options in values.pop("transforms"))
-        if any(name not in TRANSFORMS for name, _ in steps):
-            raise ValueError(f"transforms other than {', '.join(TRANSFORMS)}")
-        return cls(Look(**values, transforms=steps))
-
-    def lines(self, versions: Mapping[str, Tensor]) -> None:
-        """Nothing: pictures are looked at."""
-
-    def read(self, path: Path) -> Examples:
-        """A picture file, or all of a folder tree by their relative names; of a tree, files that cannot be read are
-        left out, with a warning. DataError where none can."""
-        from autoenc.data.readers.folders import tree
-
-        if not path.is_dir():
-            return Examples(self.apply([path]), [path.name])
-        found = tree(path)
-        made: list[torch.Tensor] = []
-        names: list[str] = []
-        bad: list[DataError] = []
-        for file, name in zip(found.files, found.names, strict=True):
-            try:
-                made.append(self._decoded(file))
-                names.append(name)
-            except DataError as error:
-                bad.append(error)
-        if not made:
-            raise bad[0]
-        if bad:
-            of = f"{len(bad):,} of {len(found.files):,} files are left out"
-            warnings.warn(f"{of}: {bad[0]}{' ...' if len(bad) > 1 else ''}", stacklevel=3)
-        return Examples(Split(torch.stack(made), scale=1 / 255), names)
-
-    def apply(self, raw: Any) -> Split:
-        """Paths, or pictures of Pillow's, or one of them, as examples (N, C, H, W)."""
-        several = list(raw) if isinstance(raw, Iterable) and not isinstance(raw, str | Path) else [raw]
-        if not several:
-            raise DataError("expected paths of pictures, or pictures, found none")
-        return Split(torch.stack([self._decoded(each) for each in several]), scale=1 / 255)
-
-    def _decoded(self, file: Any) -> torch.Tensor:
-        from autoenc.data.readers.images import decode, reason
-
-        try:
-            return torch.from_numpy(decode(file, self.look).copy())
-        except Exception as error:
-            raise DataError(f"{file}: cannot be read as a picture ({reason(error)})") from None

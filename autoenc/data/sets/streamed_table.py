@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autoenc.data.dataset import Data, Split
-from autoenc.data.kinds import plain
-from autoenc.data.kinds.table import TablePreprocessing
+from autoenc.data.dataset import Data
+from autoenc.data.kinds import estimator_json as plain
+from autoenc.data.kinds.table import Table
 from autoenc.data.sets.table_recipe import MOST_CLASSES, Recipe
+from autoenc.data.split import Split
 from autoenc.data.storage.cache import Entry, Writer, cached, stamp
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ SAMPLE = 100_000  # training rows that the preprocessing is learnt from
 NAMES = ("train", "val", "test")
 
 
-def streamed(recipe: Recipe, folder: Path, preprocessing: TablePreprocessing | None) -> Data:
+def streamed(recipe: Recipe, folder: Path, kind: Table | None) -> Data:
     """The data set of a recipe. Each row goes to test, validation or training by a draw of its own, so that the sizes
     of the splits are the fractions nearly.
 
@@ -40,21 +41,26 @@ def streamed(recipe: Recipe, folder: Path, preprocessing: TablePreprocessing | N
     files = [stamp(path) for path in recipe.paths]
     options = plain.to_plain({k: v for k, v in vars(recipe).items() if k not in ("paths", "source", "plan")})
     parts = [plain.to_plain(dataclasses.asdict(part)) for part in (recipe.source, recipe.plan)]
-    key: dict[str, Any] = {"what": "table 1", "files": files, "options": options, "parts": parts}
-    if preprocessing is not None:
-        key["preprocessing"] = zlib.crc32(json.dumps(preprocessing.plain()).encode())
+    key: dict[str, Any] = {"what": "table 2", "files": files, "options": options, "parts": parts}
+    if kind is not None:
+        key["kind"] = zlib.crc32(json.dumps(values_of(kind)).encode())
 
     def write(writer: Writer) -> None:
-        learnt, classes, notes = _learn(recipe, preprocessing)
+        learnt, classes, notes = _learn(recipe, kind)
         _write(recipe, learnt, classes, writer)
-        writer.values |= {"preprocessing": learnt.plain(), "classes": list(classes), "notes": notes}
+        writer.values |= {"kind": values_of(learnt), "classes": list(classes), "notes": notes}
 
     entry = cached(key, folder, write)
-    learnt = TablePreprocessing.from_plain(entry.values["preprocessing"])
+    learnt = Table.load(None, entry.values["kind"])
     sizes = ", ".join(f"{len(entry.rows(name)):,}" for name in NAMES if name in entry.crcs)
     notes = [*entry.values["notes"], f"read in pieces; {sizes} rows lie in {entry.path}"]
     splits = [_split(entry, name, recipe.label is not None) for name in NAMES]
     return recipe.data(learnt, splits, tuple(entry.values["classes"]), tuple(entry.values["range"]), notes)
+
+
+def values_of(kind: Table) -> dict[str, Any]:
+    """What kind.json holds."""
+    return {"shape": list(kind.shape), "low": kind.low, "high": kind.high, **kind.state()}
 
 
 def _split(entry: Entry, name: str, labelled: bool) -> Split:
@@ -85,14 +91,12 @@ def _draws(
             yield frame, labels, where
 
 
-def _learn(
-    recipe: Recipe, preprocessing: TablePreprocessing | None
-) -> tuple[TablePreprocessing, tuple[str, ...], list[str]]:
+def _learn(recipe: Recipe, kind: Table | None) -> tuple[Table, tuple[str, ...], list[str]]:
     """The preprocessing, the classes of all rows, and notes."""
     import pandas as pd
 
-    if preprocessing is not None and recipe.label is None:
-        return preprocessing, (), []
+    if kind is not None and recipe.label is None:
+        return kind, (), []
     classes: set[str] = set()
     random = np.random.default_rng(recipe.split_seed + 1)
     sample, seen = pd.DataFrame(), 0
@@ -101,7 +105,7 @@ def _learn(
         classes |= set() if labels is None else set(labels)
         if len(classes) > MOST_CLASSES:
             break  # no classes: refused below, before they fill the memory
-        if preprocessing is None:
+        if kind is None:
             train = frame[where == 0]
             seen += len(train)
             # A sample of all rows so far: those with the smallest of random numbers.
@@ -110,8 +114,8 @@ def _learn(
                 sample = sample.nsmallest(SAMPLE, _KEY)
     found = tuple(sorted(classes))
     recipe.check_classes(found)
-    if preprocessing is not None:
-        return preprocessing, found, notes
+    if kind is not None:
+        return kind, found, notes
     made, more = recipe.plan.fit(sample.drop(columns=_KEY).sort_index(), recipe.source)
     if seen > len(sample):
         more.append(f"preprocessing is learnt from {len(sample):,} of {seen:,} training rows")
@@ -121,7 +125,7 @@ def _learn(
 _KEY = "autoenc: order of the sample"
 
 
-def _write(recipe: Recipe, preprocessing: TablePreprocessing, classes: tuple[str, ...], writer: Writer) -> None:
+def _write(recipe: Recipe, kind: Table, classes: tuple[str, ...], writer: Writer) -> None:
     place = {name: i for i, name in enumerate(classes)}
     low, high = np.inf, -np.inf
     for frame, labels, where in _draws(recipe):
@@ -129,7 +133,7 @@ def _write(recipe: Recipe, preprocessing: TablePreprocessing, classes: tuple[str
             chosen = where == number
             if not chosen.any():
                 continue
-            rows = preprocessing.matrix(frame[chosen], str(recipe.paths[0]))
+            rows = kind.matrix(frame[chosen], str(recipe.paths[0]))
             writer.append(rows, name)
             if labels is not None:
                 writer.append(labels[chosen].map(place).to_numpy(np.int64), f"{name}_y")

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autoenc.data.dataset import Data, DataSpec, Split, hold_out
+from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.kinds.image import Image
+from autoenc.data.kinds.vector import Vector
+from autoenc.data.split import Split, hold_out
 from autoenc.errors import require
 
 FACTORS = ("shape", "scale", "rotation", "x", "y")  # the columns of factors_train, factors_val, factors_test
@@ -72,7 +75,7 @@ def shapes(
     truth = {f"factors_{name}": factors[split.y] for name, split in parts.items()}
     truth["factor_sizes"] = torch.tensor(sizes)
     splits = {name: replace(split, y=factors[split.y, 0], scale=1 / 255) for name, split in parts.items()}
-    spec = DataSpec("shapes", "image", (1, size, size), low=0.0, high=1.0, classes=SHAPES)
+    spec = DataSpec("shapes", Image((1, size, size), 0.0, 1.0), SHAPES)
     return Data(spec, splits["train"], splits["val"], splits["test"], truth=truth)
 
 
@@ -208,7 +211,7 @@ def linear_gaussian(
 def _vectors(name: str, x: Tensor, truth: dict[str, Tensor], val: float, test: float, split_seed: int) -> Data:
     splits = {part: replace(split, y=None) for part, split in _divided(x.float(), val, test, split_seed).items()}
     low, high = splits["train"].range()
-    spec = DataSpec(name, "vector", (x.shape[1],), low, high)
+    spec = DataSpec(name, Vector((x.shape[1],), low, high))
     return Data(spec, splits["train"], splits["val"], splits["test"], truth=truth)
 
 

@@ -10,16 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc.data.dataset import Data, Preprocessing, Split, hold_out
+from autoenc.data.dataset import Data
+from autoenc.data.kinds.kind import Kind
 from autoenc.data.readers.tables import Source
 from autoenc.data.sets.table_recipe import Recipe
+from autoenc.data.split import Split, hold_out
 from autoenc.data.storage.cache import FOLDER
 from autoenc.errors import ConfigError, require
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from autoenc.data.kinds.table import TablePreprocessing
+    from autoenc.data.kinds.table import Table
 
 LARGE = 200 * 2**20  # bytes of a file that is read in pieces and kept on the disk
 
@@ -45,7 +47,7 @@ def table(
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
     split_seed: int = 0,
-    preprocessing: Preprocessing | None = None,
+    kind: Kind | None = None,
 ) -> Data:
     """A table as vectors (D,): numbers imputed and scaled, categories one-hot, learnt from the training rows alone.
 
@@ -64,13 +66,13 @@ def table(
         val_fraction: part of what is not test that is held out for validation.
         test_fraction: part of all rows that is held out for the end; not used where there is a test_path.
         split_seed: draws both; the seed of training has no say.
-        preprocessing: of a finished run, used as it is.
+        kind: of a finished run, used as it is.
 
     Raises:
         ConfigError, DataError: a file, a column or a value that is not what it should be; see the parts.
     """
-    from autoenc.data.kinds.table import TablePreprocessing, class_name
-    from autoenc.data.kinds.table_plan import Plan
+    from autoenc.data.kinds.column_plan import Plan
+    from autoenc.data.kinds.table import Table, class_name
     from autoenc.data.sets.streamed_table import streamed
 
     if path is None:
@@ -79,7 +81,7 @@ def table(
     require(normal is None or label is not None, "normal", normal, "needs data.label: the column that has this value")
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         require(0 < fraction < 1, name, fraction, "must lie between 0 and 1")
-    assert preprocessing is None or isinstance(preprocessing, TablePreprocessing)
+    assert kind is None or isinstance(kind, Table)
     require(decimal in (".", ","), "decimal", repr(decimal), "must be . or ,")
     require(decimal != separator, "decimal", repr(decimal), "is the separator of the columns too")
     source = Source(header, tuple(names), separator, encoding, tuple(missing), decimal)
@@ -89,10 +91,10 @@ def table(
     recipe = Recipe(paths, label, normal, tuple(drop), source, plan, val_fraction, test_fraction, split_seed)
     if stream is None:
         stream = any(p.is_file() and p.stat().st_size > LARGE for p in paths)
-    return streamed(recipe, Path(cache), preprocessing) if stream else _in_memory(recipe, preprocessing)
+    return streamed(recipe, Path(cache), kind) if stream else _in_memory(recipe, kind)
 
 
-def _in_memory(recipe: Recipe, preprocessing: TablePreprocessing | None) -> Data:
+def _in_memory(recipe: Recipe, kind: Table | None) -> Data:
     import pandas as pd
 
     frames: list[pd.DataFrame] = []
@@ -118,11 +120,11 @@ def _in_memory(recipe: Recipe, preprocessing: TablePreprocessing | None) -> Data
     train, val = hold_out(rest, recipe.val_fraction, recipe.split_seed, "val_fraction")
     if recipe.normal is not None:
         train, val = (_only(split, classes.index(recipe.normal)) for split in (train, val))
-    if preprocessing is None:
-        preprocessing, found = recipe.plan.fit(frames[0].iloc[train.tensor.numpy()], recipe.source)
+    if kind is None:
+        kind, found = recipe.plan.fit(frames[0].iloc[train.tensor.numpy()], recipe.source)
         notes += found
     made = [
-        Split(torch.from_numpy(preprocessing.matrix(frame.iloc[split.tensor.numpy()], str(path))), split.y)
+        Split(torch.from_numpy(kind.matrix(frame.iloc[split.tensor.numpy()], str(path))), split.y)
         for split, frame, path in (
             (train, frames[0], recipe.paths[0]),
             (val, frames[0], recipe.paths[0]),
@@ -133,7 +135,7 @@ def _in_memory(recipe: Recipe, preprocessing: TablePreprocessing | None) -> Data
         name: frame.index[split.tensor.numpy()]
         for name, split, frame in (("train", train, frames[0]), ("test", test, frames[-1]))
     }
-    return recipe.data(preprocessing, made, classes, made[0].range(), notes, names)
+    return recipe.data(kind, made, classes, made[0].range(), notes, names)
 
 
 def _only(split: Split, number: int) -> Split:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoenc.data.dataset import Data, DataSpec, Split
+from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.readers.tables import Source
+from autoenc.data.split import Split
 from autoenc.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from autoenc.data.kinds.table import TablePreprocessing
-    from autoenc.data.kinds.table_plan import Plan
+    from autoenc.data.kinds.column_plan import Plan
+    from autoenc.data.kinds.table import Table
 
 MOST_CLASSES = 1_000  # a label with more is a quantity
 
@@ -73,7 +74,7 @@ class Recipe:
 
     def data(
         self,
-        preprocessing: TablePreprocessing,
+        kind: Table,
         splits: Sequence[Split],
         classes: tuple[str, ...],
         value_range: tuple[float, float],
@@ -90,8 +91,6 @@ class Recipe:
         if self.normal is not None and not anomalies:
             where = f"data.label={self.label}: every row is of the class {self.normal}"
             notes = [*notes, f"{where}: without anomalies, how well they are found cannot be measured"]
-        columns, (low, high) = preprocessing.columns, value_range
-        spec = DataSpec(
-            self.paths[0].stem, "vector", (columns[-1].stop,), low, high, classes, columns=columns, anomalies=anomalies
-        )
-        return Data(spec, train, val, test, preprocessing=preprocessing, notes=tuple(notes), names=names or {})
+        low, high = value_range
+        spec = DataSpec(self.paths[0].stem, replace(kind, low=low, high=high), classes, anomalies)
+        return Data(spec, train, val, test, notes=tuple(notes), names=names or {})

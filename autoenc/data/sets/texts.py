@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from autoenc.data.dataset import Data, Split, hold_out
-from autoenc.data.kinds.counts import BagOfWords, View
+from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.kinds.counts import Counts, View
+from autoenc.data.kinds.texts import Texts
 from autoenc.data.kinds.tokens import Level, Tokens
 from autoenc.data.readers import texts as documents
 from autoenc.data.readers.texts import Documents
+from autoenc.data.split import Split, hold_out
 from autoenc.errors import ConfigError, DataError
 
 
@@ -30,7 +33,7 @@ def text(
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
     split_seed: int = 0,
-    preprocessing: Tokens | None = None,
+    kind: Tokens | None = None,
 ) -> Data:
     """The documents of a text file (one per line) or of a CSV, as ids of tokens and EOS, padded: (T,) int64.
 
@@ -48,7 +51,7 @@ def text(
         val_fraction: part of what is not test that is held out for validation, where there is no val_path.
         test_fraction: part of all documents that is held out for the end, where there is no test_path.
         split_seed: draws both.
-        preprocessing: of a finished run, used as it is.
+        kind: of a finished run, used as it is.
 
     Raises:
         ConfigError: a value out of range, a column or an encoding that there is not.
@@ -56,7 +59,7 @@ def text(
     """
     files, notes = _files(path, val_path, test_path, column, label, encoding, (val_fraction, test_fraction), split_seed)
     training = files["training"]
-    learnt = preprocessing or Tokens.learn(
+    learnt = kind or Tokens.learn(
         training.texts, level, vocabulary_size, min_count, max_length, lowercase, training.column, encoding
     )
     return _data(files, learnt, _named(path), notes + _unreached(learnt.size, vocabulary_size, min_count))
@@ -77,7 +80,7 @@ def bag_of_words(
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
     split_seed: int = 0,
-    preprocessing: BagOfWords | None = None,
+    kind: Counts | None = None,
 ) -> Data:
     """The documents of a text file or CSV as counts of words, (V,) float32; kept sparse. Arguments as of `text`, and
 
@@ -88,7 +91,7 @@ def bag_of_words(
     """
     files, notes = _files(path, val_path, test_path, column, label, encoding, (val_fraction, test_fraction), split_seed)
     training = files["training"]
-    learnt = preprocessing or BagOfWords.learn(
+    learnt = kind or Counts.learn(
         training.texts, view, vocabulary_size, min_count, lowercase, stop_words, training.column, encoding
     )
     return _data(files, learnt, _named(path), notes + _unreached(learnt.size, vocabulary_size, min_count))
@@ -128,18 +131,21 @@ def _unreached(size: int, wanted: int, min_count: int) -> list[str]:
     return [f"vocabulary: {size:,}, and not data.vocabulary_size={wanted:,}: {why}"] if size < wanted else []
 
 
-def _data(files: dict[str, Documents], learnt: Tokens | BagOfWords, name: str, notes: list[str]) -> Data:
+def _data(files: dict[str, Documents], learnt: Texts, name: str, notes: list[str]) -> Data:
     classes = _classes(files.values())
     if len(classes) == 1:
         notes.append(f"every document has the label {classes[0]}: nothing can be measured by labels")
     splits = {}
     for key, part in files.items():
-        x, said = learnt.encode(part.texts)
+        x, said = learnt.tokenize(part.texts)
         notes += [f"{key}: {note}" for note in said]
         y = None if part.labels is None else torch.tensor([classes.index(v) for v in part.labels], dtype=torch.int64)
         splits[key] = Split(x, y)
     train, val, test = splits["training"], splits["validation"], splits["test"]
-    return Data(learnt.describe(name, train, classes), train, val, test, learnt, notes=tuple(notes))
+    if learnt.continuous:
+        low, high = train.range()
+        learnt = replace(learnt, low=low, high=high)
+    return Data(DataSpec(name, learnt, classes), train, val, test, notes=tuple(notes))
 
 
 def _filled(file: str, column: str | None, label: str | None, encoding: str, notes: list[str]) -> Documents:

@@ -23,7 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc.data.dataset import Data, DataSpec, Split, hold_out
+from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.kinds.image import Image
+from autoenc.data.split import Split, hold_out
 from autoenc.errors import DataError, require
 
 TIMEOUT = 20.0  # seconds without an answer after which a server is given up
@@ -56,7 +58,7 @@ def torchvision_images(
         raise DataError(f"{dataset}: {_put(folder, missing)}, or set data.download=true")
     everything, test = source.read(dataset, folder, True), source.read(dataset, folder, False)
     train, val = hold_out(everything, val_fraction, split_seed, "val_fraction")
-    spec = DataSpec(dataset, "image", tuple(train.tensor.shape[1:]), low=0.0, high=1.0, classes=source.classes)
+    spec = DataSpec(dataset, Image(tuple(train.tensor.shape[1:]), 0.0, 1.0), source.classes)
     return Data(spec, train, val, test)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from autoenc.core import Batch
-from autoenc.data.dataset import Split
+from autoenc.data.split import Split
 
 LOOKED_AT = 1_000  # examples for the mean: each may have to be decoded
 

@@ -15,9 +15,9 @@ import numpy as np
 import PIL
 from torch import Tensor
 
-from autoenc.data.dataset import Rows
 from autoenc.data.readers.folders import Tree
 from autoenc.data.readers.images import Look
+from autoenc.data.split import Rows
 from autoenc.data.storage import cache as caches
 from autoenc.data.storage.decoding import PictureRows, Pool
 from autoenc.errors import DataError

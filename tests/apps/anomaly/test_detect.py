@@ -19,7 +19,7 @@ from autoenc import load_run
 from autoenc.apps import inputs
 from autoenc.apps.anomaly import detect, scores
 from autoenc.apps.anomaly.scores import Detector
-from autoenc.data.dataset import Split
+from autoenc.data.split import Split
 from autoenc.errors import DataError, UserError
 
 ROOT = Path(__file__).resolve().parents[3]

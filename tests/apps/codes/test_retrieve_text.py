@@ -52,7 +52,7 @@ def words_run(request: pytest.FixtureRequest, train_run: Callable[..., Path], fi
 def test_new_texts_find_texts_of_their_topic(words_run: Path, copied: Callable[[Path], Path], tmp_path: Path) -> None:
     run = load_run(copied(words_run), "cpu")
     assert isinstance(run.data.train.x, SparseRows)
-    assert (run.spec.kind, run.spec.classes) == ("counts", ("graphics", "hockey", "space"))
+    assert (run.spec.kind.name, run.spec.classes) == ("counts", ("graphics", "hockey", "space"))
     hits = retrieve.retrieve(run, run.data.test)
     y, y_test = run.data.train.y.numpy(), run.data.test.y.numpy()  # type: ignore[union-attr]
     assert retrieve.precision(hits, y, y_test) > 0.8  # chance: 0.33
@@ -86,7 +86,7 @@ def test_reconstructions_are_probabilities_of_words(words_run: Path) -> None:
     run = load_run(words_run, "cpu")
     made = run.reconstruct(["rocket moon orbit probe"])  # type: ignore[type-var]
     assert made.sum() == pytest.approx(1, abs=1e-5)
-    words = run.preprocessing.words  # type: ignore[union-attr]
+    words = run.spec.kind.vocabulary  # type: ignore[union-attr]
     likely = {words[i] for i in np.argsort(-made[0])[:20]}
     assert len(likely & set(TOPICS["space"])) >= 6
 
@@ -97,7 +97,7 @@ def test_the_baseline_is_the_cosine_of_tfidf(words_run: Path, files: Path) -> No
 
     run = load_run(words_run, "cpu")
     y, y_test = features.need_labels(run)
-    vectorizer = TfidfVectorizer(vocabulary=run.preprocessing.words, sublinear_tf=True)  # type: ignore[union-attr]
+    vectorizer = TfidfVectorizer(vocabulary=run.spec.kind.vocabulary, sublinear_tf=True)  # type: ignore[union-attr]
     texts = [row["text"] for row in csv.DictReader((files / "train.csv").open())]
     order = {text: i for i, text in enumerate(texts)}
     kept = [order[name] for name in run.data.train.x.names]  # type: ignore[union-attr]

@@ -18,7 +18,9 @@ from autoenc import bottlenecks, likelihoods, networks, noise
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.deploy import export, portable
 from autoenc.core import Autoencoder, Batch, Bottleneck, Likelihood
-from autoenc.data.dataset import Data, DataSpec, Split
+from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.kinds.image import Image
+from autoenc.data.split import Split
 from autoenc.errors import ConfigError, UserError
 from autoenc.loading import Run
 from autoenc.metrics import mse_per_example
@@ -77,7 +79,7 @@ def rows(n: int, shape: tuple[int, ...], seed: int = 0) -> Tensor:
 def as_run(model: Autoencoder, shape: tuple[int, ...], path: Path) -> Run:
     """A run of a model on random images, fed as uint8."""
     splits = [Split((255 * rows(n, shape, n)).to(torch.uint8), scale=1 / 255) for n in (40, 60, 210)]
-    data = Data(DataSpec("tiny", "image", shape, 0.0, 1.0, ("a", "b")), *splits)
+    data = Data(DataSpec("tiny", Image(shape, 0.0, 1.0), ("a", "b")), *splits)
     config = {"trainer": {"eval_batch_size": 50}, "model": {"latent_dim": K}}
     return Run(path, model, config, data.spec, {"choices": {"model": "vae"}}, torch.device("cpu"), data)
 

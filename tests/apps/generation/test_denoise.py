@@ -9,7 +9,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from autoenc import load_run, noise
 from autoenc.apps.generation import denoise
-from autoenc.data.dataset import Split
+from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
 

@@ -15,7 +15,7 @@ from autoenc.apps.deploy.export import export
 from autoenc.apps.generation import density
 from autoenc.apps.generation import texts as text
 from autoenc.apps.protocol.evaluate import evaluate
-from autoenc.data.dataset import EOS, PAD
+from autoenc.data.split import EOS, PAD
 from autoenc.errors import UserError
 from autoenc.estimators import inmemory
 from autoenc.loading import Run

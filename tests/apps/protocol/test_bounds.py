@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from kind_of_ids import Ids
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal
 
@@ -16,7 +17,10 @@ from autoenc import bottlenecks, likelihoods, load_run
 from autoenc.apps.protocol.bounds import bounds
 from autoenc.apps.protocol.evaluate import evaluate
 from autoenc.core import Autoencoder, Code
-from autoenc.data.dataset import DataSpec, Split
+from autoenc.data.dataset import DataSpec
+from autoenc.data.kinds.kind import Kind
+from autoenc.data.kinds.vector import Vector
+from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
 from autoenc.metrics import verdict
@@ -53,12 +57,12 @@ def linear_gaussian(widened: float = 1.0) -> tuple[Run, Tensor, Tensor]:
     model = Autoencoder(nn.Identity(), encoder, Known(widened * variance.sqrt()), decoder, likelihood)
     x = torch.randn(300, K) @ w + SIGMA * torch.randn(300, D)
     exact = -MultivariateNormal(torch.zeros(D), w.T @ w + SIGMA**2 * torch.eye(D)).log_prob(x)
-    return in_memory(model, "vector", (D,)), exact, x
+    return in_memory(model, Vector((D,), -9.0, 9.0)), exact, x
 
 
-def in_memory(model: Autoencoder, kind: str, shape: tuple[int, ...], **spec: int) -> Run:
+def in_memory(model: Autoencoder, kind: Kind) -> Run:
     config = {"trainer": {"eval_batch_size": 50}, "model": {"latent_dim": K}}
-    described = DataSpec("tiny", kind, shape, -9.0, 9.0, **spec)  # type: ignore[arg-type]
+    described = DataSpec("tiny", kind)
     return Run(Path("RUN"), model, config, described, {}, torch.device("cpu"))
 
 
@@ -105,7 +109,7 @@ def test_texts_come_back_in_their_order_and_padding_costs_nothing() -> None:
     model.decode = lambda z, batch: model.decoder(z, batch.x)  # type: ignore[method-assign, union-attr]
     lengths = torch.tensor([4, 1, 6, 2])
     x = torch.where(torch.arange(6) < lengths[:, None], 5, 0)
-    found = bounds(in_memory(model, "tokens", (6,), vocabulary=7), Split(x), samples=4)
+    found = bounds(in_memory(model, Ids((6,), 0.0, 7 - 1)), Split(x), samples=4)
     np.testing.assert_allclose(found.nll, lengths * math.log(7), rtol=1e-6)
 
 

@@ -94,7 +94,7 @@ def test_numbers_with_a_comma_are_read(tmp_path: Path) -> None:
     rows = "".join(f"{i},5;1.{i:03},25;x{i % 2}\n" for i in range(60))
     (tmp_path / "a.csv").write_text("a;b;c\n" + rows)
     data = table(str(tmp_path / "a.csv"), separator=";", decimal=",", scaling="none")
-    assert {c.name: c.kind for c in data.spec.columns} == {"a": "number", "b": "number", "c": "category"}
+    assert {c.name: c.kind for c in data.spec.kind.columns} == {"a": "number", "b": "number", "c": "category"}
     x = data.test.rows()
     assert x[:, 1] == pytest.approx(x[:, 0] - 0.5 + 1000.25), "1.023,25 is 1023.25"
     with pytest.raises(ConfigError, match="decimal=';': must be"):
@@ -173,11 +173,11 @@ def test_odd_columns_are_handled_and_said(tmp_path: Path) -> None:
     rows = "".join(f"{i},{i % 5},,7,row {i},{'?' if i % 9 == 0 else i}\n" for i in range(100))
     (tmp_path / "odd.csv").write_text("n,five,empty,constant,id,holes\n" + rows)
     data = table(str(tmp_path / "odd.csv"), categorical=["five"], missing=["?"])
-    kinds = {c.name: (c.kind, c.stop - c.start) for c in data.spec.columns}
+    kinds = {c.name: (c.kind, c.stop - c.start) for c in data.spec.kind.columns}
     assert kinds == {"n": ("number", 1), "constant": ("number", 1), "holes": ("number", 1), "five": ("category", 5)}
     assert [note.split(" is left out")[0] for note in data.notes] == ["column empty", "column id"]
     assert run.scale_warning(data) == "the same in every training row: constant; data.drop leaves columns out"
-    place = next(c.start for c in data.spec.columns if c.name == "constant")
+    place = next(c.start for c in data.spec.kind.columns if c.name == "constant")
     assert bool((data.train.tensor[:, place] == 0).all())
 
 
@@ -188,7 +188,7 @@ def test_streamed_and_in_memory_agree(tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "a.csv", index=False)
     options: dict[str, Any] = {"label": "state", "cache": str(tmp_path / "cache"), "scaling": "none"}
     streamed = table(str(tmp_path / "a.csv"), stream=True, **options)
-    whole = table(str(tmp_path / "a.csv"), stream=False, preprocessing=streamed.preprocessing, **options)
+    whole = table(str(tmp_path / "a.csv"), stream=False, kind=streamed.spec.kind, **options)
     stored: dict[int, np.ndarray] = {}
     for data in (streamed, whole):
         rows = np.concatenate([s.rows() for s in (data.train, data.val, data.test)])

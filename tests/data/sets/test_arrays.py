@@ -59,7 +59,7 @@ def test_the_number_of_dimensions_says_what_the_rows_are(
     tmp_path: Path, stored: tuple[int, ...], kind: str, shape: tuple[int, ...]
 ) -> None:
     data = arrays(npy(tmp_path, RNG.random(stored)))
-    assert (data.spec.kind, data.spec.shape, tuple(data.train.x.shape[1:])) == (kind, shape, shape)
+    assert (data.spec.kind.name, data.spec.shape, tuple(data.train.x.shape[1:])) == (kind, shape, shape)
 
 
 def test_channels_last_is_turned_and_not_reshaped(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from torchvision.transforms import v2
 
 from autoenc import load_run
 from autoenc.apps import inputs
-from autoenc.data.dataset import Data, Split
+from autoenc.data.dataset import Data
 from autoenc.data.readers import images as pictures
+from autoenc.data.split import Split
 from autoenc.data.storage import decoding
 from autoenc.errors import ConfigError, DataError
 

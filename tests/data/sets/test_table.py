@@ -17,8 +17,8 @@ from autoenc import load_run
 from autoenc.apps import inputs
 from autoenc.apps.anomaly import detect
 from autoenc.data import table
-from autoenc.data.kinds import plain
-from autoenc.data.kinds.table import SignedLog, TablePreprocessing
+from autoenc.data.kinds import estimator_json as plain
+from autoenc.data.kinds.table import SignedLog, Table
 from autoenc.errors import ConfigError, DataError
 from autoenc.likelihoods import Table
 
@@ -28,7 +28,7 @@ KDD = ROOT / "data" / "nslkdd" / "KDDTest+.txt"
 
 def test_numbers_are_standardised_and_categories_one_hot(csv: Path) -> None:
     data = table(str(csv), label="state")
-    names = [(c.name, c.kind, c.stop - c.start) for c in data.spec.columns]
+    names = [(c.name, c.kind, c.stop - c.start) for c in data.spec.kind.columns]
     assert names == [("price", "number", 1), ("age", "number", 1), ("colour", "category", 3), ("size", "category", 3)]
     x = data.train.tensor
     assert x[:, :2].mean(0) == pytest.approx([0, 0], abs=1e-6)
@@ -55,7 +55,7 @@ def test_rows_that_were_made_up_look_like_the_user_s_own(tmp_path: Path) -> None
     frame = frame[["colour", "price", "count", "state", "size", "age"]]
     frame.to_csv(tmp_path / "a.csv", index=False)
     learnt = fitted(table(str(tmp_path / "a.csv"), label="state"))
-    learnt = TablePreprocessing.from_plain(json.loads(json.dumps(learnt.plain())))
+    learnt = Table.from_plain(json.loads(json.dumps(learnt.plain())))
     made = learnt.plausible(100 * np.random.default_rng(0).normal(size=(50, learnt.columns[-1].stop)))
     assert list(made) == ["colour", "price", "count", "size", "age"]
     assert made["count"].dtype == np.int64
@@ -127,7 +127,7 @@ def test_the_rarest_values_share_a_dimension(tmp_path: Path) -> None:
     values = ["a"] * 100 + ["b"] * 60 + ["c"] * 5 + ["d"] * 3
     pd.DataFrame({"v": values, "n": np.arange(168.0)}).to_csv(tmp_path / "v.csv", index=False)
     data = table(str(tmp_path / "v.csv"), max_categories=3)
-    assert [c.stop - c.start for c in data.spec.columns] == [1, 3]
+    assert [c.stop - c.start for c in data.spec.kind.columns] == [1, 3]
     assert any("2 rarest values share" in note for note in data.notes)
     rare, unseen = fitted(data).matrix(pd.DataFrame({"v": ["c", "zzz"], "n": [0.0, 0.0]}))[:, 1:]
     assert rare.tolist() == unseen.tolist() == [0, 0, 1]
@@ -138,10 +138,10 @@ def test_what_is_kept_is_plain_and_gives_the_same_numbers(csv: Path, tmp_path: P
     for scaling in ("standard", "robust", "quantile", "none"):
         data = table(str(csv), label="state", scaling=scaling, log=["price"], max_categories=2)
         fitted(data).save(tmp_path)
-        kept = TablePreprocessing.load(tmp_path)
+        kept = Table.load(tmp_path)
         frame = shop(50, seed=1)
         assert np.array_equal(kept.matrix(frame), fitted(data).matrix(frame))
-        assert kept.columns == data.spec.columns
+        assert kept.columns == data.spec.kind.columns
 
 
 def test_no_other_class_is_made_from_plain_values() -> None:
@@ -159,7 +159,7 @@ def test_signed_log_inverts() -> None:
 
 
 def test_table_likelihood_is_gaussian_and_categorical(csv: Path) -> None:
-    columns = table(str(csv), label="state").spec.columns
+    columns = table(str(csv), label="state").spec.kind.columns
     x = torch.tensor([[0.5, -1.0, 0, 1, 0, 1, 0, 0]])
     params = torch.randn(1, 8)
     likelihood = Table(columns, sigma=0.5)
@@ -189,8 +189,8 @@ def test_a_run_on_a_table_end_to_end(tmp_path: Path, train_run: Callable[..., Pa
         "data=table", f"data.path={tmp_path / 'shop.csv'}", "data.label=state", "data.normal=good", "data.log=[price]",
         "network.hidden=[16]", "model.latent_dim=2", "trainer.epochs=2",
     )  # fmt: skip
-    kept = sorted(p.name for p in (run_dir / "preprocessing").iterdir())
-    assert kept == ["preprocessing.json"]
+    kept = sorted(p.name for p in (run_dir / "kind").iterdir())
+    assert kept == ["kind.json"]
     new = shop(7, seed=3)
     new.drop(columns="state").to_csv(tmp_path / "new.csv", index=False)
     run = load_run(run_dir)
@@ -246,5 +246,5 @@ def test_nsl_kdd_is_as_described() -> None:
     assert data.test.y is not None
     assert data.spec.classes[int(data.train.y[0])] == "normal"  # type: ignore[index]
     assert float((data.test.y != data.spec.classes.index("normal")).float().mean()) == pytest.approx(0.5692, abs=1e-3)
-    assert {c.name for c in data.spec.columns if c.kind == "category"} == {"protocol_type", "service", "flag"}
-    assert "difficulty" not in {c.name for c in data.spec.columns}
+    assert {c.name for c in data.spec.kind.columns if c.kind == "category"} == {"protocol_type", "service", "flag"}
+    assert "difficulty" not in {c.name for c in data.spec.kind.columns}

@@ -9,11 +9,11 @@ import pytest
 import torch
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
-from autoenc.data import bag_of_words, text
-from autoenc.data.dataset import BOS, EOS, MASK, PAD, SPECIAL, UNK, Data, Split, hold_out
-from autoenc.data.kinds import preprocessing
-from autoenc.data.kinds.counts import BagOfWords
+from autoenc.data import bag_of_words, kinds, text
+from autoenc.data.dataset import Data
+from autoenc.data.kinds.counts import Counts
 from autoenc.data.kinds.tokens import Tokens, written
+from autoenc.data.split import BOS, EOS, MASK, PAD, SPECIAL, UNK, Split, hold_out
 from autoenc.data.storage.sparse import SparseRows
 from autoenc.errors import ConfigError, DataError, UserError
 from autoenc.likelihoods import Multinomial
@@ -61,22 +61,22 @@ def fed(split: Split) -> torch.Tensor:
 
 def test_words_of_the_other_splits_are_unknown(tmp_path: Path) -> None:
     data = three(tmp_path)
-    found = data.preprocessing
+    found = data.spec.kind
     assert isinstance(found, Tokens)
     known = found.tokenizer.get_vocab()
     assert {"onlypath", *WORDS} <= set(known)
     assert not {"onlyval_path", "onlytest_path"} & set(known)
     for split, count in ((data.train, 0), (data.val, 2), (data.test, 2)):
         assert ((split.tensor == UNK).sum(1) == count).all()
-    assert (data.spec.kind, data.spec.shape, data.spec.vocabulary) == ("tokens", (64,), len(known))
+    assert (data.spec.kind.name, data.spec.shape, data.spec.kind.size) == ("tokens", (64,), len(known))
     assert [known[token] for token in SPECIAL] == [PAD, BOS, EOS, UNK, MASK]
 
 
 @pytest.mark.parametrize("view", ["counts", "tfidf"])
 def test_words_of_the_other_splits_count_for_nothing(tmp_path: Path, view: str) -> None:
     data = three(tmp_path, view=view)
-    found = data.preprocessing
-    assert isinstance(found, BagOfWords)
+    found = data.spec.kind
+    assert isinstance(found, Counts)
     assert set(found.words) == {"onlypath", *WORDS} - {"a"}
     if view == "tfidf":  # idf too is that of the training texts
         reference = TfidfVectorizer(vocabulary=found.words, sublinear_tf=True)
@@ -96,7 +96,7 @@ def test_the_same_texts_give_the_same_ids(tmp_path: Path, level: str) -> None:
 
 def test_pieces_are_merged_where_the_training_texts_have_them(tmp_path: Path) -> None:
     data = three(tmp_path, level="bpe", vocabulary_size=400)
-    found = data.preprocessing
+    found = data.spec.kind
     assert isinstance(found, Tokens)
     whole, other = found.encode(["onlypath", "onlytest_path"])[0].ne(PAD).sum(1).tolist()
     assert (whole, other > 4) == (2, True)  # one piece and the end; the other word is put together from many
@@ -110,7 +110,7 @@ def test_the_splits_cover_each_document_once_and_labels_stay_with_them(tmp_path:
     data = text(write(tmp_path / "a.csv", texts, [str(i % 11) for i in range(100)]), min_count=1)
     assert [len(split) for split in (data.train, data.val, data.test)] == [81, 9, 10]
     assert data.spec.classes == tuple(str(i) for i in range(11))  # numbers are sorted as numbers
-    found = data.preprocessing
+    found = data.spec.kind
     assert isinstance(found, Tokens)
     for row, y in zip(found.texts(data.train.tensor), data.train.y.tolist(), strict=True):  # type: ignore[union-attr]
         assert int(row.split()[0].removeprefix("word")) % 11 == y
@@ -120,8 +120,8 @@ def test_the_splits_cover_each_document_once_and_labels_stay_with_them(tmp_path:
 def test_counts_are_those_of_scikit_learn(tmp_path: Path) -> None:
     texts = lines(60)
     data = bag_of_words(*[write(tmp_path / "a.txt", texts)] * 3, view="counts", vocabulary_size=9, min_count=1)
-    found = data.preprocessing
-    assert isinstance(found, BagOfWords)
+    found = data.spec.kind
+    assert isinstance(found, Counts)
     reference = CountVectorizer(max_features=9)
     expected = reference.fit_transform(texts).toarray()
     assert set(found.words) == set(reference.get_feature_names_out())
@@ -129,17 +129,17 @@ def test_counts_are_those_of_scikit_learn(tmp_path: Path) -> None:
     assert np.array_equal(fed(data.train).numpy(), expected[:, order])
     totals = expected[:, order].sum(0)
     assert (np.diff(totals) <= 0).all()  # the most frequent first
-    assert (data.spec.kind, data.spec.shape, data.spec.low, data.spec.high) == ("counts", (9,), 0, expected.max())
+    assert (data.spec.kind.name, data.spec.shape, data.spec.low, data.spec.high) == ("counts", (9,), 0, expected.max())
     without = bag_of_words(*[write(tmp_path / "a.txt", texts)] * 3, view="counts", stop_words=True)
-    assert isinstance(without.preprocessing, BagOfWords)
-    assert set(without.preprocessing.words) == set(WORDS) - {"a", "the", "in", "on"}
+    assert isinstance(without.spec.kind, Counts)
+    assert set(without.spec.kind.vocabulary) == set(WORDS) - {"a", "the", "in", "on"}
 
 
 # ---- ids and what they say
 
 
 def test_ids_end_with_eos_and_are_padded(tmp_path: Path) -> None:
-    found = three(tmp_path, max_length=6).preprocessing
+    found = three(tmp_path, max_length=6).spec.kind
     assert isinstance(found, Tokens)
     ids, notes = found.encode(["red cat", "", "a cat sings in the tree", "a cat sings on trees"])
     assert ids[0, 2:].tolist() == [EOS, PAD, PAD, PAD]
@@ -151,11 +151,11 @@ def test_ids_end_with_eos_and_are_padded(tmp_path: Path) -> None:
 
 
 def test_special_tokens_in_a_text_are_signs(tmp_path: Path) -> None:
-    found = three(tmp_path).preprocessing
+    found = three(tmp_path).spec.kind
     assert isinstance(found, Tokens)
     assert not (found.encode(["[PAD] [EOS] cat"])[0][0, :7] == PAD).any()
-    preprocessing.save(found, tmp_path)
-    again = preprocessing.load(tmp_path)
+    kinds.save(found, tmp_path)
+    again = kinds.load(tmp_path, {}, {})
     assert isinstance(again, Tokens)
     assert torch.equal(again.encode(["[PAD] [EOS] cat"])[0], found.encode(["[PAD] [EOS] cat"])[0])
 
@@ -233,11 +233,11 @@ def test_the_length_of_a_document_need_not_matter(network: Callable[..., Pair]) 
 )
 def test_what_was_learnt_is_kept_to_the_last_bit(tmp_path: Path, options: dict[str, object]) -> None:
     data = three(tmp_path, **options)
-    assert data.preprocessing is not None
-    preprocessing.save(data.preprocessing, tmp_path)
-    assert {p.suffix for p in (tmp_path / "preprocessing").iterdir()} == {".json"}  # nothing that runs
-    again = preprocessing.load(tmp_path)
-    rebuilt = three(tmp_path, **options, preprocessing=again)
+    assert data.spec.kind is not None
+    kinds.save(data.spec.kind, tmp_path)
+    assert {p.suffix for p in (tmp_path / "kind").iterdir()} == {".json"}  # nothing that runs
+    again = kinds.load(tmp_path, {}, {})
+    rebuilt = three(tmp_path, **options, kind=again)
     for one, two in ((data.train, rebuilt.train), (data.test, rebuilt.test)):
         assert one.fingerprint() == two.fingerprint()
         assert torch.equal(fed(one), fed(two))
@@ -261,7 +261,7 @@ def test_what_was_learnt_is_kept_to_the_last_bit(tmp_path: Path, options: dict[s
 
 def test_new_tables_are_read_by_the_column_of_the_old_ones(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("body,label\n" + "".join(f"{line},x\n" for line in lines(20)))
-    found = text(str(tmp_path / "a.csv")).preprocessing
+    found = text(str(tmp_path / "a.csv")).spec.kind
     assert isinstance(found, Tokens)
     (tmp_path / "b.csv").write_text("id,body\n1,red cat\n2,\n")
     assert found.read(tmp_path / "b.csv").names == ["red cat", ""]
@@ -272,7 +272,7 @@ def test_new_tables_are_read_by_the_column_of_the_old_ones(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("options", [{}, {"view": "tfidf"}])
 def test_what_is_no_list_of_texts_is_refused(tmp_path: Path, options: dict[str, object]) -> None:
-    found = three(tmp_path, **options).preprocessing
+    found = three(tmp_path, **options).spec.kind
     assert found is not None
     for raw, why in (("red cat", "put it in brackets"), (["a", 3], "found int at place 1"), ([], "found none")):
         with pytest.raises(DataError, match=why):
@@ -282,9 +282,9 @@ def test_what_is_no_list_of_texts_is_refused(tmp_path: Path, options: dict[str, 
 @pytest.mark.parametrize(("options", "name"), [({}, "tokenizer.json"), ({"view": "tfidf"}, "vocabulary.json")])
 def test_damaged_files_of_a_run_are_refused(tmp_path: Path, options: dict[str, object], name: str) -> None:
     data = three(tmp_path, **options)
-    assert data.preprocessing is not None
-    preprocessing.save(data.preprocessing, tmp_path)
-    file = tmp_path / "preprocessing" / name
+    assert data.spec.kind is not None
+    kinds.save(data.spec.kind, tmp_path)
+    file = tmp_path / "kind" / name
     whole = file.read_text()
     fewer = json.loads(whole)
     if name == "vocabulary.json":
@@ -293,8 +293,8 @@ def test_damaged_files_of_a_run_are_refused(tmp_path: Path, options: dict[str, o
         fewer["model"]["vocab"].pop("cat")
     for bad in ("", "rubbish", whole[: len(whole) // 2], "{}", json.dumps(fewer)):
         file.write_text(bad)
-        with pytest.raises(DataError, match="preprocessing: cannot be read"):
-            preprocessing.load(tmp_path)
+        with pytest.raises(DataError, match="kind: cannot be read"):
+            kinds.load(tmp_path, {}, {})
 
 
 # ---- what is handled, and what is refused

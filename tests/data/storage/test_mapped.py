@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from autoenc.data.dataset import Split
+from autoenc.data.split import Split
 from autoenc.data.storage import cache
 from autoenc.data.storage.mapped import MappedRows
 from autoenc.errors import DataError

@@ -1,8 +1,9 @@
-"""What pictures are made with: grids of images, empty figures, points. All are (H, W, 3) uint8 arrays."""
+"""Drawing primitives: grids of images, panels of lines, scatter plots. All return (H, W, 3) uint8 arrays."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,4 +84,34 @@ def scatter(
     axes.set(xlabel=axes_names[0], ylabel=axes_names[1], title=title)
     if dim == 3:
         axes.set_zlabel(axes_names[2])
+    return pixels(figure)
+
+
+def line_panels(
+    panels: Sequence[Mapping[str, np.ndarray]], titles: Sequence[str] = (), gradient: bool = False
+) -> np.ndarray:
+    """Draw vectors as lines, a panel for each mapping of name -> (D,).
+
+    Args:
+        titles: of the panels.
+        gradient: colour the lines of a panel by their order, without a legend.
+    """
+    import matplotlib
+
+    across = min(5 if gradient else 2, len(panels))
+    down = math.ceil(len(panels) / across)
+    width, height = (3.0, 2.2) if gradient else (4.5, 3.0)
+    figure = new_figure(max(7, width * across), 3.2 if down == 1 else height * down)
+    axes_of_panels = figure.subplots(down, across, squeeze=False, sharey=gradient).flat
+    for i, axes in enumerate(axes_of_panels):
+        if i >= len(panels):
+            axes.set_axis_off()
+            continue
+        colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, len(panels[i]))) if gradient else [None] * 99
+        for (name, line), color in zip(panels[i].items(), colors, strict=False):
+            axes.plot(line, label=name, linewidth=0.9, alpha=0.8, color=color)
+        axes.set_title(titles[i] if i < len(titles) else "", fontsize=9)
+        axes.set_xlabel("dimension", fontsize=8)
+    if not gradient:
+        figure.axes[0].legend(fontsize=8)
     return pixels(figure)

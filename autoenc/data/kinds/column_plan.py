@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from autoenc.data.kinds.table import SignedLog, TablePreprocessing, numeric
+from autoenc.data.kinds.table import SignedLog, Table, numeric
 from autoenc.data.readers.tables import COMMA, WHOLE, Source
 from autoenc.errors import DataError, require
 
@@ -38,7 +38,7 @@ class Plan:
     def __post_init__(self) -> None:
         require(self.max_categories >= 2, "max_categories", self.max_categories, "must be 2 or more")
 
-    def fit(self, frame: pd.DataFrame, source: Source) -> tuple[TablePreprocessing, list[str]]:
+    def fit(self, frame: pd.DataFrame, source: Source) -> tuple[Table, list[str]]:
         """Learn from training rows; and lines that say what was left out or stands out.
 
         Raises:
@@ -77,13 +77,7 @@ class Plan:
         parts = [("number", pipeline(False), plain), ("log", pipeline(True), logged), ("category", encoder, categories)]
         transformer = ColumnTransformer([part for part in parts if part[2]], sparse_threshold=0)
         order = tuple(name for name in frame if name in {*numbers, *categories})
-        made = TablePreprocessing(source, tuple(numbers), tuple(categories), transformer, order=order)
-        typed = made.typed(frame, "the training rows")
-        transformer.fit(typed)
-        for name in numbers:
-            values = typed[name].dropna()
-            whole = bool((values % 1 == 0).all()) and float(values.abs().max()) < 2**53
-            made.ranges[name] = (float(values.min()), float(values.max()), whole)
+        made = Table.fitted(source, tuple(numbers), tuple(categories), transformer, order, frame)
         for name, shared in zip(categories, _shared(transformer), strict=True):
             if shared is not None:
                 notes.append(f"column {name}: the {len(shared)} rarest values share one dimension")

@@ -1,0 +1,232 @@
+"""Images (C, H, W), grey or RGB."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoenc.canvas import picture_grid
+from autoenc.data.kinds.kind import REAL, Kind, as_tensor, common, is_numeric
+from autoenc.data.readers.arrays import numbers_of_file
+from autoenc.data.split import Examples, Split
+from autoenc.errors import DataError
+from autoenc.metrics import mse_per_example, psnr
+
+if TYPE_CHECKING:  # Pillow is imported where an image file is read
+    from autoenc.data.readers.images import Look
+
+TRANSFORMS = ("CenterCrop", "Grayscale", "Pad", "Resize")  # of torchvision's: those without randomness
+FLOOR = 0.01  # of the range: variation below the noise of a camera is not amplified to full contrast
+REACH = 4.0  # standard deviations that the range of a contrast-normalised image holds on either side
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+
+
+@dataclass(frozen=True)
+class Image(Kind):
+    """An image (C, H, W).
+
+    Args:
+        look: the size, the mode and the transforms that image files are brought to; None: files must have the size.
+        contrast: 0, or the width of the window in pixels for `contrast_normalized`.
+    """
+
+    look: Look | None = None
+    contrast: float = 0.0
+
+    name: ClassVar[str] = "image"
+    noun: ClassVar[str] = "images"
+    images: ClassVar[bool] = True
+    one_unit: ClassVar[bool] = True
+    score: ClassVar[str] = "local"
+
+    @property
+    def bounded(self) -> bool:
+        """Pixels lie in [0, 1] by definition, unless another range was observed."""
+        return (self.low, self.high) == (0.0, 1.0)
+
+    def read(
+        self, path: Path, resize: bool = False, noisy: bool = False, support: tuple[float, float] = REAL
+    ) -> Examples:
+        """Read an image file, all images of a folder tree by their relative names, or arrays as of any kind.
+
+        Files that cannot be read are left out of a folder, with a warning. DataError where none can be read.
+        """
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder")
+        if not path.is_dir() and path.suffix.lower() not in SUFFIXES:
+            split = self.encode(numbers_of_file(path, "an image, a folder of images, "), str(path), noisy, support)
+            return Examples(split, [str(i) for i in range(len(split))])
+        if not path.is_dir():
+            return Examples(self._stacked([self._decoded(path, resize)]), [path.name])
+        from autoenc.data.readers.folders import tree
+
+        found = tree(path)
+        decoded: dict[str, np.ndarray] = {}
+        refused: list[DataError] = []
+        for file, name in zip(found.files, found.names, strict=True):
+            try:
+                decoded[name] = self._decoded(file, resize)
+            except WrongSize:
+                raise
+            except DataError as error:
+                refused.append(error)
+        if not decoded:
+            raise refused[0]
+        if refused:
+            left_out = f"{len(refused):,} of {len(found.files):,} files are left out"
+            warnings.warn(f"{left_out}: {refused[0]}{' ...' if len(refused) > 1 else ''}", stacklevel=3)
+        return Examples(self._stacked(list(decoded.values())), list(decoded))
+
+    def encode(self, raw: Any, what: str = "input", noisy: bool = False, support: tuple[float, float] = REAL) -> Split:
+        """Return images as the model is fed them.
+
+        Args:
+            raw: (N, C, H, W); also (N, H, W) if grey, (N, H, W, C), or flat (N, C H W). Values in [0, 1], or uint8.
+                Or paths of image files, or Pillow images, or one of them.
+        """
+        if not is_numeric(raw) and _names_images(raw):
+            several = [raw] if isinstance(raw, str | Path) or not isinstance(raw, Iterable) else list(raw)
+            return self._stacked([self._decoded(each, resize=False) for each in several])
+        split = super().encode(as_tensor(raw, what), what, noisy, support)
+        if self.contrast == 0:
+            return split
+        pixels = (split.take(slice(None)).x * 255).round().clamp(0, 255).byte().numpy()
+        return Split(torch.stack([torch.from_numpy(self.prepared(image)) for image in pixels]), scale=1 / 255)
+
+    def prepared(self, image: np.ndarray) -> np.ndarray:
+        """Return an image (C, H, W) uint8 of any size as it is fed, before it is cut into patches."""
+        return image if self.contrast == 0 else contrast_normalized(image, self.contrast)
+
+    def _decoded(self, file: Any, resize: bool) -> np.ndarray:
+        """Decode an image file or a Pillow image to (C, H, W) uint8."""
+        from autoenc.data.readers import images
+
+        channels, height, width = self.shape
+        look = self.look or images.Look(channels, height, width, "stretch")
+        try:
+            if self.look is None and not resize:
+                found_height, found_width = images.look_at(str(file))[1:] if is_path(file) else file.size[::-1]
+                if (found_width, found_height) != (width, height):
+                    found = f"{found_width}x{found_height}"
+                    why = f"expected {width}x{height} pixels, found {found}; --resize scales images"
+                    raise WrongSize(f"{file}: {why}")
+            return np.array(images.decode(file, look))
+        except DataError:
+            raise
+        except Exception as error:  # damaged files raise almost every kind of error
+            raise DataError(f"{file}: cannot be read as an image ({images.reason(error)})") from None
+
+    def _stacked(self, images: Sequence[np.ndarray]) -> Split:
+        if not images:
+            raise DataError("expected paths of images, or images, found none")
+        return Split(torch.from_numpy(np.stack([self.prepared(image) for image in images])), scale=1 / 255)
+
+    def _shaped(self, x: Tensor, what: str) -> Tensor:
+        c, h, w = self.shape
+        match tuple(x.shape[1:]):
+            case (a, b, d) if (a, b, d) == self.shape:
+                return x
+            case (a, b) if (a, b) == (h, w) and c == 1:
+                return x.unsqueeze(1)
+            case (a, b, d) if (a, b, d) == (h, w, c):
+                return x.permute(0, 3, 1, 2).contiguous()
+            case (a,) if a == c * h * w:
+                return x.unflatten(1, self.shape)
+        raise self._other_shape(x, what, f" or (N, {c * h * w})")
+
+    def distances(self, x: Tensor, x_hat: Tensor) -> dict[str, Tensor]:
+        """mse, and psnr in dB relative to the range of the data."""
+        mse = mse_per_example(x, x_hat)
+        return {"mse": mse, "psnr": psnr(mse, self.high - self.low)}
+
+    def clip(self, x: np.ndarray) -> np.ndarray:
+        return x.clip(self.low, self.high)
+
+    def decode(self, x: Tensor | np.ndarray) -> np.ndarray:
+        """Return images with values in [0, 1]: (N, C, H, W)."""
+        return ((np.asarray(x) - self.low) / max(self.high - self.low, 1e-12)).clip(0, 1)
+
+    def listing(self, x: Tensor) -> None:
+        return None
+
+    def tiles(self, x: Tensor) -> Tensor:
+        return ((x - self.low) / max(self.high - self.low, 1e-12)).clamp(0, 1)
+
+    def show(self, versions: Mapping[str, Tensor]) -> np.ndarray:
+        """A row of images for each version."""
+        count = len(next(iter(versions.values())))
+        return picture_grid(torch.cat(list(versions.values())), count, self.low, self.high, list(versions))
+
+    def sheet(self, x: Tensor, columns: int, labels: Sequence[str] = ()) -> np.ndarray:
+        return picture_grid(x, min(columns, len(x)), self.low, self.high, list(labels) or None)
+
+    def state(self) -> dict[str, Any]:
+        return {"look": None if self.look is None else asdict(self.look), "contrast": self.contrast}
+
+    @classmethod
+    def load(cls, folder: Path, values: dict[str, Any]) -> Image:
+        look = values.get("look")
+        return cls(**common(values), look=look and look_of(look), contrast=float(values.get("contrast", 0.0)))
+
+    def description(self) -> dict[str, Any]:
+        """What export.json says about the input."""
+        text = f"float32, (N, C, H, W), values as in training: {self.low:.6g} to {self.high:.6g}"
+        text += "; uint8 (0 to 255) is multiplied by 1/255" if self.bounded else "; nothing is rescaled"
+        if self.look is not None:
+            text += "; image files are brought to one size and mode as kind.json says"
+        if self.contrast:
+            text += f"; contrast is normalised over a Gaussian window of {self.contrast:g} pixels before"
+        return {"text": text}
+
+
+class WrongSize(DataError):
+    """An image has another size than the images that the run was trained on."""
+
+
+def look_of(values: Mapping[str, Any]) -> Look:
+    """Return the look that kind.json describes; ValueError for transforms that are not allowed."""
+    from autoenc.data.readers.images import Look
+
+    plain = {**values}
+    steps = tuple((str(name), dict(options)) for name, options in plain.pop("transforms"))
+    if any(name not in TRANSFORMS for name, _ in steps):
+        raise ValueError(f"transforms other than {', '.join(TRANSFORMS)}")
+    return Look(**plain, transforms=steps)
+
+
+def contrast_normalized(image: np.ndarray, window: float) -> np.ndarray:
+    """Return each pixel's distance from the mean of its surroundings, in their standard deviations: uint8 to uint8.
+
+    The surroundings are a Gaussian window of `window` pixels. Uneven illumination is removed, and dark regions count
+    as much as bright ones. -4 to 4 standard deviations become 0 to 255.
+
+    Args:
+        image: (C, H, W).
+    """
+    from scipy import ndimage
+
+    x = image.astype(np.float32) / 255
+    around = (0, window, window)
+    x -= ndimage.gaussian_filter(x, around)
+    x /= np.sqrt(ndimage.gaussian_filter(x * x, around) + FLOOR**2)
+    return ((x / REACH + 1) * 127.5).clip(0, 255).round().astype(np.uint8)
+
+
+def is_path(raw: Any) -> bool:
+    """Whether raw data are the path of a file."""
+    return isinstance(raw, str | Path)
+
+
+def _names_images(raw: Any) -> bool:
+    """Whether raw data are paths or Pillow images, and not nested lists of numbers."""
+    first = raw
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    return is_path(first) or hasattr(first, "getexif")

@@ -1,0 +1,320 @@
+"""The contract of a kind of data: what one example is, how new data become examples, and how examples are shown.
+
+A kind is a frozen dataclass. All that is learnt from data (means, categories, a vocabulary, the size of images) is its
+state, learnt from the training split and kept in the run. No other module asks which kind it has: what differs
+between kinds is a method or an attribute here.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoenc.canvas import line_panels
+from autoenc.core import Likelihood
+from autoenc.data.readers.arrays import numbers_of_file
+from autoenc.data.split import Examples, Split
+from autoenc.errors import DataError
+from autoenc.files import write_json
+from autoenc.metrics import mse_per_example
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+FILE = "kind.json"
+REAL = (-math.inf, math.inf)
+DARK = 0.25  # uint8 data whose largest value is below this fraction of 255 have another range, most likely
+OUTSIDE = 0.01  # a larger fraction of values outside the range of the training data is worth a warning
+
+Shown = np.ndarray | list[str]  # an (H, W, 3) uint8 figure, or lines of text
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the user's table, and where it is in a vector: the dimensions start to stop - 1.
+
+    A category takes as many dimensions as it has values, one of them 1 and the others 0.
+    """
+
+    name: str
+    kind: Literal["number", "category"]
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What one example is. The base class is a vector of numbers.
+
+    Args:
+        shape: of an example as it is fed.
+        low, high: the range of the values as they are fed: by definition, or observed in the training split.
+
+    Attributes:
+        name: in kind.json and run.json. noun: for messages.
+        continuous: whether values are numbers with a mean and a derivative; token ids are not.
+        images: whether examples are images (C, H, W). texts: whether they are documents.
+        one_unit: whether all dimensions have the same unit.
+        named_dimensions: whether single dimensions mean something to the user, such as the columns of a table.
+        normalize: what the first layer of a network does by default; None: what is usual for the network.
+        parts: config group -> option, for groups whose part must ask for what `given` returns.
+        score: the default score of scripts/detect.py.
+    """
+
+    shape: tuple[int, ...]
+    low: float
+    high: float
+
+    name: ClassVar[str] = ""
+    noun: ClassVar[str] = "vectors"
+    continuous: ClassVar[bool] = True
+    images: ClassVar[bool] = False
+    texts: ClassVar[bool] = False
+    one_unit: ClassVar[bool] = False
+    named_dimensions: ClassVar[bool] = False
+    normalize: ClassVar[Literal["l2"] | None] = None
+    parts: ClassVar[Mapping[str, str]] = {}
+    score: ClassVar[str] = "combined"
+
+    # New data
+
+    def read(
+        self,
+        path: Path,
+        resize: bool = False,
+        noisy: bool = False,
+        support: tuple[float, float] = REAL,
+    ) -> Examples:
+        """Read the examples of a file: .npy, .npz (the array x, or the only one) or a .csv of numbers.
+
+        Args:
+            resize: scale images to `shape`.
+            noisy, support: as in `encode`.
+
+        Raises:
+            DataError: a missing or unreadable file, or data that differ from the training data.
+        """
+        split = self.encode(numbers_of_file(path), str(path), noisy, support)
+        return Examples(split, [str(i) for i in range(len(split))])
+
+    def encode(self, raw: Any, what: str = "input", noisy: bool = False, support: tuple[float, float] = REAL) -> Split:
+        """Return examples given in Python as the model is fed them.
+
+        Args:
+            raw: an array or a tensor (N, *shape). uint8 is scaled by 1/255, other numbers are taken as they are.
+            what: the source, for messages.
+            noisy: values may lie outside the range of clean data.
+            support: the range in which the likelihood has a density.
+
+        Raises:
+            DataError: another shape, no numbers, or values outside `support`.
+        """
+        tensor = self._shaped(as_tensor(raw, what), what)
+        if len(tensor) == 0:
+            raise DataError(f"{what}: has no rows")
+        split = Split(tensor, scale=1 / 255) if tensor.dtype == torch.uint8 else Split(tensor.float())
+        self._check(split, what, noisy, support)
+        return split
+
+    def labels(self, path: Path, column: str) -> list[str] | None:
+        """Return the labels in a file of new data; None where the kind or the file has none."""
+        return None
+
+    def remark(self, train: Split) -> str | None:
+        """Return a warning about the training data, if there is reason for one."""
+        return None
+
+    # Back to the user's terms
+
+    def decode(self, x: Tensor | np.ndarray) -> Any:
+        """Return examples (N, *shape) in the user's terms."""
+        return np.asarray(x)
+
+    def listing(self, x: Tensor) -> tuple[list[str], list[list[Any]]] | None:
+        """Return examples (N, *shape) as the header and the rows of a CSV file; None for images."""
+        rows = x.flatten(1)
+        return [f"x{i}" for i in range(rows.shape[1])], rows.tolist()
+
+    def captions(self, split: Split) -> list[str] | None:
+        """Return a short text for each example, such as the beginning of a document; None where there is none."""
+        return None
+
+    # Numbers
+
+    def metrics(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> dict[str, Tensor]:
+        """Return how near E[x|z] is to x: name -> (B,)."""
+        return self.distances(x, likelihood.mean(params))
+
+    def distances(self, x: Tensor, x_hat: Tensor) -> dict[str, Tensor]:
+        """Return distances in data space, name -> (B,); empty where numbers have no such meaning."""
+        return {"mse": mse_per_example(x, x_hat)}
+
+    def error(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
+        """Return the reconstruction error that anomaly scores are based on: (B,), larger is worse."""
+        return mse_per_example(x, likelihood.mean(params))
+
+    def words(self, x: Tensor) -> Tensor | None:
+        """Return the number of words of each example (B,); None where there are none."""
+        return None
+
+    def comparable(self, x: np.ndarray) -> np.ndarray:
+        """Return rows (N, D) on a scale on which generated and real examples can be compared."""
+        return x
+
+    def clip(self, x: np.ndarray) -> np.ndarray:
+        """Return values cut to the range that examples have by definition."""
+        return x
+
+    def lexical(self, train: Split, queries: Split) -> tuple[csr_matrix, csr_matrix] | None:
+        """Return TF-IDF rows of two splits, each of length 1; None for data without words."""
+        return None
+
+    # Sizes for the parts of a model
+
+    def given(self) -> dict[str, Any]:
+        """Return what constructors of parts may ask for by name."""
+        return {}
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of a table; empty for other data."""
+        return ()
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that a decoder returns for an example."""
+        return math.prod(self.shape)
+
+    def lengths(self, split: Split) -> Tensor | None:
+        """Return the length (N,) of each example where padding is saved by sorting; None elsewhere."""
+        return None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the range [low, high] holds by definition and was not observed."""
+        return False
+
+    # Figures
+
+    def tiles(self, x: Tensor) -> Tensor | None:
+        """Return examples as images (N, C, H, W) with values in [0, 1]; None where they are none."""
+        return None
+
+    def show(self, versions: Mapping[str, Tensor]) -> Shown:
+        """Show the same examples (N, *shape) in several versions, by name, such as input and output."""
+        count = min(4, len(next(iter(versions.values()))))
+        panels = [{name: x[i].flatten().numpy() for name, x in versions.items()} for i in range(count)]
+        return line_panels(panels, [f"example {i}" for i in range(count)])
+
+    def sheet(self, x: Tensor, columns: int, labels: Sequence[str] = ()) -> np.ndarray | None:
+        """Draw examples in rows of `columns`; None where examples are read (`listing`) rather than looked at."""
+        rows = x.flatten(1).split(columns)
+        panels = [{str(i): line.numpy() for i, line in enumerate(row)} for row in rows]
+        return line_panels(panels, list(labels), gradient=True)
+
+    # Files
+
+    def state(self) -> dict[str, Any]:
+        """Return the state beside shape, low and high as plain values."""
+        return {}
+
+    def save(self, folder: Path) -> None:
+        """Write kind.json into an existing folder: plain values, nothing that runs when it is read."""
+        common = {"kind": self.name, "shape": list(self.shape), "low": self.low, "high": self.high}
+        write_json(folder / FILE, common | self.state())
+
+    @classmethod
+    def load(cls, folder: Path, values: dict[str, Any]) -> Kind:
+        """Return the kind that `save` wrote.
+
+        Args:
+            values: of kind.json.
+
+        Raises:
+            KeyError, TypeError, ValueError: damaged files.
+        """
+        return cls(**common(values))
+
+    def description(self) -> dict[str, Any]:
+        """Return what export.json says about the input."""
+        text = f"float32, (N, {', '.join('CHW' if len(self.shape) == 3 else 'D' * len(self.shape))}), values as in "
+        return {"text": f"{text}training: {self.low:.6g} to {self.high:.6g}; nothing is rescaled"}
+
+    # Checks
+
+    def _shaped(self, x: Tensor, what: str) -> Tensor:
+        """Return x in the shape (N, *shape)."""
+        if tuple(x.shape[1:]) == self.shape:
+            return x
+        raise self._other_shape(x, what)
+
+    def _other_shape(self, x: Tensor, what: str, also: str = "") -> DataError:
+        found, wanted = tuple(x.shape), ", ".join(map(str, self.shape))
+        hint = "; for one example, x[None]" if found in (self.shape, self.shape[1:]) else ""
+        return DataError(f"{what}: expected shape (N, {wanted}){also}, as in training, found {found}{hint}")
+
+    def _check(self, split: Split, what: str, noisy: bool, support: tuple[float, float]) -> None:
+        """Refuse values that are not finite or outside `support`; warn of values that training has not seen."""
+        x = split.tensor
+        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+            bad = (~torch.isfinite(x)).nonzero()
+            raise DataError(f"{what}: {len(bad)} values are NaN or infinite, the first at {tuple(bad[0].tolist())}")
+        lowest, highest = split.range()
+        width = self.high - self.low
+        if noisy and self.low - 10 * width <= lowest and highest <= self.high + 10 * width:
+            return
+        low, high = (self.low, self.high) if self.bounded else support
+        if lowest < low - 1e-6 or highest > high + 1e-6:
+            hint = ""
+            if (low, high) == (0.0, 1.0) and lowest >= 0:
+                hint = "; divide by 255" if 64 < highest <= 255 else "; divide by the largest possible value"
+            raise DataError(
+                f"{what}: expected values in [{low:g}, {high:g}], found {lowest:.4g} to {highest:.4g}{hint}"
+            )
+        if x.dtype == torch.uint8 and self.high == 1 and highest < DARK:
+            warnings.warn(
+                f"{what}: uint8 is read as 0 to 255, and the largest value is {x.max()}: if the values have another "
+                "range, scale them to [0, 1] as floats",
+                stacklevel=5,
+            )
+        part = float(((x * split.scale < self.low) | (x * split.scale > self.high)).float().mean())
+        if part > OUTSIDE:
+            warnings.warn(
+                f"{what}: {part:.0%} of the values ({lowest:.4g} to {highest:.4g}) lie outside the range of the "
+                f"training data, {self.low:.4g} to {self.high:.4g}; was it scaled in the same way?",
+                stacklevel=5,
+            )
+
+
+def common(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return shape, low and high of kind.json; KeyError, TypeError or ValueError where they are damaged."""
+    return {
+        "shape": tuple(int(n) for n in values["shape"]),
+        "low": float("-inf") if values["low"] is None else float(values["low"]),
+        "high": float("inf") if values["high"] is None else float(values["high"]),
+    }
+
+
+def as_tensor(raw: Any, what: str) -> Tensor:
+    """Return an array, a tensor or nested lists of numbers as a tensor on the CPU; DataError for anything else."""
+    if isinstance(raw, Tensor):
+        return raw.detach().cpu()
+    array = np.asarray(raw)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{what}: expected numbers, found {array.dtype}")
+    if array.dtype.kind == "u" and array.dtype != np.uint8:
+        array = array.astype(np.float32)  # torch does not compute with other unsigned types
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def is_numeric(raw: Any) -> bool:
+    """Whether raw data are numbers as a model is fed them: a tensor, or an array of numbers."""
+    return isinstance(raw, Tensor) or (isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf")

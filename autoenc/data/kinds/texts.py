@@ -1,0 +1,98 @@
+"""What the two kinds of text data share: reading and showing documents."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from autoenc.data.kinds.kind import REAL, Kind, is_numeric
+from autoenc.data.readers import texts as documents
+from autoenc.data.split import Examples, Rows, Split
+from autoenc.errors import DataError
+
+SHOWN = 100  # characters of a document in its caption
+
+
+@dataclass(frozen=True)
+class Texts(Kind):
+    """Documents.
+
+    Args:
+        column: of the texts in CSV files. encoding: of files.
+    """
+
+    column: str | None = None
+    encoding: str = "utf-8"
+
+    noun: ClassVar[str] = "texts"
+    texts: ClassVar[bool] = True
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[Tensor | Rows, list[str]]:
+        """Return texts as the model is fed them, and notes for the user."""
+        raise NotImplementedError
+
+    def decode(self, x: Tensor | np.ndarray) -> list[str]:
+        """Return examples as people read them."""
+        raise NotImplementedError
+
+    def encode(self, raw: Any, what: str = "input", noisy: bool = False, support: tuple[float, float] = REAL) -> Split:
+        """Return texts as the model is fed them; warns of what is lost.
+
+        Args:
+            raw: a list of texts, of which empty ones keep their place; or an array or tensor as fed already.
+        """
+        if is_numeric(raw):
+            return super().encode(raw, what, noisy, support)
+        x, notes = self.tokenize(checked(raw))
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+        return Split(x)
+
+    def read(
+        self, path: Path, resize: bool = False, noisy: bool = False, support: tuple[float, float] = REAL
+    ) -> Examples:
+        """Read the documents of a text file or a CSV file; their names are their beginnings."""
+        column = self.column if path.suffix.lower() in documents.TABLES else None
+        texts = documents.read(path, column, None, self.encoding).texts
+        return Examples(self.encode(texts), [beginning(text) for text in texts])
+
+    def show(self, versions: Mapping[str, Tensor]) -> list[str]:
+        """The same examples in all versions, one below the other."""
+        width = max(map(len, versions)) + 2
+        read = [self.decode(x) for x in versions.values()]
+        if len(versions) == 1:
+            return read[0]
+        groups = zip(*read, strict=True)
+        return [f"{name + ':':{width}}{text}" for group in groups for name, text in zip(versions, group, strict=True)]
+
+    def sheet(self, x: Tensor, columns: int, labels: Sequence[str] = ()) -> None:
+        return None
+
+    def distances(self, x: Tensor, x_hat: Tensor) -> dict[str, Tensor]:
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        return {"column": self.column, "encoding": self.encoding}
+
+
+def checked(raw: Sequence[str]) -> list[str]:
+    """A list of texts; DataError for anything else."""
+    if isinstance(raw, str):
+        raise DataError("expected a list of texts, found one text; put it in brackets")
+    texts = list(raw)
+    if wrong := [i for i, text in enumerate(texts) if not isinstance(text, str)]:
+        raise DataError(f"expected a list of texts, found {type(texts[wrong[0]]).__name__} at place {wrong[0]}")
+    if not texts:
+        raise DataError("expected a list of texts, found none")
+    return texts
+
+
+def beginning(text: str) -> str:
+    """The first 100 characters, on one line."""
+    return " ".join(text[: 4 * SHOWN].split())[:SHOWN]

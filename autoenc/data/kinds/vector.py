@@ -1,0 +1,30 @@
+"""Vectors: one number for each of D dimensions."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from autoenc.data.kinds.kind import Kind
+from autoenc.data.split import Split
+
+LOOKED_AT = 10_000  # rows for the remark about scales
+
+
+class Vector(Kind):
+    """D numbers, (D,), fed as they are."""
+
+    name: ClassVar[str] = "vector"
+    named_dimensions: ClassVar[bool] = True
+
+    def remark(self, train: Split) -> str | None:
+        """Warn of constant columns, and of columns whose standard deviations differ by orders of magnitude."""
+        if len(train) < 2:
+            return None
+        std = train.take(slice(0, LOOKED_AT)).x.std(0)
+        constant, std = int((std == 0).sum()), std[std > 0]
+        if len(std) == 0:
+            return "every column of the training data is constant" if constant else None
+        low, high = float(std.min()), float(std.max())
+        if high > 100 or low < 0.001 or high > 100 * low:
+            return f"columns have standard deviations from {low:.3g} to {high:.3g}; scale them to 1 first"
+        return f"{constant} of {constant + len(std)} columns are constant" if constant else None

@@ -1,0 +1,118 @@
+"""Arrays in files: .npy, .npz, and CSV files of numbers."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoenc.errors import DataError, one_line
+
+# What the bytes of a damaged .npy or .npz file raise in NumPy's reader.
+UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
+
+
+def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Read a .npy file as {"x": array}, or the arrays of a .npz archive under their own names.
+
+    Args:
+        names: read these arrays only, in any case; all by default.
+
+    Raises:
+        DataError: the file is missing, empty, damaged, or holds objects: those are pickles, and to load a pickle is to
+            run it.
+    """
+    try:
+        if not path.exists():
+            raise DataError(f"{path}: no such file")
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder, not a .npy or .npz file")
+        with path.open("rb") as file:
+            start = file.read(6)
+        if not start:
+            raise DataError(f"{path}: is empty")
+        if start == b"\x93NUMPY":
+            return {"x": np.load(path, allow_pickle=False)}
+        if not start.startswith(b"PK"):
+            raise DataError(f"{path}: is not a .npy or .npz file; write it with numpy.save or numpy.savez")
+        with np.load(path, allow_pickle=False) as archive:
+            wanted = [name for name in archive.files if names is None or name in names or name.lower() in names]
+            if not wanted:
+                there = ", ".join(archive.files) or "none"
+                raise DataError(f"{path}: has no array {sorted(names or ['x'])[0]}, only {there}")
+            found = {name: archive[name] for name in wanted}
+    except UNREADABLE as error:
+        if "Object arrays" in str(error) or "allow_pickle" in str(error):
+            raise DataError(
+                f"{path}: has dtype object; save numbers (rows of different length must be padded)"
+            ) from None
+        raise DataError(f"{path}: cannot be read: truncated or damaged ({one_line(error)})") from None
+    for name, array in found.items():
+        if not isinstance(array, np.ndarray):  # numpy returns the bytes of members that are no arrays
+            raise DataError(f"{path}: {name} is not an array")
+    return found
+
+
+def array_of_file(path: Path, wanted: str = "x") -> np.ndarray:
+    """Read the array called `wanted`, in any case, or the only one of the file."""
+    found = read_arrays(path)
+    names = {name.lower(): name for name in found}
+    if wanted not in names and len(found) > 1:
+        raise DataError(f"{path}: expected an array {wanted}, found {', '.join(found)}")
+    return found[names.get(wanted, next(iter(found)))]
+
+
+def numbers_of_file(path: Path, also: str = "") -> np.ndarray:
+    """Read the rows of a .npy, .npz or .csv file.
+
+    Args:
+        also: other formats that the caller reads, for the message.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    suffix = path.suffix.lower()
+    if path.is_file() and path.stat().st_size == 0:
+        raise DataError(f"{path}: is empty")
+    if suffix in (".npy", ".npz"):
+        return array_of_file(path)
+    if suffix == ".csv":
+        return read_number_table(path)
+    raise DataError(f"{path}: expected {also}.npy, .npz or .csv, found '{suffix or 'a folder'}'")
+
+
+def read_number_table(path: Path) -> np.ndarray:
+    """Read a CSV file of numbers: (N, D) float32. A first line without a number is the header."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: is not CSV in UTF-8 ({one_line(error)})") from None
+    header: list[str] = []
+    if rows and not any(is_number(cell) for cell in rows[0]):
+        header, rows = rows[0], rows[1:]
+    if not rows:
+        raise DataError(f"{path}: has no rows")
+    width = len(header) or len(rows[0])
+    for number, row in enumerate(rows, 2 if header else 1):
+        if len(row) != width:
+            raise DataError(f"{path}: line {number} has {len(row)} columns, the first has {width}")
+        if wrong := [i for i, cell in enumerate(row) if not is_number(cell)]:
+            cell, column = row[wrong[0]], header[wrong[0]] if header else wrong[0] + 1
+            what = f"'{cell[:30]}' is not a number" if cell.strip() else "is empty"
+            hint = "; columns are separated by commas" if ";" in cell or "\t" in cell else ""
+            raise DataError(f"{path}: line {number}, column {column}: {what}{hint}")
+    return np.array(rows, dtype=np.float32)
+
+
+def is_number(cell: Any) -> bool:
+    """Whether a cell of a file reads as a number."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
