@@ -18,7 +18,7 @@ import yaml
 from autoenc import build, figures
 from autoenc.build import Parts
 from autoenc.config.stored import read_config
-from autoenc.data import kinds
+from autoenc.data import Data, kinds
 from autoenc.errors import ConfigError, Interrupted, NotFinite, one_line
 from autoenc.files import flat, write_json, write_text
 from autoenc.metrics import verdict
@@ -44,7 +44,11 @@ PROJECTED = 1_000  # codes in the embedding projector
 
 
 def train(
-    config: dict[str, Any], run_dir: Path, choices: Mapping[str, str] | None = None, resume: bool = False
+    config: dict[str, Any],
+    run_dir: Path,
+    choices: Mapping[str, str] | None = None,
+    resume: bool = False,
+    data: Data | None = None,
 ) -> dict[str, Any]:
     """Train a checked config in `run_dir` and return its summary.
 
@@ -53,6 +57,7 @@ def train(
     Args:
         choices: the options chosen in the config groups (model: vae ...), for people to tell runs apart.
         resume: go on from checkpoints/last.pt.
+        data: a data set; by default the one that the config names.
 
     Raises:
         UserError: config or data are wrong. NotFinite: the loss is not finite any more. Interrupted.
@@ -61,7 +66,7 @@ def train(
     settings = TrainerSettings(**config["trainer"])
     device = build.pick_device(settings.device)
     with torch_settings(settings), seeded(config["seed"]):
-        parts = build.build(config, device)
+        parts = build.build(config, device, data)
         check_monitor(parts)
         text = yaml.safe_dump(config, sort_keys=False)
         fingerprint = parts.data.train.fingerprint()

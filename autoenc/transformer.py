@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, validate_data
@@ -89,8 +90,8 @@ class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return rows.reshape(len(rows), -1)
 
     def _rows(self, X: Any, reset: bool) -> Any:
-        if np.asarray(X).dtype.kind not in "biuf" and hasattr(self.run, "spec"):
-            return X  # tables and texts: the kind of data encodes them
+        if self.run.spec.kind.encodes_objects and np.asarray(X).dtype.kind not in "biuf" and not issparse(X):
+            return X  # data frames, texts, paths: the kind of data encodes them
         return validate_data(self, X, reset=reset, dtype=np.float32)
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -25,6 +25,11 @@ IMAGES = DataSpec("images", Image((1, 8, 8), 0.0, 1.0))
 VECTORS = DataSpec("vectors", Vector((5,), -3.0, 3.0))
 
 
+def of(spec: DataSpec, **changes: Any) -> DataSpec:
+    """The description of other data of the same kind."""
+    return replace(spec, kind=replace(spec.kind, **changes))
+
+
 @pytest.fixture(scope="module")
 def compose() -> Iterator[Compose]:
     config.register()
@@ -44,10 +49,10 @@ def make_all(checked: dict[str, Any], spec: DataSpec) -> tuple[Autoencoder, Obje
     [
         (
             ["network=conv"],
-            replace(VECTORS, low=0.0, high=1.0),
+            of(VECTORS, low=0.0, high=1.0),
             "network: conv needs images; the data are vectors of 5 ",
         ),
-        (["network=conv"], replace(IMAGES, shape=(1, 7, 9)), "network: conv needs images of at least 8x8, got 7x9"),
+        (["network=conv"], of(IMAGES, shape=(1, 7, 9)), "network: conv needs images of at least 8x8, got 7x9"),
         (["network=conv", "network.channels=[1,2,3,4]"], IMAGES, "network.channels=[1, 2, 3, 4]: too many stages"),
         (
             ["likelihood=bernoulli"],
@@ -107,7 +112,7 @@ def test_compiling_what_differentiates_twice_is_refused(compose: Compose) -> Non
 
 def test_constructors_get_what_follows_from_other_parts(compose: Compose) -> None:
     options = ["model=vae", "regularizer=[kl_warmup]", "noise=salt_pepper", "likelihood=gaussian", "model.latent_dim=7"]
-    model, objective = make_all(compose(*options), replace(IMAGES, shape=(1, 8, 12), low=-2.0, high=5.0))
+    model, objective = make_all(compose(*options), of(IMAGES, shape=(1, 8, 12), low=-2.0, high=5.0))
     assert objective.regularizers["kl"].weight == WarmUp(total_steps=200)
     assert (model.noise.low, model.noise.high) == (-2.0, 5.0)
     assert model.bottleneck.latent_dim == 7

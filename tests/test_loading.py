@@ -80,13 +80,13 @@ def test_a_deterministic_code_has_nothing_to_sample_from(ae_run: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (np.zeros((5, 1, 9, 8)), r"expected shape \(N, 1, 8, 8\) or \(N, 64\), as digits has, found \(5, 1, 9, 8\)"),
+        (np.zeros((5, 1, 9, 8)), r"expected shape \(N, 1, 8, 8\) or \(N, 64\), as in training, found \(5, 1, 9, 8\)"),
         (np.zeros((1, 8, 8, 2)), r"expected shape \(N, 1, 8, 8\)"),
         (np.zeros((8, 8)), r"found \(8, 8\); for one example, x\[None\]"),
         (np.zeros((5, 63)), r"found \(5, 63\)"),
         (np.zeros((0, 1, 8, 8)), "has no rows"),
         (np.full((2, 1, 8, 8), 200.0), r"expected values in \[0, 1\], found 200 to 200; divide by 255"),
-        (np.full((2, 1, 8, 8), 16), "found 16 to 16; divide by the largest value that there can be"),
+        (np.full((2, 1, 8, 8), 16), "found 16 to 16; divide by the largest possible value"),
         (np.full((2, 1, 8, 8), -3.0), r"expected values in \[0, 1\], found -3 to -3$"),
         (np.full((2, 1, 8, 8), np.nan), r"128 values are NaN or infinite, the first at \(0, 0, 0, 0\)"),
         (np.full((2, 1, 8, 8), "a"), "expected numbers, found <U1"),

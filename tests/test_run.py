@@ -235,7 +235,8 @@ def test_a_full_disk_is_one_line_and_leaves_whole_files(tmp_path: Path) -> None:
 def test_columns_of_unlike_scale_are_pointed_out(tmp_path: Path, scales: list[float], warning: str | None) -> None:
     rows = np.random.default_rng(0).standard_normal((200, 3)) * scales
     np.save(tmp_path / "rows.npy", rows)
-    said = run.scale_warning(arrays(str(tmp_path / "rows.npy")))
+    data = arrays(str(tmp_path / "rows.npy"))
+    said = data.spec.kind.remark(data.train)
     assert said is None if warning is None else (said or "").startswith(warning)
 
 

@@ -10,7 +10,7 @@ from kind_of_ids import Ids
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoenc import bottlenecks, likelihoods, metrics
+from autoenc import bottlenecks, likelihoods
 from autoenc.core import Autoencoder, Batch, Objective
 from autoenc.data.dataset import DataSpec
 from autoenc.data.kinds.image import Image
@@ -59,9 +59,7 @@ def test_padding_changes_nothing(cell: str) -> None:
         alone = Batch(X[i : i + 1, : int((X[i] != PAD).sum())])
         torch.testing.assert_close(ae.encode(alone).mean[0], ae.encode(Batch(X)).mean[i])
         torch.testing.assert_close(ae.nll(z[i : i + 1], alone)[0], ae.nll(z, Batch(X))[i])
-    found = [
-        metrics.reconstruction("tokens", ae.decode(z, Batch(x)), x, ae.likelihood, 1.0)["accuracy"] for x in (X, wide)
-    ]
+    found = [Ids((T,), 0, V - 1).metrics(ae.decode(z, Batch(x)), x, ae.likelihood)["accuracy"] for x in (X, wide)]
     torch.testing.assert_close(*found)
 
 

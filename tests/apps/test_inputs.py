@@ -71,16 +71,16 @@ def test_a_table_with_and_without_a_header(vectors: Run, tmp_path: Path) -> None
         ("head.csv", b"a,b\n", "has no rows"),
         ("ragged.csv", b"1,2,3,4,5,6,7,8\n1,2\n", "line 2 has 2 columns, the first has 8"),
         ("word.csv", b"a,b\n1,2\n1,x\n", "line 3, column b: 'x' is not a number"),
-        ("few.csv", b"1,2\n3,4\n", r"expected shape \(N, 8\), as table has, found \(2, 2\)"),
+        ("few.csv", b"1,2\n3,4\n", r"expected shape \(N, 8\), as in training, found \(2, 2\)"),
         ("hole.csv", b"1,2,3,4,5,6,7,8\n1,2,,4,5,6,7,8\n", "line 2, column 3: is empty"),
         ("slip.csv", b"1,2,3,4,5,6,7,x8\n1,2,3,4,5,6,7,8\n", "line 1, column 8: 'x8' is not a number"),
         ("semi.csv", b"1;2;3;4\n5;6;7;8\n", "'5;6;7;8' is not a number; columns are separated by commas"),
         ("gap.csv", b"1,2,3,4,5,6,7,nan\n", "1 values are NaN or infinite"),
         ("bytes.csv", b"\xff\xfe\x00,1\n", "is not CSV in UTF-8"),
-        ("not.npy", b"hello", "cannot be read|holds Python objects"),
+        ("not.npy", b"hello", "is not a .npy or .npz file"),
         ("not.npz", b"PK\x03\x04broken", "cannot be read"),
-        ("data.parquet", b"PAR1", r"expected .npy, .npz, .csv, an image or a folder of images, found '.parquet'"),
-        ("a.png", b"x", "expected rows of 8 numbers, as table has, found images"),
+        ("data.parquet", b"PAR1", r"expected .npy, .npz or .csv, found '.parquet'"),
+        ("a.png", b"x", "expected .npy, .npz or .csv, found '.png'"),
     ],
 )
 def test_files_that_cannot_be_read_are_refused_in_one_line(
@@ -114,7 +114,7 @@ def test_a_damaged_image_a_pickle_and_a_missing_file_are_named(images: Run, tmp_
     with pytest.raises(DataError, match=r"cut.png: cannot be read as an image"):
         inputs.read(images, tmp_path / "cut.png")
     np.save(tmp_path / "objects.npy", np.array([{"a": 1}]), allow_pickle=True)
-    with pytest.raises(DataError, match="holds Python objects; refused"):
+    with pytest.raises(DataError, match="has dtype object; save numbers"):
         inputs.read(images, tmp_path / "objects.npy")
     np.savez(tmp_path / "two.npz", a=np.zeros(3), b=np.zeros(3))
     with pytest.raises(DataError, match="expected an array x, found a, b"):
@@ -122,5 +122,5 @@ def test_a_damaged_image_a_pickle_and_a_missing_file_are_named(images: Run, tmp_
     with pytest.raises(DataError, match="no such file or folder"):
         inputs.read(images, tmp_path / "nothing")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match="folder: has no images"):
+    with pytest.raises(DataError, match="folder: has no pictures"):
         inputs.read(images, tmp_path / "folder")

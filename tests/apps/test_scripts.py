@@ -104,7 +104,7 @@ def test_embed(call: Call, vae_run: Path, table_run: Path, copied: Callable[[Pat
     np.savetxt(tmp_path / "wide.csv", np.zeros((2, 65)), delimiter=",")
     code, _, err = call("embed", path, "--input", tmp_path / "wide.csv", "--output", tmp_path / "o2")
     assert code == 2
-    assert err == f"{tmp_path}/wide.csv: expected shape (N, 1, 8, 8) or (N, 64), as digits has, found (2, 65)\n"
+    assert err == f"{tmp_path}/wide.csv: expected shape (N, 1, 8, 8) or (N, 64), as in training, found (2, 65)\n"
     assert not (tmp_path / "o2").exists()
 
 

@@ -50,7 +50,7 @@ def samples(run: Run, n: int, density: str | Density | None = None, seed: int = 
 
 
 def interpolate(run: Run, a: np.ndarray, b: np.ndarray, steps: int = 11) -> Decoded:
-    """From one example (*shape), as it is fed, to another on a line between their codes: z (steps, K), x (steps, *shape).
+    """From one example (*shape), as it is fed, to another on a line between codes: z (steps, K), x (steps, *shape).
 
     The ends are the reconstructions of a and b.
     """

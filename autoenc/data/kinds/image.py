@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,18 +14,17 @@ from torch import Tensor
 
 from autoenc.canvas import picture_grid
 from autoenc.data.kinds.kind import REAL, Kind, as_tensor, common, is_numeric
+from autoenc.data.readers import images
 from autoenc.data.readers.arrays import numbers_of_file
+from autoenc.data.readers.folders import tree
+from autoenc.data.readers.images import Look
 from autoenc.data.split import Examples, Split
 from autoenc.errors import DataError
 from autoenc.metrics import mse_per_example, psnr
 
-if TYPE_CHECKING:  # Pillow is imported where an image file is read
-    from autoenc.data.readers.images import Look
-
 TRANSFORMS = ("CenterCrop", "Grayscale", "Pad", "Resize")  # of torchvision's: those without randomness
 FLOOR = 0.01  # of the range: variation below the noise of a camera is not amplified to full contrast
 REACH = 4.0  # standard deviations that the range of a contrast-normalised image holds on either side
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ class Image(Kind):
     noun: ClassVar[str] = "images"
     images: ClassVar[bool] = True
     one_unit: ClassVar[bool] = True
+    encodes_objects: ClassVar[bool] = True
     score: ClassVar[str] = "local"
 
     @property
@@ -60,13 +60,11 @@ class Image(Kind):
         """
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
-        if not path.is_dir() and path.suffix.lower() not in SUFFIXES:
+        if not path.is_dir() and path.suffix.lower() not in images.SUFFIXES:
             split = self.encode(numbers_of_file(path, "an image, a folder of images, "), str(path), noisy, support)
             return Examples(split, [str(i) for i in range(len(split))])
         if not path.is_dir():
             return Examples(self._stacked([self._decoded(path, resize)]), [path.name])
-        from autoenc.data.readers.folders import tree
-
         found = tree(path)
         decoded: dict[str, np.ndarray] = {}
         refused: list[DataError] = []
@@ -106,8 +104,6 @@ class Image(Kind):
 
     def _decoded(self, file: Any, resize: bool) -> np.ndarray:
         """Decode an image file or a Pillow image to (C, H, W) uint8."""
-        from autoenc.data.readers import images
-
         channels, height, width = self.shape
         look = self.look or images.Look(channels, height, width, "stretch")
         try:
@@ -123,10 +119,10 @@ class Image(Kind):
         except Exception as error:  # damaged files raise almost every kind of error
             raise DataError(f"{file}: cannot be read as an image ({images.reason(error)})") from None
 
-    def _stacked(self, images: Sequence[np.ndarray]) -> Split:
-        if not images:
+    def _stacked(self, decoded: Sequence[np.ndarray]) -> Split:
+        if not decoded:
             raise DataError("expected paths of images, or images, found none")
-        return Split(torch.from_numpy(np.stack([self.prepared(image) for image in images])), scale=1 / 255)
+        return Split(torch.from_numpy(np.stack([self.prepared(image) for image in decoded])), scale=1 / 255)
 
     def _shaped(self, x: Tensor, what: str) -> Tensor:
         c, h, w = self.shape
@@ -192,8 +188,6 @@ class WrongSize(DataError):
 
 def look_of(values: Mapping[str, Any]) -> Look:
     """Return the look that kind.json describes; ValueError for transforms that are not allowed."""
-    from autoenc.data.readers.images import Look
-
     plain = {**values}
     steps = tuple((str(name), dict(options)) for name, options in plain.pop("transforms"))
     if any(name not in TRANSFORMS for name, _ in steps):
@@ -229,4 +223,4 @@ def _names_images(raw: Any) -> bool:
     first = raw
     while isinstance(first, list | tuple) and first:
         first = first[0]
-    return is_path(first) or hasattr(first, "getexif")
+    return first == [] or is_path(first) or hasattr(first, "getexif")

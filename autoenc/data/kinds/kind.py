@@ -63,6 +63,7 @@ class Kind:
         continuous: whether values are numbers with a mean and a derivative; token ids are not.
         images: whether examples are images (C, H, W). texts: whether they are documents.
         one_unit: whether all dimensions have the same unit.
+        encodes_objects: whether `encode` takes more than arrays: data frames, texts, paths of images.
         named_dimensions: whether single dimensions mean something to the user, such as the columns of a table.
         normalize: what the first layer of a network does by default; None: what is usual for the network.
         parts: config group -> option, for groups whose part must ask for what `given` returns.
@@ -80,6 +81,7 @@ class Kind:
     texts: ClassVar[bool] = False
     one_unit: ClassVar[bool] = False
     named_dimensions: ClassVar[bool] = False
+    encodes_objects: ClassVar[bool] = False
     normalize: ClassVar[Literal["l2"] | None] = None
     parts: ClassVar[Mapping[str, str]] = {}
     score: ClassVar[str] = "combined"

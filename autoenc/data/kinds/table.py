@@ -69,6 +69,7 @@ class Table(Kind):
     name: ClassVar[str] = "table"
     noun: ClassVar[str] = "rows of a table"
     named_dimensions: ClassVar[bool] = True
+    encodes_objects: ClassVar[bool] = True
 
     @classmethod
     def fitted(

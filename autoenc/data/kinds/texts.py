@@ -32,6 +32,7 @@ class Texts(Kind):
 
     noun: ClassVar[str] = "texts"
     texts: ClassVar[bool] = True
+    encodes_objects: ClassVar[bool] = True
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor | Rows, list[str]]:
         """Return texts as the model is fed them, and notes for the user."""

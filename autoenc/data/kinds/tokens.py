@@ -42,6 +42,7 @@ class Tokens(Texts):
     level: Level = "word"
 
     name: ClassVar[str] = "tokens"
+    noun: ClassVar[str] = "token ids"
     continuous: ClassVar[bool] = False
     parts: ClassVar[Mapping[str, str]] = {"network": "sequence", "likelihood": "tokens", "noise": "token_mask"}
 

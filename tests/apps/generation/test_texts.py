@@ -171,7 +171,7 @@ def test_what_only_texts_have_is_refused_for_images(
 ) -> None:
     assert script(vae_run, *options, "--output", tmp_path / "none") == 2
     error = capsys.readouterr().err
-    assert "was trained on image data, and this is for texts" in error
+    assert "was trained on images, and this is for texts" in error
     assert error.count("\n") == 1
     with pytest.raises(UserError, match="writes no texts"):
         text.samples(load_run(vae_run, "cpu"), 1)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from table_files import fitted, shop
 
-from autoenc import run
 from autoenc.data import table
 from autoenc.errors import ConfigError, DataError
 
@@ -107,7 +106,7 @@ def test_dates_are_said_to_be_categories_and_the_same_in_csv_and_parquet(tmp_pat
     frame.to_parquet(tmp_path / "a.parquet")
     made = [table(str(tmp_path / name)) for name in ("a.csv", "a.parquet")]
     assert np.array_equal(*(data.test.rows() for data in made))
-    assert np.array_equal(fitted(made[0]).apply(frame).tensor, fitted(made[1]).apply(frame).tensor)
+    assert np.array_equal(fitted(made[0]).encode(frame).tensor, fitted(made[1]).encode(frame).tensor)
     assert "Attention: column when looks like dates" in made[0].notes[0]
 
 
@@ -161,12 +160,12 @@ def test_new_files_of_rows_without_names_need_no_label(tmp_path: Path) -> None:
 
 def test_what_python_gives_is_read_or_refused_in_one_line(csv: Path) -> None:
     learnt = fitted(table(str(csv), label="state"))
-    assert torch.equal(learnt.apply(str(csv)).tensor, learnt.apply(shop()).tensor)
-    assert torch.equal(learnt.apply(shop().iloc[3]).tensor, learnt.apply(shop()).tensor[3:4])
+    assert torch.equal(learnt.encode(str(csv)).tensor, learnt.encode(shop()).tensor)
+    assert torch.equal(learnt.encode(shop().iloc[3]).tensor, learnt.encode(shop()).tensor[3:4])
     with pytest.raises(DataError, match="expected a data frame"):
-        learnt.apply({"price": 1.0, "age": 2.0})
+        learnt.encode({"price": 1.0, "age": 2.0})
     with pytest.warns(UserWarning, match="1 rows have values of colour that training did not have: gold"):
-        learnt.apply(pd.DataFrame({"price": [1.0], "age": 2.0, "colour": "gold", "size": "M"}))
+        learnt.encode(pd.DataFrame({"price": [1.0], "age": 2.0, "colour": "gold", "size": "M"}))
 
 
 def test_odd_columns_are_handled_and_said(tmp_path: Path) -> None:
@@ -176,7 +175,7 @@ def test_odd_columns_are_handled_and_said(tmp_path: Path) -> None:
     kinds = {c.name: (c.kind, c.stop - c.start) for c in data.spec.kind.columns}
     assert kinds == {"n": ("number", 1), "constant": ("number", 1), "holes": ("number", 1), "five": ("category", 5)}
     assert [note.split(" is left out")[0] for note in data.notes] == ["column empty", "column id"]
-    assert run.scale_warning(data) == "the same in every training row: constant; data.drop leaves columns out"
+    assert data.spec.kind.remark(data.train) == "the same in every training row: constant; data.drop leaves columns out"
     place = next(c.start for c in data.spec.kind.columns if c.name == "constant")
     assert bool((data.train.tensor[:, place] == 0).all())
 

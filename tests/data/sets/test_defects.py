@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from autoenc.data.sets.defects import Part, defects, layout, prepared, read_mask, read_picture
+from autoenc.data.kinds import image as kinds
+from autoenc.data.kinds.image import contrast_normalized
+from autoenc.data.sets.defects import Part, defects, layout, read_mask, read_picture
 from autoenc.errors import UserError
 
 
@@ -71,12 +73,14 @@ def test_contrast_takes_out_light_and_scale() -> None:
     random = np.random.default_rng(0)
     texture = random.normal(size=(1, 60, 80))
     dark, bright = ((level * (1 + 0.2 * texture)).clip(0, 255).astype(np.uint8) for level in (80, 140))
-    a, b = (prepared(x, 8.0).float() for x in (dark, bright))
-    assert (a - b).abs().mean() < 2
+    a, b = (contrast_normalized(x, 8.0).astype(float) for x in (dark, bright))
+    assert np.abs(a - b).mean() < 2
     assert a.mean() == pytest.approx(127.5, abs=2)
     assert a.std() == pytest.approx(127.5 / 4, rel=0.05), "a standard deviation is a quarter of the way to the end"
-    assert torch.equal(prepared(dark, 0), torch.from_numpy(dark))
-    assert (prepared(np.full((1, 20, 20), 90, np.uint8), 8.0).float() - 127.5).abs().max() <= 1, "nothing from nothing"
+    assert np.array_equal(kinds.Image((1, 16, 16), 0.0, 1.0).prepared(dark), dark)
+    assert np.abs(contrast_normalized(np.full((1, 20, 20), 90, np.uint8), 8.0) - 127.5).max() <= 1, (
+        "nothing from nothing"
+    )
 
 
 def test_masks_are_found_by_either_name_and_count_above_their_half(folder: Path) -> None:

@@ -243,10 +243,10 @@ def test_a_run_trains_loads_and_takes_new_pictures_of_other_sizes(
     np.save(tmp_path / "x.npy", x.numpy())
     assert torch.equal(inputs.read(cached, tmp_path / "x.npy").split.take(slice(None)).x, x)
     (tmp_path / "new" / "z.png").write_text("no picture")
-    with pytest.warns(UserWarning, match=r"1 of 3 files are left out: .*z.png: cannot be read as a picture"):
+    with pytest.warns(UserWarning, match=r"1 of 3 files are left out: .*z.png: cannot be read as an image"):
         assert torch.equal(inputs.read(cached, tmp_path / "new").split.take(slice(None)).x, x)
     wrong = tmp_path / "new" / "z.png"
-    assert "z.png: cannot be read as a picture" in refusal(DataError, lambda: inputs.read(cached, wrong))
+    assert "z.png: cannot be read as an image" in refusal(DataError, lambda: inputs.read(cached, wrong))
     assert torch.equal(cached.inputs(str(tmp_path / "new" / "y.jpg")).take(slice(None)).x[0], x[1])
     assert "found none" in refusal(DataError, lambda: cached.inputs([]))
     for part, split in (("train", cached.data.train), ("test", cached.data.test)):

@@ -13,14 +13,14 @@ import pytest
 import torch
 from table_files import fitted, shop
 
-from autoenc import load_run
+from autoenc import likelihoods, load_run
 from autoenc.apps import inputs
 from autoenc.apps.anomaly import detect
 from autoenc.data import table
 from autoenc.data.kinds import estimator_json as plain
 from autoenc.data.kinds.table import SignedLog, Table
+from autoenc.data.sets.streamed_table import values_of
 from autoenc.errors import ConfigError, DataError
-from autoenc.likelihoods import Table
 
 ROOT = Path(__file__).resolve().parents[3]
 KDD = ROOT / "data" / "nslkdd" / "KDDTest+.txt"
@@ -55,7 +55,7 @@ def test_rows_that_were_made_up_look_like_the_user_s_own(tmp_path: Path) -> None
     frame = frame[["colour", "price", "count", "state", "size", "age"]]
     frame.to_csv(tmp_path / "a.csv", index=False)
     learnt = fitted(table(str(tmp_path / "a.csv"), label="state"))
-    learnt = Table.from_plain(json.loads(json.dumps(learnt.plain())))
+    learnt = Table.load(None, json.loads(json.dumps(values_of(learnt))))
     made = learnt.plausible(100 * np.random.default_rng(0).normal(size=(50, learnt.columns[-1].stop)))
     assert list(made) == ["colour", "price", "count", "size", "age"]
     assert made["count"].dtype == np.int64
@@ -82,7 +82,7 @@ def test_nothing_is_learnt_from_validation_and_test_rows(tmp_path: Path, stream:
     changed.to_csv(tmp_path / "b.csv", index=False)
     options["scaling"] = "standard"
     first, second = (table(str(tmp_path / name), **options) for name in ("a.csv", "b.csv"))
-    assert json.dumps(fitted(first).plain()) == json.dumps(fitted(second).plain())
+    assert json.dumps(fitted(first).state()) == json.dumps(fitted(second).state())
     assert np.array_equal(first.train.rows(), second.train.rows())
     assert not np.array_equal(first.test.rows(), second.test.rows())
 
@@ -110,17 +110,17 @@ def test_new_rows_pass_through_what_was_learnt(csv: Path) -> None:
     new = pd.DataFrame(
         {"colour": ["gold", "red"], "extra": [1, 2], "age": [None, 40.0], "price": [1.0, 2.0], "size": "M"}
     )
-    x = fitted(data).apply(new).tensor
+    x = fitted(data).encode(new).tensor
     assert bool((x[0, 2:5] == 0).all())  # a colour that training did not have
     assert fitted(data).frame(x.numpy())["colour"].tolist() == ["(unseen)", "red"]
     imputed = fitted(data).frame(x.numpy())["age"][0]
     assert imputed == pytest.approx(fitted(data).transformer.named_transformers_["number"]["impute"].statistics_[1])
     with pytest.raises(DataError, match="the data frame: the columns price, size are missing"):
-        fitted(data).apply(new.drop(columns=["price", "size"]))
+        fitted(data).encode(new.drop(columns=["price", "size"]))
     with pytest.raises(DataError, match=r"row 1, column price: 'cheap' is no finite number"):
-        fitted(data).apply(new.assign(price=["1", "cheap"]))
+        fitted(data).encode(new.assign(price=["1", "cheap"]))
     with pytest.raises(DataError, match=r"column price: 'inf' is no finite number"):
-        fitted(data).apply(new.assign(price=["1", "inf"]))
+        fitted(data).encode(new.assign(price=["1", "inf"]))
 
 
 def test_the_rarest_values_share_a_dimension(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_what_is_kept_is_plain_and_gives_the_same_numbers(csv: Path, tmp_path: P
     for scaling in ("standard", "robust", "quantile", "none"):
         data = table(str(csv), label="state", scaling=scaling, log=["price"], max_categories=2)
         fitted(data).save(tmp_path)
-        kept = Table.load(tmp_path)
+        kept = Table.load(tmp_path, json.loads((tmp_path / "kind.json").read_text()))
         frame = shop(50, seed=1)
         assert np.array_equal(kept.matrix(frame), fitted(data).matrix(frame))
         assert kept.columns == data.spec.kind.columns
@@ -162,7 +162,7 @@ def test_table_likelihood_is_gaussian_and_categorical(csv: Path) -> None:
     columns = table(str(csv), label="state").spec.kind.columns
     x = torch.tensor([[0.5, -1.0, 0, 1, 0, 1, 0, 0]])
     params = torch.randn(1, 8)
-    likelihood = Table(columns, sigma=0.5)
+    likelihood = likelihoods.Table(columns, sigma=0.5)
     gaussian = -torch.distributions.Normal(params[0, :2], 0.5).log_prob(x[0, :2]).sum()
     categorical = -params[0, 2:5].log_softmax(0)[1] - params[0, 5:8].log_softmax(0)[0]
     assert float(likelihood.nll(params, x)) == pytest.approx(float(gaussian + categorical), rel=1e-5)
@@ -173,14 +173,14 @@ def test_table_likelihood_is_gaussian_and_categorical(csv: Path) -> None:
     unseen[0, 2:5] = 0
     uniform = -params[0, 2:5].log_softmax(0).mean() - params[0, 5:8].log_softmax(0)[0]
     assert float(likelihood.nll(params, unseen)) == pytest.approx(float(gaussian + uniform), rel=1e-5)
-    learned = Table(columns, sigma=0.5, learned=True)
+    learned = likelihoods.Table(columns, sigma=0.5, learned=True)
     assert learned.nll(params, x).item() == pytest.approx(float(gaussian + categorical), rel=1e-4)
     learned.nll(params, x).sum().backward()
     assert learned.above_floor is not None
     assert learned.above_floor.grad is not None
     assert learned.above_floor.grad.shape == (2,)
     with pytest.raises(ConfigError, match="is for tables"):
-        Table(())
+        likelihoods.Table(())
 
 
 def test_a_run_on_a_table_end_to_end(tmp_path: Path, train_run: Callable[..., Path]) -> None:

@@ -77,9 +77,9 @@ def test_words_of_the_other_splits_count_for_nothing(tmp_path: Path, view: str) 
     data = three(tmp_path, view=view)
     found = data.spec.kind
     assert isinstance(found, Counts)
-    assert set(found.words) == {"onlypath", *WORDS} - {"a"}
+    assert set(found.vocabulary) == {"onlypath", *WORDS} - {"a"}
     if view == "tfidf":  # idf too is that of the training texts
-        reference = TfidfVectorizer(vocabulary=found.words, sublinear_tf=True)
+        reference = TfidfVectorizer(vocabulary=found.vocabulary, sublinear_tf=True)
         expected = reference.fit((tmp_path / "path.txt").read_text().splitlines())
         assert found.idf == pytest.approx(expected.idf_, rel=1e-6)
         val = expected.transform((tmp_path / "val_path.txt").read_text().splitlines()).toarray()
@@ -98,11 +98,11 @@ def test_pieces_are_merged_where_the_training_texts_have_them(tmp_path: Path) ->
     data = three(tmp_path, level="bpe", vocabulary_size=400)
     found = data.spec.kind
     assert isinstance(found, Tokens)
-    whole, other = found.encode(["onlypath", "onlytest_path"])[0].ne(PAD).sum(1).tolist()
+    whole, other = found.tokenize(["onlypath", "onlytest_path"])[0].ne(PAD).sum(1).tolist()
     assert (whole, other > 4) == (2, True)  # one piece and the end; the other word is put together from many
     assert not (data.test.tensor == UNK).any()
     new = ["Über ça: 漢字 [PAD] \t tab", "", " a  b "]
-    assert found.texts(found.encode(new)[0]) == ["über ça: 漢字 [pad] \t tab", "", "a  b "]
+    assert found.decode(found.tokenize(new)[0]) == ["über ça: 漢字 [pad] \t tab", "", "a  b "]
 
 
 def test_the_splits_cover_each_document_once_and_labels_stay_with_them(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_the_splits_cover_each_document_once_and_labels_stay_with_them(tmp_path:
     assert data.spec.classes == tuple(str(i) for i in range(11))  # numbers are sorted as numbers
     found = data.spec.kind
     assert isinstance(found, Tokens)
-    for row, y in zip(found.texts(data.train.tensor), data.train.y.tolist(), strict=True):  # type: ignore[union-attr]
+    for row, y in zip(found.decode(data.train.tensor), data.train.y.tolist(), strict=True):  # type: ignore[union-attr]
         assert int(row.split()[0].removeprefix("word")) % 11 == y
     assert hold_out(data.train, 0.5, 0, "f")[0].x.shape[1:] == (64,)
 
@@ -124,8 +124,8 @@ def test_counts_are_those_of_scikit_learn(tmp_path: Path) -> None:
     assert isinstance(found, Counts)
     reference = CountVectorizer(max_features=9)
     expected = reference.fit_transform(texts).toarray()
-    assert set(found.words) == set(reference.get_feature_names_out())
-    order = [reference.vocabulary_[word] for word in found.words]
+    assert set(found.vocabulary) == set(reference.get_feature_names_out())
+    order = [reference.vocabulary_[word] for word in found.vocabulary]
     assert np.array_equal(fed(data.train).numpy(), expected[:, order])
     totals = expected[:, order].sum(0)
     assert (np.diff(totals) <= 0).all()  # the most frequent first
@@ -141,23 +141,23 @@ def test_counts_are_those_of_scikit_learn(tmp_path: Path) -> None:
 def test_ids_end_with_eos_and_are_padded(tmp_path: Path) -> None:
     found = three(tmp_path, max_length=6).spec.kind
     assert isinstance(found, Tokens)
-    ids, notes = found.encode(["red cat", "", "a cat sings in the tree", "a cat sings on trees"])
+    ids, notes = found.tokenize(["red cat", "", "a cat sings in the tree", "a cat sings on trees"])
     assert ids[0, 2:].tolist() == [EOS, PAD, PAD, PAD]
     assert ids[1].tolist() == [EOS, PAD, PAD, PAD, PAD, PAD]
     assert ids[2:, -1].tolist() == [EOS, EOS]
     assert notes == ["1 of 4 texts are cut to 6 tokens, their end among them"]
-    assert found.texts(ids) == ["red cat", "", "a cat sings in the", "a cat sings on [UNK]"]
-    assert found.texts(torch.tensor([[BOS, *ids[0, :2], PAD, PAD]])) == ["red cat"]  # without an end
+    assert found.decode(ids) == ["red cat", "", "a cat sings in the", "a cat sings on [UNK]"]
+    assert found.decode(torch.tensor([[BOS, *ids[0, :2], PAD, PAD]])) == ["red cat"]  # without an end
 
 
 def test_special_tokens_in_a_text_are_signs(tmp_path: Path) -> None:
     found = three(tmp_path).spec.kind
     assert isinstance(found, Tokens)
-    assert not (found.encode(["[PAD] [EOS] cat"])[0][0, :7] == PAD).any()
+    assert not (found.tokenize(["[PAD] [EOS] cat"])[0][0, :7] == PAD).any()
     kinds.save(found, tmp_path)
     again = kinds.load(tmp_path, {}, {})
     assert isinstance(again, Tokens)
-    assert torch.equal(again.encode(["[PAD] [EOS] cat"])[0], found.encode(["[PAD] [EOS] cat"])[0])
+    assert torch.equal(again.tokenize(["[PAD] [EOS] cat"])[0], found.tokenize(["[PAD] [EOS] cat"])[0])
 
 
 def test_words_are_written_as_people_write() -> None:
@@ -219,7 +219,7 @@ def test_the_length_of_a_document_need_not_matter(network: Callable[..., Pair]) 
     torch.testing.assert_close(length(x), length(9 * x))
     assert not torch.allclose(plain(x), plain(9 * x))
     assert length(torch.zeros(1, 7)).isfinite().all()
-    counts = network((7,), 3, kind="counts").encoder
+    counts = network((7,), 3, kind=Counts((7,), 0.0, 1.0)).encoder
     torch.testing.assert_close(counts(x), counts(9 * x))
     with pytest.raises(ConfigError, match="normalize=l1: must be one of auto, none, center, l2"):
         network((7,), 3, normalize="l1")
@@ -244,9 +244,9 @@ def test_what_was_learnt_is_kept_to_the_last_bit(tmp_path: Path, options: dict[s
     new = ["a red cat sleeps", "", "zzz"]
     if "view" in options:
         with pytest.warns(UserWarning, match="2 of 3 texts have no word of the vocabulary"):
-            split = again.apply(new)  # type: ignore[union-attr]
+            split = again.encode(new)  # type: ignore[union-attr]
     else:
-        split = again.apply(new)  # type: ignore[union-attr]
+        split = again.encode(new)  # type: ignore[union-attr]
     assert len(split) == 3  # empty ones keep their row
     path = tmp_path / "new.txt"
     path.write_text("a red cat sleeps\n\nred   \tbird\n")
@@ -276,7 +276,7 @@ def test_what_is_no_list_of_texts_is_refused(tmp_path: Path, options: dict[str, 
     assert found is not None
     for raw, why in (("red cat", "put it in brackets"), (["a", 3], "found int at place 1"), ([], "found none")):
         with pytest.raises(DataError, match=why):
-            found.apply(raw)
+            found.encode(raw)
 
 
 @pytest.mark.parametrize(("options", "name"), [({}, "tokenizer.json"), ({"view": "tfidf"}, "vocabulary.json")])
@@ -304,7 +304,7 @@ def test_notes_say_what_was_left_out_and_what_was_not_reached(tmp_path: Path) ->
     path = write(tmp_path / "a.csv", [*lines(20), "", "  "], ["x"] * 22)
     data = text(path, vocabulary_size=1_000)
     assert data.notes[0] == f"{path}: 2 of 22 documents are empty, and left out"
-    reached = data.spec.vocabulary
+    reached = data.spec.kind.size
     assert data.notes[1].startswith(f"vocabulary: {reached}, and not data.vocabulary_size=1,000: no more occur 2 times")
     assert data.notes[2] == "every document has the label x: nothing can be measured by labels"
     assert sum(len(split) for split in (data.train, data.val, data.test)) == 20
