@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import functools
 import os
+import pydoc
 import re
 import runpy
 import shlex
@@ -27,7 +28,7 @@ README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 EXTENDING = ROOT / "docs" / "extending.md"
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-PARTS = r"^```(python|yaml)\n# ((?:autoenc|configs)/\S+)\n(.*?)^```$"  # in docs/extending.md: a file of an example
+PARTS = r"^```(?:python|yaml)\n# ((?:autoenc|configs)/[\w./]+)(?:, in (\w+))?\n(.*?)^```$"  # a file, or lines of one
 OPTIONS = {group: {name for name, _ in config.choices(group)} for group in config.GROUPS}
 
 
@@ -265,6 +266,25 @@ def test_the_modules_have_the_documented_methods(name: str) -> None:
     assert contracts()[name] == methods
 
 
+def test_the_kinds_have_the_documented_methods() -> None:
+    from autoenc.data.kinds import KINDS
+
+    table = re.search(r"^\| methods of `Kind` .*\n((?:\|.*\n)+)", ARCHITECTURE.read_text(), re.MULTILINE)
+    assert table
+    documented = {name for row in table[1].splitlines()[1:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert len(documented) > 6
+    for path in ["autoenc.data.kinds.kind.Kind", *KINDS.values()]:
+        kind = pydoc.locate(path)
+        assert {name for name in documented if not hasattr(kind, name)} == set(), path
+
+
+def test_the_data_page_lists_every_kind() -> None:
+    from autoenc.data.kinds import KINDS
+
+    text = section((ROOT / "docs" / "data.md").read_text(), "Kinds of data")
+    assert set(re.findall(r"^\| (\w+) \| `", text, re.MULTILINE)) == set(KINDS)
+
+
 # Examples of new parts
 
 TRAIN = """\
@@ -297,9 +317,13 @@ def test_the_examples_of_new_parts_train(tmp_path: Path) -> None:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     blocks = re.findall(PARTS, EXTENDING.read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) == len(re.findall(r"^```\w", EXTENDING.read_text(), re.MULTILINE)), "every block is a file"
-    for _, name, text in blocks:
-        assert not (tmp_path / name).exists(), f"{name}: overwrites a file of the package"
-        (tmp_path / name).write_text(text)
+    for name, table, text in blocks:
+        path = tmp_path / name
+        assert path.exists() == bool(table), f"{name}: a new file, or lines of an existing one"
+        path.write_text(path.read_text().replace(f"{table} = {{\n", f"{table} = {{\n{text}", 1) if table else text)
+    (tmp_path / "times.txt").write_text(
+        " ".join(f"{hour:02}:{minute:02}" for hour in (6, 7, 8) for minute in range(60))
+    )
     assert EXAMPLES
     done = subprocess.run(
         [sys.executable, "-c", TRAIN, *EXAMPLES],
@@ -315,7 +339,8 @@ def test_the_examples_of_new_parts_train(tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_python_blocks_compile(page: Path) -> None:
     for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
-        compile(block, page.name, "exec")
+        if not re.match(r"# \S+, in ", block):
+            compile(block, page.name, "exec")
 
 
 def test_the_python_blocks_of_the_readme_run(vae_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
