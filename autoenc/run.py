@@ -21,6 +21,7 @@ from autoenc.config.stored import read_config
 from autoenc.data import Data, kinds
 from autoenc.errors import ConfigError, Interrupted, NotFinite, one_line
 from autoenc.files import flat, write_json, write_text
+from autoenc.metric_table import metric
 from autoenc.metrics import verdict
 from autoenc.training import checkpoint
 from autoenc.training.evaluation import Evaluation, evaluate, latent_health
@@ -115,8 +116,10 @@ def check_monitor(parts: Parts) -> None:
     """ConfigError unless the number that chooses the best weights is one that evaluation gives."""
     few = parts.data.val.subset(slice(0, 2))
     names = evaluate(parts.model, parts.objective, few, parts.data.spec, parts.settings.eval_batch_size).numbers
-    if parts.settings.monitor not in names:
-        raise ConfigError("trainer.monitor", parts.settings.monitor, f"must be one of {', '.join(names)}")
+    directed = [name for name in names if metric(name).higher_is_better is not None]
+    if parts.settings.monitor not in directed:
+        why = "is neither better where it is higher nor where it is lower; " if parts.settings.monitor in names else ""
+        raise ConfigError("trainer.monitor", parts.settings.monitor, f"{why}must be one of {', '.join(directed)}")
 
 
 def _fit_and_finish(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from autoenc.canvas import new_figure, pixels, scatter
 from autoenc.data.dataset import DataSpec
 from autoenc.data.split import Split
+from autoenc.metric_table import label
 from autoenc.metrics import ACTIVE_VARIANCE
 from autoenc.training.evaluation import Evaluation
 
@@ -62,7 +63,7 @@ def curves(lines: list[dict[str, float]]) -> np.ndarray:
         points = [(line["step"], line["loss"]) for line in lines if line["split"] == split and line["loss"] is not None]
         if points:
             axes.plot(*zip(*points, strict=True), label=split, color=color, marker="." if len(points) < 40 else "")
-    axes.set(xlabel="step", ylabel="loss [nats per example]", title="loss")
+    axes.set(xlabel="step", ylabel=f"{label('loss')} per example", title="loss")
     axes.legend()
     axes.grid(alpha=0.3)
     return pixels(figure)

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from autoenc.files import finite, write_text
+from autoenc.metric_table import label as metric_label
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,7 +168,9 @@ def track(items: Sequence[T], text: str) -> Iterator[T]:
 def result_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
     """A table with a column for each key of `rows` and a row for each number."""
     names = dict.fromkeys(k for values in rows.values() for k in values)
-    turned = {name: {key: values[name] for key, values in rows.items() if name in values} for name in names}
+    turned = {
+        metric_label(name): {key: values[name] for key, values in rows.items() if name in values} for name in names
+    }
     return method_table(title, turned, digits=5)
 
 
@@ -177,7 +180,7 @@ def method_table(title: str, rows: Mapping[str, Mapping[str, Any]], digits: int 
     table.add_column("")
     columns = list(dict.fromkeys(k for values in rows.values() for k in values))
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(metric_label(name), justify="right")
     for label, values in rows.items():
         cells = (values.get(name, "") for name in columns)
         table.add_row(label, *(f"{c:,.{digits}g}" if isinstance(c, float | int) else c for c in cells))

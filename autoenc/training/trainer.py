@@ -18,6 +18,7 @@ from autoenc import schedules
 from autoenc.core import Autoencoder, Objective
 from autoenc.data.dataset import Data
 from autoenc.errors import Interrupted, NotFinite
+from autoenc.metric_table import headline, metric
 from autoenc.objective import Meter, gradient_norm, train_step
 from autoenc.training import checkpoint
 from autoenc.training.evaluation import Evaluation, evaluate
@@ -169,7 +170,7 @@ class Trainer:
         trained = self.meter.epoch()
         result = evaluate(self.model, self.objective, self.data.val, self.data.spec, self.settings.eval_batch_size)
         monitor = self.settings.monitor
-        value = result.numbers[monitor] * (-1 if monitor.endswith("psnr") else 1)
+        value = result.numbers[monitor] * metric(monitor).sign  # the lower the better
         if not math.isfinite(value):
             raise NotFinite(f"step {self.step}: {monitor} of the validation split is not finite")
         position = self.step / self.steps_per_epoch
@@ -189,10 +190,10 @@ class Trainer:
         self.save()
         if math.ceil(self.step / (self.steps_per_epoch * self.settings.evaluate_every)) in self._drawn:
             self.pictures(self.step, result)
-        told = "mse" if "mse" in result.numbers else "perplexity"
+        shown = headline(result.numbers)
         progress.line(
             f"epoch {epoch:>3}  step {self.step:>6}  train loss {trained['loss']:.6g}  val loss "
-            f"{result.numbers['loss']:.6g}  {told} {result.numbers[told]:.5g}  {self._recent_speed():,.0f} ex/s"
+            f"{result.numbers['loss']:.6g}  {shown} {result.numbers[shown]:.5g}  {self._recent_speed():,.0f} ex/s"
             + ("  *" if self.stale == 0 else "")
         )
 

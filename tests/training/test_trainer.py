@@ -525,3 +525,22 @@ def test_schedules_of_weights_are_logged_and_depend_on_the_step_alone(
     record = fit(trainer(make_model(bottlenecks.Gaussian), make_data(), tmp_path, objective))
     assert seen == pytest.approx([i / 9 for i in range(9)]), "not advanced by validation"
     assert record.series["train/weight/kl"] == [(3, pytest.approx(3 / 9)), (6, pytest.approx(6 / 9)), (9, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "values", "best"),
+    [("accuracy", [0.1, 0.7, 0.5], 1), ("denoise_psnr", [3.0, 2.0, 4.0], 2), ("mse", [3, 1, 2], 1)],
+)
+def test_the_table_of_metrics_says_which_weights_are_best(
+    make_model: Callable[..., Autoencoder],
+    make_data: Callable[..., Data],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    monitor: str,
+    values: list[float],
+    best: int,
+) -> None:
+    constant_validation(monkeypatch, [float(v) for v in values], monitor=monitor)
+    t = trainer(make_model(), make_data(), tmp_path, epochs=3, monitor=monitor)
+    fit(t)
+    assert t.best["step"] == (best + 1) * t.steps_per_epoch

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +14,9 @@ from rich.table import Table
 from autoenc.config.checks import suggest
 from autoenc.errors import ConfigError, DataError
 from autoenc.files import atomic, flat, write_text
+from autoenc.metric_table import HEADLINE, headline
+from autoenc.metric_table import label as metric_label
+from autoenc.metric_table import metric as metric_row
 from autoenc.training.tracking import console
 
 SHOWN = ("loss", "nll", "kl", "mse", "psnr", "perplexity", "denoise_psnr", "active_units", "zeros")
@@ -26,18 +27,6 @@ NO_MATTER = (  # to the result
 LATENT = "model.latent_dim"
 FEW = 5  # lines whose legend fits into a panel
 COLUMNS = 6  # of settings in the table: it has to fit on a screen
-CHIEF = ("mse", "perplexity")  # what most runs are judged by, and runs on texts
-GREATER_IS_BETTER = (
-    "psnr",
-    "ssim",
-    "active_units",
-    "examples_per_second",
-    "logistic",
-    "5-nn",
-    "precision",
-    "map",
-    "auroc",
-)
 
 
 @dataclass(frozen=True)
@@ -145,8 +134,8 @@ def differing(rows: Sequence[Row], in_all: bool = False) -> list[str]:
 
 
 def chief(rows: Sequence[Row]) -> str:
-    """What runs are sorted by unless something else is asked for: mse; where none has it (texts), perplexity."""
-    return next((m for m in CHIEF if any(m in row.numbers for row in rows)), "loss")
+    """Return the metric that runs are sorted by by default: mse; perplexity for texts, which have no mse."""
+    return headline(name for row in rows for name in row.numbers)
 
 
 def ordered(rows: Sequence[Row], metric: str) -> list[Row]:
@@ -158,7 +147,7 @@ def ordered(rows: Sequence[Row], metric: str) -> list[Row]:
     known = sorted({n for row in rows for n in row.numbers})
     if metric not in known:
         raise ConfigError("--sort", metric, f"no run has this number; {suggest(metric, known)}")
-    sign = -1 if metric.endswith(GREATER_IS_BETTER) else 1
+    sign = metric_row(metric).sign
     return sorted(rows, key=lambda row: (metric not in row.numbers, sign * row.numbers.get(metric, 0.0)))
 
 
@@ -170,7 +159,7 @@ def table(rows: Sequence[Row], keys: Sequence[str], also: Sequence[str] = ()) ->
     for name in ("run", *(k.removeprefix("model.") for k in keys)):
         drawn.add_column(name, overflow="fold")
     for name in shown:
-        drawn.add_column(name, justify="right", no_wrap=True)
+        drawn.add_column(metric_label(name), justify="right", no_wrap=True)
     drawn.add_column("state", no_wrap=True)
     for row in rows:
         numbers = [f"{row.numbers[n]:.5g}" if n in row.numbers else "" for n in shown]
@@ -182,14 +171,21 @@ def table(rows: Sequence[Row], keys: Sequence[str], also: Sequence[str] = ()) ->
 
 def csv_text(rows: Sequence[Row], keys: Sequence[str]) -> str:
     """The same, every number, as CSV."""
+    import pandas as pd
+
+    records = [
+        {
+            "run": row.name,
+            **{k: row.settings.get(k) for k in keys},
+            **row.numbers,
+            "state": row.state,
+            "error": row.error,
+        }
+        for row in rows
+    ]
     numbers = list(dict.fromkeys(n for row in rows for n in row.numbers))
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["run", *keys, *numbers, "state", "error"])
-    for row in rows:
-        values = [row.numbers.get(n, "") for n in numbers]
-        writer.writerow([row.name, *(row.settings.get(k, "") for k in keys), *values, row.state, row.error])
-    return out.getvalue()
+    frame = pd.DataFrame(records, columns=["run", *keys, *numbers, "state", "error"], dtype=object)
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, also: Sequence[str] = ()) -> bool:
@@ -206,7 +202,7 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, also: Sequence[st
     done = [row for row in rows if row.numbers]
     if not done:
         return False
-    names = dict.fromkeys((*also, *CHIEF, "kl", "active_units"))
+    names = dict.fromkeys((*also, *HEADLINE, "kl", "active_units"))
     metrics = [m for m in names if any(m in row.numbers for row in done)]
     lines = _lines(done, keys)
     variational = {
@@ -240,7 +236,7 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, also: Sequence[st
         else:
             axes.set_xticks(range(len(lines)), [label[:24] for label in lines], rotation=20, ha="right", fontsize=7)
             axes.set_xlim(-0.6, len(lines) - 0.4)
-        axes.set_title(f"test {metric}")
+        axes.set_title(f"test {metric_label(metric)}")
         axes.grid(alpha=0.3)
     if with_rate:
         axes = panels[-1]

@@ -1,0 +1,136 @@
+"""Every number that is reported: its unit, which direction is better, and what it means. Imports no torch.
+
+The trainer, early stopping, the plateau schedule, sweeps, comparisons, tables and figures read this table; nothing else
+decides from a name. docs/metrics.md shows it to people.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A reported number.
+
+    Args:
+        higher_is_better: None where neither direction is better by itself.
+        meaning: one line.
+    """
+
+    name: str
+    unit: str
+    higher_is_better: bool | None
+    meaning: str
+
+    @property
+    def label(self) -> str:
+        """For tables and axes: the name, the unit and an arrow in the better direction."""
+        arrow = {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
+        return f"{self.name}{f' [{self.unit}]' if self.unit else ''}{arrow}"
+
+    @property
+    def sign(self) -> int:
+        """What a value is multiplied by so that lower is better."""
+        return -1 if self.higher_is_better else 1
+
+
+LOWER, HIGHER, NEITHER = False, True, None
+TABLE = {
+    metric.name: metric
+    for metric in (
+        # The objective and the likelihood
+        Metric("loss", "nats", LOWER, "the objective: nll and the weighted terms, per example"),
+        Metric(
+            "nll",
+            "nats",
+            LOWER,
+            "negative log-likelihood of x given z; of corrupted input where there is noise",
+        ),
+        Metric("kl", "nats", NEITHER, "KL divergence of the posterior from the prior, per example"),
+        Metric("elbo", "nats", LOWER, "negative evidence lower bound: nll + KL per example"),
+        Metric("nll_importance", "nats", LOWER, "-log p(x) by importance sampling (Burda et al. 2016)"),
+        Metric("perplexity", "", LOWER, "exp of (nll + KL) per word"),
+        Metric("perplexity_importance", "", LOWER, "exp of nll_importance per word"),
+        # Reconstruction
+        Metric("mse", "", LOWER, "squared error of the reconstruction, mean over dimensions and examples"),
+        Metric("psnr", "dB", HIGHER, "peak signal-to-noise ratio of the reconstruction, mean over examples"),
+        Metric("ssim", "", HIGHER, "structural similarity (Wang et al. 2004), at most 1"),
+        Metric("accuracy", "", HIGHER, "fraction of the tokens that are the likeliest given those before"),
+        Metric("words", "words", NEITHER, "words, or tokens with the end, per example"),
+        Metric("denoise_mse", "", LOWER, "mse of the reconstruction from corrupted input to the clean input"),
+        Metric("denoise_psnr", "dB", HIGHER, "psnr of the reconstruction from corrupted input"),
+        Metric("noisy_mse", "", NEITHER, "mse of the corrupted input itself, clipped to the range of the data"),
+        Metric("noisy_psnr", "dB", NEITHER, "psnr of the corrupted input itself, clipped to the range of the data"),
+        # The code
+        Metric("dim", "units", NEITHER, "units of the code"),
+        Metric("active_units", "units", HIGHER, "units whose variance over the data is above 0.01 (Burda et al. 2016)"),
+        Metric("zeros", "", NEITHER, "fraction of the code that is zero (below 1e-3)"),
+        Metric("mean_active", "units", NEITHER, "units that are not zero, mean over examples"),
+        Metric("dead_units", "units", LOWER, "units that are zero for every example"),
+        Metric("jacobian_norm", "", NEITHER, "Frobenius norm of the derivative of the code, mean over examples"),
+        Metric("mutual_information", "nats", HIGHER, "of x and z over 2,000 examples, at most log 2,000 = 7.6"),
+        Metric("code_perplexity", "codes", HIGHER, "exp of the entropy of the use of the codebook"),
+        Metric("codes_used", "", HIGHER, "fraction of the codebook that is used"),
+        Metric("mmd", "", LOWER, "maximum mean discrepancy of the codes and the prior (Gretton et al. 2012), squared"),
+        # Speed
+        Metric("seconds", "s", LOWER, "of the whole run"),
+        Metric("training_seconds", "s", LOWER, "in training steps, without evaluation"),
+        Metric("examples_per_second", "1/s", HIGHER, "training examples per second"),
+        Metric("peak_memory_mb", "MB", LOWER, "peak memory: of the GPU where there is one, else of the process"),
+        Metric("parameters", "", NEITHER, "parameters that are trained"),
+        # Applications
+        Metric("logistic", "", HIGHER, "test accuracy of logistic regression on the codes"),
+        Metric("5-nn", "", HIGHER, "test accuracy of the five nearest neighbours"),
+        Metric("precision", "", HIGHER, "fraction of the nearest examples that are of the class of the query"),
+        Metric("map", "", HIGHER, "mean average precision of the ranking of all examples"),
+        Metric("trustworthiness", "", HIGHER, "neighbours in the projection that are neighbours in the code"),
+        Metric("trustworthiness_input", "", HIGHER, "neighbours in the projection that are neighbours in the input"),
+        Metric("neighbour_agreement", "", HIGHER, "neighbours in the projection that are of the same class"),
+        Metric("neighbour_agreement_code", "", HIGHER, "neighbours in the code that are of the same class"),
+        Metric("auroc", "", HIGHER, "probability that an anomaly scores higher than a normal row"),
+        Metric("average_precision", "", HIGHER, "area under precision against recall of the anomalies"),
+        Metric("image_auroc", "", HIGHER, "auroc of whole images"),
+        Metric("pixel_auroc", "", HIGHER, "auroc of pixels"),
+        Metric("pro", "", HIGHER, "per-region overlap up to 30 % false alarms (Bergmann et al. 2021)"),
+        Metric("frechet_pca", "", LOWER, "Frechet distance of samples and test data in 32 principal components"),
+        Metric("nearest", "", NEITHER, "distance of samples to training data, relative to validation data"),
+        Metric("distinct", "", HIGHER, "fraction of different texts among the samples"),
+        Metric("words_used", "words", HIGHER, "different tokens in the samples"),
+        Metric("in_training", "", LOWER, "fraction of the samples that stand in the training data word for word"),
+        Metric("mse_to_pca", "", LOWER, "mse as a multiple of that of as many principal components"),
+        Metric("mmcs", "", HIGHER, "cosine of each true atom with the nearest learnt one, mean"),
+        Metric("recovered", "", HIGHER, "fraction of the true atoms with such a cosine above 0.9"),
+        Metric("angle_deg", "degrees", LOWER, "largest principal angle to the true subspace"),
+    )
+}
+HEADLINE = ("mse", "perplexity", "accuracy")  # the first that a run has summarises it
+
+
+def metric(name: str) -> Metric:
+    """Return the row of a reported number.
+
+    A prefix such as `probes.codes.` does not matter, nor do a number of neighbours or labels (`precision@10`,
+    `logistic_100`). `_std` and `_sd` end the names of standard deviations. What is not in the table is a term of an
+    objective, of which less is better.
+    """
+    base = name.rpartition(".")[2].rpartition("/")[2]
+    if spread := re.fullmatch(r"(.+)_(?:std|sd)", base):
+        of = metric(spread[1])
+        return Metric(base, of.unit, None, f"standard deviation of {of.name}")
+    row = TABLE.get(base) or TABLE.get(re.sub(r"(@|_)\d+$", "", base))
+    return Metric(base, "", False, "a term of the objective") if row is None else replace(row, name=base)
+
+
+def label(name: str) -> str:
+    """Return a reported number's name as tables show it, with its unit and an arrow."""
+    row = metric(name)
+    return row.label if name in TABLE or row.meaning != "a term of the objective" else name
+
+
+def headline(names: Iterable[str]) -> str:
+    """Return the number that summarises a run which has these numbers."""
+    there = set(names)
+    return next((name for name in HEADLINE if name in there), "loss")

@@ -1,0 +1,56 @@
+"""One table says of every number which direction is better; whoever reports or selects reads it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from autoenc.metric_table import TABLE, headline, label, metric
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "better"),
+    [
+        ("psnr", "dB", True),
+        ("denoise_psnr", "dB", True),
+        ("noisy_psnr", "dB", None),
+        ("accuracy", "", True),
+        ("nll", "nats", False),
+        ("kl", "nats", None),
+        ("probes.codes.logistic_100", "", True),
+        ("probes.codes.logistic_100_std", "", None),
+        ("precision@10", "", True),
+        ("retrieval.PCA-32.precision@10", "", True),
+        ("anomaly.knn.auroc", "", True),
+        ("my_own_regularizer", "", False),
+    ],
+)
+def test_direction_and_unit(name: str, unit: str, better: bool | None) -> None:
+    assert (metric(name).unit, metric(name).higher_is_better) == (unit, better)
+
+
+def test_labels_carry_the_unit_and_an_arrow() -> None:
+    assert (label("psnr"), label("mse"), label("kl"), label("digits")) == (
+        "psnr [dB] ↑",
+        "mse ↓",
+        "kl [nats]",
+        "digits",
+    )
+    assert headline(["loss", "perplexity", "accuracy"]) == "perplexity"
+
+
+def test_every_number_of_a_run_is_in_the_table(vae_run: Path, dae_run: Path) -> None:
+    for run in (vae_run, dae_run):
+        summary = json.loads((run / "summary.json").read_text())
+        names = {name for part in ("val", "test", "latent", "perf") for name in summary[part]}
+        assert names <= TABLE.keys()
+
+
+def test_the_document_shows_the_table() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", DOCUMENT.read_text(), re.MULTILINE)
+    words = {True: "higher", False: "lower", None: ""}
+    shown = [(name, unit.strip(), better.strip(), meaning.strip()) for name, unit, better, meaning in rows]
+    assert shown == [(m.name, m.unit, words[m.higher_is_better], m.meaning) for m in TABLE.values()]
