@@ -14,13 +14,14 @@ from hydra.utils import get_object
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from autoenc.config.checks import check_target
+from autoenc.config.checks import check_target, overlaid
 from autoenc.config.signatures import options
-from autoenc.core import Autoencoder, Likelihood, Objective
+from autoenc.core import Autoencoder, Likelihood
 from autoenc.data.dataset import Data, DataSpec, without
 from autoenc.data.kinds.kind import Kind
 from autoenc.errors import ConfigError, one_line
 from autoenc.initialization import initialize, start_at_mean, start_tied
+from autoenc.objective import Objective
 from autoenc.training.settings import TrainerSettings
 
 NOTHING = {"columns": (), "vocabulary": 0}  # what constructors get that ask for it where the data have none
@@ -48,7 +49,9 @@ def make(path: str, node: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
         return constructor(**kwargs, **wanted)
     except ConfigError as error:
         raise error.under(path) from None
-    except (ValueError, TypeError) as error:
+    except TypeError as error:
+        raise ConfigError(path, None, one_line(error)) from error
+    except ValueError as error:
         if target.startswith("autoenc."):
             raise  # our parts raise ConfigError; this is a bug
         raise ConfigError(path, None, one_line(error)) from None
@@ -88,13 +91,12 @@ def build_model(config: Mapping[str, Any], spec: DataSpec, mean: Tensor | None =
     likelihood: Likelihood = make("likelihood", config["likelihood"], sizes)
     check_support(likelihood, spec.name, spec.low, spec.high)
     pair = make("network", config["network"], sizes)
-    model = Autoencoder(
-        noise=make("noise", config["noise"], sizes),
-        encoder=pair.encoder,
-        bottleneck=make("model.bottleneck", config["model"]["bottleneck"], sizes | {"num_features": pair.num_features}),
-        decoder=pair.decoder,
-        likelihood=likelihood,
-    )
+    noise = make("noise", config["noise"], sizes)
+    bottleneck = make("model.bottleneck", config["model"]["bottleneck"], sizes | {"feature_shape": pair.feature_shape})
+    if config["model"]["prior"] is not None:
+        given = {"latent_shape": bottleneck.latent_shape}
+        bottleneck.prior = make("model.prior", config["model"]["prior"], given)
+    model = Autoencoder(noise, pair.encoder, bottleneck, pair.decoder, likelihood)
     initialize(model)
     start_tied(model)
     if mean is not None:
@@ -122,23 +124,35 @@ def check_support(likelihood: Likelihood, name: str, lowest: float, highest: flo
         raise ConfigError("likelihood", None, f"{why}; scale the data, or try likelihood=gaussian")
 
 
-def build_objective(config: Mapping[str, Any], model: Autoencoder, total_steps: int) -> Objective:
+def build_objective(config: Mapping[str, Any], model: Autoencoder, spec: DataSpec, total_steps: int) -> Objective:
     """The objective of a checked config; ConfigError where a term cannot work with the model."""
-    given = {"total_steps": total_steps}
+    given: dict[str, Any] = {"total_steps": total_steps, "latent_dim": config["model"]["latent_dim"]}
+    given |= {"latent_shape": model.bottleneck.latent_shape, "input_shape": spec.shape}
     regularizers = {name: make(f"regularizer.{name}", node, given) for name, node in config["regularizer"].items()}
     for name, term in regularizers.items():
         if not callable(term.weight) and not math.isfinite(term.weight):
             raise ConfigError(f"regularizer.{name}.weight", term.weight, "must be finite")
-        if hasattr(term, "check"):
-            try:
-                term.check(model)
-            except ConfigError as error:
-                raise ConfigError(f"regularizer={name}", None, error.why) from None
-    return make("model.objective", config["model"]["objective"], {"regularizers": regularizers})
+        try:
+            term.check(model)
+        except ConfigError as error:
+            raise ConfigError(f"regularizer={name}", None, error.why) from None
+    objective: Objective = make("model.objective", config["model"]["objective"], given | {"regularizers": regularizers})
+    try:
+        objective.check(model)
+    except ConfigError as error:
+        raise error.under("model.objective") from None
+    return objective
 
 
 def build_optimizers(config: Mapping[str, Any], players: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
-    """An optimizer for each player. Players share no parameter, and together they have all that learn."""
+    """An optimizer for each player. Players share no parameter, and together they have all that learn.
+
+    `model.players.NAME` overlays the `optimizer` node for that player.
+    """
+    settings: Mapping[str, Mapping[str, Any]] = config["model"]["players"]
+    if unknown := settings.keys() - players.keys():
+        why = f"there is no such player; the objective has {', '.join(players)}"
+        raise ConfigError(f"model.players.{min(unknown)}", None, why)
     optimizers: dict[str, Optimizer] = {}
     owner: dict[int, str] = {}
     for player, module in players.items():
@@ -147,7 +161,9 @@ def build_optimizers(config: Mapping[str, Any], players: Mapping[str, nn.Module]
             if id(p) in owner:
                 raise AssertionError(f"players {owner[id(p)]} and {player} share a parameter")
             owner[id(p)] = player
-        optimizers[player] = make("optimizer", config["optimizer"], {"params": parameters})
+        path = f"model.players.{player}" if player in settings else "optimizer"
+        node = overlaid(config["optimizer"], settings.get(player, {}))
+        optimizers[player] = make(path, node, {"params": parameters})
     return optimizers
 
 
@@ -159,7 +175,11 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
     model = build_model(config, data.spec, data.mean()).to(device)
     for name, split in (("validation", data.val), ("test", data.test)):  # the training split is what spec describes
         check_support(model.likelihood, f"the {name} split", *split.range())
-    objective = build_objective(config, model, settings.total_steps(len(data.train))).to(device)
+    try:
+        model.bottleneck.check(len(data.train))
+    except ConfigError as error:
+        raise error.under("model.bottleneck") from None
+    objective = build_objective(config, model, data.spec, settings.total_steps(len(data.train))).to(device)
     players = objective.players(model)
     learning = {id(p) for module in (model, objective) for p in module.parameters() if p.requires_grad}
     optimizers = build_optimizers(config, players)
@@ -174,7 +194,7 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
 def compile_model(model: Autoencoder, objective: Objective) -> None:
     """torch.compile on encoder and decoder, in place: names of the parameters stay what they are."""
     for name, term in objective.regularizers.items():
-        if getattr(term, "double_backward", False):
+        if term.double_backward:
             why = f"regularizer {name} differentiates twice, which compiled networks do not support"
             raise ConfigError("trainer.compile", True, why)
     model.encoder.compile()

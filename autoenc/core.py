@@ -7,10 +7,9 @@ Units, everywhere: nats per example, summed over dimensions; means over the batc
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -41,11 +40,11 @@ class Batch:
 class Code:
     """What a bottleneck returns."""
 
-    z: Tensor  # (B, *latent) what the decoder reads
-    mean: Tensor  # (B, *latent) deterministic: what every application uses
+    z: Tensor  # (B, *latent_shape) what the decoder reads
+    mean: Tensor  # (B, *latent_shape) deterministic: what every application uses
     posterior: Distribution | None = None  # q(z|x), factorised over dimensions; None where the code is deterministic
     losses: dict[str, Tensor] = field(default_factory=dict)  # the bottleneck's own, () or (B,)
-    info: dict[str, Tensor] = field(default_factory=dict)  # pre-activations, indices ... for terms and logs
+    info: dict[str, Tensor] = field(default_factory=dict)  # pre-activations, indices ...: read by regularizers, tally
 
 
 @dataclass(frozen=True)
@@ -94,19 +93,75 @@ class Likelihood(nn.Module):
         return -torch.inf, torch.inf
 
 
+class Prior(nn.Module):
+    """p(z) over codes of shape `latent_shape`. Subclasses are in priors.py."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z) in nats: (*S, *latent_shape) -> (*S)."""
+        raise NotImplementedError
+
+    def sample(self, n: int, temperature: float = 1.0) -> Tensor:
+        """(n, *latent_shape) draws, less spread at a temperature below 1; at 0 the likeliest codes."""
+        raise NotImplementedError
+
+    def kl(self, posterior: Distribution) -> Tensor | None:
+        """KL(q(z_j|x) || p(z_j)) in nats of each dimension, (B, *latent_shape); None without a closed form."""
+        return None
+
+    def quantiles(self, levels: Tensor) -> Tensor | None:
+        """The quantiles of each dimension: (L,) in (0, 1) -> (L, *latent_shape); None where they are not known."""
+        return None
+
+
 class Bottleneck(nn.Module):
-    """Features (B, F) -> Code. Subclasses are in bottlenecks/."""
+    """Features (B, *feature_shape) -> Code. Subclasses are in bottlenecks/.
+
+    Features are (B, F) or a map (B, C, H, W). Codes of a map keep its positions: `latent_shape` is (latent_dim, H, W).
+
+    Attributes:
+        latent_shape: of one code.
+        prior: p(z); None where there is none.
+        has_posterior: whether `Code.posterior` is a distribution.
+        code_range: the interval that the numbers of a code lie in.
+        no_density: why no smooth density fits the codes; None where one does.
+    """
+
+    latent_shape: tuple[int, ...]
+    has_posterior: bool = False
+    code_range: tuple[float, float] = (-torch.inf, torch.inf)
+    no_density: str | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prior: Prior | None = None
 
     def forward(self, features: Tensor) -> Code:
         raise NotImplementedError
 
-    def prior(self, like: Tensor) -> Distribution | None:
-        """p(z), factorised over dimensions, in the shape of `like`; None where the bottleneck has no prior."""
+    def project(self, z: Tensor) -> Tensor:
+        """The valid code nearest to each z: (N, *latent_shape) -> (N, *latent_shape). Valid codes stay as they are."""
+        low, high = self.code_range
+        return z if (low, high) == (-torch.inf, torch.inf) else z.clamp(low, high)
+
+    def sample(self, n: int, temperature: float = 1.0) -> Tensor | None:
+        """(n, *latent_shape) codes drawn from the prior; None where there is none."""
+        return None if self.prior is None else self.project(self.prior.sample(n, temperature))
+
+    def margin(self, code: Code) -> Tensor | None:
+        """How far each example is from a discontinuity of the code, (B,): for comparing implementations that round
+        differently. None where the code is continuous in the features."""
         return None
 
-    def prior_sample(self, n: int) -> Tensor | None:
-        """(n, *latent) draws from p(z); None where the bottleneck has no prior."""
-        return None
+    def tally(self, code: Code) -> dict[str, Tensor]:
+        """Sums over the examples of a batch, name -> tensor, that `metrics` of many batches are computed from."""
+        return {}
+
+    def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Numbers that are logged and never trained on, name -> scalar, from the `tally` of all examples."""
+        return {}
+
+    def check(self, examples: int) -> None:
+        """ConfigError where so many training examples are too few."""
 
 
 class Autoregressive(nn.Module):
@@ -182,44 +237,20 @@ class Autoencoder(nn.Module):
         return self.expected(self.encode(batch).mean)
 
 
-class Regularizer(Protocol):
-    """One term of the objective. A frozen dataclass with a weight; `requires` is checked at build."""
+class Regularizer:
+    """A term of the objective: a frozen dataclass with a weight. Subclasses are in regularizers/."""
 
     weight: float | Callable[[float], float]
+    double_backward: ClassVar[bool] = False  # differentiates twice, which torch.compile does not support
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         """The unweighted term: (B,) or (), nats or the term's own unit."""
-        ...
+        raise NotImplementedError
+
+    def check(self, model: Autoencoder) -> None:
+        """ConfigError where the term cannot work with the model."""
 
 
 def weight_at(weight: float | Callable[[float], float], step: float) -> float:
-    """A weight is a number or a schedule."""
+    """The value of a weight, a number or a schedule, at a step."""
     return weight(step) if callable(weight) else weight
-
-
-class Objective(nn.Module):
-    """Mean nll + the bottleneck's own losses + sum of weight(step) * regularizer.
-
-    `step` is the number of the training step, or `math.inf` in evaluation: schedules then stand at their end,
-    so that the losses of two evaluations can be compared while a weight is still warming up.
-    """
-
-    def __init__(self, regularizers: Mapping[str, Regularizer]):
-        super().__init__()
-        self.regularizers = dict(regularizers)
-
-    def players(self, model: Autoencoder) -> dict[str, nn.Module]:
-        """Who minimises what; adversarial objectives add a critic."""
-        return {"model": model}
-
-    def forward(self, model: Autoencoder, batch: Batch, step: float) -> Loss:
-        if model.training and batch.corrupted is None:
-            batch = model.corrupt(batch)  # here, so that the regularizers see the input that the code came from
-        out = model(batch)
-        parts = {"nll": out.nll.mean()} | {name: term.mean() for name, term in out.code.losses.items()}
-        total = functools.reduce(torch.add, parts.values())
-        for name, regularizer in self.regularizers.items():
-            parts[name] = regularizer(model, batch, out, step).mean()
-            total = total + weight_at(regularizer.weight, step) * parts[name]
-        parts = {"loss": total} | parts
-        return Loss(total={"model": total}, parts={name: term.detach() for name, term in parts.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -18,8 +19,9 @@ from autoenc.core import Autoencoder, Batch
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.split import Split
 from autoenc.errors import DataError, UserError
+from autoenc.objective import Objective
 from autoenc.training import checkpoint
-from autoenc.training.evaluation import judging
+from autoenc.training.evaluation import evaluation_mode
 from autoenc.training.rundir import FORMAT, newest_below, read_record, read_spec
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ class Run:
     computed from the deterministic code: the same twice, whatever the batch an example is in.
 
     Attributes:
-        model: with the weights of the best validation number, in evaluation mode.
+        model, objective: with the weights of the best validation number, in evaluation mode; objective is None for
+            models that were trained in memory.
         config: resolved and checked. spec: what one example of the data is. record: run.json.
     """
 
@@ -48,9 +51,11 @@ class Run:
         record: dict[str, Any],
         device: torch.device,
         data: Data | None = None,
+        objective: Objective | None = None,
     ):
         self.path, self.config, self.spec, self.record, self.device = path, config, spec, record, device
         self.model = model.to(device).eval()
+        self.objective = objective if objective is None else objective.to(device).eval()
         self.batch_size: int = config["trainer"]["eval_batch_size"]
         if data is not None:
             self.data = data
@@ -70,31 +75,43 @@ class Run:
 
     @property
     def latent_dim(self) -> int:
-        """K, the size of the code."""
-        return self.config["model"]["latent_dim"]
+        """K, the number of values in a code, whatever its shape."""
+        return math.prod(self.model.bottleneck.latent_shape)
 
     def encode(self, x: Array) -> Array:
         """The deterministic codes: (N, *shape) -> (N, K)."""
         return self._apply(x, lambda batch: self.model.encode(batch).mean.flatten(1))
 
     def decode(self, z: Array) -> Array:
-        """What codes stand for, in data space: (N, K) -> (N, *shape)."""
+        """What codes stand for, in data space: (N, K) -> (N, *shape). Codes are projected first, see `project`."""
         codes = torch.as_tensor(np.asarray(z) if not isinstance(z, Tensor) else z).float()
         if codes.dim() != 2 or codes.shape[1] != self.latent_dim:
             raise DataError(f"codes: expected (N, {self.latent_dim}), found {tuple(codes.shape)}")
-        parts = [self._expected(part.to(self.device)).cpu() for part in codes.split(self.batch_size)]
+        parts = [self._expected(self._shaped_codes(part)).cpu() for part in codes.split(self.batch_size)]
         return _like(torch.cat(parts) if parts else codes.new_empty(0, *self.spec.shape), z)
+
+    @torch.no_grad()
+    def project(self, z: np.ndarray) -> np.ndarray:
+        """The nearest codes that the bottleneck can make, (N, K) -> (N, K) float32: entries of a codebook, k active
+        units, values in the range of the activation; z itself where all codes are valid."""
+        parts = torch.from_numpy(z).float().split(self.batch_size)
+        return torch.cat([self._shaped_codes(part).flatten(1).cpu() for part in parts]).numpy()
+
+    def _shaped_codes(self, z: Tensor) -> Tensor:
+        """(N, K) -> (N, *latent_shape) on the device, projected."""
+        bottleneck = self.model.bottleneck
+        return bottleneck.project(z.to(self.device).unflatten(1, bottleneck.latent_shape))
 
     def reconstruct(self, x: Array) -> Array:
         """What the model makes of the examples, in data space: (N, *shape) -> (N, *shape)."""
         return self._apply(x, self.model.reconstruct)
 
     @torch.no_grad()
-    def prior_sample(self, n: int, seed: int = 0) -> Tensor | None:
-        """(n, *latent) draws from p(z) that depend on the seed alone; None where the bottleneck has no prior."""
+    def prior_sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> Tensor | None:
+        """(n, *latent_shape) codes drawn from p(z) that depend on the seed alone; None where there is no prior."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return self.model.bottleneck.prior_sample(n)
+            return self.model.bottleneck.sample(n, temperature)
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
         """(n, *shape) means of p(x|z) for z drawn from the prior.
@@ -109,7 +126,7 @@ class Run:
                 f"{self.path}: the code of a {kind} bottleneck has no prior to sample from; "
                 "scripts/generate.py --density gaussian fits a density to the codes"
             )
-        return self.decode(z.cpu().numpy())
+        return self.decode(z.flatten(1).cpu().numpy())
 
     def __deepcopy__(self, memo: object) -> Run:
         """Itself: a run is only read, and scikit-learn copies what estimators hold."""
@@ -124,7 +141,7 @@ class Run:
     def over(self, split: Split, function: Callable[[Batch], Tensor], batch_size: int | None = None) -> Tensor:
         """`function` of every batch of a split, joined: (N, ...) on the CPU. Evaluation's seed holds within."""
         batches = replace(split, device=self.device).in_order(batch_size or self.batch_size)
-        with judging(self.model, self.device), torch.no_grad():
+        with evaluation_mode(self.model), torch.no_grad():
             return torch.cat([function(batch).cpu() for batch in batches])
 
     def codes(self, split: Split) -> np.ndarray:
@@ -186,12 +203,13 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
     config, chosen = read_config(path), build.pick_device(device, "device")
     spec = read_spec(path, config["data"])
     model = build.build_model(config, spec)
+    objective = build.build_objective(config, model, spec, total_steps=1)
     weights = path / "checkpoints" / "best.pt"
     try:
-        model.load_state_dict(checkpoint.load(weights, "cpu")["model"])
+        checkpoint.restore_best(checkpoint.load(weights, "cpu"), model, objective)
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise DataError(f"{weights}: does not fit config.yaml ({_reason(error)})") from None
-    return Run(path, model, config, spec, record, chosen)
+    return Run(path, model, config, spec, record, chosen, objective=objective)
 
 
 def _reason(error: Exception) -> str:

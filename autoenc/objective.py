@@ -1,7 +1,8 @@
-"""One training step, the same for every variant, and the reading of its numbers."""
+"""What is minimised: the objective, its terms, one training step that holds for every variant, and its numbers."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +11,50 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from autoenc.core import Autoencoder, Batch, Objective
+from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, weight_at
 from autoenc.errors import NotFinite
+
+
+class Objective(nn.Module):
+    """Mean nll + the bottleneck's own losses + sum of weight(step) * regularizer.
+
+    `step` is the number of the training step, or `math.inf` in evaluation: schedules then stand at their end,
+    so that the losses of two evaluations can be compared while a weight is still warming up.
+
+    An objective that adds terms or players overrides `losses`. Constructors ask for sizes by name: latent_shape,
+    latent_dim, input_shape, total_steps, regularizers.
+    """
+
+    def __init__(self, regularizers: Mapping[str, Regularizer]):
+        super().__init__()
+        self.regularizers = dict(regularizers)
+
+    def players(self, model: Autoencoder) -> dict[str, nn.Module]:
+        """The parameters that each player's loss is minimised over: name -> module. They share none."""
+        return {"model": model}
+
+    def check(self, model: Autoencoder) -> None:
+        """ConfigError where the objective cannot work with the model."""
+
+    def losses(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Loss:
+        """The loss of each player and the terms that are logged.
+
+        Args:
+            batch: corrupted already, in training. out: what the model returns for it.
+        """
+        parts = {"nll": out.nll.mean()} | {name: term.mean() for name, term in out.code.losses.items()}
+        total = functools.reduce(torch.add, parts.values())
+        for name, regularizer in self.regularizers.items():
+            parts[name] = regularizer(model, batch, out, step).mean()
+            total = total + weight_at(regularizer.weight, step) * parts[name]
+        parts = {"loss": total} | parts
+        return Loss(total={"model": total}, parts={name: term.detach() for name, term in parts.items()})
+
+    def forward(self, model: Autoencoder, batch: Batch, step: float) -> Loss:
+        """Corrupt the batch (in training mode), run the model once, return `losses`."""
+        if model.training and batch.corrupted is None:
+            batch = model.corrupt(batch)  # here, so that the regularizers see the input that the code came from
+        return self.losses(model, batch, model(batch), step)
 
 
 def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:

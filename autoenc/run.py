@@ -17,7 +17,7 @@ import yaml
 
 from autoenc import build, figures
 from autoenc.build import Parts
-from autoenc.config.stored import read_config
+from autoenc.config.stored import parse_config, read_config
 from autoenc.data import Data, kinds
 from autoenc.errors import ConfigError, Interrupted, NotFinite, one_line
 from autoenc.files import flat, write_json, write_text
@@ -75,7 +75,8 @@ def train(
             state = None
             if resume:
                 state = checkpoint.load(run_dir / "checkpoints" / "last.pt", device)
-                check_same(run_dir, state, text, fingerprint)
+                trained = yaml.safe_dump(parse_config(state["config"], run_dir), sort_keys=False)
+                check_same(run_dir, state | {"config": trained}, text, fingerprint)
             else:
                 write_text(run_dir / "config.yaml", text)
                 kinds.save(parts.data.spec.kind, run_dir)
@@ -146,7 +147,7 @@ def _fit_and_finish(
     trainer.fit(progress)
 
     best = checkpoint.load(run_dir / "checkpoints" / "best.pt", trainer.device)
-    model.load_state_dict(best["model"])
+    checkpoint.restore_best(best, model, parts.objective)
     step, batch_size = trainer.step, parts.settings.eval_batch_size
     results = {
         name: evaluate(model, parts.objective, split, data.spec, batch_size)

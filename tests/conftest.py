@@ -81,7 +81,7 @@ def _make_model(
     return Autoencoder(
         noise=corruption or noise.Identity(),
         encoder=pair.encoder,
-        bottleneck=bottleneck(pair.num_features, latent_dim, **options),
+        bottleneck=bottleneck(pair.feature_shape, latent_dim, **options),
         decoder=pair.decoder,
         likelihood=likelihood or likelihoods.Gaussian(),
     )

@@ -21,7 +21,7 @@ from autoenc.errors import ConfigError
     ],
 )
 def test_deterministic_is_an_affine_map_and_an_activation(activation, function, code_range) -> None:
-    bottleneck, features = Deterministic(5, 3, activation), torch.randn(7, 5)
+    bottleneck, features = Deterministic((5,), 3, activation), torch.randn(7, 5)
     weight, bias = bottleneck.linear.weight, bottleneck.linear.bias
     code = bottleneck(features)
     torch.testing.assert_close(code.z, function(features @ weight.T + bias))
@@ -32,12 +32,12 @@ def test_deterministic_is_an_affine_map_and_an_activation(activation, function, 
 
 def test_deterministic_refuses_an_unknown_activation() -> None:
     with pytest.raises(ConfigError, match="activation=softmax: must be one of identity, relu, sigmoid, tanh"):
-        Deterministic(5, 3, "softmax")
+        Deterministic((5,), 3, "softmax")
 
 
 def gaussian(mu: list[float], logvar: list[float]) -> Gaussian:
     """A bottleneck whose posterior does not depend on the features."""
-    bottleneck = Gaussian(1, len(mu))
+    bottleneck = Gaussian((1,), len(mu))
     with torch.no_grad():
         bottleneck.linear.weight.zero_()
         bottleneck.linear.bias.copy_(torch.tensor(mu + logvar))
@@ -71,26 +71,25 @@ def test_gaussian_stays_finite_for_extreme_features() -> None:
 
 def test_gaussian_is_in_float32_under_bfloat16() -> None:
     with torch.autocast("cpu", torch.bfloat16):
-        code = Gaussian(4, 2)(torch.randn(3, 4))
+        code = Gaussian((4,), 2)(torch.randn(3, 4))
     assert code.z.dtype == code.mean.dtype == code.posterior.stddev.dtype == torch.float32
 
 
 def test_only_the_gaussian_has_a_prior_and_it_is_standard_normal() -> None:
-    bottleneck, like = Gaussian(5, 2), torch.randn(7, 2)
-    prior, x = bottleneck.prior(like), torch.randn(7, 2)
-    torch.testing.assert_close(prior.log_prob(x), Normal(0.0, 1.0).log_prob(x))
-    samples = bottleneck.prior_sample(20_000)
+    bottleneck, z = Gaussian((5,), 2), torch.randn(7, 2)
+    torch.testing.assert_close(bottleneck.prior.log_prob(z), Normal(0.0, 1.0).log_prob(z).sum(-1))
+    samples = bottleneck.sample(20_000)
     assert samples.shape == (20_000, 2)
     torch.testing.assert_close(torch.cov(samples.T), torch.eye(2), atol=0.05, rtol=0)
     torch.testing.assert_close(samples.mean(0), torch.zeros(2), atol=0.05, rtol=0)
-    for other in (Deterministic(5, 2), TopK(5, 2, k=1)):
-        assert other.prior_sample(3) is None
-        assert other.prior(like) is None
+    for other in (Deterministic((5,), 2), TopK((5,), 2, k=1)):
+        assert other.sample(3) is None
+        assert other.prior is None
 
 
 def topk(k: int = 2, dead_after: int = 100, **linear: torch.Tensor) -> TopK:
     """Six units that read six features: pre-activations are the features."""
-    bottleneck = TopK(6, 6, k=k, dead_after=dead_after)
+    bottleneck = TopK((6,), 6, k=k, dead_after=dead_after)
     with torch.no_grad():
         bottleneck.linear.weight.copy_(torch.eye(6))
         bottleneck.linear.bias.zero_()
@@ -144,10 +143,10 @@ def test_topk_counts_in_training_alone_and_the_count_is_saved() -> None:
 @pytest.mark.parametrize("k", [0, 7])
 def test_topk_refuses_an_impossible_k(k: int) -> None:
     with pytest.raises(ConfigError, match=f"^k={k}: must lie in .*latent_dim=6"):
-        TopK(6, 6, k=k)
+        TopK((6,), 6, k=k)
 
 
-@pytest.mark.parametrize("bottleneck", [Deterministic(5, 3), TopK(5, 3, k=2), Gaussian(5, 3)])
+@pytest.mark.parametrize("bottleneck", [Deterministic((5,), 3), TopK((5,), 3, k=2), Gaussian((5,), 3)])
 def test_the_code_of_an_example_does_not_depend_on_its_neighbours(bottleneck: Bottleneck) -> None:
     features = torch.randn(8, 5)
     torch.testing.assert_close(bottleneck(features).mean[2:3], bottleneck(features[2:3]).mean)

@@ -13,11 +13,12 @@ from torch import nn
 
 from autoenc import build
 from autoenc.config import checks as config
-from autoenc.core import Autoencoder, Objective
+from autoenc.core import Autoencoder
 from autoenc.data import DataSpec
 from autoenc.data.kinds.image import Image
 from autoenc.data.kinds.vector import Vector
 from autoenc.errors import ConfigError
+from autoenc.objective import Objective
 from autoenc.schedules import WarmUp
 
 Compose = Callable[..., dict[str, Any]]
@@ -39,7 +40,7 @@ def compose() -> Iterator[Compose]:
 
 def make_all(checked: dict[str, Any], spec: DataSpec) -> tuple[Autoencoder, Objective]:
     model = build.build_model(checked, spec)
-    objective = build.build_objective(checked, model, total_steps=200)
+    objective = build.build_objective(checked, model, spec, total_steps=200)
     build.build_optimizers(checked, objective.players(model))
     return model, objective
 
@@ -115,7 +116,7 @@ def test_constructors_get_what_follows_from_other_parts(compose: Compose) -> Non
     model, objective = make_all(compose(*options), of(IMAGES, shape=(1, 8, 12), low=-2.0, high=5.0))
     assert objective.regularizers["kl"].weight == WarmUp(total_steps=200)
     assert (model.noise.low, model.noise.high) == (-2.0, 5.0)
-    assert model.bottleneck.latent_dim == 7
+    assert model.bottleneck.latent_shape == (7,)
     assert model.decode(torch.zeros(1, 7)).shape == (1, 1, 8, 12)
 
 
@@ -145,7 +146,7 @@ def test_players_must_cover_what_learns(compose: Compose, tmp_path: Path) -> Non
 
     original = build.build_objective
     try:
-        build.build_objective = lambda *args: Forgetful({})
+        build.build_objective = lambda *args, **kwargs: Forgetful({})
         with pytest.raises(AssertionError, match="do not cover every parameter"):
             build.build(checked, torch.device("cpu"))
     finally:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from autoenc import bottlenecks, likelihoods
-from autoenc.core import Autoencoder, Batch, Code, Objective, Output, weight_at
+from autoenc.core import Autoencoder, Batch, Code, Output, weight_at
+from autoenc.objective import Objective
 from autoenc.regularizers import KL
 from autoenc.schedules import WarmUp
 

@@ -20,7 +20,7 @@ def test_conv_gives_back_the_size_it_was_given(size, depth: int, stages: int, ke
     shape = (depth, *size)
     pair = conv(shape, 4, channels=[3, 5, 6][:stages], hidden=7, kernel_size=kernel_size)
     features = pair.encoder(torch.randn(2, *shape))
-    assert features.shape == (2, pair.num_features) == (2, 7)
+    assert features.shape == (2, *pair.feature_shape) == (2, 7)
     assert pair.decoder(torch.randn(2, 4)).shape == (2, *shape)
 
 
@@ -92,7 +92,7 @@ def test_mlp_decoder_mirrors_the_widths_of_the_encoder() -> None:
 
     assert widths(pair.encoder) == [(10, 8), (8, 6), (6, 4)]
     assert widths(pair.decoder) == [(3, 4), (4, 6), (6, 8), (8, 10)]
-    assert pair.num_features == 4
+    assert pair.feature_shape == (4,)
     assert isinstance(list(pair.decoder.modules())[-2], nn.Linear), "no activation on the output"
     assert pair.decoder(torch.randn(7, 3)).shape == (7, 2, 5)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoenc.core import Autoencoder, Batch, Loss, Objective
+from autoenc.core import Autoencoder, Batch, Loss
 from autoenc.errors import NotFinite
-from autoenc.objective import Meter, gradient_norm, parameters_of, train_step
+from autoenc.objective import Meter, Objective, gradient_norm, parameters_of, train_step
 
 MakeModel = Callable[..., Autoencoder]
 

@@ -10,9 +10,10 @@ from torch.distributions import Normal
 
 from autoenc import networks
 from autoenc.bottlenecks import Deterministic, Gaussian, TopK
-from autoenc.core import Autoencoder, Batch, Code, Objective, Output
+from autoenc.core import Autoencoder, Batch, Code, Output
 from autoenc.errors import ConfigError
 from autoenc.likelihoods import Gaussian as GaussianLikelihood
+from autoenc.objective import Objective
 from autoenc.regularizers import KL, L1, AuxK, Jacobian, KLSparsity
 from autoenc.regularizers.jacobian import jacobian_norm
 from autoenc.regularizers.kl import kl_per_dim

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoenc import bottlenecks, likelihoods
-from autoenc.core import Autoencoder, Batch, Objective
+from autoenc.core import Autoencoder, Batch
 from autoenc.data.dataset import DataSpec
 from autoenc.data.kinds.image import Image
 from autoenc.data.split import BOS, EOS, MASK, PAD, UNK, Split
@@ -20,6 +20,7 @@ from autoenc.networks import Pair, sequence
 from autoenc.networks import decoding as search
 from autoenc.networks.sequence import Decoder
 from autoenc.noise import TokenMask
+from autoenc.objective import Objective
 from autoenc.regularizers import KL, Jacobian
 from autoenc.training.evaluation import evaluate
 
@@ -34,7 +35,7 @@ def made(cell: str = "gru", **options: object) -> Pair:
 
 def model(cell: str = "gru", noise: nn.Module | None = None, **options: object) -> Autoencoder:
     pair = made(cell, **options)
-    bottleneck = bottlenecks.Gaussian(pair.num_features, K)
+    bottleneck = bottlenecks.Gaussian(pair.feature_shape, K)
     return Autoencoder(noise or nn.Identity(), pair.encoder, bottleneck, pair.decoder, likelihoods.Tokens(V))
 
 
@@ -319,7 +320,7 @@ def compose_parts() -> Callable[..., str]:
     def said(kind: str, *overrides: str) -> str:
         checked = inmemory.compose(overrides)
         try:
-            build.build_objective(checked, build.build_model(checked, specs[kind]), 10)
+            build.build_objective(checked, build.build_model(checked, specs[kind]), specs[kind], 10)
         except ConfigError as error:
             return str(error)
         return ""

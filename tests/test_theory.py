@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from autoenc import bottlenecks, likelihoods, networks
-from autoenc.core import Autoencoder, Batch, Objective
-from autoenc.objective import train_step
+from autoenc.core import Autoencoder, Batch
+from autoenc.objective import Objective, train_step
 from autoenc.regularizers import KL
 from autoenc.schedules import Cosine
 

@@ -6,36 +6,35 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from autoenc.bottlenecks.affine import affine, latent_shape_of
 from autoenc.core import Bottleneck, Code
 from autoenc.errors import require
 
+INF = float("inf")
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
     "relu": nn.ReLU,
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
 }
+RANGES = {"identity": (-INF, INF), "relu": (0, INF), "sigmoid": (0, 1), "tanh": (-1, 1)}
 
 
 class Deterministic(Bottleneck):
-    """z = activation(W features + b)."""
+    """z = activation(W features + b); of feature maps, at each position."""
 
     def __init__(
         self,
-        num_features: int,
+        feature_shape: tuple[int, ...],
         latent_dim: int,
         activation: Literal["identity", "relu", "sigmoid", "tanh"] = "identity",
     ):
         super().__init__()
         require(activation in ACTIVATIONS, "activation", activation, f"must be one of {', '.join(ACTIVATIONS)}")
-        self.linear = nn.Linear(num_features, latent_dim)
-        self.name, self.activation = activation, ACTIVATIONS[activation]()
-
-    @property
-    def code_range(self) -> tuple[float, float]:
-        """The open interval that the code lies in."""
-        inf = float("inf")
-        return {"identity": (-inf, inf), "relu": (0, inf), "sigmoid": (0, 1), "tanh": (-1, 1)}[self.name]
+        self.latent_shape = latent_shape_of(feature_shape, latent_dim)
+        self.code_range = RANGES[activation]
+        self.linear = affine(feature_shape, latent_dim)
+        self.activation = ACTIVATIONS[activation]()
 
     def forward(self, features: Tensor) -> Code:
         z = self.activation(self.linear(features))

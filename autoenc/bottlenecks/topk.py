@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from autoenc.bottlenecks.affine import require_vector
 from autoenc.core import Bottleneck, Code
 from autoenc.errors import require
 
@@ -23,12 +24,14 @@ class TopK(Bottleneck):
 
     idle: Tensor  # (latent_dim,) training examples since each unit was active
 
-    def __init__(self, num_features: int, latent_dim: int, k: int = 8, dead_after: int = 10_000):
+    def __init__(self, feature_shape: tuple[int, ...], latent_dim: int, k: int = 8, dead_after: int = 10_000):
         super().__init__()
+        require_vector(feature_shape, "TopK")
         require(1 <= k <= latent_dim, "k", k, f"must lie in [1, model.latent_dim={latent_dim}]")
         require(dead_after >= 1, "dead_after", dead_after, "must be 1 or more")
-        self.k, self.dead_after = k, dead_after
-        self.linear = nn.Linear(num_features, latent_dim)
+        self.k, self.dead_after, self.latent_shape = k, dead_after, (latent_dim,)
+        self.no_density = f"all but {k} of their {latent_dim} units are exactly zero"
+        self.linear = nn.Linear(feature_shape[0], latent_dim)
         self.register_buffer("idle", torch.zeros(latent_dim, dtype=torch.long))
 
     def forward(self, features: Tensor) -> Code:
@@ -42,3 +45,15 @@ class TopK(Bottleneck):
                 self.idle += len(pre)
                 self.idle[active] = 0
         return Code(z=z, mean=z, info={"pre": pre, "dead": self.idle >= self.dead_after})
+
+    def project(self, z: Tensor) -> Tensor:
+        """The k numbers of largest magnitude: the nearest code with at most k active units."""
+        top = z.abs().topk(self.k, dim=-1).indices
+        return torch.zeros_like(z).scatter(-1, top, z.gather(-1, top))
+
+    def margin(self, code: Code) -> Tensor | None:
+        """The distance of the k-th pre-activation from the next one."""
+        if self.k == self.latent_shape[0]:
+            return None
+        last, following = code.info["pre"].topk(self.k + 1).values[:, -2:].unbind(1)
+        return last - following

@@ -25,8 +25,8 @@ GROUPS = ("model", "data", "network", "noise", "regularizer", "likelihood", "opt
 
 # What build.py passes to constructors that ask for it by name: it follows from other parts of the config.
 GIVEN = (
-    *("input_shape", "latent_dim", "num_features", "total_steps", "low", "high", "params", "regularizers"),
-    *("columns", "vocabulary", "kind"),
+    *("input_shape", "latent_dim", "feature_shape", "latent_shape", "total_steps", "low", "high", "params"),
+    *("regularizers", "columns", "vocabulary", "kind"),
 )
 
 # What the `_target_` of each part may name. A run directory from a stranger holds a config: what is built from it
@@ -38,19 +38,29 @@ ALLOWED_TARGETS = {
     "noise": ("autoenc.noise.", "torch.nn."),
     "data": ("autoenc.data.",),
     "model.bottleneck": ("autoenc.bottlenecks.",),
-    "model.objective": ("autoenc.core.Objective", "autoenc.objectives."),
+    "model.prior": ("autoenc.priors.",),
+    "model.objective": ("autoenc.objective.Objective", "autoenc.objectives."),
+    "model.players": ("torch.optim.",),
     "regularizer": ("autoenc.regularizers.",),
 }
 NESTED_TARGETS = ("autoenc.schedules.",)  # nodes inside a part
 
+MOVED = {"autoenc.core.Objective": "autoenc.objective.Objective"}  # targets in the configs of old runs
+
 
 @dataclass
 class ModelConfig:
-    """The variant: bottleneck and objective."""
+    """The variant: bottleneck, prior and objective.
+
+    prior: of the bottleneck; None leaves it the one that it has. players: name -> settings that overlay `optimizer` for
+    that player of the objective, such as {critic: {lr: 0.0001}}; with a `_target_` of their own they replace it.
+    """
 
     latent_dim: int = MISSING
     bottleneck: dict[str, Any] = MISSING
-    objective: dict[str, Any] = field(default_factory=lambda: {"_target_": "autoenc.core.Objective"})
+    prior: dict[str, Any] | None = None
+    objective: dict[str, Any] = field(default_factory=lambda: {"_target_": "autoenc.objective.Objective"})
+    players: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -96,6 +106,7 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         plain = typing.cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
         raise ConfigError(error.full_key or "config", None, one_line(error)) from None
+    plain = renamed(plain)
     for path, given, schema in (
         ("", plain, Config),
         ("model", plain["model"], ModelConfig),
@@ -117,6 +128,12 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         check_node(group, plain[group])
     for name in ("bottleneck", "objective"):
         check_node(f"model.{name}", plain["model"][name])
+    if plain["model"]["prior"] is not None:
+        check_node("model.prior", plain["model"]["prior"])
+    for name, settings in plain["model"]["players"].items():
+        if not isinstance(settings, dict):
+            raise ConfigError(f"model.players.{name}", settings, "must be settings of an optimizer: {lr: 0.0001}")
+        check_node(f"model.players.{name}", overlaid(plain["optimizer"], settings))
     for name, node in plain["regularizer"].items():
         if not isinstance(node, dict) or "_target_" not in node:
             chosen = [k for k, v in plain["regularizer"].items() if isinstance(v, dict) and "_target_" in v]
@@ -124,6 +141,18 @@ def check(cfg: DictConfig) -> dict[str, Any]:
             raise ConfigError(f"regularizer.{name}", None, why)
         check_node(f"regularizer.{name}", node)
     return plain
+
+
+def overlaid(node: collections.abc.Mapping[str, Any], settings: collections.abc.Mapping[str, Any]) -> dict[str, Any]:
+    """A `_target_` node with some of its settings replaced, or all where they have a `_target_` of their own."""
+    return dict(settings) if "_target_" in settings else {**node, **settings}
+
+
+def renamed(value: Any) -> Any:
+    """The config with present names in place of those in MOVED."""
+    if isinstance(value, dict):
+        return {k: MOVED.get(str(v), v) if k == "_target_" else renamed(v) for k, v in value.items()}
+    return [renamed(v) for v in value] if isinstance(value, list) else value
 
 
 def check_node(path: str, node: Any) -> None:
@@ -158,8 +187,8 @@ def check_node(path: str, node: Any) -> None:
 def check_target(path: str, target: str) -> None:
     """ConfigError unless a `_target_` names a public thing of the kind that belongs at this place."""
     parts = path.split(".")
-    part = next((p for p in (path, parts[0]) if p in ALLOWED_TARGETS), "")
-    inside = path != part and not (part == "regularizer" and len(parts) == 2)
+    part = next((p for p in (".".join(parts[:2]), parts[0]) if p in ALLOWED_TARGETS), "")
+    inside = path != part and not (part in ("regularizer", "model.players") and path.count(".") == part.count(".") + 1)
     allowed = NESTED_TARGETS if inside or not part else ALLOWED_TARGETS[part]
     if not target.startswith(allowed):
         raise ConfigError(f"{path}._target_", target, f"must begin with {' or '.join(allowed)}")

@@ -18,8 +18,21 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     """The checked config of a run directory."""
     path = run_dir / "config.yaml"
     try:
-        loaded = OmegaConf.create(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
+    return parse_config(text, path)
+
+
+def parse_config(text: str, path: Path) -> dict[str, Any]:
+    """The checked config that a run wrote, as the present schema has it.
+
+    Args:
+        path: where it is from, for messages.
+    """
+    try:
+        loaded = OmegaConf.create(text)
+    except yaml.YAMLError as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
     plain = OmegaConf.to_container(loaded)
     if not isinstance(plain, dict):

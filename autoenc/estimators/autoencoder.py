@@ -126,7 +126,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             except NotFinite as error:
                 raise UserError(f"{error}; try a smaller learning_rate, or overrides=['trainer.clip=1']") from None
         self.spec_ = data.spec
-        self._n_features_out = self.config_["model"]["latent_dim"]
+        self._n_features_out = math.prod(self.model_.bottleneck.latent_shape)
         return self
 
     def transform(self, X: Any) -> np.ndarray:

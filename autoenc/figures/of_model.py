@@ -16,7 +16,7 @@ from autoenc.data.kinds.kind import Column, Shown
 from autoenc.data.split import Split
 from autoenc.figures.of_codes import latent_space, units
 from autoenc.noise import Identity
-from autoenc.training.evaluation import Evaluation, judging
+from autoenc.training.evaluation import Evaluation, evaluation_mode
 
 EXAMPLES = 12
 JUDGED, MOST_COLUMNS = 2_000, 60  # rows and columns of a table
@@ -25,8 +25,8 @@ JUDGED, MOST_COLUMNS = 2_000, 60  # rows and columns of a table
 @torch.no_grad()
 def samples(model: Autoencoder, spec: DataSpec, columns: int = 12) -> Shown | None:
     """Means of p(x|z) for draws from the prior, always the same draws; None where there is no prior."""
-    with judging(model, _device(model)):
-        z = model.bottleneck.prior_sample(columns * (8 if spec.kind.images else 1))
+    with evaluation_mode(model):
+        z = model.bottleneck.sample(columns * (8 if spec.kind.images else 1))
     if z is None:
         return None
     x = model.expected(z.to(_device(model))).cpu()
@@ -39,15 +39,14 @@ def traversal(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Eval
     """Each row moves one dimension of one example's code from -3 to 3; the dimensions with the largest KL first."""
     if evaluation.stats.kl is None or not spec.kind.images:
         return None
-    z = model.encode(split.take(slice(0, 1))).mean
-    if z.dim() != 2:
-        return None
+    z = model.encode(split.take(slice(0, 1))).mean.flatten(1)
     order = evaluation.stats.kl.argsort(descending=True)[:10]
     values = torch.linspace(-3, 3, 11, device=z.device)
     grid = z.repeat(len(order) * len(values), 1)
     for row, dimension in enumerate(order.tolist()):
         grid[row * len(values) : (row + 1) * len(values), dimension] = values
-    x = model.expected(grid)
+    bottleneck = model.bottleneck
+    x = model.expected(bottleneck.project(grid.unflatten(1, bottleneck.latent_shape)))
     labels = [f"z[{d}] {evaluation.stats.kl[d]:.2f} nats" for d in order.tolist()]
     return spec.kind.sheet(x.cpu(), len(values), labels)
 
@@ -70,9 +69,10 @@ def filters(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray |
 
 def dictionary(model: Autoencoder) -> Tensor | None:
     """(D, K): what each unit of the code adds to the output, for a linear decoder; None for others."""
-    if sum(isinstance(m, nn.Linear | nn.ConvTranspose2d) for m in model.decoder.modules()) != 1:
+    layers = [m for m in model.decoder.modules() if isinstance(m, nn.Linear | nn.ConvTranspose2d)]
+    if len(layers) != 1 or not isinstance(layers[0], nn.Linear):
         return None
-    layer = next(m for m in model.decoder.modules() if isinstance(m, nn.Linear))
+    layer = layers[0]
     return getattr(layer, "atoms", layer.weight).detach()
 
 
@@ -141,7 +141,7 @@ def columns(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarray | No
 
 def of_run(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> dict[str, Shown]:
     """Every figure, and every text, that the model and its data allow, by name."""
-    with judging(model, _device(model)):
+    with evaluation_mode(model):
         drawn = _drawn(model, split, spec, evaluation)
     return {name: shown for name, shown in drawn.items() if shown is not None}
 

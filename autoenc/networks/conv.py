@@ -28,16 +28,19 @@ def conv(
     kernel_size: int = 3,
     activation: str = "relu",
     norm: Literal["none", "batch", "group"] = "group",
+    spatial: bool = False,
 ) -> Pair:
-    """Strided convolutions down, a fully connected layer on either side of the code, transposed convolutions up.
+    """Strided convolutions down, a layer on either side of the code, transposed convolutions up.
 
     Args:
         channels: of each stage; a stage halves height and width (rounding up).
-        hidden: width of the fully connected layer between feature map and code; None: there is none, and the code is
-            an affine map of the feature map.
+        hidden: width of the layer between feature map and code, fully connected, or with `spatial` the same at each
+            position; None: there is none, and the code is an affine map of the feature map.
         kernel_size: of all convolutions; odd.
         activation: after each layer but the last.
         norm: after each convolution but the last.
+        spatial: keep the feature map. The code is then a grid, (latent_dim, H, W) with the height and width of the last
+            stage, and latent_dim its number of channels.
 
     Any height and width from 8 up: the decoder mirrors the sizes that the encoder went through.
     """
@@ -76,13 +79,25 @@ def conv(
         if i > 0:
             up += [*_norm(norm, n_out), activation_module(activation)]
     size_of_map = math.prod(smallest)
-    into: list[nn.Module] = [nn.Flatten()]
-    out: list[nn.Module] = [nn.Linear(hidden or latent_dim, size_of_map), activation_module(activation)]
+    if spatial:
+        into: list[nn.Module] = []
+        out = [nn.Conv2d(hidden or latent_dim, channels[-1], 1), activation_module(activation)]
+        if hidden is not None:
+            into = [nn.Conv2d(channels[-1], hidden, 1), activation_module(activation)]
+            out = [nn.Conv2d(latent_dim, hidden, 1), activation_module(activation), *out]
+        return Pair(
+            encoder=nn.Sequential(*down, *into),
+            decoder=LeadingDims(nn.Sequential(*out, *up), dims=3),
+            feature_shape=(hidden or channels[-1], *smallest[1:]),
+        )
+    size_of_map = math.prod(smallest)
+    into = [nn.Flatten()]
+    out = [nn.Linear(hidden or latent_dim, size_of_map), activation_module(activation)]
     if hidden is not None:
         into += [nn.Linear(size_of_map, hidden), activation_module(activation)]
         out = [nn.Linear(latent_dim, hidden), activation_module(activation), *out]
     return Pair(
         encoder=nn.Sequential(*down, *into),
         decoder=LeadingDims(nn.Sequential(*out, nn.Unflatten(-1, smallest), *up)),
-        num_features=hidden or size_of_map,
+        feature_shape=(hidden or size_of_map,),
     )

@@ -46,5 +46,5 @@ def linear(
     return Pair(
         encoder=input_module(normalize, size, kind, usual="none"),
         decoder=nn.Sequential(layer(latent_dim, size), nn.Unflatten(-1, input_shape)),
-        num_features=size,
+        feature_shape=(size,),
     )

@@ -53,5 +53,5 @@ def mlp(
                 *layers([latent_dim, *reversed(hidden)]), nn.Linear(hidden[0], size), nn.Unflatten(-1, input_shape)
             )
         ),
-        num_features=hidden[-1],
+        feature_shape=(hidden[-1],),
     )

@@ -26,27 +26,28 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 @dataclass(frozen=True)
 class Pair:
-    """An encoder, (B, *input_shape) -> (B, num_features), and a decoder, (*S, latent_dim) -> (*S, *input_shape).
+    """An encoder, (B, *input_shape) -> (B, *feature_shape), and a decoder, (*S, *latent_shape) -> (*S, *input_shape).
 
-    The bottleneck owns the last affine map of the encoder: it knows how many numbers a code needs.
+    The bottleneck between them owns the last affine map of the encoder: it knows how many numbers a code needs.
+    feature_shape is (F,), and latent_shape (K,); or (C, H, W) of a feature map, and latent_shape (K, H, W).
     """
 
     encoder: nn.Module
     decoder: nn.Module
-    num_features: int
+    feature_shape: tuple[int, ...]
 
 
 class LeadingDims(nn.Module):
-    """Lets a module for (B, D) work on (*S, B, D)."""
+    """Lets a module for (B, *shape) work on (*S, B, *shape), where shape has `dims` dimensions."""
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: nn.Module, dims: int = 1):
         super().__init__()
-        self.module = module
+        self.module, self.dims = module, dims
 
     def forward(self, z: Tensor) -> Tensor:
-        if z.dim() == 2:
+        if z.dim() == 1 + self.dims:
             return self.module(z)
-        return self.module(z.flatten(0, -2)).unflatten(0, z.shape[:-1])
+        return self.module(z.flatten(0, -1 - self.dims)).unflatten(0, z.shape[: -self.dims])
 
 
 class UnitLength(nn.Module):

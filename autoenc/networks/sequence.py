@@ -232,4 +232,4 @@ def sequence(
         encoder = AttentionEncoder(vocabulary, embedding, *sizes, heads)
         core = AttentionCell(embedding, latent_dim, *sizes, heads)
     decoder = Decoder(core, vocabulary, embedding, width, input_shape[0], dropout, word_dropout, tied)
-    return Pair(encoder, decoder, num_features=width)
+    return Pair(encoder, decoder, feature_shape=(width,))

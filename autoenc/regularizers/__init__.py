@@ -1,7 +1,4 @@
-"""Terms of the objective: frozen dataclasses, (model, batch, out, step) -> (B,) or (). See core.Regularizer.
-
-`check(model, spec_range)`, where a term has one, is called at build and refuses what the term cannot work with.
-"""
+"""Terms of the objective: frozen dataclasses, (model, batch, out, step) -> (B,) or (). See core.Regularizer."""
 
 from autoenc.regularizers.auxk import AuxK
 from autoenc.regularizers.jacobian import Jacobian

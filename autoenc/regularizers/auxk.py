@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from autoenc.core import Autoencoder, Batch, Output
+from autoenc.core import Autoencoder, Batch, Output, Regularizer
 from autoenc.errors import ConfigError, require
 
 
 @dataclass(frozen=True)
-class AuxK:
+class AuxK(Regularizer):
     """The nll that remains when the k_aux best dead units may help: nll(decode(z.detach() + z_dead), x).
 
     With a linear decoder and a Gaussian likelihood this is the squared error of modelling the residual

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from autoenc.core import Autoencoder, Autoregressive, Batch, Output
+from autoenc.core import Autoencoder, Autoregressive, Batch, Output, Regularizer
 from autoenc.errors import ConfigError, require
 
 BATCH_STATISTICS = nn.modules.batchnorm._BatchNorm
@@ -40,7 +40,7 @@ def jacobian_norm(model: Autoencoder, batch: Batch, projections: int | None, cre
 
 
 @dataclass(frozen=True)
-class Jacobian:
+class Jacobian(Regularizer):
     """Squared Frobenius norm of dz/dx (Rifai et al. 2011): codes that do not move with small changes of x.
 
     Args:

@@ -7,23 +7,38 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Normal
 
-from autoenc.core import Autoencoder, Batch, Code, Output
+from autoenc.core import Autoencoder, Batch, Code, Output, Regularizer, sum_over_dims
 from autoenc.errors import ConfigError, require
 
 
-def kl_per_dim(model: Autoencoder, code: Code) -> Tensor:
-    """KL(q(z_j|x) || p(z_j)) in nats: (B, latent_dim), in closed form."""
-    prior = model.bottleneck.prior(code.mean)
+def kl_per_dim(model: Autoencoder, code: Code) -> Tensor | None:
+    """KL(q(z_j|x) || p(z_j)) in nats, (B, *latent_shape), in closed form; None where the prior has none."""
     assert code.posterior is not None
-    assert prior is not None
-    return kl_divergence(code.posterior, prior)
+    assert model.bottleneck.prior is not None
+    return model.bottleneck.prior.kl(code.posterior)
+
+
+def kl_estimate(model: Autoencoder, code: Code, z: Tensor) -> Tensor:
+    """log q(z|x) - log p(z) in nats, (*S, B): without bias for KL(q(z|x) || p(z)) where z (*S, B, *latent_shape) is
+    drawn from q(z|x)."""
+    assert code.posterior is not None
+    assert model.bottleneck.prior is not None
+    return sum_over_dims(code.posterior.log_prob(z), code.mean) - model.bottleneck.prior.log_prob(z)
+
+
+def kl_per_example(model: Autoencoder, code: Code) -> Tensor:
+    """KL(q(z|x) || p(z)) in nats, (B,): in closed form where there is one, else estimated at `code.z`."""
+    closed = kl_per_dim(model, code)
+    return kl_estimate(model, code, code.z) if closed is None else closed.flatten(1).sum(-1)
 
 
 @dataclass(frozen=True)
-class KL:
+class KL(Regularizer):
     """KL(q(z|x) || p(z)), summed over dimensions (Kingma & Welling 2014).
+
+    In closed form where the prior has one, else log q(z|x) - log p(z) at the z that is decoded.
 
     Args:
         weight: beta (Higgins et al. 2017); 1 gives the evidence lower bound. A number or a schedule.
@@ -38,12 +53,18 @@ class KL:
         require(self.free_bits >= 0, "free_bits", self.free_bits, "must be 0 or more")
 
     def check(self, model: Autoencoder) -> None:
-        if model.bottleneck.prior(torch.zeros(1)) is None:
-            kind = type(model.bottleneck).__name__
+        bottleneck = model.bottleneck
+        if not bottleneck.has_posterior or bottleneck.prior is None:
+            kind = type(bottleneck).__name__
             raise ConfigError("kl", None, f"needs a posterior; the bottleneck {kind} has none, Gaussian has one")
+        z = torch.zeros(1, *bottleneck.latent_shape, device=next(model.parameters()).device)
+        if self.free_bits > 0 and bottleneck.prior.kl(Normal(z, torch.ones_like(z))) is None:
+            kind = type(bottleneck.prior).__name__
+            raise ConfigError("kl", None, f"free_bits needs the KL of each dimension, which the prior {kind} has not")
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
-        kl = kl_per_dim(model, out.code)
         if self.free_bits == 0:
-            return kl.sum(-1)  # (B,)
+            return kl_per_example(model, out.code)
+        kl = kl_per_dim(model, out.code)
+        assert kl is not None, "see check"
         return kl.mean(0).clamp(min=self.free_bits).sum()

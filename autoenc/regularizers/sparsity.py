@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from autoenc.core import Autoencoder, Batch, Output
+from autoenc.core import Autoencoder, Batch, Output, Regularizer
 from autoenc.errors import ConfigError, require
 
 
 @dataclass(frozen=True)
-class L1:
+class L1(Regularizer):
     """sum_j |z_j| (Olshausen & Field 1996; Ng 2011). Meaningful where the decoder cannot scale it away:
     network=dictionary has atoms of norm 1."""
 
@@ -24,7 +24,7 @@ class L1:
 
 
 @dataclass(frozen=True)
-class KLSparsity:
+class KLSparsity(Regularizer):
     """sum_j KL(Bernoulli(target) || Bernoulli(mean activation of unit j over the batch)) (Ng 2011, sec. 3).
 
     Depends on the size of the batch. Needs activations in (0, 1).
@@ -37,7 +37,7 @@ class KLSparsity:
         require(0 < self.target < 1, "target", self.target, "must lie between 0 and 1")
 
     def check(self, model: Autoencoder) -> None:
-        if getattr(model.bottleneck, "code_range", None) != (0, 1):
+        if model.bottleneck.code_range != (0, 1):
             raise ConfigError("kl_sparsity", None, "needs codes in (0, 1): set model.bottleneck.activation=sigmoid")
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from autoenc.errors import DataError, one_line
 from autoenc.files import atomic
@@ -30,6 +31,17 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise DataError(f"{path}: not a checkpoint of tensors and plain values alone; refused ({why})") from None
     except Exception as error:  # whatever the bytes of a damaged file make of torch's reader
         raise DataError(f"{path}: damaged ({one_line(error)})") from None
+
+
+def restore_best(state: dict[str, Any], model: nn.Module, objective: nn.Module) -> None:
+    """Load the weights in best.pt into model and objective. Files of older versions have no objective, which
+    is accepted where it has no state.
+
+    Raises:
+        KeyError, RuntimeError: the state does not fit.
+    """
+    model.load_state_dict(state["model"])
+    objective.load_state_dict(state.get("objective", {}))
 
 
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:

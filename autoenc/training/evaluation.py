@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Normal
 
 from autoenc import metrics
-from autoenc.core import Autoencoder, Objective
+from autoenc.core import Autoencoder
 from autoenc.data.dataset import DataSpec
 from autoenc.data.split import Split
 from autoenc.noise import Identity
+from autoenc.objective import Objective
 from autoenc.regularizers.jacobian import jacobian_norm
-from autoenc.regularizers.kl import kl_per_dim
+from autoenc.regularizers.kl import kl_per_dim, kl_per_example
 
 SEED = 20_011  # evaluation draws its noise and its samples of z from this seed, always
 KEPT = 2_000  # codes kept for pictures
@@ -29,7 +30,8 @@ MIXED = 2_000  # posteriors that the aggregate posterior is a mixture of
 class Evaluation:
     """What `evaluate` found.
 
-    numbers: the loss, each of its terms, and errors in data space. latent: latent health. codes (up to 2,000, K)
+    numbers: the loss, each of its terms, and errors in data space. latent: latent health, and what the bottleneck
+    measures of its codes. codes (up to 2,000, K)
     and labels: of the first examples. stats: per unit.
     """
 
@@ -41,21 +43,24 @@ class Evaluation:
 
 
 @contextmanager
-def judging(model: Autoencoder, device: torch.device) -> Iterator[None]:
-    """The model in evaluation mode and the generators at evaluation's seed; both are put back, come what may.
+def evaluation_mode(*modules: nn.Module) -> Iterator[None]:
+    """Modules in evaluation mode and the generators at evaluation's seed; both are put back, come what may.
 
     Uncompiled: batches of other sizes would be compiled again, and compiled networks refuse the many backward
     passes of a Jacobian.
     """
-    was_training = model.training
-    model.eval()
+    was_training = [module.training for module in modules]
+    for module in modules:
+        module.eval()
+    device = next(modules[0].parameters()).device
     devices = [device] if device.type == "cuda" else []
     try:
         with torch.compiler.set_stance("force_eager"), torch.random.fork_rng(devices=devices):
             torch.manual_seed(SEED)
             yield
     finally:
-        model.train(was_training)
+        for module, training in zip(modules, was_training, strict=True):
+            module.train(training)
 
 
 @torch.no_grad()
@@ -68,10 +73,10 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
     mse and psnr: of the reconstruction of clean input from the deterministic
     code, mean over dimensions and examples. perplexity of texts: exp of (nll + KL) for each word.
     """
-    device = next(model.parameters()).device
     kind, noisy = spec.kind, not isinstance(model.noise, Identity)
     stats = metrics.LatentStatistics()
     sums: dict[str, Tensor] = {}
+    tally: dict[str, Tensor] = {}
     codes: list[Tensor] = []
     labels: list[Tensor] = []
     kept = 0
@@ -79,7 +84,7 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
     def add(name: str, values: Tensor) -> None:
         sums[name] = values.double().sum() + sums.get(name, 0.0)
 
-    with judging(model, device):
+    with evaluation_mode(model, objective):
         for stored in split.in_order(batch_size):
             batch = model.corrupt(stored)
             for name, value in objective(model, batch, torch.inf).parts.items():
@@ -93,13 +98,20 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
                     add(f"noisy_{name}", values)
                 for name, values in kind.distances(stored.x, model.reconstruct(batch)).items():
                     add(f"denoise_{name}", values)
-            stats.update(code.mean, None if code.posterior is None else kl_per_dim(model, code))
+            kl = None if code.posterior is None else kl_per_dim(model, code)
+            stats.update(code.mean, kl)
+            if code.posterior is not None and kl is None:
+                add("kl_estimate", kl_per_example(model, code))
+            for name, total in model.bottleneck.tally(code).items():
+                tally[name] = total + tally.get(name, 0)
             if kept < KEPT:
                 codes.append(code.mean.flatten(1)[: KEPT - kept].float().cpu())
                 labels += [] if stored.y is None else [stored.y[: KEPT - kept].cpu()]
                 kept += len(codes[-1])
     numbers = {name: float(total) / len(split) for name, total in sums.items()}
-    latent = stats.numbers()
+    latent = stats.numbers() | {name: float(value) for name, value in model.bottleneck.metrics(tally).items()}
+    if "kl_estimate" in numbers:
+        latent["kl"] = numbers.pop("kl_estimate")
     if "words" in numbers:
         bound = numbers["nll"] + latent.get("kl", 0.0)
         numbers["perplexity"] = math.exp(min(bound / max(numbers["words"], 1e-9), 700.0))
@@ -112,7 +124,7 @@ def sensitivity(model: Autoencoder, split: Split) -> float:
     Exact for codes of up to 64 numbers, by 16 random projections beyond.
     """
     batch = split.take(slice(0, SENSITIVITY_EXAMPLES))
-    with judging(model, batch.x.device):
+    with evaluation_mode(model):
         latent_dim = model.encode(split.take(slice(0, 1))).mean.numel()
         projections = None if latent_dim <= 64 else SENSITIVITY_PROJECTIONS
         norm = jacobian_norm(model, batch, projections, create_graph=False).sqrt().mean()
@@ -132,7 +144,7 @@ def mutual_information(model: Autoencoder, split: Split, batch_size: int) -> flo
     mean: list[Tensor] = []
     std: list[Tensor] = []
     some = split.subset(slice(0, MIXED))
-    with judging(model, next(model.parameters()).device):
+    with evaluation_mode(model):
         for batch in some.in_order(batch_size):
             posterior = model.encode(batch).posterior
             if not isinstance(posterior, Normal):

@@ -15,11 +15,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from autoenc import schedules
-from autoenc.core import Autoencoder, Objective
+from autoenc.core import Autoencoder
 from autoenc.data.dataset import Data
 from autoenc.errors import Interrupted, NotFinite
 from autoenc.metric_table import headline, metric
-from autoenc.objective import Meter, gradient_norm, train_step
+from autoenc.objective import Meter, Objective, gradient_norm, train_step
 from autoenc.training import checkpoint
 from autoenc.training.evaluation import Evaluation, evaluate
 from autoenc.training.settings import TrainerSettings
@@ -89,6 +89,7 @@ class Trainer:
     def fit(self, progress: Progression) -> None:
         """Train to the end, or until early stopping. Interrupted after SIGINT or SIGTERM, a checkpoint written."""
         self.model.train()
+        self.objective.train()
         with self._signals(), progress:
             while self.step < self.total_steps and not self._exhausted():
                 self._epoch(progress)
@@ -184,9 +185,8 @@ class Trainer:
         self.stale += 1
         if value < self.best["value"]:
             self.best, self.stale = {"value": value, "step": self.step}, 0
-            checkpoint.save(
-                self.folder / "best.pt", {"model": self.model.state_dict(), "step": self.step, **self.identity}
-            )
+            weights = {"model": self.model.state_dict(), "objective": self.objective.state_dict()}
+            checkpoint.save(self.folder / "best.pt", weights | {"step": self.step, **self.identity})
         self.save()
         if math.ceil(self.step / (self.steps_per_epoch * self.settings.evaluate_every)) in self._drawn:
             self.pictures(self.step, result)

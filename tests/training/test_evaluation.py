@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from autoenc import bottlenecks, likelihoods
-from autoenc.core import Autoencoder, Batch, Objective
+from autoenc.core import Autoencoder, Batch
 from autoenc.data.dataset import Data
 from autoenc.metrics import psnr
 from autoenc.noise import Gaussian, Masking
+from autoenc.objective import Objective
 from autoenc.regularizers import KL, L1
 from autoenc.schedules import WarmUp
 from autoenc.training.evaluation import Evaluation, evaluate, sensitivity

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from autoenc import bottlenecks, noise
-from autoenc.core import Autoencoder, Batch, Loss, Objective
+from autoenc.core import Autoencoder, Batch, Loss
 from autoenc.data.dataset import Data
 from autoenc.errors import Interrupted, NotFinite
+from autoenc.objective import Objective
 from autoenc.regularizers import KL
 from autoenc.schedules import WarmUp
 from autoenc.training import checkpoint

@@ -17,7 +17,7 @@ from autoenc.data.kinds.image import Image
 from autoenc.data.sets.defects import read_picture
 from autoenc.errors import DataError
 from autoenc.loading import Run
-from autoenc.training.evaluation import judging
+from autoenc.training.evaluation import evaluation_mode
 
 SMOOTH = 2.0  # pixels: a defect is larger than a pixel, most deviations of a good texture are not
 LONG, THIN = 6.0, 1.5  # pixels, along and across the strokes that the error is averaged over: cracks are long and thin
@@ -228,7 +228,7 @@ class Inspector:
         window = torch.hann_window(size + 2, periodic=False)[1:-1]
         weights = torch.outer(window, window)  # (size, size)
         made, total = torch.zeros_like(padded), torch.zeros(padded.shape[1:])
-        with judging(run.model, run.device), torch.no_grad():
+        with evaluation_mode(run.model), torch.no_grad():
             for top, rows in self._strips(padded, stride):
                 slab = padded[:, top : top + size + (rows - 1) * stride]
                 windows = F.unfold(slab[None], size, stride=stride)[0].T.unflatten(1, (len(padded), size, size))

@@ -13,7 +13,7 @@ from autoenc.core import Batch, Code
 from autoenc.data.split import Split
 from autoenc.errors import UserError, require
 from autoenc.loading import Run
-from autoenc.regularizers.kl import kl_per_dim
+from autoenc.regularizers.kl import kl_estimate, kl_per_dim
 
 NAMES = ("error", "nll", "elbo", "mahalanobis", "knn", "local", "forest", "combined")
 COMBINED = ("error", "knn", "forest")
@@ -131,12 +131,12 @@ class Detector:
         nll = model.likelihood.nll(params, batch.x)
         error = self.run.spec.kind.error(params, batch.x, model.likelihood)
         columns = [error[:, None], nll[:, None], code.mean.flatten(1).float()]
-        if code.posterior is not None and model.bottleneck.prior(code.mean) is not None:
+        if code.posterior is not None and model.bottleneck.prior is not None:
             columns.append(self._bound(code, batch)[:, None])
         return torch.cat(columns, 1)
 
     def _bound(self, code: Code, batch: Batch) -> Tensor:
-        """(B,) E_q[-log p(x|z)] + KL(q || p): 16 draws for the expectation, the closed form for the KL.
+        """(B,) E_q[-log p(x|z)] + KL(q || p): 16 draws for the expectation, and for the KL where it has no closed form.
 
         The draws are the same quantiles of every row's posterior, a sample that depends on the row alone: a Latin
         hypercube, one in each sixteenth of every dimension (McKay, Beckman & Conover 1979).
@@ -146,8 +146,12 @@ class Detector:
         generator, shape = torch.Generator().manual_seed(SEED), (DRAWS, *code.mean.shape[1:])
         strata = torch.rand(shape, generator=generator).argsort(0)
         u = ((strata + torch.rand(shape, generator=generator)) / DRAWS).clamp(1e-6, 1 - 1e-6).to(code.mean.device)
-        draws = [model.nll(posterior.icdf(quantiles.expand_as(code.mean)), batch) for quantiles in u]
-        return torch.stack(draws).mean(0) + kl_per_dim(model, code).flatten(1).sum(-1)
+        draws = [posterior.icdf(quantiles.expand_as(code.mean)) for quantiles in u]
+        nll = torch.stack([model.nll(z, batch) for z in draws]).mean(0)
+        kl = kl_per_dim(model, code)
+        if kl is None:
+            return nll + torch.stack([kl_estimate(model, code, z) for z in draws]).mean(0)
+        return nll + kl.flatten(1).sum(-1)
 
     @cached_property
     def _codes(self) -> np.ndarray:

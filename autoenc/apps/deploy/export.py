@@ -17,7 +17,6 @@ from torch import Tensor
 from autoenc import __version__
 from autoenc.apps.anomaly.scores import threshold
 from autoenc.apps.deploy.portable import OPSET, OPSETS, Call, Part, onnx_call, onnx_files, parts_of, pt2_call, pt2_file
-from autoenc.bottlenecks import TopK
 from autoenc.core import Batch
 from autoenc.data.split import Split
 from autoenc.errors import UserError, require
@@ -122,14 +121,14 @@ def _reference(run: Run) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarr
 
 
 def _settled(run: Run, x: Tensor) -> Tensor:
-    """The examples that rounding cannot give another code: of a top-k code, those where no two units tie for the
-    last place. What remains is never empty."""
-    bottleneck = run.model.bottleneck
-    if not isinstance(bottleneck, TopK) or bottleneck.k == run.latent_dim:
-        return x
-    pre = run.over(Split(x), lambda batch: run.model.encode(batch).info["pre"])
-    last, next_one = pre.topk(bottleneck.k + 1).values[:, -2:].unbind(1)
-    clear = last - next_one > TOLERANCE
+    """The examples that rounding cannot give another code: where a choice, of units or of entries, is no tie. What
+    remains is never empty."""
+
+    def margin(batch: Batch) -> Tensor:
+        found = run.model.bottleneck.margin(run.model.encode(batch))
+        return torch.full((len(batch),), torch.inf) if found is None else found
+
+    clear = run.over(Split(x), margin) > TOLERANCE
     return x[clear] if clear.any() else x
 
 

@@ -37,18 +37,26 @@ class Encode(nn.Module):
         self.encoder, self.bottleneck = model.encoder, model.bottleneck
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bottleneck(self.encoder(x)).mean.flatten(1).float()
+        return self.code(x).flatten(1)
+
+    def code(self, x: Tensor) -> Tensor:
+        """(N, *latent_shape)."""
+        return self.bottleneck(self.encoder(x)).mean.float()
 
 
 class Decode(nn.Module):
-    """(N, K) -> (N, *shape) in data space."""
+    """(N, K) -> (N, *shape) in data space. Codes are projected to valid ones, as `Run.decode` does."""
 
     def __init__(self, model: Autoencoder):
         super().__init__()
-        self.decoder, self.likelihood = model.decoder, model.likelihood
+        self.bottleneck, self.decoder, self.likelihood = model.bottleneck, model.decoder, model.likelihood
 
     def forward(self, code: Tensor) -> Tensor:
-        return self.likelihood.mean(self.decoder(code).float())
+        return self.reconstruction(self.bottleneck.project(code.unflatten(1, self.bottleneck.latent_shape)))
+
+    def reconstruction(self, z: Tensor) -> Tensor:
+        """(N, *latent_shape) -> (N, *shape)."""
+        return self.likelihood.mean(self.decoder(z).float())
 
 
 class Score(nn.Module):
@@ -59,7 +67,7 @@ class Score(nn.Module):
         self.encode, self.decode = Encode(model), Decode(model)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        reconstruction = self.decode(self.encode(x))
+        reconstruction = self.decode.reconstruction(self.encode.code(x))
         return mse_per_example(x, reconstruction), reconstruction
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from autoenc.apps.generation.density import Mixture, code_range, refuse_topk, some
+from autoenc.apps.generation.density import Mixture, check_smooth, some
 from autoenc.errors import UserError, require
 from autoenc.figures import picture_grid
 from autoenc.files import atomic
@@ -55,7 +55,7 @@ def augment(run: Run, labels: int = 100, per_class: int = 100, method: str = "sm
     codes = run.codes(chosen)
     lost = x - run.decode(codes)
     if method == "gaussian":
-        refuse_topk(run)
+        check_smooth(run)
     made = []
     for label in np.unique(y):
         rows = np.flatnonzero(y == label)
@@ -165,4 +165,4 @@ def _class_gaussian(run: Run, codes: np.ndarray) -> Mixture:
 
     fitted = LedoitWolf().fit(codes.astype(np.float64))
     covariance = fitted.covariance_ + 1e-12 * np.eye(codes.shape[1])
-    return Mixture(np.ones(1), fitted.location_[None], np.linalg.cholesky(covariance)[None], *code_range(run))
+    return Mixture(np.ones(1), fitted.location_[None], np.linalg.cholesky(covariance)[None])

@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from autoenc.bottlenecks import TopK
 from autoenc.data.split import Split
 from autoenc.errors import UserError, require
 from autoenc.loading import Run
@@ -38,16 +37,14 @@ class Prior:
     text = "the prior"
 
     def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> np.ndarray:
-        z = self.run.prior_sample(n, seed)
+        z = self.run.prior_sample(n, seed, temperature)
         assert z is not None
-        prior = self.run.model.bottleneck.prior(z)
-        mean = torch.zeros_like(z) if prior is None else prior.mean
-        return (mean + temperature * (z - mean)).flatten(1).cpu().float().numpy()
+        return z.flatten(1).cpu().float().numpy()
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """M Gaussians over codes, cut to the range that the bottleneck's codes lie in.
+    """M Gaussians over codes. Their samples are projected to valid codes before they are decoded.
 
     weights (M,), means (M, K), factors (M, K, K): lower Cholesky factors of the covariances.
     """
@@ -55,8 +52,6 @@ class Mixture:
     weights: np.ndarray
     means: np.ndarray
     factors: np.ndarray
-    low: float = -np.inf
-    high: float = np.inf
 
     @property
     def text(self) -> str:
@@ -71,12 +66,7 @@ class Mixture:
         z = self.means[chosen]
         for m in np.unique(chosen):
             z[chosen == m] += temperature * noise[chosen == m] @ self.factors[m].T
-        return z.clip(self.low, self.high).astype(np.float32)
-
-
-def code_range(run: Run) -> tuple[float, float]:
-    """What the bottleneck's codes lie between: (0, inf) for ReLU, infinite where nothing bounds them."""
-    return getattr(run.model.bottleneck, "code_range", (-np.inf, np.inf))
+        return z.astype(np.float32)
 
 
 def training_codes(run: Run, most: int = FITTED) -> np.ndarray:
@@ -113,20 +103,22 @@ def of(run: Run, kind: str | None = None, components: int = 10) -> Density:
         )
     if kind == "prior":
         return Prior(run)
-    refuse_topk(run)
-    return fit(training_codes(run), 1 if kind == "gaussian" else components, *code_range(run))
+    check_smooth(run)
+    return fit(training_codes(run), 1 if kind == "gaussian" else components)
 
 
-def refuse_topk(run: Run) -> None:
-    """A sample of a smooth density has no exact zeros, and a code with other than k units is none that was trained."""
-    if isinstance(bottleneck := run.model.bottleneck, TopK):
+def check_smooth(run: Run) -> None:
+    """UserError where no smooth density fits the codes: samples would be no codes that the decoder was trained on."""
+    bottleneck = run.model.bottleneck
+    if bottleneck.no_density is not None:
+        kind = type(bottleneck).__name__
         raise UserError(
-            f"{run.path}: no density fits the codes of a TopK bottleneck, all but {bottleneck.k} of their "
-            f"{run.latent_dim} units are exactly zero; generate from a vae or ae run, or use --interpolate"
+            f"{run.path}: no density fits the codes of a {kind} bottleneck, {bottleneck.no_density}; "
+            "generate from a vae or ae run, or use --interpolate"
         )
 
 
-def fit(codes: np.ndarray, components: int, low: float = -np.inf, high: float = np.inf) -> Mixture:
+def fit(codes: np.ndarray, components: int) -> Mixture:
     """Gaussians with full covariances for codes (N, K), fitted by expectation-maximization (scikit-learn).
 
     One component is the maximum likelihood Gaussian. Every covariance is widened by 1e-6 of the mean variance of the
@@ -142,4 +134,4 @@ def fit(codes: np.ndarray, components: int, low: float = -np.inf, high: float = 
     with warnings.catch_warnings():  # where 100 rounds do not converge, the next ones hardly change the density
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(wide)
-    return Mixture(mixture.weights_, mixture.means_, np.linalg.cholesky(mixture.covariances_), low, high)
+    return Mixture(mixture.weights_, mixture.means_, np.linalg.cholesky(mixture.covariances_))

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.distributions import Normal
 
 from autoenc.apps.generation import density as densities
-from autoenc.apps.generation.density import Density, code_range, some, training_codes
+from autoenc.apps.generation.density import Density, some, training_codes
 from autoenc.data.split import Split
 from autoenc.errors import UserError, require
 from autoenc.loading import Run
@@ -72,13 +71,13 @@ def traverse(run: Run, index: int = 0) -> Decoded:
     z = np.tile(center, (len(order), COLUMNS, 1))
     for row, unit in enumerate(order):
         z[row, :, unit] += moves * std[unit]
-    return _decoded(run, z.clip(*code_range(run)), [f"z[{unit}] sd {std[unit]:.2g}" for unit in order])
+    return _decoded(run, z, [f"z[{unit}] sd {std[unit]:.2g}" for unit in order])
 
 
 def sheet(run: Run, side: int = SIDE) -> Decoded:
     """What a 2-dimensional code stands for everywhere: z (side, side, 2), x (side, side, *shape).
 
-    The grid is of the quantiles (i + 0.5) / side: of the prior where it is a Gaussian, else of each unit's training
+    The grid is of the quantiles (i + 0.5) / side: of the prior where they are known, else of each unit's training
     codes. z[0] grows to the right, z[1] upwards.
 
     Raises:
@@ -90,9 +89,10 @@ def sheet(run: Run, side: int = SIDE) -> Decoded:
             "--traverse moves one at a time"
         )
     levels = (torch.arange(side) + 0.5) / side
-    prior = run.model.bottleneck.prior(torch.zeros(1, 2, device=run.device))
-    if isinstance(prior, Normal):
-        first, second = prior.icdf(levels[:, None].to(run.device)).T.cpu().numpy()  # (side, 2), each its own quantiles
+    prior = run.model.bottleneck.prior
+    quantiles = None if prior is None else prior.quantiles(levels.to(run.device))
+    if quantiles is not None:
+        first, second = quantiles.flatten(1).T.cpu().numpy()
     else:
         first, second = np.quantile(training_codes(run), levels.numpy(), axis=0).T
     return _decoded(run, np.stack(np.meshgrid(first, second[::-1]), -1))
@@ -175,6 +175,6 @@ def picture(run: Run, decoded: Decoded, columns: int) -> np.ndarray | None:
 
 
 def _decoded(run: Run, z: np.ndarray, labels: list[str] | None = None) -> Decoded:
-    z = z.astype(np.float32)
-    x = run.decode(z.reshape(-1, run.latent_dim))
-    return Decoded(z, x.reshape(*z.shape[:-1], *run.spec.shape), labels or [])
+    codes = run.project(z.reshape(-1, run.latent_dim))
+    x = run.decode(codes)
+    return Decoded(codes.reshape(z.shape), x.reshape(*z.shape[:-1], *run.spec.shape), labels or [])

@@ -57,13 +57,13 @@ def log_weights(run: Run, batch: Batch, samples: int) -> Tensor:
     """(B, S) log p(x|z_s) + log p(z_s) - log q(z_s|x), in parts that fit in memory."""
     model = run.model
     code = model.encode(batch)
-    prior = model.bottleneck.prior(code.mean)
+    prior = model.bottleneck.prior
     assert code.posterior is not None
     assert prior is not None
     part = max(1, AT_ONCE // (len(batch) * run.spec.kind.outputs))
     found = []
     for start in range(0, samples, part):
-        z = code.posterior.sample(torch.Size([min(part, samples - start)]))  # (s, B, K)
-        ratio = (prior.log_prob(z) - code.posterior.log_prob(z)).flatten(2).sum(-1)
+        z = code.posterior.sample(torch.Size([min(part, samples - start)]))  # (s, B, *latent_shape)
+        ratio = prior.log_prob(z) - code.posterior.log_prob(z).flatten(2).sum(-1)
         found.append(ratio - model.nll(z, batch))
     return torch.cat(found).T

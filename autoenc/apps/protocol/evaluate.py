@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autoenc import build, metrics
+from autoenc import metrics
 from autoenc.apps.anomaly import detect, scores
 from autoenc.apps.anomaly import inspection as defects
 from autoenc.apps.codes import features, project, retrieve
@@ -40,8 +40,9 @@ class Subject:
     @cached_property
     def measured(self) -> evaluation.Evaluation:
         """All test examples, as training measures them."""
-        objective = build.build_objective(self.run.config, self.run.model, total_steps=1)
-        return evaluation.evaluate(self.run.model, objective, self.test, self.run.spec, self.run.batch_size)
+        run = self.run
+        assert run.objective is not None, "load_run gives it"
+        return evaluation.evaluate(run.model, run.objective, self.test, run.spec, run.batch_size)
 
     @cached_property
     def representations(self) -> dict[str, features.Representation]:

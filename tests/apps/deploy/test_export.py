@@ -39,7 +39,7 @@ def make(
 ) -> Autoencoder:
     """An untrained model, but for the moments of batch norm, which one batch has gone into."""
     pair = network(shape, K, **options)
-    core = bottleneck(pair.num_features, K)
+    core = bottleneck(pair.feature_shape, K)
     model = Autoencoder(noise.Gaussian(0.0, 1.0, 0.3), pair.encoder, core, pair.decoder, likelihood)
     model.train()(Batch(torch.rand(8, *shape)))
     return model.eval()

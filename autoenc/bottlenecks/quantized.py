@@ -1,0 +1,162 @@
+"""The discrete code of VQ-VAE (van den Oord et al. 2017): each position takes the nearest entry of a codebook."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autoenc.bottlenecks.affine import affine, latent_shape_of
+from autoenc.core import Bottleneck, Code
+from autoenc.errors import require
+from autoenc.priors import Categorical
+
+SMOOTHING = 1e-5  # of the counts (Laplace), relative to one
+
+
+class VectorQuantized(Bottleneck):
+    """z = e_k with k = argmin_j |z_e - e_j|, z_e an affine map of the features at each position.
+
+    The gradient passes straight through, dz/dz_e = I. The encoder is held to its entry by the commitment loss
+    beta |z_e - sg(e_k)|^2, summed over positions and channels. The codebook follows the encoder:
+
+        ema       e_j is the moving average of the z_e that chose it: N_j <- decay N_j + (1 - decay) n_j and
+                  m_j <- decay m_j + (1 - decay) sum z_e, e_j = m_j / N_j with Laplace-smoothed N_j (appendix A.1)
+        gradient  by the loss |sg(z_e) - e_k|^2
+
+    Entries that no position of the last `dead_after` training examples chose are replaced by outputs of the encoder for
+    the batch at hand. All are at the first step, so that the codebook starts on the data.
+
+    Args:
+        codes: entries of the codebook, each of latent_dim numbers.
+        beta: weight of the commitment loss.
+        learning: of the codebook.
+        decay: of the moving averages; of the frequencies in the prior, too.
+        dead_after: training examples.
+    """
+
+    codebook: Tensor  # (codes, latent_dim)
+    count: Tensor  # (codes,) N_j
+    total: Tensor  # (codes, latent_dim) m_j
+    idle: Tensor  # (codes,) training examples since an entry was chosen
+    prior: Categorical
+
+    def __init__(
+        self,
+        feature_shape: tuple[int, ...],
+        latent_dim: int,
+        codes: int = 256,
+        beta: float = 0.25,
+        learning: Literal["ema", "gradient"] = "ema",
+        decay: float = 0.99,
+        dead_after: int = 2_000,
+    ):
+        super().__init__()
+        require(codes >= 2, "codes", codes, "must be 2 or more")
+        require(beta >= 0, "beta", beta, "must be 0 or more")
+        require(learning in ("ema", "gradient"), "learning", learning, "must be ema or gradient")
+        require(0 < decay < 1, "decay", decay, "must lie between 0 and 1")
+        require(dead_after >= 1, "dead_after", dead_after, "must be 1 or more")
+        self.codes, self.beta, self.learning, self.decay, self.dead_after = codes, beta, learning, decay, dead_after
+        self.latent_shape = latent_shape_of(feature_shape, latent_dim)
+        self.no_density = f"they are {codes} points; --density prior draws from those"
+        self.linear = affine(feature_shape, latent_dim)
+        self.prior = Categorical(self.latent_shape[1:], codes, decay)
+        start = torch.randn(codes, latent_dim)
+        if learning == "gradient":
+            self.codebook = nn.Parameter(start)
+        else:
+            self.register_buffer("codebook", start)
+            self.register_buffer("count", torch.zeros(codes))
+            self.register_buffer("total", torch.zeros(codes, latent_dim))
+        self.register_buffer("idle", torch.full((codes,), dead_after))
+
+    def forward(self, features: Tensor) -> Code:
+        encoded = self.linear(features).float()
+        with torch.autocast(encoded.device.type, enabled=False):  # distances need float32
+            return self._quantize(encoded)
+
+    def _quantize(self, encoded: Tensor) -> Code:
+        if self.training:
+            self._restart(encoded.detach())
+        index = self._nearest(encoded.detach())  # (B, *positions)
+        z = self._lookup(index)
+        losses = {"commitment": self.beta * (encoded - z.detach()).square().flatten(1).sum(-1)}
+        if self.learning == "gradient":
+            losses["codebook"] = (encoded.detach() - z).square().flatten(1).sum(-1)
+        if self.training:
+            self._observe(encoded.detach(), index)
+        z = z.detach() + (encoded - encoded.detach())  # exactly the entry; the gradient is the encoder's
+        return Code(z=z, mean=z, losses=losses, info={"index": index, "encoded": encoded.detach()})
+
+    def project(self, z: Tensor) -> Tensor:
+        """The nearest entry of the codebook at each position."""
+        return self._lookup(self._nearest(z)).detach()
+
+    def sample(self, n: int, temperature: float = 1.0) -> Tensor:
+        """Entries drawn from the prior at each position, independently of those at other positions."""
+        return self._lookup(self.prior.sample(n, temperature)).detach()
+
+    def margin(self, code: Code) -> Tensor:
+        """How much nearer the chosen entry is than the next one, in the smallest case over positions."""
+        first, second = self._distances(code.info["encoded"]).topk(2, largest=False).values.unbind(-1)
+        return (second - first).flatten(1).amin(1) if first.dim() > 1 else second - first
+
+    def tally(self, code: Code) -> dict[str, Tensor]:
+        return {"chosen": torch.bincount(code.info["index"].flatten(), minlength=self.codes)}
+
+    def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        """code_perplexity: exp of the entropy of the entries, `codes` where all are chosen equally often.
+        codes_used: fraction of the entries that are chosen at all."""
+        p = sums["chosen"].double() / sums["chosen"].sum()
+        return {"code_perplexity": torch.special.entr(p).sum().exp(), "codes_used": (p > 0).double().mean()}
+
+    def check(self, examples: int) -> None:
+        positions = math.prod(self.latent_shape[1:])
+        of = f"{examples:,} examples" + (f" of {positions} positions" if positions > 1 else "")
+        why = f"a codebook larger than the training set, which has {of}"
+        require(self.codes <= examples * positions, "codes", self.codes, why)
+
+    def _distances(self, z: Tensor) -> Tensor:
+        """Squared distances to all entries: (N, latent_dim, *positions) -> (N, *positions, codes)."""
+        z = z.movedim(1, -1)
+        book = self.codebook.detach()
+        return z.square().sum(-1, keepdim=True) - 2 * z @ book.T + book.square().sum(-1)
+
+    def _nearest(self, z: Tensor) -> Tensor:
+        return self._distances(z).argmin(-1)
+
+    def _lookup(self, index: Tensor) -> Tensor:
+        """(N, *positions) -> (N, latent_dim, *positions)."""
+        return F.embedding(index, self.codebook).movedim(-1, 1)
+
+    @torch.no_grad()
+    def _restart(self, encoded: Tensor) -> None:
+        dead = (self.idle >= self.dead_after).nonzero().flatten()
+        if len(dead) == 0:
+            return
+        vectors = encoded.movedim(1, -1).flatten(0, -2)
+        chosen = vectors[torch.randperm(len(vectors), device=vectors.device)[: len(dead)]]
+        dead = dead[: len(chosen)]  # the others wait for the next batch
+        self.codebook[dead] = chosen
+        if self.learning == "ema":
+            self.count[dead], self.total[dead] = 1.0, chosen
+        self.idle[dead] = 0
+
+    @torch.no_grad()
+    def _observe(self, encoded: Tensor, index: Tensor) -> None:
+        hot = F.one_hot(index, self.codes).to(encoded.dtype)  # (B, *positions, codes)
+        self.prior.observe(hot.mean(0))
+        flat, vectors = hot.flatten(0, -2), encoded.movedim(1, -1).flatten(0, -2)
+        chosen = flat.sum(0)
+        self.idle += len(encoded)
+        self.idle[chosen > 0] = 0
+        if self.learning == "ema":
+            self.count.lerp_(chosen, 1 - self.decay)
+            self.total.lerp_(flat.T @ vectors, 1 - self.decay)
+            n = self.count.sum()
+            smoothed = (self.count + SMOOTHING) / (n + self.codes * SMOOTHING) * n
+            self.codebook.copy_(self.total / smoothed[:, None])

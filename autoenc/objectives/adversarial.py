@@ -1,0 +1,64 @@
+"""The adversarial autoencoder (Makhzani et al. 2016): codes that a critic cannot tell from draws from the prior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, weight_at
+from autoenc.errors import ConfigError
+from autoenc.objective import Objective
+from autoenc.objectives.critic import Critic
+
+
+class Adversarial(Objective):
+    """Two players, updated together:
+
+        model    nll + regularizers + weight * E_x[-log D(z)], z = encoder(x): the non-saturating generator loss
+                 (Goodfellow et al. 2014), which pulls the aggregate posterior towards the prior
+        critic   -E_p(z)[log D(z)] - E_x[log(1 - D(z))], with D = sigmoid(critic)
+
+    At the equilibrium D = 1/2: generator 0.693, critic 1.386 nats. The paper updates critic, encoder and autoencoder in
+    turn; here the three losses are of the same batch, and `train_step` keeps the players apart. In evaluation mode the
+    critic is the trained one and the draws from the prior are always the same.
+
+    Args:
+        weight: of the generator loss against the nll, which is summed over the dimensions of x. A number or a schedule.
+        hidden: widths of the critic's hidden layers.
+    """
+
+    def __init__(
+        self,
+        regularizers: Mapping[str, Regularizer],
+        latent_shape: tuple[int, ...],
+        weight: float | Callable[[float], float] = 1.0,
+        hidden: Sequence[int] = (128, 128),
+    ):
+        super().__init__(regularizers)
+        self.weight = weight
+        self.critic = Critic(latent_shape, hidden)
+
+    def players(self, model: Autoencoder) -> dict[str, nn.Module]:
+        return {"model": model, "critic": self.critic}
+
+    def check(self, model: Autoencoder) -> None:
+        if model.bottleneck.prior is None:
+            why = "needs a prior: model.prior._target_=autoenc.priors.StandardNormal"
+            raise ConfigError("", None, why)
+
+    def losses(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Loss:
+        loss = super().losses(model, batch, out, step)
+        z, drawn = out.code.z, self._drawn(model, len(batch))
+        generator = softplus(-self.critic(z)).mean()
+        critic = softplus(-self.critic(drawn)).mean() + softplus(self.critic(z.detach())).mean()
+        total = loss.total["model"] + weight_at(self.weight, step) * generator
+        parts = loss.parts | {"loss": total.detach(), "generator": generator.detach(), "critic": critic.detach()}
+        return Loss(total={"model": total, "critic": critic}, parts=parts)
+
+    @staticmethod
+    def _drawn(model: Autoencoder, n: int) -> Tensor:
+        z = model.bottleneck.sample(n)
+        assert z is not None, "see check"
+        return z.detach()

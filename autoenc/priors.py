@@ -1,0 +1,73 @@
+"""Distributions of codes, p(z): what samples are drawn from, and what posteriors are compared with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Normal, kl_divergence
+
+from autoenc.core import Prior
+
+
+class StandardNormal(Prior):
+    """N(0, I)."""
+
+    zeros: Tensor  # (*latent_shape), for shape and device
+
+    def __init__(self, latent_shape: tuple[int, ...]):
+        super().__init__()
+        self.register_buffer("zeros", torch.zeros(latent_shape), persistent=False)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        dims = tuple(range(-self.zeros.dim(), 0))
+        return Normal(torch.zeros_like(z), torch.ones_like(z)).log_prob(z).sum(dims)
+
+    def sample(self, n: int, temperature: float = 1.0) -> Tensor:
+        return temperature * torch.randn(n, *self.zeros.shape, device=self.zeros.device)
+
+    def kl(self, posterior: Distribution) -> Tensor | None:
+        if not isinstance(posterior, Normal):
+            return None
+        return kl_divergence(posterior, Normal(torch.zeros_like(posterior.mean), torch.ones_like(posterior.mean)))
+
+    def quantiles(self, levels: Tensor) -> Tensor:
+        values = Normal(torch.zeros_like(levels), torch.ones_like(levels)).icdf(levels)
+        return values.view(-1, *[1] * self.zeros.dim()).expand(-1, *self.zeros.shape)
+
+
+class Categorical(Prior):
+    """An independent categorical distribution at each position over the entries of a codebook; z is their indices.
+
+    The probabilities are the relative frequencies of the entries in training, an exponential moving average over the
+    steps. This is the baseline that autoregressive priors over the indices improve on (van den Oord et al. 2017).
+    """
+
+    frequency: Tensor  # (*latent_shape, entries)
+
+    def __init__(self, latent_shape: tuple[int, ...], entries: int, decay: float = 0.99):
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("frequency", torch.zeros(*latent_shape, entries))
+
+    @torch.no_grad()
+    def observe(self, frequency: Tensor) -> None:
+        """Move towards the frequencies (*latent_shape, entries) of a training batch."""
+        self.frequency.lerp_(frequency, 1 - self.decay)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p of indices: (*S, *latent_shape) -> (*S); before any training, all entries are equally likely."""
+        log_p = self._logits().log_softmax(-1)
+        shape = log_p.shape[:-1]
+        chosen = log_p.expand(*z.shape, -1).gather(-1, z.unsqueeze(-1)).squeeze(-1)
+        return chosen.sum(tuple(range(-len(shape), 0))) if shape else chosen
+
+    def sample(self, n: int, temperature: float = 1.0) -> Tensor:
+        """(n, *latent_shape) indices, from p^(1 / temperature)."""
+        logits = self._logits()
+        if temperature == 0:
+            return logits.argmax(-1).expand(n, *logits.shape[:-1])
+        p = (logits / temperature).softmax(-1).reshape(-1, logits.shape[-1])  # (positions, entries)
+        return torch.multinomial(p, n, replacement=True).T.reshape(n, *logits.shape[:-1])
+
+    def _logits(self) -> Tensor:
+        return torch.where(self.frequency.sum(-1, keepdim=True) > 0, self.frequency, 1.0).log()
