@@ -134,7 +134,7 @@ def test_refusals(ae: Run) -> None:
         augment.augment(ae, labels=100_000)
     with pytest.raises(UserError, match="--method=magic"):
         augment.augment(ae, method="magic")
-    ae.model.bottleneck = TopK(64, 8, k=2)
+    ae.model.bottleneck = TopK((64,), 8, k=2)
     with pytest.raises(UserError, match="TopK"):
         augment.augment(ae, method="gaussian")
     ae.data = replace(ae.data, train=replace(ae.data.train, y=None))

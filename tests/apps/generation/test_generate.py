@@ -10,11 +10,10 @@ import pytest
 from PIL import Image
 from scipy.linalg import sqrtm
 from scipy.stats import norm
-from torch import nn
 
 from autoenc import load_run
 from autoenc.apps.generation import density, generate
-from autoenc.bottlenecks import TopK
+from autoenc.bottlenecks import Deterministic, TopK
 from autoenc.errors import UserError
 from autoenc.loading import Run
 
@@ -86,7 +85,7 @@ def test_what_a_model_does_not_allow_is_refused_in_one_line(ae: Run) -> None:
         density.of(ae, "mixture", 5000)
     with pytest.raises(UserError, match="--temperature=-1"):
         generate.samples(ae, 4, temperature=-1)
-    ae.model.bottleneck = TopK(64, 8, k=2)
+    ae.model.bottleneck = TopK((64,), 8, k=2)
     with pytest.raises(UserError, match="all but 2 of their 8 units"):
         generate.samples(ae, 4)
 
@@ -108,7 +107,7 @@ def test_temperature_scales_standard_deviations_and_seeds_repeat(vae: Run) -> No
 
 
 def test_codes_stay_where_the_bottleneck_puts_them(ae: Run) -> None:
-    ae.model.bottleneck.name, ae.model.bottleneck.activation = "relu", nn.ReLU()  # type: ignore[assignment]
+    ae.model.bottleneck = Deterministic((64,), 8, "relu")
     assert generate.samples(ae, 500, "gaussian").z.min() == 0
     assert generate.traverse(ae).z.min() == 0
 
