@@ -101,6 +101,12 @@ class Verdict:
 
 def verdict(latent: dict[str, float]) -> Verdict:
     """Has the posterior collapsed, or have units died? Says what to try where it has."""
+    if "codes_used" in latent:
+        used = f"{latent['codes_used']:.0%} of the entries of the codebook, perplexity {latent['code_perplexity']:.1f}"
+        if latent["code_perplexity"] < 2:
+            remedy = "try a smaller model.bottleneck.dead_after or a smaller optimizer.lr"
+            return Verdict(False, f"The codebook has collapsed: {used}; {remedy}")
+        return Verdict(True, f"The codebook is in use: {used}")
     dim, active, dead = int(latent["dim"]), int(latent["active_units"]), int(latent["dead_units"])
     if "kl" in latent:
         used = f"{active} of {dim} latent dimensions active, KL {latent['kl']:.2f} nats"

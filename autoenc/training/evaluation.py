@@ -23,6 +23,7 @@ from autoenc.regularizers.kl import kl_per_dim, kl_per_example
 SEED = 20_011  # evaluation draws its noise and its samples of z from this seed, always
 KEPT = 2_000  # codes kept for pictures
 SENSITIVITY_EXAMPLES, SENSITIVITY_PROJECTIONS = 500, 16
+DRAWN = 1_000  # codes and draws from the prior that mmd compares
 MIXED = 2_000  # posteriors that the aggregate posterior is a mixture of
 
 
@@ -158,16 +159,30 @@ def mutual_information(model: Autoencoder, split: Split, batch_size: int) -> flo
     return float((log_q.diagonal() - log_q.logsumexp(1)).mean()) + math.log(len(points))
 
 
+@torch.no_grad()
+def prior_mismatch(model: Autoencoder, split: Split, batch_size: int) -> float | None:
+    """`metrics.mmd` between the codes of the first 1,000 examples, z ~ q(z|x), and as many draws from the prior; None
+    where there is no prior. 0 where the aggregate posterior is the prior."""
+    some = split.subset(slice(0, DRAWN))
+    with evaluation_mode(model):
+        codes = torch.cat([model.encode(batch).z.flatten(1) for batch in some.in_order(batch_size)])
+        drawn = model.bottleneck.sample(len(codes))
+    return None if drawn is None or len(codes) < 2 else metrics.mmd(codes, drawn.flatten(1))
+
+
 def latent_health(
     model: Autoencoder, split: Split, found: Evaluation, spec: DataSpec, batch_size: int
 ) -> dict[str, float]:
     """All that is said of the code: what `evaluate` found on a split, and what is computed on a part of it.
 
     jacobian_norm: `sensitivity`; not of token ids, which have no derivative. mutual_information: of Gaussian codes.
+    mmd: where there is a prior.
     """
     numbers = dict(found.latent)
     if spec.kind.continuous:
         numbers["jacobian_norm"] = sensitivity(model, split)
+    if (mismatch := prior_mismatch(model, split, batch_size)) is not None:
+        numbers["mmd"] = mismatch
     if (shared := mutual_information(model, split, batch_size)) is not None:
         numbers["mutual_information"] = shared
     return numbers

@@ -1,0 +1,199 @@
+"""The quantised and the adversarial autoencoder from end to end: kill, resume, evaluate twice, generate, export."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from autoenc import load_run, run
+from autoenc.apps.deploy.export import export
+from autoenc.apps.generation import generate
+from autoenc.apps.protocol.evaluate import evaluate
+from autoenc.errors import ConfigError
+from autoenc.loading import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMON = ["trainer.figures=0", "trainer.threads=1", "trainer.device=cpu", "trainer.batch_size=64"]
+OPTIONS = {
+    "vqvae": [
+        *("model=vqvae", "network.channels=[8,8]", "model.latent_dim=4", "model.bottleneck.codes=16"),
+        *("model.bottleneck.dead_after=300", "trainer.lr_schedule=cosine", "optimizer.lr=0.003"),
+    ],
+    "aae": [
+        *("model=aae", "network.hidden=[32]", "model.latent_dim=4", "model.players.critic.lr=0.0005"),
+        *("trainer.lr_schedule=plateau", "trainer.plateau_patience=1", "trainer.warmup=0.1"),
+    ],
+}
+CHOICES = {"vqvae": {"model": "vqvae"}, "aae": {"model": "aae"}}
+EPOCHS = 6
+
+
+@pytest.fixture(scope="module", params=["vqvae", "aae"])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, compose: Callable) -> Path:
+    """A run of the variant that was never interrupted."""
+    folder = tmp_path_factory.mktemp(request.param) / "whole"
+    run.train(compose(*OPTIONS[request.param], *COMMON, f"trainer.epochs={EPOCHS}"), folder, CHOICES[request.param])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compose() -> Callable:
+    import hydra
+
+    from autoenc.config import checks
+
+    def composed(*overrides: str) -> dict:
+        checks.register()
+        with hydra.initialize_config_dir(str(checks.CONFIGS), version_base="1.3"):
+            return checks.check(hydra.compose("config", overrides=list(overrides)))
+
+    return composed
+
+
+def name_of(folder: Path) -> str:
+    return json.loads((folder / "run.json").read_text())["choices"]["model"]
+
+
+def test_a_run_that_was_killed_and_resumed_ends_with_the_same_bits(trained: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
+    overrides = [*OPTIONS[name_of(trained)], *COMMON, f"trainer.epochs={EPOCHS}"]
+    command = [sys.executable, "train.py", f"hydra.run.dir={killed}", *overrides]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (killed / "checkpoints" / "last.pt").exists():
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    state = json.loads((killed / "run.json").read_text())["state"]
+    assert state == "running", "it was killed before its end"
+    run.resume(killed)
+    for file in ("best.pt", "last.pt"):
+        a, b = (torch.load(folder / "checkpoints" / file, weights_only=True) for folder in (trained, killed))
+        for part in ("model", "objective"):
+            assert a[part].keys() == b[part].keys()
+            assert all(torch.equal(a[part][key], b[part][key]) for key in a[part]), part
+    assert set(a["optimizers"]) == set(b["optimizers"]) == ({"model", "critic"} if a["objective"] else {"model"})
+    lines = [(folder / "metrics.jsonl").read_text() for folder in (trained, killed)]
+    assert lines[0] == lines[1]
+
+
+def test_evaluation_gives_the_numbers_of_training_each_time(trained: Path) -> None:
+    test = json.loads((trained / "summary.json").read_text())["test"]
+    for _ in range(2):
+        found = evaluate(load_run(trained, "cpu"), ["reconstruction"])["reconstruction"]
+        assert found["loss"] == pytest.approx(test["loss"], rel=1e-5)
+        assert {name: found[name] for name in test} == pytest.approx(test, rel=1e-5)
+    one, two = (evaluate(load_run(trained, "cpu"), ["reconstruction", "latent", "generation"]) for _ in range(2))
+    assert one == two
+
+
+def test_codes_are_rows_of_numbers_whatever_their_shape(trained: Path) -> None:
+    loaded = load_run(trained, "cpu")
+    x = loaded.data.test.take(slice(0, 7)).x.numpy()
+    codes = loaded.encode(x)
+    shape = loaded.model.bottleneck.latent_shape
+    assert codes.shape == (7, loaded.latent_dim) == (7, int(np.prod(shape)))
+    np.testing.assert_allclose(loaded.decode(codes), loaded.reconstruct(x), atol=1e-6)
+    assert loaded.as_transformer().transform(x.reshape(7, -1)).shape == codes.shape
+    if len(shape) > 1:
+        moved = loaded.decode(codes + 1e-3)
+        np.testing.assert_allclose(moved, loaded.reconstruct(x), atol=1e-6, err_msg="codes are projected")
+
+
+def test_made_up_codes_are_valid_codes(trained: Path) -> None:
+    loaded = load_run(trained, "cpu")
+    x = loaded.data.test.take(slice(0, 2)).x.numpy()
+    made = [
+        generate.samples(loaded, 20), generate.interpolate(loaded, x[0], x[1]), generate.traverse(loaded),
+        generate.samples(loaded, 20, temperature=0.5),
+    ]  # fmt: skip
+    bottleneck = loaded.model.bottleneck
+    for decoded in made:
+        z = torch.from_numpy(decoded.z).reshape(-1, *bottleneck.latent_shape)
+        assert torch.equal(bottleneck.project(z), z)
+        assert np.isfinite(decoded.x).all()
+    if name_of(trained) == "vqvae":
+        vectors = torch.from_numpy(made[0].z).reshape(-1, *bottleneck.latent_shape).movedim(1, -1).flatten(0, -2)
+        on = (vectors[:, None] == bottleneck.codebook).all(-1).any(1)
+        assert on.all(), "each vector is an entry of the codebook"
+
+
+def test_the_latent_numbers_reach_log_and_summary(trained: Path) -> None:
+    latent = json.loads((trained / "summary.json").read_text())["latent"]
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    if name_of(trained) == "vqvae":
+        assert 1 < latent["code_perplexity"] <= 16
+        assert 0 < latent["codes_used"] <= 1
+        assert all("code_perplexity" in line for line in lines if line["split"] == "val")
+    assert "mmd" in latent
+
+
+def test_exported_files_compute_what_the_run_computes(trained: Path, tmp_path: Path) -> None:
+    written = export(load_run(trained, "cpu"), tmp_path / "export")
+    names = [f"{part}.{form}" for part in ("encoder", "decoder", "score") for form in ("onnx", "pt2")]
+    assert sorted(written.differences) == sorted(names)
+    assert max(written.differences.values()) < 1e-4
+
+
+def test_a_best_file_of_an_older_version_loads_where_the_objective_has_no_state(
+    trained: Path, copied: Callable[[Path], Path]
+) -> None:
+    path = copied(trained)
+    best = path / "checkpoints" / "best.pt"
+    state = torch.load(best, weights_only=True)
+    stateful = bool(state.pop("objective"))
+    torch.save(state, best)
+    text = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text(text.replace("autoenc.objective.Objective", "autoenc.core.Objective"))
+    if stateful:
+        with pytest.raises(Exception, match=r"best\.pt: does not fit"):
+            load_run(path, "cpu")
+    else:
+        assert isinstance(load_run(path, "cpu"), Run)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=vqvae", "model.bottleneck.codes=100000"], r"^model\.bottleneck\.codes=100000: a codebook larger than"),
+        (
+            ["model=aae", "+model.players.judge.lr=0.1"],
+            r"^model\.players\.judge: there is no such player.*critic",
+        ),
+        (["model=aae", "+model.players.critic.speed=1"], r"^model\.players\.critic\.speed: Adam has no option"),
+        (["model=aae", "model.players.critic.lr=fast"], r"^model\.players\.critic\.lr=fast: must be a number"),
+        (["model=aae", "model.players.critic.lr=-1.0"], r"^model\.players\.critic: Invalid learning rate"),
+        (["model=aae", "model.prior=null"], r"^model\.objective: needs a prior"),
+        (["model=topk", "network=conv_spatial"], r"network\.spatial"),
+        (["network=mlp", "+network.spatial=true"], r"^network\.spatial: mlp has no option"),
+        (["model=aae", "model.prior._target_=os.system"], r"^model\.prior\._target_=os\.system: must begin with"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_that_names_the_key(
+    compose: Callable, overrides: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        run.train(compose(*overrides, *COMMON), tmp_path / "run")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_players_have_optimizers_of_their_own(trained: Path) -> None:
+    if name_of(trained) == "aae":
+        groups = {
+            name: state["param_groups"][0]
+            for name, state in torch.load(trained / "checkpoints" / "last.pt", weights_only=True)["optimizers"].items()
+        }
+        assert groups["critic"]["initial_lr" if "initial_lr" in groups["critic"] else "lr"] <= 0.0005
+        assert groups["model"]["lr"] > groups["critic"]["lr"]
+    assert os.path.exists(trained / "checkpoints" / "best.pt")
