@@ -258,10 +258,12 @@ def test_the_dataclasses_have_the_documented_fields(name: str) -> None:
     assert contracts()[name] == [field.name for field in dataclasses.fields(getattr(core, name))]
 
 
-@pytest.mark.parametrize("name", ["Bottleneck", "Likelihood", "Objective", "Autoencoder"])
+@pytest.mark.parametrize("name", ["Prior", "Bottleneck", "Likelihood", "Objective", "Autoencoder"])
 def test_the_modules_have_the_documented_methods(name: str) -> None:
-    tree = ast.parse((ROOT / "autoenc" / "core.py").read_text())
-    own = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    tree = [
+        node for file in ("core", "objective") for node in ast.parse((ROOT / f"autoenc/{file}.py").read_text()).body
+    ]
+    own = next(node for node in tree if isinstance(node, ast.ClassDef) and node.name == name)
     methods = [f.name for f in own.body if isinstance(f, ast.FunctionDef) and not f.name.startswith("_")]
     assert contracts()[name] == methods
 

@@ -458,7 +458,7 @@ def test_best_weights_are_those_of_the_lowest_monitored_number(
     assert best["step"] == 6
     assert t.best == {"value": 1.0, "step": 6}
     assert same(best["model"], history[6])
-    assert best.keys() == {"model", "step", "config"}, "no optimizer: these weights are for use"
+    assert best.keys() == {"model", "objective", "step", "config"}, "no optimizer: these weights are for use"
     last = checkpoint.load(tmp_path / "last.pt")
     assert same(last["model"], weights(model))
     assert last["config"] == "seed: 3\n"
