@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc import build
+from autoenc import build, reference
 from autoenc.config.stored import read_config
 from autoenc.core import Autoencoder, Batch
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.split import Split
 from autoenc.errors import DataError, UserError
 from autoenc.objective import Objective
+from autoenc.reference import Reference
 from autoenc.training import checkpoint
-from autoenc.training.evaluation import evaluation_mode
 from autoenc.training.rundir import FORMAT, newest_below, read_record, read_spec
 
 if TYPE_CHECKING:
@@ -67,6 +67,33 @@ class Run:
     def data(self) -> Data:
         """The data set that the run was trained on, split as it was then."""
         return build.build_data(self.config, self.spec.kind)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """What new data are compared with: reference.npz; runs of version 0.1 get it here, from their training data.
+
+        Raises:
+            DataError: the file is damaged, or there is none and the training data cannot be read.
+        """
+        path = self.path / reference.FILE
+        if path.exists():
+            return reference.load(path, self.spec.kind, self.latent_dim)
+        try:
+            data = self.data
+        except UserError as error:
+            raise DataError(
+                f"{self.path}: has no {reference.FILE}, and its training data cannot be read ({error})"
+            ) from None
+        made = reference.compute(self.model, data, self.batch_size, self.device)
+        with contextlib.suppress(OSError):  # of a colleague's directory, which is read only
+            reference.save(made, path)
+        return made
+
+    @property
+    def reference_rows(self) -> Split:
+        """The reference rows as they are fed: stored in reference.npz, or read from the training data."""
+        stored = self.reference.rows
+        return self.data.train.subset(torch.from_numpy(self.reference.index)) if stored is None else stored
 
     @property
     def name(self) -> str:
@@ -140,9 +167,7 @@ class Run:
 
     def over(self, split: Split, function: Callable[[Batch], Tensor], batch_size: int | None = None) -> Tensor:
         """`function` of every batch of a split, joined: (N, ...) on the CPU. Evaluation's seed holds within."""
-        batches = replace(split, device=self.device).in_order(batch_size or self.batch_size)
-        with evaluation_mode(self.model), torch.no_grad():
-            return torch.cat([function(batch).cpu() for batch in batches])
+        return reference.over(self.model, split, function, batch_size or self.batch_size, self.device)
 
     def codes(self, split: Split) -> np.ndarray:
         """(N, K) deterministic codes of a split."""

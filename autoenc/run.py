@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import yaml
 
-from autoenc import build, figures
+from autoenc import build, figures, reference
 from autoenc.build import Parts
 from autoenc.config.stored import parse_config, read_config
 from autoenc.data import Data, kinds
@@ -179,6 +179,7 @@ def _fit_and_finish(
     _project(tracker, parts, results["val"])
     tags = [*(f"test/{name}" for name in results["test"].numbers), *(f"latent/{name}" for name in latent)]
     tracker.hparams(_hparams(config, choices), tags)
+    reference.save(reference.compute(model, data, batch_size, trainer.device), run_dir / reference.FILE)
     write_json(run_dir / "summary.json", summary)
     progress.console.print(result_table("result", {"val": results["val"].numbers, "test": results["test"].numbers}))
     progress.line(judged.text if judged.healthy else f"Attention: {judged.text}")

@@ -7,6 +7,8 @@ examples are the queries, and precision@k and mean average precision are measure
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
 from autoenc.command import execute, parser, positive
 
@@ -40,18 +42,21 @@ def main(args: argparse.Namespace) -> None:
     run = load_run(args.run, args.device)
     if args.text and not run.spec.kind.texts:
         raise UserError(f"--text: {run.spec.name} is no text; --input takes a file")
-    train, test, classes = run.data.train, run.data.test, run.spec.classes
+    train, classes = retrieve.indexed(run), run.spec.classes
     width = max((len(name) for name in classes), default=0)
     with Outputs(run, "retrieve", args.output, args.force) as out:
-        names, labels = run.data.told("test"), test.y
-        told = run.data.names.get("train")  # what the user calls the hits
-        queries = test
+        told: Sequence[Any] | None = run.reference.names.tolist() or None  # what the user calls the hits
+        if len(train) > len(run.reference):
+            told = run.data.names.get("train")
         if args.input:
             given_rows = inputs.read(run, args.input, args.resize)
             queries, names, labels = given_rows.split, given_rows.names, None
         elif args.text:
             queries, names, labels = run.inputs(args.text), args.text, None
-        elif args.index:
+        else:
+            queries = test = run.data.test
+            names, labels = run.data.told("test"), test.y
+        if args.index:
             if wrong := [i for i in args.index if not 0 <= i < len(test)]:
                 raise UserError(f"--index {wrong[0]}: the test split has rows 0 to {len(test) - 1}")
             queries, names = test.subset(torch.tensor(args.index)), [names[i] for i in args.index]

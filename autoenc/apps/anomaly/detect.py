@@ -9,16 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from autoenc.apps.anomaly.scores import Detector, reference_rows
-from autoenc.core import Batch
+from autoenc.apps.anomaly.scores import Detector
 from autoenc.data.dataset import class_numbers
 from autoenc.data.kinds.table import Table, class_name
 from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.figures import new_figure, picture_grid, pixels
 from autoenc.loading import Run
+from autoenc.reference import column_nll
 
 SEED = 0
 
@@ -174,7 +173,7 @@ def baselines(run: Run, split: Split) -> dict[str, np.ndarray]:
     from sklearn.decomposition import PCA
     from sklearn.ensemble import IsolationForest
 
-    train = run.data.train.subset(torch.from_numpy(reference_rows(len(run.data.train)))).rows()
+    train = run.reference_rows.rows()
     x = split.rows()
     components = min(run.latent_dim, len(train)) if run.latent_dim < train.shape[1] else 0.95
     pca = PCA(components, random_state=SEED).fit(train)
@@ -196,12 +195,7 @@ def contributions(run: Run, split: Split, count: int = 3) -> np.ndarray:
         error = run.over(split, lambda batch: (batch.x - run.model.reconstruct(batch)).square().flatten(1)).numpy()
         return np.argsort(-error, axis=1, kind="stable")[:, :count]
 
-    def by_column(batch: Batch) -> Tensor:
-        params = run.model.decode(run.model.encode(batch).mean, batch).float()
-        nll = run.model.likelihood.nll_per_dim(params, batch.x)
-        return torch.stack([nll[:, c.start : c.stop].sum(1) for c in kind.columns], 1)
-
-    excess = run.over(split, by_column) - run.over(run.data.val, by_column).mean(0)
+    excess = run.over(split, lambda batch: column_nll(run.model, kind, batch)) - torch.from_numpy(run.reference.usual)
     order = np.argsort(-excess.numpy(), axis=1, kind="stable")
     names = [c.name for c in kind.columns]
     found = kind.cells(split.rows())

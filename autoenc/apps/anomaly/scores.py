@@ -6,21 +6,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from autoenc.core import Batch, Code
 from autoenc.data.split import Split
 from autoenc.errors import UserError, require
 from autoenc.loading import Run
-from autoenc.regularizers.kl import kl_estimate, kl_per_dim
+from autoenc.reference import bound, row_table
 
 NAMES = ("error", "nll", "elbo", "mahalanobis", "knn", "local", "forest", "combined")
 COMBINED = ("error", "knn", "forest")
 NEIGHBOURS = 10
-REFERENCE = 20_000  # training rows, at most, that neighbours and baselines are taken from
-LARGEST = 200_000  # training rows, at most, that a covariance is taken from
-DRAWS = 16  # of z for the bound
 FLOOR = 1e-3  # of the mean distance between neighbours: beside exact copies, everything would be infinitely far
 SEED = 0
 
@@ -52,8 +46,7 @@ class Detector:
 
     def __init__(self, run: Run):
         self.run = run
-        first = run.data.train.subset(slice(0, 1))
-        self._bounded = run.over(first, self._pass).shape[1] > 2 + run.latent_dim
+        self._bounded = len(run.reference.val_bound) > 0
         self.best = best(run)
 
     @property
@@ -69,109 +62,66 @@ class Detector:
 
     def scores(self, split: Split) -> dict[str, np.ndarray]:
         """Each score of each row of a split: name -> (N,) float64."""
-        table = self._table(split)
-        z = self._code(table)
-        found = {"error": table[:, 0], "nll": table[:, 1]} | ({"elbo": table[:, -1]} if self._bounded else {})
-        found["mahalanobis"] = np.sqrt(self._cloud.mahalanobis(z))
+        model, kind = self.run.model, self.run.spec.kind
+        found = self._scored(self.run.over(split, lambda batch: row_table(model, kind, batch)).double().numpy())
+        if self._bounded:
+            found["elbo"] = self.run.over(split, lambda batch: bound(model, batch)).double().numpy()
+        return {name: found[name] for name in self.names}
+
+    def _scored(self, table: np.ndarray) -> dict[str, np.ndarray]:
+        """The scores that follow from error, nll and code: (N, 2 + K) -> name -> (N,)."""
+        z = table[:, 2:]
+        found = {"error": table[:, 0], "nll": table[:, 1], "mahalanobis": np.sqrt(self._cloud.mahalanobis(z))}
         distances, neighbours = self._training.kneighbors(z)
         found["knn"] = distances.mean(1)
         found["local"] = found["knn"] / self._spacing[neighbours].mean(1)
-        found["forest"] = -self._forest.score_samples(self._trees_see(table))
-        found["combined"] = np.sum([rarity(self._reference[name], found[name]) for name in COMBINED], axis=0)
+        found["forest"] = -self._forest.score_samples(_trees_see(table))
+        found["combined"] = np.sum([rarity(self._combined[name], found[name]) for name in COMBINED], axis=0)
         return found
 
     @cached_property
-    def _reference(self) -> dict[str, np.ndarray]:
-        """What `combined` is made of, of (at most 20,000) training rows; none is its own neighbour."""
-        table = self._trained
-        return {
-            "error": table[:, 0],
-            "knn": self._training.kneighbors()[0].mean(1),
-            "forest": -self._forest.score_samples(self._trees_see(table)),
-        }
+    def _table(self) -> np.ndarray:
+        """(N, 2 + K) float64 of the reference rows."""
+        return self.run.reference.train_table.astype(np.float64)
 
     @cached_property
-    def _trained(self) -> np.ndarray:
-        """`_table` of (at most 20,000) training rows."""
-        rows = reference_rows(len(self.run.data.train))
-        return self._table(self.run.data.train.subset(torch.from_numpy(rows)))
+    def _combined(self) -> dict[str, np.ndarray]:
+        """What `combined` is made of, of the reference rows; none is its own neighbour."""
+        return {
+            "error": self._table[:, 0],
+            "knn": self._training.kneighbors()[0].mean(1),
+            "forest": -self._forest.score_samples(_trees_see(self._table)),
+        }
 
     @cached_property
     def _forest(self) -> Any:
         from sklearn.ensemble import IsolationForest
 
-        return IsolationForest(random_state=SEED).fit(self._trees_see(self._trained))
-
-    def _trees_see(self, table: np.ndarray) -> np.ndarray:
-        """(N, K + 1) the code and the log of the error, which spans orders of magnitude."""
-        return np.column_stack([self._code(table), np.log(np.maximum(table[:, 0], np.finfo(np.float32).tiny))])
-
-    def _table(self, split: Split) -> np.ndarray:
-        """(N, 2 + K) or (N, 2 + K + 1) float64: `_pass` of every row."""
-        return self.run.over(split, self._pass).double().numpy()
-
-    def _code(self, table: np.ndarray) -> np.ndarray:
-        return table[:, 2 : 2 + self.run.latent_dim]
+        return IsolationForest(random_state=SEED).fit(_trees_see(self._table))
 
     @cached_property
     def validation(self) -> dict[str, np.ndarray]:
         """The scores of the validation rows, which thresholds are quantiles of."""
-        return self.scores(self.run.data.val)
+        reference = self.run.reference
+        found = self._scored(reference.val_table.astype(np.float64))
+        return found | ({"elbo": reference.val_bound.astype(np.float64)} if self._bounded else {})
 
     def threshold(self, name: str, quantile: float = 0.99) -> float:
         """Above it, a row is an anomaly: `threshold` of the validation scores."""
         self.check(name)
         return threshold(self.validation[name], quantile)
 
-    def _pass(self, batch: Batch) -> Tensor:
-        """error, nll, the code and, where there is a posterior, the bound: (B, 2 + K) or (B, 2 + K + 1)."""
-        model = self.run.model
-        code = model.encode(batch)
-        params = model.decode(code.mean, batch).float()
-        nll = model.likelihood.nll(params, batch.x)
-        error = self.run.spec.kind.error(params, batch.x, model.likelihood)
-        columns = [error[:, None], nll[:, None], code.mean.flatten(1).float()]
-        if code.posterior is not None and model.bottleneck.prior is not None:
-            columns.append(self._bound(code, batch)[:, None])
-        return torch.cat(columns, 1)
-
-    def _bound(self, code: Code, batch: Batch) -> Tensor:
-        """(B,) E_q[-log p(x|z)] + KL(q || p): 16 draws for the expectation, and for the KL where it has no closed form.
-
-        The draws are the same quantiles of every row's posterior, a sample that depends on the row alone: a Latin
-        hypercube, one in each sixteenth of every dimension (McKay, Beckman & Conover 1979).
-        """
-        model, posterior = self.run.model, code.posterior
-        assert posterior is not None
-        generator, shape = torch.Generator().manual_seed(SEED), (DRAWS, *code.mean.shape[1:])
-        strata = torch.rand(shape, generator=generator).argsort(0)
-        u = ((strata + torch.rand(shape, generator=generator)) / DRAWS).clamp(1e-6, 1 - 1e-6).to(code.mean.device)
-        draws = [posterior.icdf(quantiles.expand_as(code.mean)) for quantiles in u]
-        nll = torch.stack([model.nll(z, batch) for z in draws]).mean(0)
-        kl = kl_per_dim(model, code)
-        if kl is None:
-            return nll + torch.stack([kl_estimate(model, code, z) for z in draws]).mean(0)
-        return nll + kl.flatten(1).sum(-1)
-
-    @cached_property
-    def _codes(self) -> np.ndarray:
-        """(N, K) float64, of (at most 200,000) training rows."""
-        train = self.run.data.train
-        if len(train) > LARGEST:
-            train = train.subset(torch.from_numpy(reference_rows(len(train), LARGEST)))
-        return self.run.codes(train).astype(np.float64)
-
     @cached_property
     def _cloud(self) -> Any:
         from sklearn.covariance import LedoitWolf
 
-        return LedoitWolf().fit(self._codes)
+        return LedoitWolf().fit(self._table[:, 2:])
 
     @cached_property
     def _training(self) -> Any:
         from sklearn.neighbors import NearestNeighbors
 
-        codes = self._codes[reference_rows(len(self._codes))]
+        codes = self._table[:, 2:]
         if len(codes) < 2:
             raise UserError(f"{self.run.path}: one training row has no neighbours")
         return NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(codes) - 1)).fit(codes)
@@ -209,6 +159,6 @@ def threshold(values: np.ndarray, quantile: float) -> float:
     return float(np.quantile(values, quantile, method="inverted_cdf"))
 
 
-def reference_rows(n: int, most: int = REFERENCE) -> np.ndarray:
-    """At most 20,000 of n training rows, always the same ones, in order."""
-    return np.sort(np.random.default_rng(SEED).permutation(n)[:most])
+def _trees_see(table: np.ndarray) -> np.ndarray:
+    """(N, K + 1) the code and the log of the error, which spans orders of magnitude."""
+    return np.column_stack([table[:, 2:], np.log(np.maximum(table[:, 0], np.finfo(np.float32).tiny))])

@@ -109,18 +109,31 @@ class Index:
         return cls(codes, metric)
 
 
+def indexed(run: Run) -> Split:
+    """Return the rows that are searched: all training rows if their files can be read, else the reference rows.
+
+    Where the training split has no more rows than the reference, its files are not opened.
+    """
+    if len(run.reference) == run.reference.size and run.reference.rows is not None:
+        return run.reference.rows
+    try:
+        return run.data.train
+    except UserError:
+        return run.reference_rows
+
+
 def open_index(run: Run, metric: Metric = "cosine", force: bool = False) -> Index:
-    """The index of the run's training codes: built at the first call, kept in RUN/index/, read afterwards.
+    """The index of the codes of `indexed` rows: built at the first call, kept in RUN/index/, read afterwards.
 
     It is built anew where the weights have changed since, and with `force`.
     """
-    folder, split = run.path / FOLDER, run.data.train
+    folder, split = run.path / FOLDER, indexed(run)
     path, note = folder / f"{metric}.npy", folder / f"{metric}.json"
     weights = run.path / "checkpoints" / "best.pt"
     stamp: dict[str, Any] = {"codes": len(split), "dim": run.latent_dim, "weights": weights.stat().st_mtime_ns}
     if path.exists() and not force and _read(note) == stamp:
         return Index.load(path, metric, len(split), run.latent_dim)
-    index = Index(run.codes(split), metric)
+    index = Index(run.reference.codes if len(split) == len(run.reference) else run.codes(split), metric)
     folder.mkdir(exist_ok=True)
     index.save(path)
     write_json(note, stamp)
@@ -166,12 +179,12 @@ def mean_average_precision(codes: np.ndarray, y: np.ndarray, queries: np.ndarray
 
 def tfidf(run: Run, queries: Split | None = None) -> tuple[csr_matrix, csr_matrix] | None:
     """TF-IDF of the training rows (N, V) and of the queries, the test rows by default; see `Kind.lexical`."""
-    return run.spec.kind.lexical(run.data.train, queries or run.data.test)
+    return run.spec.kind.lexical(indexed(run), queries or run.data.test)
 
 
 def baseline(run: Run, queries: Split, y_query: np.ndarray, k: int) -> dict[str, dict[str, float]]:
     """precision@k by the cosine of TF-IDF, without a model, as a line of a table; empty where there are no words."""
-    words, labels = tfidf(run, queries), run.data.train.y
+    words, labels = tfidf(run, queries), indexed(run).y
     if words is None or labels is None:
         return {}
     y, right = labels.cpu().numpy(), 0
@@ -191,7 +204,7 @@ def told(run: Run, split: Split) -> list[str] | None:
 def picture(run: Run, queries: Split, names: Sequence[str], hits: Hits, most: int = 10) -> np.ndarray:
     """A row for each of the first queries: the query, then its hits. For images."""
     tiles = [
-        torch.cat([queries.take(slice(q, q + 1)).x, run.data.train.take(torch.from_numpy(hits.places[q])).x])
+        torch.cat([queries.take(slice(q, q + 1)).x, indexed(run).take(torch.from_numpy(hits.places[q])).x])
         for q in range(min(most, len(queries)))
     ]
     captions = [f"query {name}"[:14] for name in names[:most]]

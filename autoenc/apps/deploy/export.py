@@ -26,7 +26,7 @@ from autoenc.metrics import mse_per_example
 
 QUANTILE = 0.99
 TOLERANCE = 1e-4
-EXAMPLES = 200  # of the test split, that files are checked on
+EXAMPLES = 200  # reference rows that files are checked on
 BATCHES = 1, 7, EXAMPLES
 USAGE = """import json, numpy as np, onnxruntime
 info = json.load(open("export.json"))
@@ -58,7 +58,7 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
     """Write {encoder,decoder,score}.{onnx,pt2} and export.json, overwriting them, and the state of
     the kind of data: kind.json, and vocabulary.json for bags of words.
 
-    Every file is run, before anything is written, on up to 200 test examples in batches of 1, 7 and 200, and compared
+    Every file is run, before anything is written, on up to 200 reference rows in batches of 1, 7 and 200, and compared
     with the run on the CPU.
 
     Args:
@@ -74,7 +74,8 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
         raise UserError(f"{run.path}: reads texts, which are not exported; scripts/embed.py writes their codes")
     require(OPSETS[0] <= opset <= OPSETS[1], "--opset", opset, f"must lie in [{OPSETS[0]}, {OPSETS[1]}]")
     require(0 < quantile < 1, "--quantile", quantile, "must lie between 0 and 1")  # before the seconds of exporting
-    cpu = Run(run.path, copy.deepcopy(run.model), run.config, run.spec, run.record, torch.device("cpu"), run.data)
+    cpu = Run(run.path, copy.deepcopy(run.model), run.config, run.spec, run.record, torch.device("cpu"))
+    cpu.__dict__["reference"] = run.reference  # read once
     parts = parts_of(cpu.model, run.spec.shape, run.latent_dim)
     files = {f"{name}.onnx": content for name, content in onnx_files(parts, opset, str(run.path)).items()}
     files |= {f"{name}.pt2": pt2_file(part, f"{run.path}: {name}.pt2") for name, part in parts.items()}
@@ -90,11 +91,11 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
                 f"{run.path}: {name} differs from the run by {differences[name]:.2g} relative to max(1, |value|), "
                 f"more than {TOLERANCE:g}; nothing was written"
             )
-    limit = threshold(_errors(run, run.data.val), quantile)
+    limit = threshold(run.reference.val_mse.astype(np.float64), quantile)
     metadata = _metadata(run, parts, opset, quantile, limit) | {
         "verification": {
             "examples": len(given["score"]),
-            "ties_left_out": min(EXAMPLES, len(run.data.test)) - len(given["score"]),  # see _settled
+            "ties_left_out": min(EXAMPLES, len(run.reference)) - len(given["score"]),  # see _settled
             "tolerance": TOLERANCE,
             "differences": differences,
         },
@@ -111,8 +112,8 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
 
 
 def _reference(run: Run) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
-    """Up to 200 test examples and their codes, and what the run makes of them: input and outputs of each part."""
-    x = _settled(run, run.data.test.take(slice(0, EXAMPLES)).x)
+    """Up to 200 reference rows and their codes, and what the run makes of them: input and outputs of each part."""
+    x = _settled(run, run.reference_rows.take(slice(0, EXAMPLES)).x)
     split = Split(x)
     code, reconstruction = run.codes(split), run.over(split, run.model.reconstruct).numpy()
     error = _errors(run, split)
@@ -170,7 +171,7 @@ def _metadata(run: Run, parts: Mapping[str, Part], opset: int, quantile: float, 
             "definition": "mean over dimensions of (x - reconstruction)^2; an anomaly where it is above the threshold",
             "threshold": limit,
             "quantile": quantile,
-            "validation_examples": len(run.data.val),
+            "validation_examples": len(run.reference.val_mse),
         },
         "data": spec.name,
         "classes": list(spec.classes),

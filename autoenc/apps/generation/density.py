@@ -12,6 +12,7 @@ import torch
 from autoenc.data.split import Split
 from autoenc.errors import UserError, require
 from autoenc.loading import Run
+from autoenc.reference import drawn
 
 KINDS = ("prior", "gaussian", "mixture")
 FITTED = 20_000  # training codes, drawn at random, that a density is fitted to
@@ -70,8 +71,8 @@ class Mixture:
 
 
 def training_codes(run: Run, most: int = FITTED) -> np.ndarray:
-    """(N, K) codes of training examples: all, or `most` of them drawn from a fixed seed."""
-    return run.codes(some(run.data.train, most))
+    """(N, K) codes of the reference rows: all, or `most` of them drawn from a fixed seed."""
+    return run.reference.codes[drawn(len(run.reference), most)]
 
 
 def some(split: Split, most: int) -> Split:

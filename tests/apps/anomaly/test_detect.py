@@ -21,6 +21,7 @@ from autoenc.apps.anomaly import detect, scores
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.data.split import Split
 from autoenc.errors import DataError, UserError
+from autoenc.reference import drawn
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -189,11 +190,11 @@ def test_exact_copies_in_the_training_rows_leave_scores_finite(novel: Detector) 
 
 
 def test_reference_rows_are_a_fixed_part_of_many() -> None:
-    assert np.array_equal(scores.reference_rows(50), np.arange(50))
-    rows = scores.reference_rows(50_000)
+    assert np.array_equal(drawn(50), np.arange(50))
+    rows = drawn(50_000)
     assert len(np.unique(rows)) == 20_000
     assert rows.max() > 45_000
-    assert np.array_equal(rows, scores.reference_rows(50_000))
+    assert np.array_equal(rows, drawn(50_000))
 
 
 def test_contributions_are_the_columns_that_were_changed(table_run: Path) -> None:

@@ -169,7 +169,7 @@ def test_metadata(run: Run, exported: export.Exported) -> None:
     assert info["preprocessing"]["uint8_scale"] == 1 / 255
     assert (info["data"], info["classes"], info["model"], info["latent_dim"]) == ("tiny", ["a", "b"], "vae", K)
     assert (info["score"]["threshold"], info["score"]["quantile"]) == (exported.threshold, 0.9)
-    assert info["verification"]["examples"] == 200
+    assert info["verification"]["examples"] == 40
     for name, digest in info["sha256"].items():
         assert digest == hashlib.sha256((exported.folder / name).read_bytes()).hexdigest()
     model = onnx.load(str(exported.folder / "score.onnx"))
