@@ -87,7 +87,7 @@ def one(args: argparse.Namespace) -> None:
         labels = inputs.labels(args.labels, len(split)) != 0 if args.labels else detect.labels_in(run, args.input)
     else:
         split, labels = run.data.test, detect.known_anomalies(run, args.anomaly)
-        names = run.data.told("test")
+        names = run.data.example_names("test")
     if labels is not None:
         detect.check_labels(labels, f"--labels {args.labels}" if args.labels else f"{run.path}: test split")
     result = detect.detect(detector, split, labels, args.score, args.quantile)

@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
             split, names = found.split, found.names
         else:
             split = run.data.test.subset(slice(0, args.count))
-            names = run.data.told("test")[: len(split)]
+            names = run.data.example_names("test")[: len(split)]
         projection = project.project(run, split, args.method, args.dim, args.seed)
         title = f"{args.method} of {len(split):,} codes of {run.name} on {run.spec.name}"
         out.figure(args.method, project.picture(run.spec, split, projection, title))

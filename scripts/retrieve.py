@@ -55,7 +55,7 @@ def main(args: argparse.Namespace) -> None:
             queries, names, labels = run.inputs(args.text), args.text, None
         else:
             queries = test = run.data.test
-            names, labels = run.data.told("test"), test.y
+            names, labels = run.data.example_names("test"), test.y
         if args.index:
             if wrong := [i for i in args.index if not 0 <= i < len(test)]:
                 raise UserError(f"--index {wrong[0]}: the test split has rows 0 to {len(test) - 1}")

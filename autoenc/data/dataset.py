@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the package: three splits and a description."""
+"""A data set: three splits and a description."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from autoenc.errors import DataError
 
 @dataclass(frozen=True)
 class DataSpec:
-    """A description of a data set, the same for all splits; what a finished run keeps of its data."""
+    """Description of a data set, shared by all splits and saved with a run."""
 
     name: str
     kind: Kind
-    classes: tuple[str, ...] = ()  # names of the labels 0, 1, ...; empty where there are none
-    anomalies: tuple[str, ...] = ()  # classes that are left out of training and validation
+    classes: tuple[str, ...] = ()  # names of the labels 0, 1, ...; empty if there are none
+    anomalies: tuple[str, ...] = ()  # classes excluded from training and validation
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of an example as it is fed."""
+        """Shape of an example as the model is fed it."""
         return self.kind.shape
 
     @property
     def low(self) -> float:
-        """The lower end of the range of the values as they are fed."""
+        """Lower end of the range of the values as the model is fed them."""
         return self.kind.low
 
     @property
     def high(self) -> float:
-        """The upper end of that range."""
+        """Upper end of that range."""
         return self.kind.high
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: the training rows, a validation split cut from them, and a test split for the end alone.
+    """A data set: a training, a validation and a test split.
 
     Args:
-        notes: what a person should know of how the files were read, a line each; said when training starts.
-        truth: what generated data were made from, by name: arrays that `scripts/evaluate.py` compares with.
-            Names that end in _train, _val or _test are of that split, row by row.
-        names: split (train, test) -> what its examples are called in the user's files: a file name, a row number.
+        notes: remarks on how the files were read, a line each, printed when training starts.
+        truth: ground truth of synthetic data, by name, for `scripts/evaluate.py`. Arrays with names that end in _train,
+            _val or _test have one row for each row of that split.
+        names: split (train, test) -> names of its examples in the user's files: file names, row numbers.
     """
 
     spec: DataSpec
@@ -58,17 +58,17 @@ class Data:
     truth: Mapping[str, Tensor] = field(default_factory=dict)
     names: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
-    def told(self, split: str) -> list[str]:
-        """What each example of the split (train or test) can be told by: its name, else its number."""
+    def example_names(self, split: str) -> list[str]:
+        """Return the names of the examples of a split (train or test), or their numbers."""
         return [str(name) for name in self.names.get(split, range(len(getattr(self, split))))]
 
     def mean(self) -> Tensor | None:
-        """(*shape) the mean of the first 10,000 training examples, on the CPU; None of token ids, which have none."""
+        """Return the mean (*shape) of the first 10,000 training examples, on the CPU; None for token ids."""
         return self.train.mean().cpu() if self.spec.kind.continuous else None
 
 
 def class_numbers(spec: DataSpec, classes: Sequence[str], name: str) -> list[int]:
-    """The labels of classes given by name; DataError where the data has no labels or no such class."""
+    """Return the labels of classes given by name; DataError if the data has no labels or no such class."""
     if not spec.classes:
         raise DataError(f"{name}={','.join(classes)}: {spec.name} has no labels")
     for wanted in classes:
@@ -78,16 +78,15 @@ def class_numbers(spec: DataSpec, classes: Sequence[str], name: str) -> list[int
 
 
 def without(data: Data, classes: Sequence[str], name: str = "classes") -> Data:
-    """Training and validation lose the rows of these classes, the test split keeps them: they are the anomalies.
+    """Exclude classes from training and validation; in the test split they are the anomalies.
 
-    The other rows stay in the split and the order that they had. A range that was observed, and is not 0 to 1 by
-    definition, is that of the rows that are left.
+    The other rows keep their split and order. An observed range is computed again from the remaining rows.
 
     Args:
-        classes: by name. name: of the option that they are from, for errors.
+        classes: names of the classes. name: name of the option, for errors.
 
     Raises:
-        DataError: data without labels, an unknown class, or none left to train on.
+        DataError: data without labels, an unknown class, or no rows left to train on.
     """
     if not classes:
         return data

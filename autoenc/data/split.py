@@ -1,4 +1,4 @@
-"""Examples of a data set, batched by indexing."""
+"""Splits of a data set, batched by indexing."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from autoenc.errors import DataError, require
 
 PAD, BOS, EOS, UNK, MASK = range(5)  # token ids of every vocabulary: padding, begin, end, unknown, masked
 SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[UNK]", "[MASK]")
-CHUNK = 4_096  # rows at a time, where all are read
+CHUNK = 4_096  # rows per chunk of a full pass
 
 
 class Rows(Protocol):
-    """Examples that are not one tensor in memory: sparse, on the disk, or still to be decoded."""
+    """Examples that are not a tensor in memory: sparse, on disk, or decoded on demand."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: Tensor | slice) -> Tensor:
-        """(n, *shape) on the CPU, as stored."""
+        """Return rows (n, *shape) as stored, on the CPU."""
         ...
 
     def select(self, index: Tensor | slice) -> Rows:
-        """The rows at `index`; copies none that lies on the disk."""
+        """Return a view of the rows at `index`; rows on disk are not copied."""
         ...
 
     def fetch(self, indexes: Sequence[Tensor | slice]) -> Iterator[Tensor]:
-        """self[index] for each, in order; may work ahead."""
+        """Yield self[index] for each index, in order; may prefetch."""
         ...
 
     def fingerprint(self) -> int:
-        """A checksum that differs where the rows differ."""
+        """Return a checksum of the rows."""
         ...
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples, batched by indexing: of a tensor without worker, collation or copy but the batch itself.
+    """Examples, batched by indexing. Batches of a tensor need no workers, no collation and a single copy.
 
     Args:
-        x: (N, *shape), uint8 or float32 as stored (int64 token ids stay what they are); or `Rows`.
+        x: (N, *shape) uint8, float32 or int64 (token ids) as stored; or `Rows`.
         y: (N,) int64 labels, or None.
-        scale: what the stored values are multiplied by when a batch is made (1 / 255 for uint8 images).
-        device: where batches go; None leaves them where the examples are stored.
+        scale: factor that stored values are multiplied by in a batch (1 / 255 for uint8 images).
+        device: device of the batches; None: that of the stored examples.
     """
 
     x: Tensor | Rows
@@ -64,11 +64,11 @@ class Split:
 
     @property
     def tensor(self) -> Tensor:
-        """(N, *shape) all examples as stored, in memory."""
+        """All examples as stored (N, *shape), in memory."""
         return self.x if isinstance(self.x, Tensor) else self.x[:]
 
     def take(self, index: Tensor | slice) -> Batch:
-        """The examples at `index` as a float32 batch (int64 where they are token ids)."""
+        """Return the examples at `index` as a float32 batch (int64 for token ids)."""
         if isinstance(self.x, Tensor) and isinstance(index, Tensor):
             return self._batch(self.x.index_select(0, index), index)
         return self._batch(self.x[index], index)
@@ -82,23 +82,23 @@ class Split:
         if x.dtype == torch.int64:
             return Batch(x=trimmed(x), y=y)
         if x.dtype != torch.float32 or self.scale != 1.0:
-            x = x * self.scale  # of uint8, this is float32: one pass
+            x = x * self.scale  # uint8 times float is float32: one pass
         return Batch(x=x, y=y)
 
     def rows(self) -> np.ndarray:
-        """(N, D) float32: all examples, flattened."""
+        """Return all examples, flattened, (N, D) float32."""
         return self.take(slice(None)).x.flatten(1).cpu().numpy()
 
     def mean(self) -> Tensor:
-        """(*shape) the mean of the first 10,000 examples."""
+        """Return the mean (*shape) of the first 10,000 examples."""
         if isinstance(self.x, Tensor):
             return self.take(slice(0, 10_000)).x.float().mean(0)
-        first = self.subset(slice(0, 10_000))  # may take gigabytes when it is dense
+        first = self.subset(slice(0, 10_000))  # may take gigabytes if dense
         sums = [batch.x.sum(0) for batch in first.in_order(CHUNK)]
         return torch.stack(sums).sum(0) / len(first)
 
     def range(self) -> tuple[float, float]:
-        """The smallest and the largest value as they are fed."""
+        """Return the smallest and the largest value as the model is fed them."""
         if isinstance(self.x, Tensor):
             low, high = self.x.aminmax()
             return float(low) * self.scale, float(high) * self.scale
@@ -106,20 +106,19 @@ class Split:
         return min(float(low) for low, _ in ends), max(float(high) for _, high in ends)
 
     def fingerprint(self) -> int:
-        """A checksum of the examples as stored, in their order."""
+        """Return a checksum of the examples as stored, in order."""
         if not isinstance(self.x, Tensor):
             return self.x.fingerprint()
         x = self.x.cpu().contiguous()
         return zlib.crc32(x.view(torch.uint8).numpy().data if x.dtype != torch.uint8 else x.numpy().data)
 
     def subset(self, index: Tensor | slice) -> Split:
-        """A split of the examples at `index`."""
+        """Return a split of the examples at `index`."""
         x = self.x[index] if isinstance(self.x, Tensor) else self.x.select(index)
         return replace(self, x=x, y=None if self.y is None else self.y[index])
 
     def on(self, device: torch.device) -> Split:
-        """A split whose batches are on the device: stored there where it takes less than half of the free memory,
-        else batch by batch."""
+        """Return a split with batches on `device`: stored there if half of the memory suffices."""
         if not isinstance(self.x, Tensor):
             return replace(self, device=device)
         if device.type == "cuda" and self.x.nbytes > 0.5 * torch.cuda.mem_get_info(device)[0]:
@@ -127,12 +126,12 @@ class Split:
         return replace(self, x=self.x.to(device), y=None if self.y is None else self.y.to(device))
 
     def shuffled(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from the `start`-th on, in an order of its own: see order.py."""
+        """Yield the batches of an epoch from number `start` on, in the epoch's random order."""
         device = self.x.device if isinstance(self.x, Tensor) else None
         yield from self._batches(Shuffled(len(self), batch_size, seed, epoch, start, device))
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """All examples in their order; the last batch smaller if need be."""
+        """Yield all examples in order; the last batch may be smaller."""
         yield from self._batches([slice(i, i + batch_size) for i in range(0, len(self), batch_size)])
 
     def _batches(self, indexes: Sequence[Tensor | slice]) -> Iterator[Batch]:
@@ -144,31 +143,43 @@ class Split:
 
 
 def trimmed(ids: Tensor) -> Tensor:
-    """Token ids (B, T) without the columns that are padding for all: (B, length of the longest)."""
+    """Remove columns that are padding in all rows from token ids (B, T)."""
     used = (ids != PAD).any(0).nonzero()
     return ids[:, : max(1, int(used[-1]) + 1 if len(used) else 1)]
 
 
 def masked(ids: Tensor, p: float) -> Tensor:
-    """Token ids (B, T) with MASK in the place of each with probability p, but for PAD, BOS and EOS."""
+    """Replace each token id (B, T), except PAD, BOS and EOS, by MASK with probability p."""
     word = (ids != PAD) & (ids != BOS) & (ids != EOS)
     return ids.masked_fill((torch.rand(ids.shape, device=ids.device) < p) & word, MASK)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """New examples, each with a name to be told by: a file name, a row number, or the text itself."""
+    """New examples with their names: file names, row numbers, or beginnings of texts."""
 
     split: Split
     names: list[str]
 
 
+def check_fractions(**fractions: float) -> None:
+    """Raise ConfigError unless all fractions lie in (0, 1)."""
+    for name, value in fractions.items():
+        require(0 < value < 1, name, value, "must lie between 0 and 1")
+
+
+def three_way(split: Split, val_fraction: float, test_fraction: float, seed: int) -> tuple[Split, Split, Split]:
+    """Draw training, validation and test rows. `val_fraction` is a fraction of the rows that are not test rows."""
+    rest, test = hold_out(split, test_fraction, seed, "test_fraction")
+    return *hold_out(rest, val_fraction, seed, "val_fraction"), test
+
+
 def hold_out(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Split]:
-    """Cut `fraction` of a split off at random, by a seed of its own: (rest, held out)."""
-    require(0 < fraction < 1, name, fraction, "must lie between 0 and 1")
+    """Hold out a random `fraction` of a split, rounded up. Return the rest and the held-out part."""
+    check_fractions(**{name: fraction})
     size = math.ceil(fraction * len(split))
     if size >= len(split):
-        raise DataError(f"{len(split)} rows are too few to cut {name}={fraction} off")
+        raise DataError(f"{len(split)} rows are too few for {name}={fraction}")
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     held, rest = order[:size].sort().values, order[size:].sort().values
     return split.subset(rest), split.subset(held)

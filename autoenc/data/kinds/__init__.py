@@ -1,4 +1,4 @@
-"""Kinds of data: what one example is. kind.py is the contract; a new kind is one file here and a line in KINDS."""
+"""Kinds of data. kind.py defines the contract; a new kind is one file here and a line in KINDS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = {
     "table": "autoenc.data.kinds.table.Table",
     "counts": "autoenc.data.kinds.counts.Counts",
     "tokens": "autoenc.data.kinds.tokens.Tokens",
-}  # name -> dotted path of the class, imported where a run has it
+}  # name -> dotted path of the class, imported on first use
 
 
 def save(kind: Kind, run_dir: Path) -> None:
@@ -31,11 +31,11 @@ def load(run_dir: Path, data: dict[str, Any], options: dict[str, Any]) -> Kind:
     """Return the kind of a run.
 
     Args:
-        data: of run.json. options: of the data set in config.yaml. Both are read for runs written before 0.2 alone,
+        data: `data` of run.json. options: `data` of config.yaml. Both are used only for runs of versions before 0.2,
             which have no folder kind/.
 
     Raises:
-        DataError: damaged files, or files of another version of scikit-learn that cannot be used.
+        DataError: damaged files, or files written by an incompatible version of scikit-learn.
     """
     folder = run_dir / FOLDER
     if not folder.is_dir():
@@ -48,8 +48,8 @@ def load(run_dir: Path, data: dict[str, Any], options: dict[str, Any]) -> Kind:
     try:
         values = read()
         module, _, name = KINDS[values["kind"]].rpartition(".")
-        found: Kind = getattr(importlib.import_module(module), name).load(folder, values)
-        return found
+        kind: Kind = getattr(importlib.import_module(module), name).load(folder, values)
+        return kind
     except DataError as error:
         raise DataError(f"{folder}: {error}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

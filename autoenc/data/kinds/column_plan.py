@@ -1,4 +1,4 @@
-"""What is to be done to the columns of a table, and learning it from training rows."""
+"""Preprocessing of the columns of a table, fitted to the training rows."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ DATE = r"\d{4}-\d{1,2}-\d{1,2}(?:[ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}(?: .*)?"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done to the columns, before anything is learnt from them.
+    """Options of the preprocessing.
 
     Args:
-        scaling: of numbers: standard (mean 0, deviation 1), robust (median 0, quartiles' distance 1), quantile (to a
-            normal distribution), none.
-        log: take sign(x) log(1 + |x|) of numbers before they are scaled; true, or the columns by name.
-        categorical: columns of numbers that are categories.
-        max_categories: dimensions of a category; the rarest values share the last one.
+        scaling: of numeric columns: standard (mean 0, standard deviation 1), robust (median 0, interquartile range 1),
+            quantile (to a normal distribution), none.
+        log: apply sign(x) log(1 + |x|) to numbers before scaling: true for all columns, or a list of names.
+        categorical: numeric columns to treat as categories.
+        max_categories: maximum number of dimensions of a category; the rarest values share the last one.
     """
 
     scaling: Scaling = "standard"
@@ -39,10 +39,10 @@ class Plan:
         require(self.max_categories >= 2, "max_categories", self.max_categories, "must be 2 or more")
 
     def fit(self, frame: pd.DataFrame, source: Source) -> tuple[Table, list[str]]:
-        """Learn from training rows; and lines that say what was left out or stands out.
+        """Fit the preprocessing to training rows. Return it, and notes on columns that are left out or unusual.
 
         Raises:
-            DataError: a column of both numbers and text; columns named in the config that are not there; none left.
+            DataError: a column mixes numbers and text, a column named in the config does not exist, or none is left.
         """
         from sklearn.compose import ColumnTransformer
         from sklearn.impute import SimpleImputer
@@ -51,7 +51,7 @@ class Plan:
 
         named = [*self.categorical, *([] if isinstance(self.log, bool) else self.log)]
         if unknown := [name for name in named if name not in frame]:
-            raise DataError(f"data: there is no column '{unknown[0]}'; there are {', '.join(map(str, frame))}")
+            raise DataError(f"data: there is no column '{unknown[0]}'; the columns are {', '.join(map(str, frame))}")
         numbers, categories, notes = self._kinds(frame)
         scalers = {
             "standard": lambda: StandardScaler(),
@@ -68,7 +68,7 @@ class Plan:
             return Pipeline(steps)
 
         if not isinstance(self.log, bool) and (wrong := [name for name in self.log if name in categories]):
-            raise DataError(f"data.log=[{wrong[0]}]: the column has categories, and no numbers")
+            raise DataError(f"data.log=[{wrong[0]}]: the column is categorical, not numeric")
         logged = [n for n in numbers if self.log is True or (not isinstance(self.log, bool) and n in self.log)]
         plain = [n for n in numbers if n not in logged]
         encoder = OneHotEncoder(
@@ -77,14 +77,14 @@ class Plan:
         parts = [("number", pipeline(False), plain), ("log", pipeline(True), logged), ("category", encoder, categories)]
         transformer = ColumnTransformer([part for part in parts if part[2]], sparse_threshold=0)
         order = tuple(name for name in frame if name in {*numbers, *categories})
-        made = Table.fitted(source, tuple(numbers), tuple(categories), transformer, order, frame)
+        table = Table.fitted(source, tuple(numbers), tuple(categories), transformer, order, frame)
         for name, shared in zip(categories, _shared(transformer), strict=True):
             if shared is not None:
                 notes.append(f"column {name}: the {len(shared)} rarest values share one dimension")
-        return made, notes
+        return table, notes
 
     def _kinds(self, frame: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
-        """Names of the columns that are numbers, of those that are categories, and notes on those left out."""
+        """Return the names of numeric and of categorical columns, and notes on those left out."""
         numbers: list[str] = []
         categories: list[str] = []
         notes: list[str] = []
@@ -101,23 +101,23 @@ class Plan:
                     numbers.append(name)
                 elif (comma := column.astype(str).str.fullmatch(WHOLE + COMMA)).any() and (good | comma).mean() > 0.5:
                     raise DataError(
-                        f"data: column {name} has numbers with a comma, '{str(column[comma].iloc[0])[:40]}'; "
+                        f"data: column {name} has decimal commas, '{str(column[comma].iloc[0])[:40]}'; "
                         f"\"data.decimal=','\" reads them, data.categorical=[{name}] if the column is a category"
                     )
                 elif good.mean() > 0.5:
                     cell = column[~good].iloc[0]
                     raise DataError(
-                        f"data: column {name} has numbers, and '{str(cell)[:40]}'; "
-                        f"data.missing=['{str(cell)[:40]}'] if that is a missing value, "
+                        f"data: column {name} has numbers and '{str(cell)[:40]}'; "
+                        f"data.missing=['{str(cell)[:40]}'] if that marks a missing value, "
                         f"data.categorical=[{name}] if the column is a category"
                     )
                 elif column.nunique() == len(column) and len(column) > 20:
-                    notes.append(f"column {name} is left out: text that is different in every row")
+                    notes.append(f"column {name} is left out: its text differs in every row")
                 else:
                     if column.astype(str).str.fullmatch(DATE).mean() > 0.5:
                         notes.append(
-                            f"Attention: column {name} looks like dates, which are taken as categories; "
-                            f"make numbers of them, or data.drop=[{name}]"
+                            f"Attention: column {name} looks like dates, which are treated as categories; "
+                            f"convert them to numbers, or data.drop=[{name}]"
                         )
                     categories.append(name)
         if not numbers and not categories:
@@ -126,6 +126,6 @@ class Plan:
 
 
 def _shared(transformer: Any) -> list[np.ndarray | None]:
-    """For each category, the values that share a dimension; None where none do."""
+    """Return, for each categorical column, the values that share a dimension, or None."""
     encoder = transformer.named_transformers_.get("category")
     return [] if encoder is None else list(encoder.infrequent_categories_)

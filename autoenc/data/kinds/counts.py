@@ -1,4 +1,4 @@
-"""How texts become bags of words: counts over a vocabulary learnt from the training texts, kept in the run."""
+"""Bags of words: counts over a vocabulary that is learned from the training texts and saved with the run."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ if TYPE_CHECKING:
 
 View = Literal["counts", "tfidf"]
 VOCABULARY = "vocabulary.json"
-LISTED = 12  # words that a document is told by
+LISTED = 12  # words that represent a document
 
 
 def inverse_frequency(counts: csr_matrix) -> np.ndarray:
-    """(V,) float32 idf = ln((1 + n) / (1 + df)) + 1, where df of the n texts have the word (scikit-learn's)."""
+    """Return idf = ln((1 + n) / (1 + df)) + 1, (V,) float32, where df of n texts contain the word (scikit-learn's)."""
     present = np.bincount(counts.indices, minlength=counts.shape[1])
     return (np.log((1 + counts.shape[0]) / (1 + present)) + 1).astype(np.float32)
 
 
 def weighed(counts: csr_matrix, idf: np.ndarray) -> csr_matrix:
-    """TF-IDF of counts (N, V): (1 + ln count) idf, each row of length 1, or 0 where nothing is counted."""
+    """Return the TF-IDF of counts (N, V): (1 + ln count) idf, each row of length 1; empty rows stay 0."""
     from sklearn.preprocessing import normalize
 
-    found = counts.astype(np.float32)
-    found.data = (1 + np.log(found.data)) * idf[found.indices]
-    return normalize(found, copy=False)
+    weights = counts.astype(np.float32)
+    weights.data = (1 + np.log(weights.data)) * idf[weights.indices]
+    return normalize(weights, copy=False)
 
 
 @dataclass(frozen=True)
 class Counts(Texts):
-    """Texts as vectors over a vocabulary; the order of the words is lost.
+    """Texts as vectors over a vocabulary, without word order.
 
     counts: how often each word occurs. tfidf: (1 + ln count) idf, scaled to length 1; see `inverse_frequency`.
 
     Args:
-        vocabulary: words of two letters or digits at least.
+        vocabulary: words of at least two letters or digits.
         idf: (V,) of tfidf; None for counts.
-        lowercase: before words are looked up.
+        lowercase: convert texts to lower case before words are looked up.
     """
 
     vocabulary: tuple[str, ...] = ()
@@ -74,12 +74,12 @@ class Counts(Texts):
         column: str | None = None,
         encoding: str = "utf-8",
     ) -> Counts:
-        """The most frequent words of the texts; of words that are as frequent, those first in the alphabet.
+        """Learn the most frequent words of the texts; ties are broken alphabetically.
 
         Args:
-            vocabulary_size: words at most.
-            min_count: words that occur less often are left out.
-            stop_words: leave out the, of, and ...: scikit-learn's list of 318 English words.
+            vocabulary_size: maximum number of words.
+            min_count: minimum number of occurrences of a word.
+            stop_words: leave out the, of, and ... (scikit-learn's list of 318 English words).
         """
         from sklearn.feature_extraction.text import CountVectorizer
 
@@ -90,9 +90,9 @@ class Counts(Texts):
         try:
             counts = vectorizer.fit_transform(texts)
         except ValueError:
-            raise DataError("the training texts have no word of two letters or more") from None
+            raise DataError("the training texts have no word of two or more letters") from None
         totals = np.asarray(counts.sum(0)).ravel()
-        order = np.argsort(-totals, kind="stable")[:vocabulary_size]  # the columns are in the order of the alphabet
+        order = np.argsort(-totals, kind="stable")[:vocabulary_size]  # the columns are in alphabetical order
         order = order[totals[order] >= min_count]
         if len(order) == 0:
             raise DataError(f"no word occurs min_count={min_count} times in the training texts")
@@ -107,22 +107,22 @@ class Counts(Texts):
         return len(self.vocabulary)
 
     def words(self, x: Tensor) -> Tensor:
-        """The sum of the counts of each document."""
+        """Return the number of words of each document."""
         return x.sum(-1)
 
     def metrics(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> dict[str, Tensor]:
         return {"words": self.words(x)}
 
     def error(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
-        """nll per word, in nats."""
+        """Return the negative log-likelihood per word, in nats."""
         return likelihood.nll(params, x) / self.words(x).clamp(min=1)
 
     def comparable(self, x: np.ndarray) -> np.ndarray:
-        """Shares of the words: each row sums to 1."""
+        """Return relative word frequencies: each row sums to 1."""
         return x / x.sum(1, keepdims=True).clip(1e-12)
 
     def lexical(self, train: Split, queries: Split) -> tuple[csr_matrix, csr_matrix] | None:
-        """TF-IDF; idf is that of the training rows."""
+        """Return TF-IDF rows, with the idf of the training rows."""
         if not (isinstance(train.x, SparseRows) and isinstance(queries.x, SparseRows)):
             return None
         if self.idf is not None:
@@ -138,7 +138,7 @@ class Counts(Texts):
         return ["words"], [[text] for text in self.decode(x)]
 
     def matrix(self, texts: Sequence[str]) -> csr_matrix:
-        """(N, V) float32."""
+        """Return the counts (or TF-IDF weights) of texts, (N, V) float32."""
         from sklearn.feature_extraction.text import CountVectorizer
 
         vectorizer = CountVectorizer(lowercase=self.lowercase, vocabulary=self.vocabulary, dtype=np.float32)
@@ -146,14 +146,14 @@ class Counts(Texts):
         return counts if self.idf is None else weighed(counts, self.idf)
 
     def tokenize(self, texts: Sequence[str]) -> tuple[SparseRows, list[str]]:
-        """(N, V) rows named by the beginnings of the texts, and what a person should know of them."""
+        """Return rows (N, V), named by the beginnings of the texts, and notes for the user."""
         matrix = self.matrix(texts)
         unknown = int((np.diff(matrix.indptr) == 0).sum())
         note = f"{unknown:,} of {len(texts):,} texts have no word of the vocabulary"
         return SparseRows(matrix, np.array([beginning(t) for t in texts], object)), [note] if unknown else []
 
     def decode(self, x: Tensor | np.ndarray) -> list[str]:
-        """(N, V) counts, weights or probabilities -> the twelve words that have the most, the first one first."""
+        """Return the twelve words with the largest counts, weights or probabilities (N, V), in descending order."""
         x = np.asarray(x)
         order = np.argsort(-x, axis=1, kind="stable")[:, :LISTED]
         return [" ".join(self.vocabulary[i] for i in top if row[i] > 0) for row, top in zip(x, order, strict=True)]
@@ -169,19 +169,19 @@ class Counts(Texts):
 
     @classmethod
     def load(cls, folder: Path, values: dict[str, Any]) -> Counts:
-        """ValueError, KeyError or TypeError where the files are damaged."""
+        """Return the kind that `save` wrote; ValueError, KeyError or TypeError if the files are damaged."""
         learnt = json.loads((folder / VOCABULARY).read_text())
         words, idf = tuple(learnt["words"]), learnt["idf"]
         if not words or len(set(words)) != len(words) or not all(isinstance(word, str) for word in words):
-            raise ValueError(f"{VOCABULARY} is no list of different words")
+            raise ValueError(f"{VOCABULARY} is not a list of distinct words")
         if idf is not None:
             idf = np.array(idf, np.float32)
             if idf.shape != (len(words),) or not np.isfinite(idf).all():
-                raise ValueError(f"{VOCABULARY} has not one idf for each word")
+                raise ValueError(f"{VOCABULARY} does not have one idf per word")
         shared = {"column": values["column"], "encoding": values["encoding"], "lowercase": bool(values["lowercase"])}
         return cls(**common(values), **shared, vocabulary=words, idf=idf)
 
     def description(self) -> dict[str, Any]:
-        """What export.json says about the input."""
+        """Return the description of the input for export.json."""
         text = f"float32, (N, D), values as in training: {self.low:.6g} to {self.high:.6g}"
-        return {"text": f"{text}; the words of vocabulary.json are counted in a text before they are fed"}
+        return {"text": f"{text}; a text is converted to counts of the words of vocabulary.json first"}

@@ -1,7 +1,7 @@
-"""Fitted scikit-learn estimators as plain values, and back: what JSON can hold, and nothing that runs when it is read.
+"""Conversion of fitted scikit-learn estimators to plain JSON values and back.
 
-A pickle runs code of its author's choice. Here an estimator is its class (one of KNOWN), its parameters and what it
-learnt, value by value.
+Loading a pickle can run arbitrary code. Here an estimator is stored as its class (one of KNOWN), its parameters and its
+fitted attributes.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ KNOWN = {
 
 
 def to_plain(value: Any) -> Any:
-    """Estimators, arrays, containers and scalars as nested dicts and lists of plain values.
+    """Convert estimators, arrays, containers and scalars to nested dicts and lists of plain values.
 
     Raises:
-        TypeError: a value of another kind.
+        TypeError: a value of an unsupported type.
     """
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else {"float": str(float(value))}  # JSON has no word for these
+        return float(value) if math.isfinite(value) else {"float": str(float(value))}  # not representable in JSON
     if isinstance(value, int | np.integer):
         return int(value)
     if isinstance(value, np.bool_):
@@ -60,10 +60,10 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(plain: Any) -> Any:
-    """What `to_plain` was given.
+    """Invert `to_plain`.
 
     Raises:
-        KeyError, ValueError, TypeError: not of that form, or an estimator that is not in KNOWN.
+        KeyError, ValueError, TypeError: not in that format, or an estimator that is not in KNOWN.
     """
     if isinstance(plain, list):
         return [from_plain(v) for v in plain]
@@ -87,7 +87,7 @@ def from_plain(plain: Any) -> Any:
         case {"dict": pairs}:
             return {from_plain(k): from_plain(v) for k, v in pairs}
         case {"estimator": name, "state": state}:
-            made = object.__new__(getattr(importlib.import_module(KNOWN[name]), name))
-            made.__dict__.update({str(k): from_plain(v) for k, v in state.items()})
-            return made
+            estimator = object.__new__(getattr(importlib.import_module(KNOWN[name]), name))
+            estimator.__dict__.update({str(k): from_plain(v) for k, v in state.items()})
+            return estimator
     raise ValueError(f"no plain value has the keys {', '.join(map(str, plain))}")

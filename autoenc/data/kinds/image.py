@@ -24,16 +24,16 @@ from autoenc.metrics import mse_per_example, psnr
 
 TRANSFORMS = ("CenterCrop", "Grayscale", "Pad", "Resize")  # of torchvision's: those without randomness
 FLOOR = 0.01  # of the range: variation below the noise of a camera is not amplified to full contrast
-REACH = 4.0  # standard deviations that the range of a contrast-normalised image holds on either side
+REACH = 4.0  # standard deviations on either side in the range of a contrast-normalised image
 
 
 @dataclass(frozen=True)
 class Image(Kind):
-    """An image (C, H, W).
+    """Images (C, H, W).
 
     Args:
-        look: the size, the mode and the transforms that image files are brought to; None: files must have the size.
-        contrast: 0, or the width of the window in pixels for `contrast_normalized`.
+        look: size, mode and transforms applied to image files; None: files must have the size of `shape`.
+        contrast: width in pixels of the window of `contrast_normalized`; 0: no normalization.
     """
 
     look: Look | None = None
@@ -54,9 +54,9 @@ class Image(Kind):
     def read(
         self, path: Path, resize: bool = False, noisy: bool = False, support: tuple[float, float] = REAL
     ) -> Examples:
-        """Read an image file, all images of a folder tree by their relative names, or arrays as of any kind.
+        """Read an image file, all images of a folder tree (named by relative paths), or a file of arrays.
 
-        Files that cannot be read are left out of a folder, with a warning. DataError where none can be read.
+        Unreadable files in a folder are skipped with a warning; DataError if none can be read.
         """
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
@@ -67,31 +67,31 @@ class Image(Kind):
             return Examples(self._stacked([self._decoded(path, resize)]), [path.name])
         found = tree(path)
         decoded: dict[str, np.ndarray] = {}
-        refused: list[DataError] = []
+        errors: list[DataError] = []
         for file, name in zip(found.files, found.names, strict=True):
             try:
                 decoded[name] = self._decoded(file, resize)
             except WrongSize:
                 raise
             except DataError as error:
-                refused.append(error)
+                errors.append(error)
         if not decoded:
-            raise refused[0]
-        if refused:
-            left_out = f"{len(refused):,} of {len(found.files):,} files are left out"
-            warnings.warn(f"{left_out}: {refused[0]}{' ...' if len(refused) > 1 else ''}", stacklevel=3)
+            raise errors[0]
+        if errors:
+            skipped = f"{len(errors):,} of {len(found.files):,} files are left out"
+            warnings.warn(f"{skipped}: {errors[0]}{' ...' if len(errors) > 1 else ''}", stacklevel=3)
         return Examples(self._stacked(list(decoded.values())), list(decoded))
 
     def encode(self, raw: Any, what: str = "input", noisy: bool = False, support: tuple[float, float] = REAL) -> Split:
         """Return images as the model is fed them.
 
         Args:
-            raw: (N, C, H, W); also (N, H, W) if grey, (N, H, W, C), or flat (N, C H W). Values in [0, 1], or uint8.
-                Or paths of image files, or Pillow images, or one of them.
+            raw: (N, C, H, W), (N, H, W) if grey, (N, H, W, C), or flat (N, C H W), with values in [0, 1] or uint8;
+                or paths of image files or Pillow images, a list or a single one.
         """
         if not is_numeric(raw) and _names_images(raw):
-            several = [raw] if isinstance(raw, str | Path) or not isinstance(raw, Iterable) else list(raw)
-            return self._stacked([self._decoded(each, resize=False) for each in several])
+            items = [raw] if isinstance(raw, str | Path) or not isinstance(raw, Iterable) else list(raw)
+            return self._stacked([self._decoded(item, resize=False) for item in items])
         split = super().encode(as_tensor(raw, what), what, noisy, support)
         if self.contrast == 0:
             return split
@@ -99,7 +99,7 @@ class Image(Kind):
         return Split(torch.stack([torch.from_numpy(self.prepared(image)) for image in pixels]), scale=1 / 255)
 
     def prepared(self, image: np.ndarray) -> np.ndarray:
-        """Return an image (C, H, W) uint8 of any size as it is fed, before it is cut into patches."""
+        """Return an image (C, H, W) uint8 of any size as the model is fed it."""
         return image if self.contrast == 0 else contrast_normalized(image, self.contrast)
 
     def _decoded(self, file: Any, resize: bool) -> np.ndarray:
@@ -138,7 +138,7 @@ class Image(Kind):
         raise self._other_shape(x, what, f" or (N, {c * h * w})")
 
     def distances(self, x: Tensor, x_hat: Tensor) -> dict[str, Tensor]:
-        """mse, and psnr in dB relative to the range of the data."""
+        """Return mse, and psnr in dB relative to the range of the data."""
         mse = mse_per_example(x, x_hat)
         return {"mse": mse, "psnr": psnr(mse, self.high - self.low)}
 
@@ -156,7 +156,7 @@ class Image(Kind):
         return ((x - self.low) / max(self.high - self.low, 1e-12)).clamp(0, 1)
 
     def show(self, versions: Mapping[str, Tensor]) -> np.ndarray:
-        """A row of images for each version."""
+        """Draw a row of images for each version."""
         count = len(next(iter(versions.values())))
         return picture_grid(torch.cat(list(versions.values())), count, self.low, self.high, list(versions))
 
@@ -172,18 +172,18 @@ class Image(Kind):
         return cls(**common(values), look=look and look_of(look), contrast=float(values.get("contrast", 0.0)))
 
     def description(self) -> dict[str, Any]:
-        """What export.json says about the input."""
+        """Return the description of the input for export.json."""
         text = f"float32, (N, C, H, W), values as in training: {self.low:.6g} to {self.high:.6g}"
         text += "; uint8 (0 to 255) is multiplied by 1/255" if self.bounded else "; nothing is rescaled"
         if self.look is not None:
-            text += "; image files are brought to one size and mode as kind.json says"
+            text += "; image files are converted to one size and mode as kind.json says"
         if self.contrast:
-            text += f"; contrast is normalised over a Gaussian window of {self.contrast:g} pixels before"
+            text += f"; contrast is normalised over a Gaussian window of {self.contrast:g} pixels first"
         return {"text": text}
 
 
 class WrongSize(DataError):
-    """An image has another size than the images that the run was trained on."""
+    """An image does not have the size of the training images."""
 
 
 def look_of(values: Mapping[str, Any]) -> Look:
@@ -196,10 +196,10 @@ def look_of(values: Mapping[str, Any]) -> Look:
 
 
 def contrast_normalized(image: np.ndarray, window: float) -> np.ndarray:
-    """Return each pixel's distance from the mean of its surroundings, in their standard deviations: uint8 to uint8.
+    """Standardise each pixel by the local mean and standard deviation, uint8 to uint8.
 
-    The surroundings are a Gaussian window of `window` pixels. Uneven illumination is removed, and dark regions count
-    as much as bright ones. -4 to 4 standard deviations become 0 to 255.
+    Both are taken over a Gaussian window of `window` pixels. This removes uneven illumination and gives dark and bright
+    regions the same weight. -4 to 4 standard deviations are mapped to 0 to 255.
 
     Args:
         image: (C, H, W).

@@ -1,8 +1,7 @@
-"""The contract of a kind of data: what one example is, how new data become examples, and how examples are shown.
+"""The interface of a kind of data: the form of an example, the encoding of new data, and its display.
 
-A kind is a frozen dataclass. All that is learnt from data (means, categories, a vocabulary, the size of images) is its
-state, learnt from the training split and kept in the run. No other module asks which kind it has: what differs
-between kinds is a method or an attribute here.
+A kind is a frozen dataclass. Its state (means, categories, a vocabulary, the size of images) is fitted to the training
+split and saved with the run. No other module branches on the kind: differences are methods or attributes here.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ if TYPE_CHECKING:
 
 FILE = "kind.json"
 REAL = (-math.inf, math.inf)
-DARK = 0.25  # uint8 data whose largest value is below this fraction of 255 have another range, most likely
-OUTSIDE = 0.01  # a larger fraction of values outside the range of the training data is worth a warning
+DARK = 0.25  # uint8 data with a maximum below this fraction of 255 most likely have another range
+OUTSIDE = 0.01  # fraction of values outside the range of the training data above which a warning is given
 
 Shown = np.ndarray | list[str]  # an (H, W, 3) uint8 figure, or lines of text
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the user's table, and where it is in a vector: the dimensions start to stop - 1.
+    """A column of the user's table and its dimensions, start to stop - 1, in a vector.
 
-    A category takes as many dimensions as it has values, one of them 1 and the others 0.
+    Categories are one-hot: one dimension per value.
     """
 
     name: str
@@ -55,18 +54,18 @@ class Kind:
     """What one example is. The base class is a vector of numbers.
 
     Args:
-        shape: of an example as it is fed.
-        low, high: the range of the values as they are fed: by definition, or observed in the training split.
+        shape: of an example as the model is fed it.
+        low, high: the range of these values, by definition or observed in the training split.
 
     Attributes:
-        name: in kind.json and run.json. noun: for messages.
-        continuous: whether values are numbers with a mean and a derivative; token ids are not.
-        images: whether examples are images (C, H, W). texts: whether they are documents.
+        name: the name in kind.json and run.json. noun: the plural noun in messages.
+        continuous: whether values are real numbers, unlike token ids.
+        images: whether examples are images (C, H, W). texts: whether examples are documents.
         one_unit: whether all dimensions have the same unit.
-        encodes_objects: whether `encode` takes more than arrays: data frames, texts, paths of images.
-        named_dimensions: whether single dimensions mean something to the user, such as the columns of a table.
-        normalize: what the first layer of a network does by default; None: what is usual for the network.
-        parts: config group -> option, for groups whose part must ask for what `given` returns.
+        encodes_objects: whether `encode` accepts objects beside arrays: data frames, texts, paths of images.
+        named_dimensions: whether single dimensions are meaningful to the user, such as the columns of a table.
+        normalize: default normalization of the input by a network; None: the default of the network.
+        parts: config group -> option, for groups whose part must accept what `given` returns.
         score: the default score of scripts/detect.py.
     """
 
@@ -134,7 +133,7 @@ class Kind:
         """Return a warning about the training data, if there is reason for one."""
         return None
 
-    # Back to the user's terms
+    # Decoding
 
     def decode(self, x: Tensor | np.ndarray) -> Any:
         """Return examples (N, *shape) in the user's terms."""
@@ -152,11 +151,11 @@ class Kind:
     # Numbers
 
     def metrics(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> dict[str, Tensor]:
-        """Return how near E[x|z] is to x: name -> (B,)."""
+        """Return metrics of the reconstruction E[x|z]: name -> (B,)."""
         return self.distances(x, likelihood.mean(params))
 
     def distances(self, x: Tensor, x_hat: Tensor) -> dict[str, Tensor]:
-        """Return distances in data space, name -> (B,); empty where numbers have no such meaning."""
+        """Return distances in data space, name -> (B,); empty if distances are not meaningful."""
         return {"mse": mse_per_example(x, x_hat)}
 
     def error(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
@@ -168,11 +167,11 @@ class Kind:
         return None
 
     def comparable(self, x: np.ndarray) -> np.ndarray:
-        """Return rows (N, D) on a scale on which generated and real examples can be compared."""
+        """Return rows (N, D) on a scale suitable for comparing generated and real examples."""
         return x
 
     def clip(self, x: np.ndarray) -> np.ndarray:
-        """Return values cut to the range that examples have by definition."""
+        """Return values clipped to the range that examples have by definition."""
         return x
 
     def lexical(self, train: Split, queries: Split) -> tuple[csr_matrix, csr_matrix] | None:
@@ -182,7 +181,7 @@ class Kind:
     # Sizes for the parts of a model
 
     def given(self) -> dict[str, Any]:
-        """Return what constructors of parts may ask for by name."""
+        """Return arguments for constructors of parts, by name."""
         return {}
 
     @property
@@ -196,28 +195,28 @@ class Kind:
         return math.prod(self.shape)
 
     def lengths(self, split: Split) -> Tensor | None:
-        """Return the length (N,) of each example where padding is saved by sorting; None elsewhere."""
+        """Return the length (N,) of each example if sorting by length reduces padding, else None."""
         return None
 
     @property
     def bounded(self) -> bool:
-        """Whether the range [low, high] holds by definition and was not observed."""
+        """Whether the range [low, high] is given by definition, not observed."""
         return False
 
     # Figures
 
     def tiles(self, x: Tensor) -> Tensor | None:
-        """Return examples as images (N, C, H, W) with values in [0, 1]; None where they are none."""
+        """Return examples as images (N, C, H, W) with values in [0, 1]; None for other kinds."""
         return None
 
     def show(self, versions: Mapping[str, Tensor]) -> Shown:
-        """Show the same examples (N, *shape) in several versions, by name, such as input and output."""
+        """Show the same examples (N, *shape) in several named versions, such as input and output."""
         count = min(4, len(next(iter(versions.values()))))
         panels = [{name: x[i].flatten().numpy() for name, x in versions.items()} for i in range(count)]
         return line_panels(panels, [f"example {i}" for i in range(count)])
 
     def sheet(self, x: Tensor, columns: int, labels: Sequence[str] = ()) -> np.ndarray | None:
-        """Draw examples in rows of `columns`; None where examples are read (`listing`) rather than looked at."""
+        """Draw examples in rows of `columns`; None for kinds that are listed as text (`listing`) instead."""
         rows = x.flatten(1).split(columns)
         panels = [{str(i): line.numpy() for i, line in enumerate(row)} for row in rows]
         return line_panels(panels, list(labels), gradient=True)
@@ -225,11 +224,11 @@ class Kind:
     # Files
 
     def state(self) -> dict[str, Any]:
-        """Return the state beside shape, low and high as plain values."""
+        """Return the state, apart from shape, low and high, as plain values."""
         return {}
 
     def save(self, folder: Path) -> None:
-        """Write kind.json into an existing folder: plain values, nothing that runs when it is read."""
+        """Write kind.json into an existing folder: plain values, no code."""
         common = {"kind": self.name, "shape": list(self.shape), "low": self.low, "high": self.high}
         write_json(folder / FILE, common | self.state())
 
@@ -238,7 +237,7 @@ class Kind:
         """Return the kind that `save` wrote.
 
         Args:
-            values: of kind.json.
+            values: the contents of kind.json.
 
         Raises:
             KeyError, TypeError, ValueError: damaged files.
@@ -246,7 +245,7 @@ class Kind:
         return cls(**common(values))
 
     def description(self) -> dict[str, Any]:
-        """Return what export.json says about the input."""
+        """Return the description of the input for export.json."""
         text = f"float32, (N, {', '.join('CHW' if len(self.shape) == 3 else 'D' * len(self.shape))}), values as in "
         return {"text": f"{text}training: {self.low:.6g} to {self.high:.6g}; nothing is rescaled"}
 
@@ -264,7 +263,7 @@ class Kind:
         return DataError(f"{what}: expected shape (N, {wanted}){also}, as in training, found {found}{hint}")
 
     def _check(self, split: Split, what: str, noisy: bool, support: tuple[float, float]) -> None:
-        """Refuse values that are not finite or outside `support`; warn of values that training has not seen."""
+        """Reject values that are not finite or outside `support`; warn of values outside the training range."""
         x = split.tensor
         if x.is_floating_point() and not bool(torch.isfinite(x).all()):
             bad = (~torch.isfinite(x)).nonzero()
@@ -283,7 +282,7 @@ class Kind:
             )
         if x.dtype == torch.uint8 and self.high == 1 and highest < DARK:
             warnings.warn(
-                f"{what}: uint8 is read as 0 to 255, and the largest value is {x.max()}: if the values have another "
+                f"{what}: uint8 is read as 0 to 255, but the largest value is {x.max()}: if the values have another "
                 "range, scale them to [0, 1] as floats",
                 stacklevel=5,
             )
@@ -297,7 +296,7 @@ class Kind:
 
 
 def common(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return shape, low and high of kind.json; KeyError, TypeError or ValueError where they are damaged."""
+    """Return shape, low and high of kind.json; KeyError, TypeError or ValueError if they are damaged."""
     return {
         "shape": tuple(int(n) for n in values["shape"]),
         "low": float("-inf") if values["low"] is None else float(values["low"]),
@@ -306,7 +305,7 @@ def common(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_tensor(raw: Any, what: str) -> Tensor:
-    """Return an array, a tensor or nested lists of numbers as a tensor on the CPU; DataError for anything else."""
+    """Convert an array, a tensor or nested lists of numbers to a tensor on the CPU; DataError for anything else."""
     if isinstance(raw, Tensor):
         return raw.detach().cpu()
     array = np.asarray(raw)
@@ -318,5 +317,5 @@ def as_tensor(raw: Any, what: str) -> Tensor:
 
 
 def is_numeric(raw: Any) -> bool:
-    """Whether raw data are numbers as a model is fed them: a tensor, or an array of numbers."""
+    """Whether raw data are a tensor or a numeric array."""
     return isinstance(raw, Tensor) or (isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf")

@@ -1,4 +1,4 @@
-"""Runs written before 0.2 describe their data in run.json, config.yaml and preprocessing/preprocessing.json."""
+"""The data description of runs of versions before 0.2: run.json, config.yaml, preprocessing/preprocessing.json."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ RENAMED = {"bag_of_words": "counts", "pictures": "image"}
 
 
 def values_of(folder: Path, data: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Return what kind.json of such a run would hold; KeyError, ValueError or OSError where its files are damaged.
+    """Return the equivalent of kind.json; KeyError, ValueError or OSError if the files are damaged.
 
     Args:
         folder: preprocessing/ of the run, which may not exist.
-        data: of run.json. options: of the data set in config.yaml.
+        data: `data` of run.json. options: `data` of config.yaml.
     """
     common = {"shape": data["shape"], "low": data["low"], "high": data["high"]}
     if not folder.is_dir():

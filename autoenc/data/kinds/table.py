@@ -1,4 +1,4 @@
-"""Tables: numbers imputed and scaled, categories one-hot, and back to the user's columns and units."""
+"""Tables: numbers are imputed and scaled, categories are one-hot encoded; both are inverted for display."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-SHOWN = 4  # rows that `show` shows
-PROBED = 3  # rows that are kept to check another version of scikit-learn
-UNSEEN = "(unseen)"  # a category that training did not have: none of its dimensions is 1
+SHOWN = 4  # rows displayed by `show`
+PROBED = 3  # rows stored to check compatibility with another version of scikit-learn
+UNSEEN = "(unseen)"  # a category not seen in training: all its dimensions are 0
 MISSING = "(missing)"  # the category of an empty cell
 
 
 class SignedLog(TransformerMixin, BaseEstimator):
-    """sign(x) log(1 + |x|): for amounts and counts that span orders of magnitude."""
+    """sign(x) log(1 + |x|), for amounts and counts that span orders of magnitude."""
 
     def fit(self, X: np.ndarray, y: object = None) -> SignedLog:
         self.n_features_in_ = X.shape[1]
@@ -45,17 +45,18 @@ class SignedLog(TransformerMixin, BaseEstimator):
 
 @dataclass(frozen=True, eq=False)
 class Table(Kind):
-    """A row of a table as a vector (D,): a fitted scikit-learn ColumnTransformer, and how files are read.
+    """Rows of a table as vectors (D,), by a fitted scikit-learn ColumnTransformer.
 
-    Numbers are imputed by the median and scaled. A category that is not seen in training has the dimension that the
-    rarest values share, or zeros. Columns of other names are ignored.
+    Numbers are imputed by the median and scaled. A category not seen in training is encoded as the dimension shared by
+    the rarest values, or as zeros. Other columns are ignored.
 
     Args:
+        source: the format of the files.
         numbers, categories: names of the columns, in the order of the dimensions.
-        order: of both in the user's files.
-        ranges: of the numbers in training: low, high, whether all are whole.
-        probe: rows as `typed` returns them, column by column, and what the transformer returned for them; checked where
-            a run is loaded with another version of scikit-learn.
+        order: names of the columns, in the order of the user's files.
+        ranges: minimum and maximum of each numeric column in training, and whether all its values are integers.
+        probe: rows as returned by `typed`, by column, and their transformed values; checked when a run is loaded with
+            another version of scikit-learn.
     """
 
     source: Source = field(default_factory=Source)
@@ -77,8 +78,8 @@ class Table(Kind):
         order: tuple[str, ...], frame: pd.DataFrame,
     ) -> Table:  # fmt: skip
         """Fit the transformer to the training rows of a data frame."""
-        made = cls((0,), 0.0, 1.0, source, numbers, categories, transformer, order)
-        typed = made.typed(frame, "the training rows")
+        table = cls((0,), 0.0, 1.0, source, numbers, categories, transformer, order)
+        typed = table.typed(frame, "the training rows")
         transformer.fit(typed)
         ranges = {}
         for name in numbers:
@@ -87,10 +88,10 @@ class Table(Kind):
             ranges[name] = (float(values.min()), float(values.max()), whole)
         rows = typed.head(PROBED)
         probe = {"rows": [rows[name].tolist() for name in rows], "matrix": transformer.transform(rows).tolist()}
-        return replace(made, shape=(made.columns[-1].stop,), ranges=ranges, probe=probe)
+        return replace(table, shape=(table.columns[-1].stop,), ranges=ranges, probe=probe)
 
     def typed(self, frame: pd.DataFrame, what: str) -> pd.DataFrame:
-        """The columns that are used, numbers as float64 and categories as text; DataError where they do not fit."""
+        """Return the used columns, numbers as float64 and categories as text; DataError for mismatched input."""
         import pandas as pd
 
         names = self._names
@@ -106,7 +107,7 @@ class Table(Kind):
             if bad.any():
                 row = int(np.flatnonzero(bad)[0])
                 cell = str(column.iloc[row])[:40]
-                raise DataError(f"{what}: row {frame.index[row]}, column {name}: '{cell}' is no finite number")
+                raise DataError(f"{what}: row {frame.index[row]}, column {name}: '{cell}' is not a finite number")
             typed[name] = values
         for name in self.categories:
             column = frame[name]
@@ -114,17 +115,17 @@ class Table(Kind):
         return pd.DataFrame(typed, index=frame.index)
 
     def matrix(self, frame: pd.DataFrame, what: str = "the rows") -> np.ndarray:
-        """(N, D) float32; D as in `columns`."""
-        made = np.asarray(self.transformer.transform(self.typed(frame, what)), np.float32)
-        if not np.isfinite(made).all():
-            row, dim = (int(i[0]) for i in np.nonzero(~np.isfinite(made)))
+        """Transform the rows of a data frame to (N, D) float32."""
+        matrix = np.asarray(self.transformer.transform(self.typed(frame, what)), np.float32)
+        if not np.isfinite(matrix).all():
+            row, dim = (int(i[0]) for i in np.nonzero(~np.isfinite(matrix)))
             name = next(column.name for column in self.columns if column.start <= dim < column.stop)
-            raise DataError(f"{what}: row {frame.index[row]}, column {name}: is too large for float32")
-        return made
+            raise DataError(f"{what}: row {frame.index[row]}, column {name}: too large for float32")
+        return matrix
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """Where each column of the table is among the D dimensions."""
+        """The columns of the table and their positions among the D dimensions."""
         found: list[Column] = []
         for part, estimator, names in self.transformer.transformers_:
             if part == "category":
@@ -139,8 +140,10 @@ class Table(Kind):
         return tuple(found)
 
     def frame(self, x: np.ndarray) -> pd.DataFrame:
-        """(N, D) in the terms of the table: numbers in their own units, the likeliest value of a category, `(unseen)`
-        for one that training did not have."""
+        """Invert `matrix`: (N, D) to a data frame.
+
+        Numbers are returned in their own units; categories as the most likely value, or `(unseen)` for zeros.
+        """
         import pandas as pd
 
         found: dict[str, Any] = {}
@@ -154,8 +157,8 @@ class Table(Kind):
                     rare = set() if shared is None else set(shared)
                     shown = [v for v in values if v not in rare] + ([f"(one of {len(rare)} rare)"] if rare else [])
                     one_hot = x[:, column.start : column.stop]
-                    place = np.where(one_hot.any(1), one_hot.argmax(1), len(shown))
-                    found[column.name] = np.array([*shown, UNSEEN], object)[place]
+                    index = np.where(one_hot.any(1), one_hot.argmax(1), len(shown))
+                    found[column.name] = np.array([*shown, UNSEEN], object)[index]
             elif part != "remainder":
                 values = x[:, block[0].start : block[-1].stop]
                 for name, step in reversed(estimator.steps):
@@ -164,8 +167,11 @@ class Table(Kind):
         return pd.DataFrame({name: found[name] for name in [*self.numbers, *self.categories]})
 
     def plausible(self, x: np.ndarray) -> pd.DataFrame:
-        """`frame` of rows that a model made up, as the user's own: in the order of the columns of the file, numbers
-        within the range of the training rows, whole where all of those are."""
+        """Return generated rows in the format of the user's file.
+
+        Columns are in the order of the file. Numbers are clipped to the range of the training rows, and rounded if all
+        training values are integers.
+        """
         frame = self.frame(x)
         for name, (low, high, whole) in self.ranges.items():
             values = frame[name].clip(low, high)
@@ -173,14 +179,14 @@ class Table(Kind):
         return frame[list(self.order or frame)]
 
     def cells(self, x: np.ndarray) -> dict[str, list[str]]:
-        """(N, D) as short texts in the terms of the table: column -> (N,)."""
+        """Return `frame` of (N, D) as short texts: column -> (N,)."""
         return {
             str(name): [f"{round(v, 6) + 0.0:.4g}" if isinstance(v, float) else str(v) for v in values]
             for name, values in self.frame(x).items()
         }
 
     def show(self, versions: Mapping[str, Tensor]) -> list[str]:
-        """The first four rows in all versions side by side: a line for each column of the table."""
+        """Show the first four rows of all versions side by side, one line per column of the table."""
         cells = [self.cells(np.asarray(x[:SHOWN])) for x in versions.values()]
         count = len(next(iter(versions.values()))[:SHOWN])
         table = [["", *(f"{name} {i}" for i in range(count) for name in versions)]]
@@ -192,19 +198,19 @@ class Table(Kind):
         return None
 
     def listing(self, x: Tensor) -> tuple[list[str], list[list[Any]]]:
-        """`plausible` rows: the header and the rows of a CSV file in the user's columns."""
+        """Return `plausible` rows as the header and the rows of a CSV file."""
         frame = self.plausible(x.flatten(1).numpy())
         return [str(name) for name in frame], frame.values.tolist()
 
     def decode(self, x: Tensor | np.ndarray) -> pd.DataFrame:
-        """`frame`."""
+        """Return `frame`."""
         return self.frame(np.asarray(x))
 
     def given(self) -> dict[str, Any]:
         return {"columns": self.columns}
 
     def remark(self, train: Split) -> str | None:
-        """Warn of numbers that are the same in every training row; all others are scaled as the config says."""
+        """Return a warning about numeric columns that are constant in the training rows."""
         numbers = [column for column in self.columns if column.kind == "number"]
         if not numbers or len(train) < 2:
             return None
@@ -213,7 +219,7 @@ class Table(Kind):
         if not flat:
             return None
         more = f" and {len(flat) - 3} more" if len(flat) > 3 else ""
-        return f"the same in every training row: {', '.join(map(str, flat[:3]))}{more}; data.drop leaves columns out"
+        return f"constant in the training rows: {', '.join(map(str, flat[:3]))}{more}; data.drop leaves columns out"
 
     def encode(
         self, raw: Any, what: str = "the data frame", noisy: bool = False, support: tuple[float, float] = REAL
@@ -221,8 +227,8 @@ class Table(Kind):
         """Return rows as the model is fed them.
 
         Args:
-            raw: a data frame, or what pandas makes one of (column name -> values); the path of a file; or an array or
-                tensor (N, D), which is as fed already.
+            raw: a data frame or anything that pandas converts to one (column name -> values); the path of a file; or an
+                array or tensor (N, D) of preprocessed values.
         """
         import pandas as pd
 
@@ -233,33 +239,32 @@ class Table(Kind):
         try:
             frame = dates_as_text(pd.DataFrame(raw if not isinstance(raw, pd.Series) else raw.to_frame().T))
         except (ValueError, TypeError) as error:
-            raise DataError(f"expected a data frame, or what pandas makes one of ({one_line(error)})") from None
+            raise DataError(f"expected a data frame or a mapping of columns ({one_line(error)})") from None
         if len(frame) == 0:
             raise DataError("the data frame has no rows")
         return Split(torch.from_numpy(self._new(frame, "the data frame")))
 
     def _new(self, frame: pd.DataFrame, what: str) -> np.ndarray:
-        """`matrix`; warns of categories that training did not have."""
-        made = self.matrix(frame, what)
+        """Return `matrix`; warn of categories not seen in training."""
+        matrix = self.matrix(frame, what)
         for column in self.columns:
-            if column.kind == "category" and (rows := (made[:, column.start : column.stop] == 0).all(1)).any():
+            if column.kind == "category" and (rows := (matrix[:, column.start : column.stop] == 0).all(1)).any():
                 values = ", ".join(dict.fromkeys(str(v)[:40] for v in frame[column.name][rows][:100]))[:80]
                 warnings.warn(
-                    f"{what}: {rows.sum():,} rows have values of {column.name} that training did not have: {values}",
+                    f"{what}: {rows.sum():,} rows have values of {column.name} not seen in training: {values}",
                     stacklevel=4,
                 )
-        return made
+        return matrix
 
     def read(
         self, path: Path, resize: bool = False, noisy: bool = False, support: tuple[float, float] = REAL
     ) -> Examples:
-        """Read the rows of a file like the training file; their names are their numbers from 0."""
+        """Read the rows of a file in the format of the training file; they are named by their numbers from 0."""
         frame = self._frame(path)
         return Examples(Split(torch.from_numpy(self._new(frame, str(path)))), [str(i) for i in range(len(frame))])
 
     def labels(self, path: Path, column: str) -> list[str] | None:
-        """That column of a file, which is not fed: as classes are called; None where the file has none or a cell is
-        empty."""
+        """Return a column of a file as class names; None if the file does not have it or a cell is empty."""
         frame = self._frame(path)
         return None if column not in frame or frame[column].isna().any() else frame[column].map(class_name).tolist()
 
@@ -270,11 +275,11 @@ class Table(Kind):
         except DataError as error:
             if "data." not in str(error).replace(str(path), ""):
                 raise
-            why = "the run reads new files as those that it was trained on"  # its options are not to be had here
+            why = "the run reads new files in the format of its training files"  # options cannot be changed here
             raise DataError(f"{error}; {why}") from None
 
     def state(self) -> dict[str, Any]:
-        """All of it as plain values: see estimator_json.py."""
+        """Return the state as plain values; see estimator_json.py."""
         import sklearn
 
         return {
@@ -290,8 +295,8 @@ class Table(Kind):
 
     @classmethod
     def load(cls, folder: Path | None, values: dict[str, Any]) -> Table:
-        """What `state` returned; DataError where this version of scikit-learn computes something else of it."""
-        made = cls(
+        """Return the table that `save` wrote; DataError if this version of scikit-learn gives other results."""
+        table = cls(
             **common(values),
             source=Source(**from_plain(values["source"])),
             numbers=tuple(values["numbers"]),
@@ -301,18 +306,18 @@ class Table(Kind):
             ranges=from_plain(values.get("ranges", {"dict": []})),
             probe=from_plain(values.get("probe", {"dict": []})),
         )
-        made._check_version(str(values.get("sklearn", "unknown")))
-        return made
+        table._check_version(str(values.get("sklearn", "unknown")))
+        return table
 
     def _check_version(self, written: str) -> None:
-        """DataError unless the transformer returns what it returned where it was fitted."""
+        """Raise DataError unless the transformer reproduces the stored results."""
         import pandas as pd
         import sklearn
 
         if written == sklearn.__version__:
             return
         try:
-            if not self.probe:  # written before probes were kept: at least the transformer has to work
+            if not self.probe:  # an old run without a probe: the transformer must at least run
                 self.transformer.transform(self.typed(pd.DataFrame({n: [None] for n in self._names}), "a probe"))
                 return
             rows = pd.DataFrame(dict(zip(self._names, self.probe["rows"], strict=True)))
@@ -321,8 +326,8 @@ class Table(Kind):
             same = False
         if not same:
             raise DataError(
-                f"the columns were prepared by scikit-learn {written}, and {sklearn.__version__} computes something "
-                f"else of them; pip install scikit-learn=={written}"
+                f"the columns were fitted with scikit-learn {written}, and {sklearn.__version__} gives different "
+                f"results; pip install scikit-learn=={written}"
             )
 
     @property
@@ -330,22 +335,22 @@ class Table(Kind):
         return [*self.numbers, *self.categories]
 
     def description(self) -> dict[str, Any]:
-        """What export.json says about the input."""
+        """Return the description of the input for export.json."""
         text = (
             f"float32, (N, D), values as in training: {self.low:.6g} to {self.high:.6g}; rows of a table are "
-            "imputed, scaled and made one-hot, as kind.json says, before they are fed"
+            "imputed, scaled and one-hot encoded as kind.json says first"
         )
         return {"text": text, "columns": [dataclasses.asdict(column) for column in self.columns]}
 
 
 def class_name(value: object) -> str:
-    """1 for 1.0, as archives keep labels, and files in which one is missing."""
+    """Return a label as text, whole floats as integers: 1 for 1.0."""
     text = str(value)
     return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text
 
 
 def numeric(column: pd.Series) -> pd.Series:
-    """As float64; what is no number is missing."""
+    """Convert a column to float64; NaN for values that are not numbers."""
     import pandas as pd
 
     return pd.to_numeric(column, errors="coerce").astype("float64")

@@ -1,4 +1,4 @@
-"""What the two kinds of text data share: reading and showing documents."""
+"""Base class of the kinds of text data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Texts(Kind):
     """Documents.
 
     Args:
-        column: of the texts in CSV files. encoding: of files.
+        column: the column of the texts in CSV files. encoding: of files.
     """
 
     column: str | None = None
@@ -39,14 +39,14 @@ class Texts(Kind):
         raise NotImplementedError
 
     def decode(self, x: Tensor | np.ndarray) -> list[str]:
-        """Return examples as people read them."""
+        """Return examples as readable text."""
         raise NotImplementedError
 
     def encode(self, raw: Any, what: str = "input", noisy: bool = False, support: tuple[float, float] = REAL) -> Split:
-        """Return texts as the model is fed them; warns of what is lost.
+        """Return texts as the model is fed them; warn of truncated texts and of texts without known words.
 
         Args:
-            raw: a list of texts, of which empty ones keep their place; or an array or tensor as fed already.
+            raw: a list of texts (empty ones are kept), or an array or tensor of encoded texts.
         """
         if is_numeric(raw):
             return super().encode(raw, what, noisy, support)
@@ -58,13 +58,13 @@ class Texts(Kind):
     def read(
         self, path: Path, resize: bool = False, noisy: bool = False, support: tuple[float, float] = REAL
     ) -> Examples:
-        """Read the documents of a text file or a CSV file; their names are their beginnings."""
+        """Read the documents of a text file or a CSV file; they are named by their beginnings."""
         column = self.column if path.suffix.lower() in documents.TABLES else None
         texts = documents.read(path, column, None, self.encoding).texts
         return Examples(self.encode(texts), [beginning(text) for text in texts])
 
     def show(self, versions: Mapping[str, Tensor]) -> list[str]:
-        """The same examples in all versions, one below the other."""
+        """Show the versions of each example, one below the other."""
         width = max(map(len, versions)) + 2
         read = [self.decode(x) for x in versions.values()]
         if len(versions) == 1:
@@ -83,17 +83,17 @@ class Texts(Kind):
 
 
 def checked(raw: Sequence[str]) -> list[str]:
-    """A list of texts; DataError for anything else."""
+    """Return a list of texts; DataError for anything else."""
     if isinstance(raw, str):
         raise DataError("expected a list of texts, found one text; put it in brackets")
     texts = list(raw)
     if wrong := [i for i, text in enumerate(texts) if not isinstance(text, str)]:
-        raise DataError(f"expected a list of texts, found {type(texts[wrong[0]]).__name__} at place {wrong[0]}")
+        raise DataError(f"expected a list of texts, found {type(texts[wrong[0]]).__name__} at index {wrong[0]}")
     if not texts:
         raise DataError("expected a list of texts, found none")
     return texts
 
 
 def beginning(text: str) -> str:
-    """The first 100 characters, on one line."""
+    """Return the first 100 characters on one line."""
     return " ".join(text[: 4 * SHOWN].split())[:SHOWN]

@@ -1,4 +1,4 @@
-"""How texts become token ids: a vocabulary learnt from the training texts, kept in the run."""
+"""Token ids over a vocabulary that is learned from the training texts and saved with the run."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 Level = Literal["word", "bpe"]
 TOKENIZER = "tokenizer.json"
-# Numbers with their commas, words with their apostrophes and hyphens, every other sign by itself.
+# Numbers with commas, words with apostrophes and hyphens, every other character by itself.
 WORD = r"\d+(?:[.,]\d+)+|\w+(?:['\u2019-]\w+)*|[^\w\s]"
 BYTES = 256  # the alphabet of byte-pair encoding
-AT_ONCE = 1_000  # documents that are encoded together
+AT_ONCE = 1_000  # documents encoded in one batch
 
 
 @dataclass(frozen=True)
 class Tokens(Texts):
-    """Texts as ids: the tokens of a document, then EOS, then PAD up to `max_length`.
+    """Texts as token ids: the tokens of a document, EOS, then PAD up to `max_length`.
 
     Args:
-        tokenizer: of the `tokenizers` library, with the ids of `spec.SPECIAL` first.
-        level: word, or bpe (pairs of bytes, which know every text).
+        tokenizer: of the `tokenizers` library; the first ids are `split.SPECIAL`.
+        level: word, or bpe (byte-pair encoding, which can represent every text).
     """
 
     tokenizer: Any = None
@@ -48,7 +48,7 @@ class Tokens(Texts):
 
     @property
     def max_length(self) -> int:
-        """Ids of a document."""
+        """Number of ids of a document."""
         return self.shape[0]
 
     @classmethod
@@ -63,11 +63,11 @@ class Tokens(Texts):
         column: str | None = None,
         encoding: str = "utf-8",
     ) -> Tokens:
-        """The most frequent words of the texts, or the merges of byte-pair encoding (Sennrich et al. 2016).
+        """Learn the most frequent words of the texts, or merges of byte-pair encoding (Sennrich et al. 2016).
 
         Args:
-            vocabulary_size: ids at most, the five special ones among them.
-            min_count: words (merges) that occur less often are left out.
+            vocabulary_size: maximum number of ids, including the five special ones.
+            min_count: minimum number of occurrences of a word (merge).
         """
         from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -77,7 +77,7 @@ class Tokens(Texts):
             vocabulary_size >= lowest, "vocabulary_size", vocabulary_size, f"must be {lowest} or more at this level"
         )
         require(min_count >= 1, "min_count", min_count, "must be 1 or more")
-        require(max_length >= 2, "max_length", max_length, "must be 2 or more: a token and the end")
+        require(max_length >= 2, "max_length", max_length, "must be 2 or more: a token and the end token")
         common: dict[str, Any] = {
             "vocab_size": vocabulary_size,
             "min_frequency": min_count,
@@ -119,17 +119,17 @@ class Tokens(Texts):
         return (split.tensor != PAD).sum(1)
 
     def words(self, x: Tensor) -> Tensor:
-        """Tokens of each text, its end among them."""
+        """Return the number of tokens of each text, including the end token."""
         return (x != PAD).sum(-1).float()
 
     def metrics(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> dict[str, Tensor]:
-        """accuracy: fraction of the tokens that are the likeliest given those before, without padding. words."""
+        """Return accuracy, the fraction of tokens that are predicted correctly (without padding), and words."""
         real, words = x != PAD, self.words(x)
         right = torch.zeros_like(x).masked_scatter(real, (params.argmax(-1) == x[real]).to(x.dtype))
         return {"accuracy": right.sum(-1) / words.clamp(min=1), "words": words}
 
     def error(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
-        """nll per token, in nats."""
+        """Return the negative log-likelihood per token, in nats."""
         return likelihood.nll(params, x) / self.words(x).clamp(min=1)
 
     def listing(self, x: Tensor) -> tuple[list[str], list[list[Any]]]:
@@ -142,31 +142,31 @@ class Tokens(Texts):
         return x if x.dim() == 2 else super()._shaped(x, what)
 
     def _check(self, split: Split, what: str, noisy: bool, support: tuple[float, float]) -> None:
-        """Refuse what are no ids of the vocabulary."""
+        """Reject values that are not ids of the vocabulary."""
         x = split.tensor
         if bool((x != x.round()).any()) or int(x.min()) < 0 or int(x.max()) >= self.size:
             raise DataError(f"{what}: expected token ids from 0 to {self.size - 1}, or a list of texts")
 
     def encode(self, raw: Any, what: str = "input", noisy: bool = False, support: tuple[float, float] = REAL) -> Split:
-        """Return texts, or ids (N, T), as int64 ids."""
+        """Encode texts, or ids (N, T), as int64 ids."""
         split = super().encode(raw, what, noisy, support)
         return split if split.tensor.dtype == torch.int64 else Split(split.tensor.long())
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, list[str]]:
-        """(N, max_length) int64 ids, and what happened to the texts that a person should know."""
-        ids, cut = np.full((len(texts), self.max_length), PAD, np.int64), 0
+        """Return ids (N, max_length) int64, and notes for the user."""
+        ids, truncated = np.full((len(texts), self.max_length), PAD, np.int64), 0
         for start in range(0, len(texts), AT_ONCE):
             part = self.tokenizer.encode_batch_fast(list(texts[start : start + AT_ONCE]))
             for row, encoding in zip(ids[start : start + AT_ONCE], part, strict=True):
-                found = encoding.ids
-                cut += len(found) >= self.max_length
-                found = [*found[: self.max_length - 1], EOS]
-                row[: len(found)] = found
-        long = f"{cut:,} of {len(texts):,} texts are cut to {self.max_length} tokens, their end among them"
-        return torch.from_numpy(ids), [long] if cut else []
+                tokens = encoding.ids
+                truncated += len(tokens) >= self.max_length
+                tokens = [*tokens[: self.max_length - 1], EOS]
+                row[: len(tokens)] = tokens
+        note = f"{truncated:,} of {len(texts):,} texts are truncated to {self.max_length} tokens, end token included"
+        return torch.from_numpy(ids), [note] if truncated else []
 
     def decode(self, x: Tensor | np.ndarray) -> list[str]:
-        """(N, T) ids -> what people read, each up to its EOS. Case and spacing are those of the vocabulary."""
+        """Convert ids (N, T) to readable text, each up to its EOS; case and spacing are those of the vocabulary."""
         rows = []
         for row in np.asarray(x).tolist():
             row = row[: row.index(EOS)] if EOS in row else row
@@ -187,28 +187,28 @@ class Tokens(Texts):
 
     @classmethod
     def load(cls, folder: Path, values: dict[str, Any]) -> Tokens:
-        """ValueError where the files are damaged or do not fit each other."""
+        """Return the kind that `save` wrote; ValueError if the files are damaged or inconsistent."""
         from tokenizers import Tokenizer
 
         try:
             tokenizer = _literal(Tokenizer.from_str((folder / TOKENIZER).read_text(encoding="utf-8")))
-        except Exception as error:  # the library raises nothing more special
+        except Exception as error:  # the library raises plain exceptions
             raise ValueError(f"{TOKENIZER}: {error}") from None
         special = [tokenizer.token_to_id(token) for token in SPECIAL]
         if tokenizer.get_vocab_size() != values["vocabulary"] or special != [PAD, BOS, EOS, UNK, MASK]:
-            raise ValueError(f"{TOKENIZER} does not fit {FILE}")
+            raise ValueError(f"{TOKENIZER} is inconsistent with {FILE}")
         shared = {"column": values["column"], "encoding": values["encoding"]}
         return cls(**common(values), **shared, tokenizer=tokenizer, level=values["level"])
 
 
 def _literal(tokenizer: Tokenizer) -> Tokenizer:
-    """`[PAD]` in a text is five signs, and not padding. A setting that the library does not save."""
+    """Treat `[PAD]` in a text as five characters, not as padding; the library does not save this setting."""
     tokenizer.encode_special_tokens = True
     return tokenizer
 
 
 def written(words: Sequence[str]) -> str:
-    """Words and signs as they are written in a sentence: `a cat , " black " .` -> `a cat, "black".`"""
+    """Join words and punctuation as in a sentence: `a cat , " black " .` -> `a cat, "black".`"""
     text, glued, quoted = "", True, False
     for word in words:
         closes = word in set(".,!?;:%)]}…”") or (word == '"' and quoted)

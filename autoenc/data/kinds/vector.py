@@ -1,4 +1,4 @@
-"""Vectors: one number for each of D dimensions."""
+"""Vectors of numbers."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import ClassVar
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.split import Split
 
-LOOKED_AT = 10_000  # rows for the remark about scales
+LOOKED_AT = 10_000  # rows used for the remark about scales
 
 
 class Vector(Kind):
-    """D numbers, (D,), fed as they are."""
+    """Vectors (D,), fed without preprocessing."""
 
     name: ClassVar[str] = "vector"
     named_dimensions: ClassVar[bool] = True
 
     def remark(self, train: Split) -> str | None:
-        """Warn of constant columns, and of columns whose standard deviations differ by orders of magnitude."""
+        """Return a warning about constant columns or standard deviations that differ by orders of magnitude."""
         if len(train) < 2:
             return None
         std = train.take(slice(0, LOOKED_AT)).x.std(0)

@@ -1,4 +1,4 @@
-"""The user's own arrays."""
+"""User-provided arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
 from autoenc.data.kinds.vector import Vector
 from autoenc.data.readers.arrays import read_arrays
-from autoenc.data.split import Split, hold_out
+from autoenc.data.split import Split, hold_out, three_way
 from autoenc.errors import ConfigError, DataError, require
 
 
@@ -24,31 +24,31 @@ def arrays(
     test_fraction: float = 0.1,
     split_seed: int = 0,
 ) -> Data:
-    """A `.npy`, or a `.npz` with `x` and, where there are any, `y`, `x_test` and `y_test` (`X` does as well as `x`).
+    """Load a `.npy` file, or a `.npz` archive with `x` (or `X`) and optionally `y`, `x_test` and `y_test`.
 
-    x is read by its number of dimensions:
+    The shape of x determines its interpretation:
         (N, D)        vectors
         (N, H, W)     grey images
-        (N, C, H, W)  images, if C is 1 or 3; this reading goes first where both would do
+        (N, C, H, W)  images, if C is 1 or 3; takes precedence over (N, H, W, C)
         (N, H, W, C)  images, if C is 1 or 3
-    uint8 is scaled by 1/255 and so fed in [0, 1]; everything else is fed as it is, in float32.
+    uint8 is scaled by 1/255 to [0, 1]; other types are converted to float32 without scaling.
 
     Args:
         path: the file.
-        test_path: a second file with the test rows, for the one that has no `x_test`.
-        label: the name of the labels in a `.npz`, (N,) whole numbers or strings; those of the test are `<label>_test`.
-            null: no labels. The default is used where it is there; another name must be.
-        val_fraction: part of what is not test that is held out for validation.
-        test_fraction: part of all rows that is held out for the end, where the files bring no test rows.
-        split_seed: draws both.
+        test_path: a second file with the test rows, if `path` has no `x_test`.
+        label: name of the labels in a `.npz`, (N,) integers or strings; test labels are `<label>_test`. null: no
+            labels. The default may be missing; another name must exist.
+        val_fraction: fraction of the rows without the test rows that is held out for validation.
+        test_fraction: fraction of all rows that is held out for testing, if the files have no test rows.
+        split_seed: seed of both draws.
 
     Raises:
         ConfigError: no path, a fraction outside (0, 1).
-        DataError: a file that is missing, cannot be read, or holds what cannot be trained on. Object arrays are
-            refused: they are pickles, and to load a pickle is to run it.
+        DataError: a file that is missing, unreadable or unsuitable for training. Object arrays are rejected: loading a
+            pickle can run arbitrary code.
     """
     if path is None:
-        raise ConfigError("path", None, "give your own array: data.path=file.npy")
+        raise ConfigError("path", None, "name a file: data.path=file.npy")
     found = _load(Path(path).expanduser(), label)
     if label not in (None, "y") and "y" not in found:
         raise ConfigError("label", label, f"{path} has no array of this name")
@@ -71,10 +71,10 @@ def arrays(
 
     scale = 1 / 255 if x.dtype == torch.uint8 else 1.0
     if x_test is None:
-        rest, test = hold_out(Split(x, y, scale), test_fraction, split_seed, "test_fraction")
+        train, val, test = three_way(Split(x, y, scale), val_fraction, test_fraction, split_seed)
     else:
-        rest, test = Split(x, y, scale), Split(x_test, y_test, scale)
-    train, val = hold_out(rest, val_fraction, split_seed, "val_fraction")
+        train, val = hold_out(Split(x, y, scale), val_fraction, split_seed, "val_fraction")
+        test = Split(x_test, y_test, scale)
     low, high = (0.0, 1.0) if x.dtype == torch.uint8 else train.range()
     shape = tuple(x.shape[1:])
     kind = Image(shape, low, high) if len(shape) == 3 else Vector(shape, low, high)
@@ -83,7 +83,7 @@ def arrays(
 
 
 def _load(path: Path, label: str | None) -> dict[str, np.ndarray]:
-    """Read the arrays of a file under the names x, y, x_test, y_test: x always, the others if present."""
+    """Read the arrays of a file as x and, if present, y, x_test, y_test."""
     wanted = {"x": "x", "x_test": "x_test"}
     if label is not None:
         wanted |= {"y": label, "y_test": f"{label}_test"}
@@ -96,7 +96,7 @@ def _load(path: Path, label: str | None) -> dict[str, np.ndarray]:
 
 
 def _images_or_vectors(array: np.ndarray, path: str) -> Tensor:
-    """(N, D) or (N, C, H, W), uint8 or float32; the reading of the dimensions is that of `arrays`."""
+    """Convert an array to (N, D) or (N, C, H, W), uint8 or float32, as described in `arrays`."""
     shape = array.shape
     if array.dtype.kind not in "biuf":
         raise DataError(f"{path}: has dtype {array.dtype}; must be numbers")
@@ -108,7 +108,7 @@ def _images_or_vectors(array: np.ndarray, path: str) -> Tensor:
     if array.size == 0:
         raise DataError(f"{path}: has shape {shape}: no {'rows' if len(array) == 0 else 'values'}")
     if array.dtype != np.uint8:
-        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is found below
+        with np.errstate(over="ignore"):  # overflow becomes infinite and is rejected below
             array = array.astype(np.float32)
         bad = ~np.isfinite(array)
         if bad.any():
@@ -124,25 +124,25 @@ def _images_or_vectors(array: np.ndarray, path: str) -> Tensor:
 def _labels(
     found: dict[str, np.ndarray], where: dict[str, str]
 ) -> tuple[Tensor | None, Tensor | None, tuple[str, ...]]:
-    """y and y_test as (N,) int64 places in the classes, and the classes: the sorted values of both."""
+    """Return y and y_test as indices (N,) int64 into the classes, and the classes, sorted."""
     values: dict[str, np.ndarray] = {}
     for x, y in (("x", "y"), ("x_test", "y_test")):
         if x not in found or y not in found:
             continue
         array, rows = found[y], len(found[x])
         if array.shape not in ((rows,), (rows, 1)):
-            raise DataError(f"{where[y]}: labels of shape {array.shape} for {rows} rows of x; must be ({rows},)")
+            raise DataError(f"{where[y]}: labels have shape {array.shape}, x has {rows} rows; must be ({rows},)")
         if array.dtype.kind == "f" and np.array_equal(array, np.round(array)):
             array = array.astype(np.int64)
         if array.dtype.kind not in "biuUS":
             raise DataError(
-                f"{where[y]}: labels of dtype {array.dtype}; must be whole numbers or strings; "
-                "data.label=null leaves them out"
+                f"{where[y]}: labels have dtype {array.dtype}; must be integers or strings; "
+                "data.label=null ignores them"
             )
         values[y] = np.char.decode(array, "utf-8", "replace").ravel() if array.dtype.kind == "S" else array.ravel()
     if not values:
         return None, None, ()
     classes, index = np.unique(np.concatenate(list(values.values())), return_inverse=True)
     y_index = torch.from_numpy(index.astype(np.int64)).split([len(array) for array in values.values()])
-    places = dict(zip(values, y_index, strict=True))
-    return places.get("y"), places.get("y_test"), tuple(str(name) for name in classes)
+    indices = dict(zip(values, y_index, strict=True))
+    return indices.get("y"), indices.get("y_test"), tuple(str(name) for name in classes)

@@ -1,4 +1,4 @@
-"""Pictures of faultless parts, and of parts to be inspected: the layout of MVTec AD (Bergmann et al. 2019)."""
+"""Images of defect-free parts and of parts to inspect, in the layout of MVTec AD (Bergmann et al. 2019)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
-from autoenc.data.readers import images as pictures
-from autoenc.data.split import Split
+from autoenc.data.readers import images
+from autoenc.data.split import Split, check_fractions
 from autoenc.errors import ConfigError, DataError, require
 
 GOOD = "good"
@@ -19,7 +19,7 @@ GOOD = "good"
 
 @dataclass(frozen=True)
 class Part:
-    """A picture to be inspected. kind: the folder that it is from. mask: the file that shows its defects, if any."""
+    """An image to inspect. kind: its folder. mask: the file that marks its defects, if any."""
 
     file: Path
     kind: str
@@ -27,15 +27,15 @@ class Part:
 
     @property
     def name(self) -> str:
-        """kind/file, or the file where its kind is not known."""
+        """kind/file, or the file name if the kind is unknown."""
         return f"{self.kind}/{self.file.name}" if self.kind else self.file.name
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a folder holds: good pictures to learn from, good ones held out, and the test pictures by kind.
+    """The files of a folder: good images for training and validation, and test images.
 
-    masks: whether there is a folder ground_truth.
+    masks: whether a folder ground_truth exists.
     """
 
     train: tuple[Path, ...]
@@ -45,23 +45,21 @@ class Layout:
 
 
 def layout(path: Path, val_fraction: float = 0.2, split_seed: int = 0) -> Layout:
-    """Look at train/good, test/<kind> and, where there is one, ground_truth/<kind>; decodes nothing.
+    """List train/good, test/<kind> and, if it exists, ground_truth/<kind>, without decoding images.
 
-    Masks are named as the picture or with `_mask` behind its name. Whole pictures are held out, not patches of them.
+    Masks have the name of the image, with or without a suffix `_mask`. Whole images are held out, not patches.
 
     Raises:
         ConfigError: a fraction outside (0, 1).
-        DataError: a folder or a mask that is missing, or pictures too few.
+        DataError: a missing folder or mask, or too few images.
     """
-    require(0 < val_fraction < 1, "val_fraction", val_fraction, "must lie between 0 and 1")
+    check_fractions(val_fraction=val_fraction)
     if not path.is_dir():
         raise DataError(f"{path}: {'is a file, not a folder' if path.exists() else 'no such folder'}")
-    good = _pictures(path / "train" / GOOD)
+    good = _images(path / "train" / GOOD)
     held = int(np.ceil(val_fraction * len(good)))
     if held >= len(good):
-        raise DataError(
-            f"{path / 'train' / GOOD}: {len(good)} pictures are too few to hold val_fraction={val_fraction} out"
-        )
+        raise DataError(f"{path / 'train' / GOOD}: {len(good)} images are too few for val_fraction={val_fraction}")
     order = torch.randperm(len(good), generator=torch.Generator().manual_seed(split_seed)).tolist()
     train, held_out = ([good[i] for i in sorted(some)] for some in (order[held:], order[:held]))
     if not (path / "test").is_dir():
@@ -70,44 +68,44 @@ def layout(path: Path, val_fraction: float = 0.2, split_seed: int = 0) -> Layout
     test = [
         Part(file, kind.name, _mask(truth / kind.name, file) if truth.is_dir() and kind.name != GOOD else None)
         for kind in sorted(p for p in (path / "test").iterdir() if p.is_dir() and not p.name.startswith("."))
-        for file in _pictures(kind)
+        for file in _images(kind)
     ]
     if not test:
-        raise DataError(f"{path / 'test'}: has no folders of pictures")
+        raise DataError(f"{path / 'test'}: has no folders of images")
     return Layout(tuple(train), tuple(held_out), tuple(test), truth.is_dir())
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; wanted are train/{GOOD}/, test/<kind>/ and ground_truth/<kind>/")
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in pictures.SUFFIXES and not p.name.startswith("."))
+        raise DataError(f"{folder}: no such folder; expected train/{GOOD}/, test/<kind>/ and ground_truth/<kind>/")
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in images.SUFFIXES and not p.name.startswith("."))
     if not files:
-        raise DataError(f"{folder}: has no pictures ({', '.join(pictures.SUFFIXES)})")
+        raise DataError(f"{folder}: has no images ({', '.join(images.SUFFIXES)})")
     return files
 
 
 def _mask(folder: Path, file: Path) -> Path:
     for stem in (file.stem, f"{file.stem}_mask"):
-        for suffix in pictures.SUFFIXES:
-            if (found := folder / f"{stem}{suffix}").is_file():
-                return found
+        for suffix in images.SUFFIXES:
+            if (mask := folder / f"{stem}{suffix}").is_file():
+                return mask
     raise DataError(f"{file}: has no mask; looked for {folder / file.stem}[_mask].png")
 
 
 def read_picture(file: Path, channels: int) -> np.ndarray:
-    """(C, H, W) uint8 of a picture file of any size and mode; DataError where it is none."""
+    """Read an image file of any size and mode as (C, H, W) uint8; DataError if it cannot be read."""
     try:
-        with pictures.opened(file) as image:
-            array = np.array(pictures.plain(image, channels))
-    except Exception as error:  # damaged files bring forth almost every kind
-        raise DataError(f"{file}: cannot be read as a picture ({pictures.reason(error)})") from None
+        with images.opened(file) as image:
+            array = np.array(images.plain(image, channels))
+    except Exception as error:  # damaged files raise almost every kind of error
+        raise DataError(f"{file}: cannot be read as an image ({images.reason(error)})") from None
     return np.ascontiguousarray(array[None] if channels == 1 else array.transpose(2, 0, 1))
 
 
 def read_mask(part: Part, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool, True where the part is defective: brighter than half of what the mask's brightest pixel is.
+    """Return the mask of a part, (H, W) bool: True where it is brighter than half of its brightest pixel.
 
-    None of it where there is no mask. DataError where the mask has another size than the picture.
+    All False without a mask file. DataError if mask and image differ in size.
     """
     if part.mask is None:
         return np.zeros(size, bool)
@@ -126,26 +124,25 @@ def defects(
     val_fraction: float = 0.2,
     split_seed: int = 0,
 ) -> Data:
-    """(C, size, size) patches, at random places, of the pictures in a folder laid out as MVTec AD is.
+    """Cut random patches (C, size, size) from the images of a folder with the layout of MVTec AD.
 
-        train/good/*             what a part should look like: training patches, and validation patches from pictures
-                                 that are held out
+        train/good/*             defect-free parts: training patches, and validation patches from held-out images
         test/<kind>/*            test patches; `good` or the kind of defect
-        ground_truth/<kind>/*    masks, for scripts/detect.py; names as in test/<kind>, or with _mask behind them
+        ground_truth/<kind>/*    masks, for scripts/detect.py; names as in test/<kind>, with or without _mask
 
-    Pictures may differ in size. Grey where all good pictures are, else RGB.
+    Images may differ in size. Patches are grey if all good images are, else RGB.
 
     Args:
         path: the folder.
-        size: of a patch, pixels a side, 16 or more.
-        patches: from each picture, 1 or more.
-        contrast: 0, or the width in pixels of the window of `kinds.image.contrast_normalized`.
-        val_fraction: part of the good training pictures that is held out.
-        split_seed: draws these and the places of the patches; the seed of training has no say.
+        size: side of a patch in pixels, at least 16.
+        patches: number of patches per image, at least 1.
+        contrast: width in pixels of the window of `kinds.image.contrast_normalized`; 0: no normalization.
+        val_fraction: fraction of the good training images that is held out for validation.
+        split_seed: seed of the held-out images and of the patch positions.
 
     Raises:
         ConfigError: no path, a value out of range.
-        DataError: the layout is another, a file is no picture, a picture is smaller than a patch, a mask is missing.
+        DataError: another layout, an unreadable image, an image smaller than a patch, a missing mask.
     """
     if path is None:
         raise ConfigError("path", None, "name a folder with train/good and test/<kind>: data.path=FOLDER")
@@ -160,22 +157,22 @@ def defects(
 
     def split(files: list[Path]) -> Split:
         x = torch.empty(len(files), patches, channels, size, size, dtype=torch.uint8)
-        for cut, file in zip(x, files, strict=True):
+        for out, file in zip(x, files, strict=True):
             whole = torch.from_numpy(kind.prepared(read_picture(file, channels)))
             height, width = whole.shape[1:]
             if min(height, width) < size:
                 raise DataError(f"{file}: has {width}x{height} pixels, a patch {size}x{size}; lower data.size")
             tops, lefts = random.integers(0, height - size + 1, patches), random.integers(0, width - size + 1, patches)
             for i, (top, left) in enumerate(zip(tops.tolist(), lefts.tolist(), strict=True)):
-                cut[i] = whole[:, top : top + size, left : left + size]
+                out[i] = whole[:, top : top + size, left : left + size]
         return Split(x.flatten(0, 1), scale=1 / 255)
 
     spec = DataSpec(folder.name, kind)
     parts = (list(found.train), list(found.held_out), [part.file for part in found.test])
     kinds = ", ".join(sorted({part.kind for part in found.test}))
     note = (
-        f"{patches} patches of each picture: {len(parts[0])} good ones, {len(parts[1])} held out, "
-        f"{len(parts[2])} to test ({kinds}), {'with' if found.masks else 'without'} masks"
+        f"{patches} patches per image: {len(parts[0])} good images for training, {len(parts[1])} for validation, "
+        f"{len(parts[2])} for testing ({kinds}), {'with' if found.masks else 'without'} masks"
     )
     train, val, test = map(split, parts)
     return Data(spec, train, val, test, notes=(note,))
@@ -183,6 +180,6 @@ def defects(
 
 def _is_grey(file: Path) -> bool:
     try:
-        return pictures.look_at(str(file))[0]
+        return images.look_at(str(file))[0]
     except Exception as error:
-        raise DataError(f"{file}: cannot be read as a picture ({pictures.reason(error)})") from None
+        raise DataError(f"{file}: cannot be read as an image ({images.reason(error)})") from None

@@ -1,4 +1,4 @@
-"""Data that comes with scikit-learn: neither network nor files needed."""
+"""Data sets that scikit-learn includes; they need no download."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch.nn import functional as F
 
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
-from autoenc.data.split import Split, hold_out
+from autoenc.data.split import Split, hold_out, three_way
 from autoenc.errors import require
 
 LUMA = (0.299, 0.587, 0.114)  # grey from red, green and blue (ITU-R BT.601)
-F0 = 200 / 512  # cycles per pixel: 200 cycles per picture, for pictures 512 pixels wide
+F0 = 200 / 512  # cycles per pixel: 200 cycles per image of 512 pixels
 PAD = 32  # pixels: several times the reach of the whitening filter
-FLAT = 0.2  # patches with less than this part of the typical contrast are dropped
+FLAT = 0.2  # patches with less than this fraction of the typical contrast are dropped
 MAX_SIZE = 64  # pixels: the strip of the test patches is 128 wide
 
 
 def digits(val_fraction: float = 0.1, test_fraction: float = 0.2, split_seed: int = 0) -> Data:
-    """1,797 handwritten digits, (1, 8, 8) grey in [0, 1], 10 classes (UCI optdigits, Alpaydin & Kaynak 1998).
+    """Load 1,797 handwritten digits, (1, 8, 8) grey in [0, 1], 10 classes (UCI optdigits, Alpaydin & Kaynak 1998).
 
     Args:
-        val_fraction: part of what is not test that is held out for validation.
-        test_fraction: part of all rows that is held out for the end.
-        split_seed: draws both; the seed of training has no say.
+        val_fraction: fraction of the rows without the test rows that is held out for validation.
+        test_fraction: fraction of all rows that is held out for testing.
+        split_seed: seed of both draws.
 
     Raises:
         ConfigError: a fraction outside (0, 1).
@@ -38,8 +38,7 @@ def digits(val_fraction: float = 0.1, test_fraction: float = 0.2, split_seed: in
     bunch = load_digits()
     x = torch.from_numpy(bunch.images.astype(np.uint8)).unsqueeze(1)  # (N, 1, 8, 8), whole numbers 0 to 16
     everything = Split(x, torch.from_numpy(bunch.target).long(), scale=1 / 16)
-    rest, test = hold_out(everything, test_fraction, split_seed, "test_fraction")
-    train, val = hold_out(rest, val_fraction, split_seed, "val_fraction")
+    train, val, test = three_way(everything, val_fraction, test_fraction, split_seed)
     spec = DataSpec("digits", Image((1, 8, 8), 0.0, 1.0), tuple("0123456789"))
     return Data(spec, train, val, test)
 
@@ -47,24 +46,23 @@ def digits(val_fraction: float = 0.1, test_fraction: float = 0.2, split_seed: in
 def patches(
     size: int = 12, count: int = 50_000, whiten: bool = True, val_fraction: float = 0.1, split_seed: int = 0
 ) -> Data:
-    """(1, size, size) patches of two photographs: the classical input of sparse coding (Olshausen & Field 1996).
+    """Cut patches (1, size, size) from two photographs, the classical input of sparse coding (Olshausen & Field 1996).
 
-    Each patch has mean 0, the training patches together have standard deviation 1. Test patches are cut from a
-    strip of each photograph that is set apart before anything is computed, so that they share no pixel with the
-    others. Validation patches are drawn from the same places as the training patches and may overlap them.
+    Each patch has mean 0; the training patches together have standard deviation 1. Test patches are cut from a separate
+    strip of each photograph and share no pixels with the others. Validation and training patches may overlap.
 
-    Flat patches are dropped: half of the two pictures is sky and blurred background, where whitening leaves noise
-    of the camera and of JPEG. A code of 0 fits them, and they would make every code look sparse.
+    Flat patches are dropped: half of the photographs is sky and blurred background, where whitening leaves camera and
+    JPEG noise. A code of 0 fits such patches, which would make every code look sparse.
 
     Args:
-        size: pixels a side, 2 to 64.
-        count: training and validation patches together, no two at the same place; a fifth of that for the test.
+        size: side in pixels, 2 to 64.
+        count: number of training and validation patches, all at different positions; the test split has a fifth of it.
         whiten: flatten the spectrum, as in `whitened`; else only the mean of each patch is removed.
-        val_fraction: part of `count` that is held out for validation.
-        split_seed: draws the places and the validation patches.
+        val_fraction: fraction of `count` that is held out for validation.
+        split_seed: seed of the positions and of the validation patches.
 
     Raises:
-        ConfigError: a value out of range, or more patches than there are places.
+        ConfigError: a value out of range, or more patches than positions.
     """
     from sklearn.datasets import load_sample_images
 
@@ -98,13 +96,13 @@ def patches(
 
 
 def whitened(image: Tensor) -> Tensor:
-    """The image filtered by R(f) = f exp(-(f / f0)^4), f0 = 200 cycles per 512 pixels: (H, W) -> (H, W).
+    """Filter an image (H, W) by R(f) = f exp(-(f / f0)^4), f0 = 200 cycles per 512 pixels.
 
-    Amplitudes of natural images fall as 1/f, so the factor f makes the spectrum flat; the exponential takes out the
-    highest frequencies, where there is mostly noise (Olshausen & Field 1997, "Sparse coding with an overcomplete
-    basis set", section 4). f is in cycles per pixel here, which scales the result and nothing else.
+    Amplitudes of natural images fall as 1/f, so the factor f flattens the spectrum; the exponential removes the highest
+    frequencies, which are mostly noise (Olshausen & Field 1997, "Sparse coding with an overcomplete basis set",
+    section 4). f is in cycles per pixel here, which only scales the result.
     """
-    # Mirrored at the edges: the Fourier transform would join the left edge to the right one, and make a step there.
+    # Mirrored at the edges: the Fourier transform is periodic and would see a step between opposite edges.
     padded = torch.from_numpy(np.pad(image.numpy(), PAD, mode="symmetric"))
     height, width = padded.shape
     f = torch.hypot(torch.fft.fftfreq(height).unsqueeze(1), torch.fft.rfftfreq(width)).to(image.dtype)
@@ -113,16 +111,16 @@ def whitened(image: Tensor) -> Tensor:
 
 
 def _contrast(region: Tensor, size: int) -> Tensor:
-    """The standard deviation of the patch at every place: (H, W) -> (H - size + 1, W - size + 1)."""
+    """Return the standard deviation of the patch at each position: (H, W) -> (H - size + 1, W - size + 1)."""
     x = torch.stack([region, region.square()])
     mean, mean_square = F.avg_pool2d(F.avg_pool2d(x, (size, 1), stride=1), (1, size), stride=1)
     return (mean_square - mean.square()).clamp(min=0).sqrt()
 
 
 def _draw(regions: list[Tensor], size: int, count: int, floor: float, seed: int) -> Tensor:
-    """Patches at `count` different places (or all) where the contrast is above the floor: (N, 1, size, size)."""
-    places = [F.pad((_contrast(r, size) > floor).nonzero(), (1, 0), value=i) for i, r in enumerate(regions)]
-    candidates = torch.cat(places)  # (P, 3): region, row, column
+    """Draw patches (N, 1, size, size) at up to `count` different positions with a contrast above `floor`."""
+    positions = [F.pad((_contrast(r, size) > floor).nonzero(), (1, 0), value=i) for i, r in enumerate(regions)]
+    candidates = torch.cat(positions)  # (P, 3): region, row, column
     chosen = candidates[torch.randperm(len(candidates), generator=torch.Generator().manual_seed(seed))[:count]]
     x = torch.empty(len(chosen), 1, size, size)
     for i, region in enumerate(regions):

@@ -1,6 +1,6 @@
-"""The standard image sets: read from files where they are, downloaded by torchvision where they are not.
+"""Standard image data sets, downloaded by torchvision if their files are missing.
 
-torchvision takes seconds to import, so that the three sets in IDX format are read without it.
+torchvision takes seconds to import; the three data sets in IDX format are read without it.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from autoenc.data.kinds.image import Image
 from autoenc.data.split import Split, hold_out
 from autoenc.errors import DataError, require
 
-TIMEOUT = 20.0  # seconds without an answer after which a server is given up
+TIMEOUT = 20.0  # seconds without an answer from a server
 
 
 def torchvision_images(
     dataset: str = "MNIST", root: str = "data", val_fraction: float = 0.1, split_seed: int = 0, download: bool = True
 ) -> Data:
-    """MNIST, FashionMNIST, KMNIST: (1, 28, 28); CIFAR10, SVHN: (3, 32, 32). Fed in [0, 1]; 10 classes.
+    """Load MNIST, FashionMNIST, KMNIST: (1, 28, 28); CIFAR10, SVHN: (3, 32, 32). Values in [0, 1]; 10 classes.
 
     The test split is the official one.
 
     Args:
-        dataset: the name of the class in torchvision.datasets.
-        root: the folder that holds the files, laid out as torchvision does; IDX files may be gzipped.
-        val_fraction: part of the official training rows that is held out for validation.
-        split_seed: draws the validation rows; the seed of training has no say.
-        download: fetch the files where they are missing.
+        dataset: name of the class in torchvision.datasets.
+        root: folder of the files, in torchvision's layout; IDX files may be gzipped.
+        val_fraction: fraction of the official training rows that is held out for validation.
+        split_seed: seed of the validation rows.
+        download: download missing files.
 
     Raises:
         ConfigError: an unknown `dataset`, a fraction outside (0, 1).
-        DataError: files are missing and cannot be had, or are truncated or damaged.
+        DataError: files are missing and cannot be downloaded, or are truncated or damaged.
     """
     require(dataset in _SOURCES, "dataset", dataset, f"must be one of {', '.join(_SOURCES)}")
     folder, source = Path(root).expanduser(), _SOURCES[dataset]
@@ -63,7 +63,7 @@ def torchvision_images(
 
 
 def _locate(folder: Path, name: str) -> Path:
-    """The file, or its gzipped form where only that is there: the form in which IDX files are distributed."""
+    """Return the path of a file, or of its gzipped form, in which IDX files are distributed, if only that exists."""
     path, gzipped = folder / name, folder / f"{name}.gz"
     return gzipped if name.endswith("-ubyte") and gzipped.is_file() and not path.is_file() else path
 
@@ -83,8 +83,8 @@ def _read_idx_pair(dataset: str, folder: Path, train: bool) -> Split:
 
 
 def _read_idx(path: Path, ndim: int) -> Tensor:
-    """An array of bytes: 0, 0, 8 (uint8), ndim, then each dimension as a big-endian uint32, then the values."""
-    again = "delete it to have it downloaded again"
+    """Read an IDX file: bytes 0, 0, 8 (uint8), ndim, each dimension as a big-endian uint32, then the values."""
+    again = "delete it to download it again"
     try:
         if path.suffix == ".gz":
             raw = np.frombuffer(bytearray(gzip.decompress(path.read_bytes())), np.uint8)
@@ -103,19 +103,19 @@ def _read_idx(path: Path, ndim: int) -> Tensor:
 
 
 def _read_cifar10(dataset: str, folder: Path, train: bool) -> Split:
-    found = _open(dataset, folder, train)
-    x = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()  # (N, H, W, C) -> (N, C, H, W)
-    return Split(x, torch.tensor(found.targets), scale=1 / 255)
+    source = _open(dataset, folder, train)
+    x = torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous()  # (N, H, W, C) -> (N, C, H, W)
+    return Split(x, torch.tensor(source.targets), scale=1 / 255)
 
 
 def _read_svhn(dataset: str, folder: Path, train: bool) -> Split:
-    found = _open(dataset, folder, train)
-    x = torch.from_numpy(np.ascontiguousarray(found.data))  # (N, C, H, W)
-    return Split(x, torch.from_numpy(found.labels), scale=1 / 255)
+    source = _open(dataset, folder, train)
+    x = torch.from_numpy(np.ascontiguousarray(source.data))  # (N, C, H, W)
+    return Split(x, torch.from_numpy(source.labels), scale=1 / 255)
 
 
 def _open(dataset: str, folder: Path, train: bool, download: bool = False) -> Any:
-    """The torchvision data set. Its checksums are compared before anything is unpickled."""
+    """Return the torchvision data set. Checksums are verified before anything is unpickled."""
     from torchvision import datasets
     from torchvision.datasets.utils import check_integrity
 
@@ -136,19 +136,18 @@ def _open(dataset: str, folder: Path, train: bool, download: bool = False) -> An
         bad = [name for name in _SOURCES[dataset].files if not check_integrity(folder / name, checksums[name])]
         raise DataError(
             f"{', '.join(str(folder / name) for name in bad)}: truncated or damaged (md5 differs); "
-            "delete it to have it downloaded again"
+            "delete it to download it again"
         ) from None
 
 
 def _download(dataset: str, folder: Path, missing: list[str]) -> None:
-    """Fetch the missing files.
+    """Download the missing files, first into a temporary folder.
 
-    Into a folder aside first: a failed attempt leaves nothing, and runs of a sweep that start together do not
-    write into each other's files.
+    A failed attempt leaves no files, and parallel runs of a sweep do not write into the same files.
     """
     created = [path for path in (folder, *folder.parents) if not path.exists()]  # the deepest first
     timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none: a network that swallows packets would hang for ever
+    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none: a lost connection would hang forever
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as aside:
@@ -163,7 +162,7 @@ def _download(dataset: str, folder: Path, missing: list[str]) -> None:
     finally:
         socket.setdefaulttimeout(timeout)
         for path in created:
-            with suppress(OSError):  # rmdir refuses a folder that holds something: only what stayed empty goes
+            with suppress(OSError):  # rmdir removes empty folders only
                 path.rmdir()
 
 

@@ -255,7 +255,7 @@ def test_what_cannot_be_inspected_is_one_line(
     (tmp_path / "empty").mkdir()
     for args, message in (
         (("--input", tmp_path / "small.png"), f"{tmp_path}/small.png: has 40x12 pixels, the run looks at patches of"),
-        (("--input", tmp_path / "text.png"), f"{tmp_path}/text.png: cannot be read as a picture (is no picture)"),
+        (("--input", tmp_path / "text.png"), f"{tmp_path}/text.png: cannot be read as an image ("),
         (("--input", tmp_path / "empty"), f"{tmp_path}/empty: has no pictures"),
         (("--input", tmp_path / "none"), f"{tmp_path}/none: no such file or folder"),
         (("--anomaly", "flat"), "--anomaly: is not for runs on data=defects"),

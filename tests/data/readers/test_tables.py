@@ -66,14 +66,14 @@ BAD = {
     ),
     "log of a category": (GOOD, {"log": ["k"]}, r"data.log=\[k\]: the column has categories"),
     "no such class": (GOOD, {"label": "k", "normal": "z"}, r"data.normal=z: .* has no such class; it has x, y"),
-    "mixed": (GOOD + "?,1,x\n", {}, r"column a has numbers, and '\?'; data.missing=\['\?'\]"),
+    "mixed": (GOOD + "?,1,x\n", {}, r"column a has numbers.*'\?'; data.missing=\['\?'\]"),
     "a quantity": (
         "a,b\n" + "".join(f"{i},{i / 7}\n" for i in range(2000)),
         {"label": "b"},
         r"data.label=b: 2,000 different values",
     ),
     "all missing": ("a,b\n" + ",\n" * 50, {}, "no column is left to train on"),
-    "unknown category": (GOOD, {"categorical": ["z"]}, r"there is no column 'z'; there are a, b, k"),
+    "unknown category": (GOOD, {"categorical": ["z"]}, r"'z'; .*a, b, k"),
     "few rows": ("a,b\n1,2\n", {}, "too few"),
 }
 
@@ -140,7 +140,7 @@ def test_the_rows_of_the_splits_are_those_of_the_file(tmp_path: Path) -> None:
     for name in ("a.csv", "a.parquet"):
         data = table(str(tmp_path / name), label="state", normal="good", scaling="none")
         for part, split in (("train", data.train), ("test", data.test)):
-            assert data.told(part) == [str(int(row)) for row in split.rows()[:, 0]]
+            assert data.example_names(part) == [str(int(row)) for row in split.rows()[:, 0]]
 
 
 def test_new_files_of_rows_without_names_need_no_label(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_new_files_of_rows_without_names_need_no_label(tmp_path: Path) -> None:
     whole, bare = (fitted(data).read(tmp_path / name).split.tensor for name in ("a.csv", "new.csv"))
     assert torch.equal(bare, whole[[3, 4]])
     (tmp_path / "worse.csv").write_text("3\n4\n")
-    with pytest.raises(DataError, match=r"has 1 columns, data\.names has 4; the run reads new files as those"):
+    with pytest.raises(DataError, match=r"has 1 columns, data\.names has 4"):
         fitted(data).read(tmp_path / "worse.csv")
     with pytest.raises(DataError, match=r"data\.csv: no such file$"):  # a name is no option
         fitted(data).read(tmp_path / "data.csv")
@@ -164,7 +164,7 @@ def test_what_python_gives_is_read_or_refused_in_one_line(csv: Path) -> None:
     assert torch.equal(learnt.encode(shop().iloc[3]).tensor, learnt.encode(shop()).tensor[3:4])
     with pytest.raises(DataError, match="expected a data frame"):
         learnt.encode({"price": 1.0, "age": 2.0})
-    with pytest.warns(UserWarning, match="1 rows have values of colour that training did not have: gold"):
+    with pytest.warns(UserWarning, match="1 rows have values of colour.*: gold"):
         learnt.encode(pd.DataFrame({"price": [1.0], "age": 2.0, "colour": "gold", "size": "M"}))
 
 

@@ -125,12 +125,12 @@ def test_labels_may_have_another_name_or_be_left_out(tmp_path: Path) -> None:
     assert arrays(path, label=None).train.y is None
     assert refusal(ConfigError, path, label="sort") == f"label=sort: {path} has no array of this name"
     assert refusal(DataError, path) == (
-        f"{path}: labels of dtype float64; must be whole numbers or strings; data.label=null leaves them out"
+        f"{path}: labels have dtype float64; must be integers or strings; data.label=null ignores them"
     )
 
 
 def test_no_path_is_refused_with_the_key() -> None:
-    assert refusal(ConfigError) == "path: give your own array: data.path=file.npy"
+    assert refusal(ConfigError) == "path: name a file: data.path=file.npy"
 
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_the_first_value_that_is_no_number_is_named(tmp_path: Path) -> None:
 def test_arrays_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     x = np.zeros((10, 4))
     path = npz(tmp_path, x=x, y=np.zeros(9, int))
-    assert refusal(DataError, path) == f"{path}: labels of shape (9,) for 10 rows of x; must be (10,)"
+    assert refusal(DataError, path) == f"{path}: labels have shape (9,), x has 10 rows; must be (10,)"
     path = npz(tmp_path, x=x, x_test=np.zeros((3, 5)))
     assert refusal(DataError, path) == (
         f"{path}: test rows are torch.float32 of shape (5,), training rows torch.float32 of shape (4,)"

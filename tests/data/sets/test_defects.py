@@ -111,13 +111,13 @@ def remove(path: str) -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (remove("train"), "{0}/train/good: no such folder; wanted are train/good/"),
+        (remove("train"), "{0}/train/good: no such folder; expected train/good/"),
         (remove("test"), "{0}: has no folder test/"),
-        (lambda f: [p.unlink() for p in (f / "train/good").iterdir()], "{0}/train/good: has no pictures"),
-        (lambda f: [p.unlink() for p in list((f / "train/good").iterdir())[1:]], "{0}/train/good: 1 pictures are too"),
+        (lambda f: [p.unlink() for p in (f / "train/good").iterdir()], "{0}/train/good: has no images"),
+        (lambda f: [p.unlink() for p in list((f / "train/good").iterdir())[1:]], "{0}/train/good: 1 images are too"),
         (remove("ground_truth/hole/0.png"), "{0}/test/hole/0.png: has no mask; looked for {0}/ground_truth/hole/0"),
-        (lambda f: (f / "train/good/3.png").write_text("no"), "{0}/train/good/3.png: cannot be read as a picture (is"),
-        (lambda f: (f / "test/hole/0.png").write_text("no"), "{0}/test/hole/0.png: cannot be read as a picture (is"),
+        (lambda f: (f / "train/good/3.png").write_text("no"), "{0}/train/good/3.png: cannot be read as an image ("),
+        (lambda f: (f / "test/hole/0.png").write_text("no"), "{0}/test/hole/0.png: cannot be read as an image ("),
         (
             lambda f: save(f / "train/good/3.png", np.zeros((9, 50))),
             "{0}/train/good/3.png: has 50x9 pixels, a patch 16x16; lower data.size",
@@ -135,7 +135,7 @@ def test_another_layout_is_one_line(folder: Path, spoil: Callable[[Path], object
 def test_a_truncated_picture_is_one_line(folder: Path) -> None:
     path = save(folder / "train/good/3.jpg", np.random.default_rng(0).integers(0, 256, (60, 60)))
     path.write_bytes(path.read_bytes()[:900])
-    with pytest.raises(UserError, match=r"3\.jpg: cannot be read as a picture \(.*truncated"):
+    with pytest.raises(UserError, match=r"3\.jpg: cannot be read as an image \(.*truncated"):
         defects(str(folder), size=16, patches=2)
 
 

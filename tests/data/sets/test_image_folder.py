@@ -250,5 +250,5 @@ def test_a_run_trains_loads_and_takes_new_pictures_of_other_sizes(
     assert torch.equal(cached.inputs(str(tmp_path / "new" / "y.jpg")).take(slice(None)).x[0], x[1])
     assert "found none" in refusal(DataError, lambda: cached.inputs([]))
     for part, split in (("train", cached.data.train), ("test", cached.data.test)):
-        files = [tmp_path / "own" / name for name in cached.data.told(part)]
+        files = [tmp_path / "own" / name for name in cached.data.example_names(part)]
         assert torch.equal(split.take(slice(0, 3)).x, cached.inputs(files[:3]).take(slice(None)).x)

@@ -117,9 +117,9 @@ def test_new_rows_pass_through_what_was_learnt(csv: Path) -> None:
     assert imputed == pytest.approx(fitted(data).transformer.named_transformers_["number"]["impute"].statistics_[1])
     with pytest.raises(DataError, match="the data frame: the columns price, size are missing"):
         fitted(data).encode(new.drop(columns=["price", "size"]))
-    with pytest.raises(DataError, match=r"row 1, column price: 'cheap' is no finite number"):
+    with pytest.raises(DataError, match=r"row 1, column price: 'cheap' is not a finite number"):
         fitted(data).encode(new.assign(price=["1", "cheap"]))
-    with pytest.raises(DataError, match=r"column price: 'inf' is no finite number"):
+    with pytest.raises(DataError, match=r"column price: 'inf' is not a finite number"):
         fitted(data).encode(new.assign(price=["1", "inf"]))
 
 

@@ -239,7 +239,7 @@ def test_cifar10_is_turned_to_channels_first_and_checked_before_it_is_unpickled(
 
     (folder / "data_batch_3").write_bytes((folder / "data_batch_3").read_bytes()[:-1])
     assert refusal(dataset="CIFAR10", root=str(tmp_path)) == (
-        f"{folder / 'data_batch_3'}: truncated or damaged (md5 differs); delete it to have it downloaded again"
+        f"{folder / 'data_batch_3'}: truncated or damaged (md5 differs); delete it to download it again"
     )
 
 
