@@ -18,10 +18,7 @@ SMALLEST_TILE = 56  # pixels: 8x8 digits are enlarged
 def picture_grid(
     images: Tensor, columns: int, low: float, high: float, row_labels: list[str] | None = None
 ) -> np.ndarray:
-    """Images (N, C, H, W) with values in [low, high] in a grid, enlarged where they are small.
-
-    Values outside are cut off, not wrapped around.
-    """
+    """Draw images (N, C, H, W) with values in [low, high] in a grid; small images are enlarged, values are clipped."""
     images = images.detach().float().cpu()
     images = ((images - low) / max(high - low, 1e-12)).clamp(0, 1)
     zoom = max(1, round(SMALLEST_TILE / images.shape[-1]))
@@ -40,23 +37,23 @@ def picture_grid(
     if row_labels:
         from PIL import Image, ImageDraw
 
-        picture = Image.fromarray(canvas)
-        draw = ImageDraw.Draw(picture)
+        image = Image.fromarray(canvas)
+        draw = ImageDraw.Draw(image)
         for r, text in enumerate(row_labels):
             draw.text((6, gap + r * (h + gap) + h // 2 - 6), text, fill=(60, 60, 60))
-        canvas = np.asarray(picture)
+        canvas = np.asarray(image)
     return canvas
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches."""
+    """Return an empty figure; sizes are in inches."""
     from matplotlib.figure import Figure  # not pyplot: no global state, nothing to close
 
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 
 def pixels(figure: Figure) -> np.ndarray:
-    """(H, W, 3) uint8: what a figure looks like."""
+    """Render a figure to (H, W, 3) uint8."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -67,7 +64,7 @@ def pixels(figure: Figure) -> np.ndarray:
 def scatter(
     points: np.ndarray, labels: Tensor | None, classes: tuple[str, ...], axes_names: tuple[str, ...], title: str
 ) -> np.ndarray:
-    """Points (N, 2) or (N, 3), coloured by label (N,) where there are labels."""
+    """Draw points (N, 2) or (N, 3), coloured by label (N,) if there are labels."""
     figure = new_figure(7, 6)
     dim = points.shape[1]
     axes: Any = figure.add_subplot(projection="3d" if dim == 3 else None)
@@ -90,11 +87,11 @@ def scatter(
 def line_panels(
     panels: Sequence[Mapping[str, np.ndarray]], titles: Sequence[str] = (), gradient: bool = False
 ) -> np.ndarray:
-    """Draw vectors as lines, a panel for each mapping of name -> (D,).
+    """Draw vectors as lines, one panel for each mapping of name -> (D,).
 
     Args:
         titles: of the panels.
-        gradient: colour the lines of a panel by their order, without a legend.
+        gradient: colour the lines of a panel by order, without a legend.
     """
     import matplotlib
 

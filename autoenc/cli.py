@@ -1,6 +1,6 @@
-"""The command line of train.py: Hydra composes, errors become one line, the exit code says how it ended.
+"""The command line of train.py: Hydra composes the config; errors are one line with an exit code.
 
-Imports no torch until there is something to train: `--help` answers at once.
+Imports no torch before training, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ DONE, WRONG, FAILED = 0, 2, 1
 HELP = """\
 autoenc: train an autoencoder
 
-  python train.py model=vae                                   on data that scikit-learn ships
+  python train.py model=vae                                   on data included in scikit-learn
   python train.py model=dae data=mnist noise=gaussian noise.std=0.5 network=conv
-  python train.py -m model=ae,vae model.latent_dim=2,4,8,16   a sweep: a table, a CSV and a plot at the end
+  python train.py -m model=ae,vae model.latent_dim=2,4,8,16   a sweep, with a table, a CSV and a plot
 
-  python train.py resume=RUN       go on with a run that was stopped
-  python train.py model=vae --cfg job     show the config without running it
-  tensorboard --logdir outputs     look at losses, reconstructions, codes
+  python train.py resume=RUN       resume an interrupted run
+  python train.py model=vae --cfg job     show the config without training
+  tensorboard --logdir outputs     view losses, reconstructions, codes
 
 Choices (group=option; regularizer takes a list, regularizer=[kl,l1]):
 """
 
 KEYS = """
-Any key of the config can be set: seed, model.latent_dim, network.hidden, noise.std, noise.p, data.path,
+Every key of the config can be set: seed, model.latent_dim, network.hidden, noise.std, noise.p, data.path,
 regularizer.NAME.weight, optimizer.lr, trainer.epochs, trainer.steps, trainer.batch_size, trainer.device ...
 `--cfg job` lists them; configs/ has a comment on each.
 """
 
 
 def help_text() -> str:
-    """The groups, their choices and examples."""
+    """Return the examples, the config groups and their choices."""
     lines = [HELP]
     for group in config.GROUPS:
         lines.append(f"  {group}")
@@ -59,25 +59,25 @@ def help_text() -> str:
 
 
 class Callbacks(Callback):
-    """What Hydra calls around runs."""
+    """Hooks that Hydra calls before and after runs."""
 
-    failed: ClassVar[list[str]] = []  # folders of failed jobs of the sweep that this process ran
+    failed: ClassVar[list[str]] = []  # folders of failed jobs of the sweep
     sweep_dir: ClassVar[Path | None] = None
-    error: ClassVar[Exception | None] = None  # of a single run: Hydra would print lines of its own about it
+    error: ClassVar[Exception | None] = None  # of a single run; Hydra would print more lines
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Before Hydra writes into the run directory: refuse one that has something in it."""
+        """Reject a run directory that is not empty, before Hydra writes into it."""
         HydraConfig.instance().set_config(config)  # the name of the directory interpolates from it
         _refuse_used("hydra.run.dir", Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """The same for a sweep."""
+        """Reject a sweep directory that is not empty."""
         HydraConfig.instance().set_config(config)
         Callbacks.sweep_dir = Path(config.hydra.sweep.dir)
         _refuse_used("hydra.sweep.dir", Callbacks.sweep_dir)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """The table, CSV and plot of a sweep."""
+        """Write the table, CSV and plot of a sweep."""
         try:
             _report_sweep()
         except Exception:  # Hydra would turn it into a warning
@@ -87,7 +87,7 @@ class Callbacks(Callback):
 
 def _refuse_used(key: str, folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        print(f"{key}={folder}: is already in use; name another, or go on with resume={folder}", file=sys.stderr)
+        print(f"{key}={folder}: is already in use; name another, or use resume={folder}", file=sys.stderr)
         raise SystemExit(WRONG)
 
 
@@ -99,7 +99,7 @@ def _report_sweep() -> None:
 
 
 def job(cfg: DictConfig) -> float:
-    """One run; the monitored validation number, which sweepers minimise."""
+    """Train one run and return the monitored validation metric for sweepers."""
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     if run_dir.is_relative_to(Path.cwd()):
         run_dir = run_dir.relative_to(Path.cwd())
@@ -111,11 +111,11 @@ def job(cfg: DictConfig) -> float:
             return float("nan")
         finally:
             if not (run_dir / "config.yaml").exists():
-                _remove(run_dir)  # what Hydra wrote is all there is
+                _remove(run_dir)  # it has only Hydra's files
     print(f"\njob {HydraConfig.get().job.num}: {' '.join(HydraConfig.get().overrides.task)}", flush=True)
     try:
         return _train(cfg, run_dir)
-    except Exception as error:  # the sweep goes on; its table shows what failed
+    except Exception as error:  # the sweep continues; its table lists failed jobs
         _note_failure(run_dir, error)
         return float("nan")
 
@@ -124,7 +124,7 @@ def _train(cfg: DictConfig, run_dir: Path) -> float:
     checked = config.check(cfg)
     chosen = [c for o in HydraConfig.get().overrides.task if o.startswith("regularizer=") for c in _items(o)]
     if len(chosen) > len(checked["regularizer"]):
-        raise ConfigError("regularizer", f"[{','.join(chosen)}]", "two of these are the same term; choose one of them")
+        raise ConfigError("regularizer", f"[{','.join(chosen)}]", "two of these are variants of one term; choose one")
     from autoenc import run
 
     groups = HydraConfig.get().runtime.choices
@@ -152,7 +152,7 @@ def _note_failure(run_dir: Path, error: Exception) -> None:
 
 
 def _remove(run_dir: Path) -> None:
-    """The run directory, and the folders above it that are empty without it, up to the working directory."""
+    """Remove the run directory and then-empty parent folders, up to the working directory."""
     if run_dir.resolve() == Path.cwd():
         return
     shutil.rmtree(run_dir, ignore_errors=True)
@@ -163,7 +163,7 @@ def _remove(run_dir: Path) -> None:
 
 
 def main() -> int:
-    """The exit code: 0 done, 2 config or data wrong, 130 or 143 interrupted, 1 anything else."""
+    """Run and return the exit code: 0 success, 2 invalid config or data, 130 or 143 interrupted, 1 other failures."""
     args = sys.argv[1:]
     if {"--help", "-h"} & set(args):
         print(help_text(), end="")
@@ -196,7 +196,7 @@ def main() -> int:
         if Callbacks.sweep_dir is not None:
             _report_sweep()
         stopped = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
-        how = f"; go on with: python train.py resume={stopped.resumable}" if stopped.resumable else ""
+        how = f"; resume with: python train.py resume={stopped.resumable}" if stopped.resumable else ""
         return _say(f"interrupted{how}", 128 + stopped.signum)
 
 
@@ -211,7 +211,7 @@ def _say(text: str, code: int) -> int:
 
 def _resume(folder: str, others: list[str]) -> int:
     if others:
-        why = f"goes on with the run's own config; leave out {' '.join(others)}"
+        why = f"uses the config of the run; leave out {' '.join(others)}"
         raise ConfigError("resume", folder, why)
     from autoenc import run
 

@@ -1,4 +1,4 @@
-"""What the scripts share: arguments, one-line errors, exit codes. Imports no torch, so that `--help` is quick."""
+"""Common arguments, one-line errors and exit codes of the scripts. Imports no torch, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with errors of one line."""
+    """An argument parser with one-line errors."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(WRONG, f"{self.prog}: {message}; {self.prog} --help says more\n")
+        self.exit(WRONG, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def parser(
     doc: str | None, epilog: str = "", run: bool = True, output: str = "folder", several: bool = False
 ) -> Parser:
-    """The arguments that every script has.
+    """Return a parser with the arguments common to all scripts.
 
     Args:
-        doc: the docstring of the script. epilog: examples.
-        run: whether it takes one run directory.
+        doc: docstring of the script. epilog: examples.
+        run: whether the script takes a run directory.
         output: what --output names: a folder or a file.
         several: whether it takes several run directories; `run` is then a list.
     """
-    made = Parser(description=doc, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = Parser(description=doc, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
     if run:
         about = f"a finished run directory{', or several' if several else ''}: outputs/<data>/<model>/<time>"
-        made.add_argument("run", metavar="RUN", nargs="+" if several else None, help=about)
+        arguments.add_argument("run", metavar="RUN", nargs="+" if several else None, help=about)
     default = "a folder in the run" if run else "the current folder"
-    made.add_argument("--output", metavar=output.upper(), help=f"where results go (default: {default})")
-    made.add_argument("--force", action="store_true", help="write over results that are there already")
-    made.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto")
-    return made
+    arguments.add_argument("--output", metavar=output.upper(), help=f"where to write results (default: {default})")
+    arguments.add_argument("--force", action="store_true", help="overwrite existing results")
+    arguments.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto")
+    return arguments
 
 
 def positive(text: str) -> int:
-    """An argument that counts something."""
+    """Parse a positive integer."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
@@ -53,7 +53,7 @@ def positive(text: str) -> int:
 
 
 def fraction(text: str) -> float:
-    """An argument between 0 and 1."""
+    """Parse a number between 0 and 1."""
     value = float(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text} does not lie between 0 and 1")
@@ -65,7 +65,7 @@ positive.__name__, fraction.__name__ = "whole number", "number"  # argparse: inv
 
 def execute(main: Callable[[argparse.Namespace], None], arguments: argparse.ArgumentParser,
             argv: Sequence[str] | None = None) -> NoReturn:  # fmt: skip
-    """Run a script and exit: 0 done, 2 wrong input (one line), 130 and 143 interrupted, 1 anything else."""
+    """Run a script and exit: 0 success, 2 invalid input (one line), 130 or 143 interrupted, 1 other failures."""
     args = arguments.parse_args(argv)
     warnings.showwarning = _attention  # type: ignore[assignment]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -92,6 +92,6 @@ def _leave(code: int, line: str) -> NoReturn:
 
 
 def _attention(message: Warning | str, category: type[Warning], *rest: Any) -> None:
-    """Our warnings as a line; those of libraries are about code that the person did not write."""
+    """Print warnings of this package as one line; those of libraries do not concern the user."""
     if category is UserWarning:
         print(f"Attention: {message}", file=sys.stderr)

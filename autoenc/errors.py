@@ -1,15 +1,15 @@
-"""The errors that a person can mend: one line, exit code 2, no trace."""
+"""Errors that users can correct: one line, exit code 2, no traceback."""
 
 
 class UserError(Exception):
-    """The config, the command line or the data is wrong; the message says what would be right."""
+    """The config, the command line or the data is invalid; the message gives the remedy."""
 
 
 class ConfigError(UserError):
-    """A config key has a value that cannot be used.
+    """A config key has an invalid value.
 
-    A part raises it with the name of its own argument; `build` and `config` put the path of the part in
-    front, so that the message names the key as it is typed: `noise.p=1.5: must lie in [0, 1]`.
+    A part raises it with the name of its argument; `build` and `config` prepend the path of the part, so that the
+    message has the full key: `noise.p=1.5: must lie in [0, 1]`.
     """
 
     def __init__(self, key: str, value: object, why: str):
@@ -17,24 +17,24 @@ class ConfigError(UserError):
         super().__init__(f"{key}={value}: {why}" if value is not None else f"{key}: {why}")
 
     def under(self, path: str) -> "ConfigError":
-        """The same error with the key written in full."""
+        """Return the same error with `path` prepended to the key."""
         return ConfigError(".".join(part for part in (path, self.key) if part), self.value, self.why)
 
 
 class DataError(UserError):
-    """A data file is missing, unreadable or holds what cannot be trained on."""
+    """A data file is missing, unreadable or unsuitable."""
 
 
 class NotFinite(Exception):
-    """A term of the objective became infinite or NaN; training cannot go on."""
+    """A term of the objective became infinite or NaN; training cannot continue."""
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived. Not an Exception, so that nothing on the way out swallows it."""
+    """SIGINT or SIGTERM was received. Not an Exception, so that `except Exception` does not catch it."""
 
     def __init__(self, signum: int, resumable: str = ""):
         self.signum = signum
-        self.resumable = resumable  # the run directory that has a checkpoint of where it stopped
+        self.resumable = resumable  # run directory with a checkpoint to resume from
         super().__init__(f"interrupted by signal {signum}")
 
 
@@ -45,5 +45,5 @@ def require(condition: bool, key: str, value: object, why: str) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's message that says something."""
+    """Return the first non-empty line of an error message."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import IO, Any
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to that takes its place only when all of it is on the disk.
+    """Open a temporary file that replaces `path` only once it is completely on disk.
 
-    A kill or a full disk leaves what was there before, and no temporary file after an error.
+    After a kill or an error, the previous file is intact; errors leave no temporary file.
     """
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -23,7 +23,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes files for the owner alone
+        os.chmod(name, 0o644)  # mkstemp creates files with mode 600
         os.replace(name, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -38,12 +38,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write an indented JSON file atomically; numbers that JSON has no word for become null."""
+    """Write an indented JSON file atomically; NaN and infinity become null."""
     write_text(path, json.dumps(finite(value), indent=2) + "\n")
 
 
 def finite(value: Any) -> Any:
-    """The value with NaN and infinity replaced by None: strict JSON readers refuse them."""
+    """Replace NaN and infinity by None; strict JSON readers reject them."""
     if isinstance(value, dict):
         return {k: finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -54,7 +54,7 @@ def finite(value: Any) -> Any:
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted keys; lists as text."""
+    """Flatten nested settings to dotted keys; lists become text."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and value:

@@ -1,4 +1,4 @@
-"""Initial weights, the same rule for every network."""
+"""Initialization of weights, the same for all networks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ GAIN = math.sqrt(2)  # keeps the variance through ReLUs (He et al. 2015)
 
 
 def initialize(module: nn.Module, gain: float = GAIN) -> None:
-    """Orthogonal weights and zero biases, in place (Saxe et al. 2014).
+    """Set orthogonal weights and zero biases, in place (Saxe et al. 2014).
 
-    An orthogonal map loses nothing of what it is given until the layer is narrower, which is what an autoencoder
-    is after. On the 784-128-64-32 autoencoder of experiment=article_mnist it ends at two thirds of the error that
-    torch's default initialisation ends at.
+    An orthogonal map loses no information until a layer is narrower. The 784-128-64-32 autoencoder of
+    experiment=article_mnist ends at two thirds of the error reached with torch's default initialization.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
@@ -29,10 +28,10 @@ def initialize(module: nn.Module, gain: float = GAIN) -> None:
 
 @torch.no_grad()
 def start_tied(model: Autoencoder) -> None:
-    """Where encoder and decoder are one affine map each, start with the encoder's rows as the decoder's columns.
+    """If encoder and decoder are one affine map each, set the encoder's rows to the decoder's normalized columns.
 
-    Dictionaries find their atoms in fewer steps, and fewer of their units die (Gao et al. 2024, sec. 2.4). Tied at
-    the start, not afterwards.
+    Dictionaries converge in fewer steps with fewer dead units (Gao et al. 2024, sec. 2.4). The weights are tied at the
+    start only.
     """
     halves = (model.encoder, model.bottleneck, model.decoder)
     layers = [m for half in halves for m in half.modules() if next(m.parameters(recurse=False), None) is not None]
@@ -47,11 +46,10 @@ def start_tied(model: Autoencoder) -> None:
 
 @torch.no_grad()
 def start_at_mean(model: Autoencoder, mean: Tensor) -> None:
-    """Set the bias of the decoder's last layer so that the first reconstruction is the mean of the data, and what an
-    encoder subtracts from its input, in place.
+    """Set the decoder's last bias so that the initial reconstruction is the mean of the data; set the encoder's mean.
 
     Args:
-        mean: (*shape) of the training data. A convolution has one bias a channel and gets the channel's mean.
+        mean: (*shape) of the training data. Convolutions have one bias per channel and use the channel's mean.
     """
     for module in model.encoder.modules():
         if isinstance(module, Centered):

@@ -223,7 +223,7 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
         raise DataError(f"{path}: was written by autoenc {version} in format {found}, this one reads format {FORMAT}")
     if record["state"] != "finished":
         raise DataError(
-            f"{path}: the run is not finished ({record['state']}); go on with: python train.py resume={path}"
+            f"{path}: the run is not finished ({record['state']}); resume with: python train.py resume={path}"
         )
     config, chosen = read_config(path), build.pick_device(device, "device")
     spec = read_spec(path, config["data"])

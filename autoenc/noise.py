@@ -1,6 +1,6 @@
-"""Corruptions of the input: modules (B, *shape) -> (B, *shape) that never change their argument.
+"""Corruptions of the input: modules (B, *shape) -> (B, *shape) that do not modify their argument.
 
-They draw from torch's global generator, which checkpoints carry, so that a resumed run sees the same noise.
+They draw from torch's global generator, which is saved in checkpoints, so that a resumed run draws the same noise.
 Denoising autoencoders: Vincent et al. 2008, 2010.
 """
 
@@ -22,7 +22,7 @@ class Identity(nn.Module):
 
 
 class Gaussian(nn.Module):
-    """x + std * e, e ~ N(0, 1) for each dimension; `clip` cuts the result to the range of the data."""
+    """x + std * e, e ~ N(0, 1) for each dimension; `clip` limits the result to the range of the data."""
 
     def __init__(self, low: float, high: float, std: float = 0.3, clip: bool = False):
         super().__init__()
@@ -35,7 +35,7 @@ class Gaussian(nn.Module):
 
 
 class Masking(nn.Module):
-    """Each dimension (of an image: each pixel, all its channels) becomes 0 with probability p."""
+    """Set each dimension (for images, each pixel with all channels) to 0 with probability p."""
 
     def __init__(self, p: float = 0.3):
         super().__init__()
@@ -47,7 +47,7 @@ class Masking(nn.Module):
 
 
 class SaltPepper(nn.Module):
-    """Each dimension (of an image: each pixel) becomes the lowest or the highest value with probability p / 2 each."""
+    """Set each dimension (for images, each pixel) to the lowest or the highest value with probability p / 2 each."""
 
     def __init__(self, low: float, high: float, p: float = 0.3):
         super().__init__()
@@ -60,10 +60,9 @@ class SaltPepper(nn.Module):
 
 
 class TokenMask(nn.Module):
-    """Each token of a text becomes MASK with probability p; its end and its padding stay.
+    """Replace each token of a text by MASK with probability p, except end and padding (Devlin et al. 2019).
 
-    As in masked language models (Devlin et al. 2019). Where the decoder is told what came before, it is told of the
-    clean text.
+    Autoregressive decoders are conditioned on the clean text.
     """
 
     def __init__(self, vocabulary: int, p: float = 0.3):
@@ -77,14 +76,14 @@ class TokenMask(nn.Module):
 
 
 class Blemishes(nn.Module):
-    """Images with a defect drawn into some of them: a blob or a stroke that is darker or brighter than what it covers.
+    """Draw a synthetic defect, a darker or brighter blob or stroke, into some of the images.
 
-    A model that learns to take these out takes out real defects too, and shows them by its error. Shapes are those of a
-    smooth random field: where it is high (blobs), or near 0 inside a region (strokes); as Zavrtanik et al. 2021
-    (DRAEM) cut theirs from Perlin noise. The change of brightness is 0.1 to 0.55 of the range of the data.
+    A model that learns to remove these also removes real defects, which then have a large error. Shapes are level sets
+    of a smooth random field: high values (blobs), or values near 0 inside a region (strokes), similar to DRAEM
+    (Zavrtanik et al. 2021). The change of brightness is 0.1 to 0.55 of the range of the data.
 
     Args:
-        p: the part of the images that get one. dark: the part of the defects that are darker.
+        p: fraction of the images with a defect. dark: fraction of the defects that are darker.
     """
 
     def __init__(self, input_shape: tuple[int, ...], low: float, high: float, p: float = 0.5, dark: float = 0.5):
@@ -112,6 +111,6 @@ class Blemishes(nn.Module):
 
 
 def _uniform_per_site(x: Tensor) -> Tensor:
-    """U(0, 1) that broadcasts to x: one draw a pixel for images (B, C, H, W), one a dimension otherwise."""
+    """Return U(0, 1) that broadcasts to x: one draw per pixel for images (B, C, H, W), else one per dimension."""
     shape = (len(x), 1, *x.shape[2:]) if x.dim() == 4 else x.shape
     return torch.rand(shape, device=x.device, dtype=x.dtype)

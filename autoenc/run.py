@@ -238,7 +238,7 @@ def resume(run_dir: Path) -> dict[str, Any]:
             raise ConfigError("resume", run_dir, f"is no run directory: {path} does not exist{near}")
     record = read_record(run_dir)
     if record["state"] == "finished":
-        raise ConfigError("resume", run_dir, "is finished; there is nothing to go on with")
+        raise ConfigError("resume", run_dir, "is finished; there is nothing to resume")
     if not (run_dir / "checkpoints" / "last.pt").exists():
         raise ConfigError("resume", run_dir, "stopped before its first checkpoint; start it again")
     return train(read_config(run_dir), run_dir, record.get("choices"), resume=True)

@@ -1,7 +1,7 @@
-"""Quantities that change during training: callables of the step, without state, so that resuming needs nothing.
+"""Schedules: stateless functions of the step.
 
-Lengths are fractions of the run (`total_steps` is given by build.py). Evaluation asks for the value at
-`math.inf`: the end of the schedule.
+Lengths are fractions of the run (`total_steps` is given by build.py). Evaluation uses the value at `math.inf`, the end
+of the schedule.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class WarmUp:
 
 @dataclass(frozen=True)
 class Cyclical:
-    """`cycles` times: linear from `start` to `end` over `ramp` of the cycle, then constant (Fu et al. 2019).
+    """Cyclical: linear from `start` to `end` over a fraction `ramp` of each cycle, then constant (Fu et al. 2019).
 
-    Past the end of the run, and so in evaluation, it stands at `end`.
+    After the end of the run, and so in evaluation, the value is `end`.
     """
 
     total_steps: int
@@ -68,7 +68,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Constant:
-    """1 from the end of the warm-up on."""
+    """Linear from 0 to 1 over the first `warmup` of the run, then 1."""
 
     total_steps: int
     warmup: float = 0.0

@@ -59,7 +59,7 @@ def test_help_shows_groups_choices_and_examples_without_torch(tmp_path: Path) ->
         (["model=dae", "noise=masking", "noise.p=1.5"], "noise.p=1.5: must lie between 0 and 1"),
         (["regularizer=kl"], "regularizer=kl: needs a posterior; the bottleneck Deterministic has none"),
         (["model=vae", "regularizer=[kl,auxk]"], "regularizer=auxk: revives units of a top-k bottleneck"),
-        (["model=vae", "regularizer=[kl,kl_warmup]"], "two of these are the same term"),
+        (["model=vae", "regularizer=[kl,kl_warmup]"], "two of these are variants of one term"),
         (["regularizer=kl_sparsity"], "regularizer=kl_sparsity: needs codes in (0, 1)"),
         (["model=beta_vae", "regularizer=[]"], "regularizer.kl: has settings but is not among the chosen terms"),
         (
@@ -73,10 +73,10 @@ def test_help_shows_groups_choices_and_examples_without_torch(tmp_path: Path) ->
         (["data=arrays", "data.path=nowhere.npy"], "nowhere.npy: no such file"),
         (["trainer.monitor=accuracy"], "trainer.monitor=accuracy: must be one of loss, nll, mse, psnr"),
         (["resume=nowhere"], "resume=nowhere: is no run directory"),
-        (["resume=nowhere", "seed=3"], "goes on with the run's own config; leave out seed=3"),
+        (["resume=nowhere", "seed=3"], "leave out seed=3"),
         (["a=b=c"], "a=b=c: cannot be read as KEY=VALUE"),
-        (["noise.std=0.5"], "noise.std: no such key as chosen; noise=gaussian has it"),
-        (["model=vae,ae"], "model=vae,ae: several values make a sweep: add -m"),
+        (["noise.std=0.5"], "noise.std: no such key as configured; noise=gaussian has it"),
+        (["model=vae,ae"], "model=vae,ae: several values define a sweep: add -m"),
         (["--model", "vae"], "--model: write model=VALUE"),
         (["model", "vae"], "model: write model=VALUE"),
         (["hydra.run.dir=/proc/x"], "/proc/x: No such file or directory"),
@@ -105,7 +105,7 @@ def test_train_then_use_the_same_directory_again(tmp_path: Path) -> None:
     before = (tmp_path / "here" / ".hydra" / "config.yaml").read_bytes()
     again = train(tmp_path, "model=ae", "hydra.run.dir=here", *QUICK)
     assert again.returncode == 2
-    assert again.stderr == "hydra.run.dir=here: is already in use; name another, or go on with resume=here\n"
+    assert again.stderr == "hydra.run.dir=here: is already in use; name another, or use resume=here\n"
     assert (tmp_path / "here" / ".hydra" / "config.yaml").read_bytes() == before
 
 

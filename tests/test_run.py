@@ -121,7 +121,7 @@ def test_resume_after_a_kill_is_bit_identical(tmp_path: Path, overrides: list[st
         pytest.skip("the run ended before the signal came")
     assert process.returncode == (-signal.SIGKILL if sent == signal.SIGKILL else 143), stderr
     if sent == signal.SIGTERM:
-        assert stderr == f"interrupted; go on with: python train.py resume={killed}\n"
+        assert stderr == f"interrupted; resume with: python train.py resume={killed}\n"
         assert json.loads((killed / "run.json").read_text())["state"] == "interrupted"
 
     run.resume(killed)

@@ -1,4 +1,4 @@
-"""The config: its schema, and the checks that answer an error before anything is built. Imports no torch."""
+"""The schema of the config, and checks that run before anything is built. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from autoenc.training.settings import TrainerSettings
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 GROUPS = ("model", "data", "network", "noise", "regularizer", "likelihood", "optimizer", "trainer", "experiment")
 
-# What build.py passes to constructors that ask for it by name: it follows from other parts of the config.
+# Constructor arguments that build.py supplies: they follow from other parts of the config.
 GIVEN = (
     *("input_shape", "latent_dim", "feature_shape", "latent_shape", "total_steps", "low", "high", "params"),
     *("regularizers", "columns", "vocabulary", "kind"),
 )
 
-# What the `_target_` of each part may name. A run directory from a stranger holds a config: what is built from it
-# is a part of an autoencoder, and no other callable, of this package or of another.
+# Prefixes that the `_target_` of each part must have. The config of a run directory may come from an untrusted source:
+# only parts of autoencoders may be built from it, no other callables.
 ALLOWED_TARGETS = {
     "optimizer": ("torch.optim.",),
     "network": ("autoenc.networks.",),
@@ -65,7 +65,7 @@ class ModelConfig:
 
 @dataclass
 class Config:
-    """What `python train.py` composes. Parts are `_target_` nodes: their keys are their constructor's arguments."""
+    """The config that `python train.py` composes. Parts are `_target_` nodes with the arguments of a constructor."""
 
     seed: int = 0
     resume: str | None = None
@@ -81,14 +81,14 @@ class Config:
 
 
 def register() -> None:
-    """Make the schema and the resolvers known to Hydra."""
-    # Under schema/, or it would be listed among the choices.
+    """Register the schema and the resolvers with Hydra."""
+    # Under schema/, so that it is not listed among the choices.
     ConfigStore.instance().store(group="schema", name="config", node=Config, package="_global_")
     OmegaConf.register_new_resolver("short", short_name, replace=True)
 
 
 def short_name(overrides: collections.abc.Sequence[str], limit: int = 80) -> str:
-    """A readable folder name for the overrides of a job: model=vae, model.latent_dim=8 -> model=vae,latent_dim=8."""
+    """Return a folder name for the overrides of a job: model=vae, model.latent_dim=8 -> model=vae,latent_dim=8."""
     names = []
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
@@ -99,7 +99,7 @@ def short_name(overrides: collections.abc.Sequence[str], limit: int = 80) -> str
 
 
 def check(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved config as plain values, every key and type checked; ConfigError where something is wrong."""
+    """Return the resolved config as plain values; raise ConfigError for an invalid key, type or value."""
     try:
         if missing := OmegaConf.missing_keys(cfg):
             raise ConfigError(sorted(missing)[0], None, "must be given")
@@ -113,7 +113,7 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         ("trainer", plain["trainer"], TrainerSettings),
     ):
         known = [f.name for f in dataclasses.fields(schema)]
-        for key in given:  # those that + put there
+        for key in given:  # keys added by +
             if key not in known:
                 raise ConfigError(f"{path}.{key}".lstrip("."), None, f"no such key; {suggest(key, known)}")
     try:
@@ -156,7 +156,7 @@ def renamed(value: Any) -> Any:
 
 
 def check_node(path: str, node: Any) -> None:
-    """ConfigError unless the keys and values of a `_target_` node fit the constructor."""
+    """Raise ConfigError unless the keys and values of a `_target_` node match the constructor."""
     if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
         raise ConfigError(path, None, "has no _target_: choose an option of this group")
     target = node["_target_"]
@@ -164,13 +164,13 @@ def check_node(path: str, node: Any) -> None:
     try:
         known = options(target)
     except LookupError:
-        raise ConfigError(f"{path}._target_", target, "there is no such class or function") from None
+        raise ConfigError(f"{path}._target_", target, "no such class or function") from None
     part, settable = target.rpartition(".")[2], [k for k in known if k not in GIVEN]
     for key, value in node.items():
         if key == "_target_":
             continue
         if key in GIVEN:
-            raise ConfigError(f"{path}.{key}", value, "is not an option: it follows from the other parts")
+            raise ConfigError(f"{path}.{key}", value, "cannot be set: it follows from other parts of the config")
         if key not in known:
             raise ConfigError(f"{path}.{key}", None, f"{part} has no option '{key}'; {suggest(key, settable)}")
         if isinstance(value, dict) and "_target_" in value:
@@ -181,11 +181,11 @@ def check_node(path: str, node: Any) -> None:
             raise ConfigError(f"{path}.{key}", value, f"must be {describe(known[key].annotation)}")
     for key, option in known.items():
         if option.required and key not in node and key not in GIVEN:
-            raise ConfigError(f"{path}.{key}", None, f"{part} needs it")
+            raise ConfigError(f"{path}.{key}", None, f"is required by {part}")
 
 
 def check_target(path: str, target: str) -> None:
-    """ConfigError unless a `_target_` names a public thing of the kind that belongs at this place."""
+    """Raise ConfigError unless a `_target_` names a public class or function that is allowed for this part."""
     parts = path.split(".")
     part = next((p for p in (".".join(parts[:2]), parts[0]) if p in ALLOWED_TARGETS), "")
     inside = path != part and not (part in ("regularizer", "model.players") and path.count(".") == part.count(".") + 1)
@@ -197,18 +197,18 @@ def check_target(path: str, target: str) -> None:
 
 
 def conforms(value: Any, annotation: Any) -> bool:
-    """Whether a plain value is of the annotated type. An int serves as a float; a bool is no number."""
+    """Whether a plain value has the annotated type. An int is accepted as a float; a bool is not a number."""
     if annotation is Any:
         return True
     if annotation is Tensor:
-        return False  # no YAML value is one
+        return False  # not a YAML value
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Literal:
         return value in args
     if origin in (typing.Union, types.UnionType):
         return any(conforms(value, a) for a in args)
     if origin is collections.abc.Callable or annotation is collections.abc.Callable:
-        return False  # given as a `_target_` node, which is checked by itself
+        return False  # given as a `_target_` node, which is checked separately
     if origin in (list, tuple, collections.abc.Sequence):
         return isinstance(value, list | tuple) and all(conforms(v, args[0]) for v in value)
     if origin is dict or annotation is dict:
@@ -226,7 +226,7 @@ WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 
 
 def describe(annotation: Any) -> str:
-    """The annotation in words."""
+    """Describe an annotation in words."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Literal:
         return f"one of {', '.join(map(str, args))}"
@@ -240,7 +240,7 @@ def describe(annotation: Any) -> str:
 
 
 def suggest(word: str, choices: collections.abc.Iterable[str]) -> str:
-    """`did you mean ...?`, or what there is."""
+    """Return `did you mean ...?` or a list of the choices."""
     choices = sorted(choices)
     near = difflib.get_close_matches(word, choices, n=1)
     if near:
@@ -249,7 +249,7 @@ def suggest(word: str, choices: collections.abc.Iterable[str]) -> str:
 
 
 def choices(group: str) -> list[tuple[str, str]]:
-    """The options of a config group with the first comment of each file."""
+    """Return the options of a config group with the first comment of each file."""
     found = []
     for path in sorted((CONFIGS / group).glob("*.yaml")):
         comments = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]

@@ -1,4 +1,4 @@
-"""Hydra's errors in one line that names the key and says what would be right. Imports no torch."""
+"""Conversion of Hydra's errors to one line with the key and the remedy. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ TYPES = {"integer": "a whole number", "float": "a number", "bool": "true or fals
 
 
 def hydra_message(error: Exception, args: list[str]) -> str:
-    """One line for an error of Hydra's, with a suggestion where a name is misspelt."""
+    """Return one line for an error of Hydra, with a suggestion for a misspelt name."""
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
         causes.append(cause)
     if found := [c for c in causes if isinstance(c, ConfigError)]:
         return str(found[0].under("trainer"))
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as KEY=VALUE; a value with = , or blanks needs quotes: 'key=\"a=b\"'"
+        return f"{error.override}: cannot be read as KEY=VALUE; a value with = , or spaces needs quotes: 'key=\"a=b\"'"
     text = "\n".join(str(c) for c in causes)
     if match := re.search(r"Could not (?:override|append to config)[^']*'([^']+)'", text):
         return _unknown_key(match.group(1), args)
@@ -30,7 +30,7 @@ def hydra_message(error: Exception, args: list[str]) -> str:
         group, option = match.groups()
         return f"{group}={option}: no such option; {config.suggest(option, [n for n, _ in config.choices(group)])}"
     if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
-        return f"{match.group(1)}: several values make a sweep: add -m (a list is written in brackets)"
+        return f"{match.group(1)}: several values define a sweep: add -m (a list needs brackets)"
     wrong = r"Value '(.*?)' .*?(?:converted to|not a valid) (\w+)(?:.*\n)*?\s*full_key: (\S+)"
     if match := re.search(wrong, text):
         value, kind, key = match.groups()
@@ -47,7 +47,7 @@ def _text(group: str, option: str) -> str:
 
 
 def _unknown_key(key: str, args: list[str]) -> str:
-    """A key that is not in the config: compose without it and say what is there."""
+    """Return the message for an unknown key; composes the config without it to list the choices."""
     key = key.partition("=")[0]
     others = [a for a in args if not a.startswith("-") and a.lstrip("+~").partition("=")[0] != key and "," not in a]
     try:
@@ -68,7 +68,7 @@ def _unknown_key(key: str, args: list[str]) -> str:
     names = [str(k) for k in node if not str(k).startswith("_")] + ([] if parent else ["experiment"])
     owners = [option for option, _ in config.choices(parent) if re.search(rf"^{last}:", _text(parent, option), re.M)]
     if owners and last not in names:
-        return f"{key}: no such key as chosen; {', '.join(f'{parent}={option}' for option in owners)} has it"
+        return f"{key}: no such key as configured; {', '.join(f'{parent}={option}' for option in owners)} has it"
     if last in names:
         return f"{key}: not every job of the sweep has this key"
     return f"{key}: no such key; {config.suggest(last, names)}"

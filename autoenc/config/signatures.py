@@ -16,7 +16,7 @@ from typing import Any
 
 
 class Tensor:
-    """Stands for torch's in annotations."""
+    """Stands for torch.Tensor in annotations."""
 
 
 NAMES = {
@@ -32,7 +32,7 @@ NAMES |= {t.__name__: t for t in (int, float, bool, str, list, tuple, dict)} | {
 
 @dataclass(frozen=True)
 class Option:
-    """An argument: its annotation, Any where it has none or one that is not about plain values."""
+    """An argument. annotation: Any if there is none or if it does not describe plain values."""
 
     annotation: Any
     required: bool
@@ -40,7 +40,7 @@ class Option:
 
 @functools.cache
 def options(target: str) -> dict[str, Option]:
-    """The arguments of the class or function at a dotted path; LookupError where there is none."""
+    """Return the arguments of the class or function at a dotted path; LookupError if it does not exist."""
     module, _, name = target.rpartition(".")
     node, _ = _find(module, name)
     if isinstance(node, ast.FunctionDef):
@@ -56,8 +56,10 @@ def options(target: str) -> dict[str, Option]:
 
 
 def _find(module: str, name: str, depth: int = 0) -> tuple[ast.ClassDef | ast.FunctionDef, Path]:
-    """The definition of `name`, through the imports that a package re-exports it by. What it imports from others
-    is none of its own: `autoenc.data.sets.arrays.Path` is refused."""
+    """Find the definition of `name`, following re-exports within the package.
+
+    Imports from other packages are not followed: `autoenc.data.sets.arrays.Path` is rejected.
+    """
     path = _source(module)
     if path is None or depth > 5:
         raise LookupError(f"{module}.{name}")
@@ -72,7 +74,7 @@ def _find(module: str, name: str, depth: int = 0) -> tuple[ast.ClassDef | ast.Fu
 
 
 def _source(module: str) -> Path | None:
-    """The file of a module, found without importing its packages."""
+    """Return the file of a module without importing its packages."""
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top) if top else None
     if spec is None or not spec.submodule_search_locations:
@@ -92,7 +94,7 @@ def _annotation(node: ast.expr | None) -> Any:
     if node is None:
         return Any
     try:
-        # Source of this package or of torch, in a namespace of types alone.
+        # Source code of this package or of torch, evaluated in a namespace of types only.
         return eval(compile(ast.Expression(node), "<annotation>", "eval"), {"__builtins__": {}}, dict(NAMES))
     except Exception:
         return Any

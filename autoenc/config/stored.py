@@ -1,4 +1,4 @@
-"""The config of a finished run, read back and checked."""
+"""Reading of the config of a finished run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autoenc.files import flat
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
-    """The checked config of a run directory."""
+    """Return the checked config of a run directory."""
     path = run_dir / "config.yaml"
     try:
         text = path.read_text()
@@ -38,8 +38,8 @@ def parse_config(text: str, path: Path) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise DataError(f"{path}: holds no settings")
     if found := [k for k, v in flat(typing.cast(dict[str, Any], plain)).items() if isinstance(v, str) and "${" in v]:
-        # A config is written resolved; what is not would read this machine's environment into the run.
-        raise DataError(f"{path}: {found[0]} refers to something else (${{...}}); refused")
+        # Configs are written resolved; an interpolation could read this machine's environment.
+        raise DataError(f"{path}: {found[0]} is an interpolation (${{...}}), which is not allowed")
     merged = OmegaConf.merge(OmegaConf.structured(Config), loaded)
     assert isinstance(merged, DictConfig)
     return check(merged)

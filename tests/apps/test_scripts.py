@@ -170,4 +170,4 @@ def test_an_unfinished_run_says_how_to_go_on(call: Call, ae_run: Path, copied: C
     (path / "run.json").write_text(json.dumps(record | {"state": "interrupted"}))
     code, _, err = call("embed", path)
     assert code == 2
-    assert err == f"{path}: the run is not finished (interrupted); go on with: python train.py resume={path}\n"
+    assert err == f"{path}: the run is not finished (interrupted); resume with: python train.py resume={path}\n"

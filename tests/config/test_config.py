@@ -48,9 +48,9 @@ def compose() -> Iterator[Compose]:
         ),
         (
             ["model=vae", "regularizer=[kl_warmup]", "+regularizer.kl.weight.total_steps=9"],
-            "regularizer.kl.weight.total_steps=9: is not an option: it follows from the other parts",
+            "regularizer.kl.weight.total_steps=9: cannot be set: it follows from other parts",
         ),
-        (["+network.latent_dim=3"], "network.latent_dim=3: is not an option: it follows from the other parts"),
+        (["+network.latent_dim=3"], "network.latent_dim=3: cannot be set: it follows from other parts"),
         (
             ["+regularizer.l1.weight=2"],
             "regularizer.l1: has settings but is not among the chosen terms; add it: regularizer=[l1]",
@@ -70,11 +70,11 @@ def compose() -> Iterator[Compose]:
         ),
         (
             ["data._target_=autoenc.data.sets.arrays.Path"],
-            "data._target_=autoenc.data.sets.arrays.Path: there is no such class",
+            "data._target_=autoenc.data.sets.arrays.Path: no such class",
         ),
         (
             ["data._target_=autoenc.data.sets.arrays.np.load"],
-            "data._target_=autoenc.data.sets.arrays.np.load: there is no such class",
+            "data._target_=autoenc.data.sets.arrays.np.load: no such class",
         ),
         (
             ["+noise.p._target_=autoenc.noise.Masking", "noise=masking"],
@@ -82,7 +82,7 @@ def compose() -> Iterator[Compose]:
         ),
         (
             ["noise._target_=autoenc.noise.Maskin"],
-            "noise._target_=autoenc.noise.Maskin: there is no such class or function",
+            "noise._target_=autoenc.noise.Maskin: no such class or function",
         ),
         (["noise._target_=null"], "noise: has no _target_: choose an option of this group"),
         (["+noise._partial_=true"], "noise._partial_"),
@@ -110,7 +110,7 @@ def test_refusals(compose: Compose, overrides: list[str], message: str) -> None:
 
 
 def test_a_required_option_that_is_not_given_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"^data\.name: DataSpec needs it$"):
+    with pytest.raises(ConfigError, match=r"^data\.name: .*DataSpec"):
         config.check_node("data", {"_target_": "autoenc.data.DataSpec"})
 
 

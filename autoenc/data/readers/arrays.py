@@ -1,4 +1,4 @@
-"""Arrays in files: .npy, .npz, and CSV files of numbers."""
+"""Reading of arrays: .npy, .npz, and CSV files of numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from autoenc.errors import DataError, one_line
 
-# What the bytes of a damaged .npy or .npz file raise in NumPy's reader.
+# Exceptions that NumPy raises for damaged .npy and .npz files.
 UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
@@ -21,11 +21,10 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, n
     """Read a .npy file as {"x": array}, or the arrays of a .npz archive under their own names.
 
     Args:
-        names: read these arrays only, in any case; all by default.
+        names: arrays to read, in upper or lower case; all by default.
 
     Raises:
-        DataError: the file is missing, empty, damaged, or holds objects: those are pickles, and to load a pickle is to
-            run it.
+        DataError: the file is missing, empty or damaged, or has object arrays: loading a pickle can run arbitrary code.
     """
     try:
         if not path.exists():
@@ -53,13 +52,13 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, n
             ) from None
         raise DataError(f"{path}: cannot be read: truncated or damaged ({one_line(error)})") from None
     for name, array in found.items():
-        if not isinstance(array, np.ndarray):  # numpy returns the bytes of members that are no arrays
+        if not isinstance(array, np.ndarray):  # NumPy returns other members as bytes
             raise DataError(f"{path}: {name} is not an array")
     return found
 
 
 def array_of_file(path: Path, wanted: str = "x") -> np.ndarray:
-    """Read the array called `wanted`, in any case, or the only one of the file."""
+    """Read the array named `wanted`, in upper or lower case, or the only one of the file."""
     found = read_arrays(path)
     names = {name.lower(): name for name in found}
     if wanted not in names and len(found) > 1:
@@ -86,7 +85,7 @@ def numbers_of_file(path: Path, also: str = "") -> np.ndarray:
 
 
 def read_number_table(path: Path) -> np.ndarray:
-    """Read a CSV file of numbers: (N, D) float32. A first line without a number is the header."""
+    """Read a CSV file of numbers: (N, D) float32. A first line without numbers is the header."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]

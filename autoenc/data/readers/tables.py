@@ -1,4 +1,4 @@
-"""The user's tables as data frames: CSV, Parquet and NumPy archives, whole or in pieces."""
+"""Reading of tables as data frames, whole or in chunks: CSV, Parquet and NumPy archives."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 TEXTS = (".csv", ".txt", ".tsv", ".data")
 ARRAYS = (".npz", ".npy")
-PIECE = 50_000  # rows
-WHOLE, COMMA = r"[+-]?\d{1,3}(?:[ .]?\d{3})*", r",\d+"  # 1.234 and ,5: a number as it is written in half of Europe
+CHUNK = 50_000  # rows
+WHOLE, COMMA = r"[+-]?\d{1,3}(?:[ .]?\d{3})*", r",\d+"  # European numbers: 1.234 and ,5
 
 
 @dataclass(frozen=True)
 class Source:
-    """How a table is read; kept in the run, so that new files are read in the same way.
+    """The format of table files; saved with the run, so that new files are read in the same way.
 
     Args:
-        header: whether the first line of a CSV has the names of the columns.
-        names: of the columns, where there is no such line (column_0 ... otherwise).
-        separator: between columns of a CSV.
-        encoding: of a CSV.
-        missing: what stands for a missing value, beside an empty cell, NA, NaN, null and the like.
-        decimal: of numbers in a CSV: . or ,
-        optional: columns that a file without a line of names may be without: labels, and what is not used.
+        header: whether the first line of a CSV file has the names of the columns.
+        names: names of the columns of a file without a header; column_0 ... by default.
+        separator: separator of the columns of a CSV file.
+        encoding: of a CSV file.
+        missing: markers of missing values, beside empty cells, NA, NaN, null and the like.
+        decimal: decimal separator in a CSV file: . or ,
+        optional: columns that a file without a header may lack: labels and unused columns.
     """
 
     header: bool = True
@@ -43,17 +43,17 @@ class Source:
     optional: tuple[str, ...] = ()
 
     def read(self, path: Path) -> pd.DataFrame:
-        """All rows. Cells of a CSV are text or missing; columns.py says which are numbers.
+        """Read all rows. Cells of a CSV file are text or missing.
 
         Raises:
-            DataError: no such file, another format, empty, ragged rows, another encoding.
+            DataError: a missing or empty file, another format or encoding, rows of different lengths.
         """
         import pandas as pd
 
-        return pd.concat(list(self.pieces(path)), ignore_index=True)
+        return pd.concat(list(self.chunks(path)), ignore_index=True)
 
-    def pieces(self, path: Path) -> Iterator[pd.DataFrame]:
-        """The rows, 50,000 at a time (of NumPy files: all at once)."""
+    def chunks(self, path: Path) -> Iterator[pd.DataFrame]:
+        """Yield the rows in chunks of 50,000 (NumPy files in one chunk)."""
         if not path.is_file():
             raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: is a folder, not a file")
         if path.stat().st_size == 0:
@@ -75,23 +75,23 @@ class Source:
         encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
         try:
             names = self._checked(path, separator, encoding)
-            pieces = pd.read_csv(
+            chunks = pd.read_csv(
                 path, sep=separator, encoding=encoding, header=0 if self.header else None, names=names, dtype="str",
-                index_col=False, na_values=list(self.missing), skipinitialspace=True, chunksize=PIECE,
+                index_col=False, na_values=list(self.missing), skipinitialspace=True, chunksize=CHUNK,
             )  # fmt: skip
-            with pieces:
-                yield from (piece if self.decimal == "." else piece.apply(_with_points) for piece in pieces)
+            with chunks:
+                yield from (chunk if self.decimal == "." else chunk.apply(_with_points) for chunk in chunks)
         except UnicodeError as error:
             raise DataError(
-                f"{path}: is not {self.encoding} ({one_line(error)}); data.encoding=latin-1 reads every file"
+                f"{path}: is not {self.encoding} ({one_line(error)}); data.encoding=latin-1 can decode every file"
             ) from None
         except LookupError:
-            raise DataError(f"data.encoding={self.encoding}: there is no such encoding") from None
+            raise DataError(f"data.encoding={self.encoding}: no such encoding") from None
         except (csv.Error, OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read as CSV ({one_line(error)})") from None
 
     def _checked(self, path: Path, separator: str, encoding: str) -> list[str]:
-        """The names of the columns; DataError for rows of another width, which pandas would fill up in silence."""
+        """Return the names of the columns; DataError for rows of different lengths, which pandas would pad silently."""
         names: list[str] = []
         with path.open(newline="", encoding=encoding) as file:
             rows = csv.reader(file, delimiter=separator)
@@ -112,7 +112,7 @@ class Source:
             names = [cell.strip() for cell in first]
             if any(is_number(name) for name in names):
                 shown = ", ".join(names[:4])
-                raise DataError(f"{path}: line 1 ({shown}, ...) has numbers, no names; data.header=false if it is data")
+                raise DataError(f"{path}: line 1 ({shown}, ...) has numbers, not names; data.header=false for data")
             if len(names) == 1 and (other := next((s for s in ";\t|" if s in names[0]), None)):
                 raise DataError(f"{path}: line 1 is one column, '{names[0][:40]}'; \"data.separator='{other}'\"?")
         else:
@@ -122,11 +122,11 @@ class Source:
             if len(names) != len(first):
                 raise DataError(f"{path}: has {len(first)} columns, data.names has {len(names)}")
         if twice := {name for name in names if names.count(name) > 1}:
-            raise DataError(f"{path}: two columns are called '{min(twice)}'")
+            raise DataError(f"{path}: two columns are named '{min(twice)}'")
         return names
 
     def _array(self, path: Path) -> pd.DataFrame:
-        """X or x (and y, as the column y) of an archive; or an array."""
+        """Read X or x (and y, as the column y) of an archive, or an array."""
         import pandas as pd
 
         arrays = {name.lower(): array for name, array in read_arrays(path).items()}
@@ -148,26 +148,26 @@ def _parquet(path: Path) -> Iterator[pd.DataFrame]:
 
     try:
         with ParquetFile(path) as file:
-            found = 0
-            for batch in file.iter_batches(PIECE):
+            rows = 0
+            for batch in file.iter_batches(CHUNK):
                 frame = batch.to_pandas().reset_index(drop=True)
-                frame.index += found  # the rows of the file, as those of a CSV
-                found += len(frame)
+                frame.index += rows  # row numbers of the file, as for CSV
+                rows += len(frame)
                 yield dates_as_text(frame)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({one_line(error)})") from None
-    if not found:
+    if not rows:
         raise DataError(f"{path}: has no rows")
 
 
 def _with_points(column: pd.Series) -> pd.Series:
-    """12,5 and 1.234,5 as 12.5 and 1234.5; what is no such number stays as it is."""
+    """Convert 12,5 and 1.234,5 to 12.5 and 1234.5; other text is unchanged."""
     number = column.str.fullmatch(f"{WHOLE}(?:{COMMA})?").fillna(False).astype(bool)
     return column.mask(number, column.str.replace(r"[ .]", "", regex=True).str.replace(",", "."))
 
 
 def dates_as_text(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns of dates as a CSV has them: 2024-04-20, or with the time of day where there is one."""
+    """Convert columns of dates to text as in a CSV file: 2024-04-20, with the time of day if there is one."""
     dates = frame.select_dtypes(["datetime", "datetimetz"])
     if dates.shape[1] == 0:
         return frame

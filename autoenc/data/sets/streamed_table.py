@@ -1,7 +1,7 @@
-"""Tables that are read in pieces: memory does not grow with the file.
+"""Tables that are read in chunks: memory does not grow with the file.
 
-Twice: first to learn the preprocessing from a sample of the training rows and to see the classes, then to write
-the rows of each split, as they are fed, to a cache on the disk. There they stay for the next run.
+The first pass fits the preprocessing to a sample of the training rows and collects the classes. The second pass writes
+the preprocessed rows of each split to a cache on disk, which later runs use.
 """
 
 from __future__ import annotations
@@ -25,19 +25,18 @@ from autoenc.data.storage.cache import Entry, Writer, cached, stamp
 if TYPE_CHECKING:
     import pandas as pd
 
-SAMPLE = 100_000  # training rows that the preprocessing is learnt from
+SAMPLE = 100_000  # training rows that the preprocessing is fitted to
 NAMES = ("train", "val", "test")
 
 
 def streamed(recipe: Recipe, folder: Path, kind: Table | None) -> Data:
-    """The data set of a recipe. Each row goes to test, validation or training by a draw of its own, so that the sizes
-    of the splits are the fractions nearly.
+    """Return the data set of a recipe. Each row is assigned to a split at random, so that fractions are approximate.
 
     Raises:
-        DataError: as the pieces say; the cache cannot be written.
+        DataError: as raised by the recipe, or the cache cannot be written.
     """
     for path in recipe.paths:
-        next(recipe.pieces(path))  # there, readable, with the columns that are asked for
+        next(recipe.chunks(path))  # raises for missing or unreadable files and missing columns
     files = [stamp(path) for path in recipe.paths]
     options = plain.to_plain({k: v for k, v in vars(recipe).items() if k not in ("paths", "source", "plan")})
     parts = [plain.to_plain(dataclasses.asdict(part)) for part in (recipe.source, recipe.plan)]
@@ -46,20 +45,20 @@ def streamed(recipe: Recipe, folder: Path, kind: Table | None) -> Data:
         key["kind"] = zlib.crc32(json.dumps(values_of(kind)).encode())
 
     def write(writer: Writer) -> None:
-        learnt, classes, notes = _learn(recipe, kind)
-        _write(recipe, learnt, classes, writer)
-        writer.values |= {"kind": values_of(learnt), "classes": list(classes), "notes": notes}
+        learned, classes, notes = _learn(recipe, kind)
+        _write(recipe, learned, classes, writer)
+        writer.values |= {"kind": values_of(learned), "classes": list(classes), "notes": notes}
 
     entry = cached(key, folder, write)
-    learnt = Table.load(None, entry.values["kind"])
+    learned = Table.load(None, entry.values["kind"])
     sizes = ", ".join(f"{len(entry.rows(name)):,}" for name in NAMES if name in entry.crcs)
-    notes = [*entry.values["notes"], f"read in pieces; {sizes} rows lie in {entry.path}"]
+    notes = [*entry.values["notes"], f"read in chunks; {sizes} rows are stored in {entry.path}"]
     splits = [_split(entry, name, recipe.label is not None) for name in NAMES]
-    return recipe.data(learnt, splits, tuple(entry.values["classes"]), tuple(entry.values["range"]), notes)
+    return recipe.data(learned, splits, tuple(entry.values["classes"]), tuple(entry.values["range"]), notes)
 
 
 def values_of(kind: Table) -> dict[str, Any]:
-    """What kind.json holds."""
+    """Return the contents of kind.json."""
     return {"shape": list(kind.shape), "low": kind.low, "high": kind.high, **kind.state()}
 
 
@@ -74,10 +73,10 @@ def _split(entry: Entry, name: str, labelled: bool) -> Split:
 def _draws(
     recipe: Recipe, notes: list[str] | None = None
 ) -> Iterator[tuple[pd.DataFrame, pd.Series | None, np.ndarray]]:
-    """Each piece with its labels and the split of each row: a place in NAMES, always the same; -1 for none."""
+    """Yield chunks, labels and the split of each row: a reproducible index into NAMES, or -1 for none."""
     random = np.random.default_rng(recipe.split_seed)
     for number, path in enumerate(recipe.paths):
-        for frame, labels in recipe.pieces(path, notes):
+        for frame, labels in recipe.chunks(path, notes):
             if number == 1:
                 where = np.full(len(frame), 2)
             else:
@@ -92,7 +91,7 @@ def _draws(
 
 
 def _learn(recipe: Recipe, kind: Table | None) -> tuple[Table, tuple[str, ...], list[str]]:
-    """The preprocessing, the classes of all rows, and notes."""
+    """Return the preprocessing, the classes of all rows, and notes."""
     import pandas as pd
 
     if kind is not None and recipe.label is None:
@@ -104,11 +103,11 @@ def _learn(recipe: Recipe, kind: Table | None) -> tuple[Table, tuple[str, ...], 
     for frame, labels, where in _draws(recipe, notes):
         classes |= set() if labels is None else set(labels)
         if len(classes) > MOST_CLASSES:
-            break  # no classes: refused below, before they fill the memory
+            break  # not classes: rejected below, before they fill the memory
         if kind is None:
             train = frame[where == 0]
             seen += len(train)
-            # A sample of all rows so far: those with the smallest of random numbers.
+            # A uniform sample of all rows so far: those with the smallest random numbers.
             sample = pd.concat([sample, train.assign(**{_KEY: random.random(len(train))})])
             if len(sample) > SAMPLE:
                 sample = sample.nsmallest(SAMPLE, _KEY)
@@ -116,17 +115,17 @@ def _learn(recipe: Recipe, kind: Table | None) -> tuple[Table, tuple[str, ...], 
     recipe.check_classes(found)
     if kind is not None:
         return kind, found, notes
-    made, more = recipe.plan.fit(sample.drop(columns=_KEY).sort_index(), recipe.source)
+    fitted, more = recipe.plan.fit(sample.drop(columns=_KEY).sort_index(), recipe.source)
     if seen > len(sample):
-        more.append(f"preprocessing is learnt from {len(sample):,} of {seen:,} training rows")
-    return made, found, notes + more
+        more.append(f"preprocessing is fitted to {len(sample):,} of {seen:,} training rows")
+    return fitted, found, notes + more
 
 
 _KEY = "autoenc: order of the sample"
 
 
 def _write(recipe: Recipe, kind: Table, classes: tuple[str, ...], writer: Writer) -> None:
-    place = {name: i for i, name in enumerate(classes)}
+    index = {name: i for i, name in enumerate(classes)}
     low, high = np.inf, -np.inf
     for frame, labels, where in _draws(recipe):
         for number, name in enumerate(NAMES):
@@ -136,7 +135,7 @@ def _write(recipe: Recipe, kind: Table, classes: tuple[str, ...], writer: Writer
             rows = kind.matrix(frame[chosen], str(recipe.paths[0]))
             writer.append(rows, name)
             if labels is not None:
-                writer.append(labels[chosen].map(place).to_numpy(np.int64), f"{name}_y")
+                writer.append(labels[chosen].map(index).to_numpy(np.int64), f"{name}_y")
             if number == 0:
                 low, high = min(low, float(rows.min())), max(high, float(rows.max()))
     writer.values["range"] = [low, high]

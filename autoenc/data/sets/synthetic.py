@@ -1,4 +1,4 @@
-"""Data drawn from a known truth: what a model should have found is in `Data.truth`."""
+"""Synthetic data with known ground truth, which is in `Data.truth`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
 from autoenc.data.kinds.vector import Vector
-from autoenc.data.split import Split, hold_out
+from autoenc.data.split import Split, three_way
 from autoenc.errors import require
 
 FACTORS = ("shape", "scale", "rotation", "x", "y")  # the columns of factors_train, factors_val, factors_test
@@ -35,26 +35,25 @@ def shapes(
     data_seed: int = 0,
     split_seed: int = 0,
 ) -> Data:
-    """(1, size, size) white squares, ellipses and hearts on black, after dSprites (Matthey et al. 2017).
+    """Draw white squares, ellipses and hearts on black, (1, size, size), after dSprites (Matthey et al. 2017).
 
-    Five independent factors, each on a grid: shape, scale (0.5 to 1), rotation (of a full turn), x and y of the centre
-    of gravity. No cell of the grid is drawn twice. A square is the same after a quarter of a turn and an ellipse after
-    half of one: where `rotations` is odd, neither is on the grid, so that no picture occurs twice and each has one
-    rotation only. Edges are grey by the part of the pixel that is covered. The label is the shape.
+    Five independent factors lie on a grid: shape, scale (0.5 to 1), rotation (of a full turn), x and y of the centre of
+    gravity. Each cell is drawn at most once. If `rotations` is odd, the grid has neither quarter nor half turns, and no
+    two images are equal in spite of the symmetry of squares and ellipses. Edges are anti-aliased; labels are shapes.
 
-    truth: factors_train, factors_val, factors_test (N, 5) int64, rows as in the split, columns as in FACTORS, each
-    value its place on the grid; factor_sizes (5,), the number of values of each.
+    truth: factors_train, factors_val, factors_test (N, 5) int64, with columns as in FACTORS and grid indices as values;
+    factor_sizes (5,), the number of values of each factor.
 
     Args:
-        size: pixels a side, 16 to 256.
-        scales, rotations: number of values. positions: of x, and as many of y.
-        count: images in all, each another cell of the grid.
-        val_fraction: part of what is not test that is held out for validation.
-        test_fraction: part of `count` that is held out for the end.
-        data_seed: draws the cells. split_seed: draws who is held out; the seed of training has no say in either.
+        size: side in pixels, 16 to 256.
+        scales, rotations: numbers of values. positions: number of values of x and of y.
+        count: number of images, each from a different cell of the grid.
+        val_fraction: fraction of the images without the test images that is held out for validation.
+        test_fraction: fraction of `count` that is held out for testing.
+        data_seed: seed of the images. split_seed: seed of the splits.
 
     Raises:
-        ConfigError: a value out of range, or more images than the grid has cells.
+        ConfigError: a value out of range, or more images than cells.
     """
     require(16 <= size <= 256, "size", size, "must lie in 16 to 256")
     for name, number in (("scales", scales), ("rotations", rotations), ("positions", positions)):
@@ -68,8 +67,8 @@ def shapes(
     scale = torch.linspace(SMALLEST, 1, scales)[factors[:, 1]] if scales > 1 else torch.ones(count)
     angle = factors[:, 2] * (2 * math.pi / rotations)
     margin = RADIUS * size + 1  # the pixel keeps the soft edge inside
-    place = torch.linspace(margin, size - margin, positions) if positions > 1 else torch.tensor([size / 2])
-    x = render(factors[:, 0], scale, angle, place[factors[:, 3]], place[factors[:, 4]], size)
+    position = torch.linspace(margin, size - margin, positions) if positions > 1 else torch.tensor([size / 2])
+    x = render(factors[:, 0], scale, angle, position[factors[:, 3]], position[factors[:, 4]], size)
 
     parts = _divided(x, val_fraction, test_fraction, split_seed)
     truth = {f"factors_{name}": factors[split.y] for name, split in parts.items()}
@@ -80,11 +79,11 @@ def shapes(
 
 
 def render(shape: Tensor, scale: Tensor, angle: Tensor, x: Tensor, y: Tensor, size: int) -> Tensor:
-    """Draw one shape an image: (N,) each -> (N, 1, size, size) uint8.
+    """Draw one shape per image: (N,) each -> (N, 1, size, size) uint8.
 
     Args:
-        shape: number in SHAPES. scale: 1 for the largest. angle: in radians, clockwise.
-        x, y: of the centre of gravity, in pixels from the upper left corner, y downwards.
+        shape: index into SHAPES. scale: 1 for the largest. angle: in radians, clockwise.
+        x, y: centre of gravity, in pixels from the upper left corner, y downwards.
     """
     images = torch.empty(len(shape), 1, size, size, dtype=torch.uint8)
     grid = torch.arange(size) + 0.5
@@ -94,13 +93,13 @@ def render(shape: Tensor, scale: Tensor, angle: Tensor, x: Tensor, y: Tensor, si
             down = grid.unsqueeze(1) - y[rows].view(-1, 1, 1)  # (B, S, 1)
             cos, sin = (f(angle[rows]).view(-1, 1, 1) for f in (torch.cos, torch.sin))
             unit = (RADIUS * size * scale[rows]).view(-1, 1, 1)
-            # A pixel's distance from the edge, in pixels, says how much of it is covered.
+            # The distance of a pixel from the edge, in pixels, determines its covered fraction.
             signed = unit * distance((cos * right + sin * down) / unit, (sin * right - cos * down) / unit)
             images[rows, 0] = (255 * (0.5 - signed).clamp(0, 1)).round().byte()
     return images
 
 
-# Signed distances to the edges of shapes in the unit circle around the origin, negative inside: (B, S, S), upwards v.
+# Signed distances (B, S, S) to the edges of shapes in the unit circle, negative inside; v points upwards.
 # After I. Quilez, "2D distance functions", https://iquilezles.org/articles/distfunctions2d/
 
 
@@ -111,13 +110,13 @@ def _to_square(u: Tensor, v: Tensor) -> Tensor:
 
 
 def _to_ellipse(u: Tensor, v: Tensor) -> Tensor:
-    """Half axes 1 and 1/2. To the first order, which is exact on the edge."""
+    """Semi-axes 1 and 1/2, to first order, which is exact on the edge."""
     level, slope = (torch.hypot(u, k * v).clamp(min=1e-6) for k in (2, 4))
     return (level - 1) * level / slope
 
 
 def _to_heart(u: Tensor, v: Tensor) -> Tensor:
-    """A square on its tip with half a disc on each of the upper sides; 1 is from the centre of gravity to the tip."""
+    """A square on its tip with half a disc on each upper side; the centre of gravity has distance 1 from the tip."""
     u, v = HEART_CENTRE * u.abs(), HEART_CENTRE * (v + 1)  # the tip at (0, 0), the dent at (0, 1)
     on_side = 0.5 * (u + v).clamp(min=0)
     below = torch.minimum(torch.hypot(u, v - 1), torch.hypot(u - on_side, v - on_side)) * torch.sign(u - v)
@@ -137,16 +136,16 @@ def sparse_codes(
     data_seed: int = 0,
     split_seed: int = 0,
 ) -> Data:
-    """x = D s + noise, vectors (features,) made of a few atoms of a dictionary (Olshausen & Field 1997).
+    """Draw x = D s + noise, (features,), sums of a few atoms of a dictionary (Olshausen & Field 1997).
 
-    The columns of D (features, atoms) have norm 1 and directions that are uniform on the sphere. `active` entries of s
-    are not 0, at random places; their amplitudes are uniform between 0.5 and 1.5 times a size that makes the mean
-    square of D s about 1 a feature, so that `noise` is the ratio of noise to signal.
+    The columns of D (features, atoms) have norm 1 and are uniform on the sphere. `active` random entries of s are not
+    0; their amplitudes are uniform in 0.5 to 1.5 times a factor that makes the mean square of D s about 1 per feature,
+    so that `noise` is the ratio of noise to signal.
 
     truth: dictionary (features, atoms); signed (), bool; noise ().
 
     Args:
-        signed: amplitudes of either sign; else all are positive.
+        signed: draw random signs; else all amplitudes are positive.
         noise: standard deviation of the Gaussian noise on each feature, 0 for none.
         count, val_fraction, test_fraction, data_seed, split_seed: see `shapes`.
 
@@ -160,12 +159,12 @@ def sparse_codes(
     require(count >= 10, "count", count, "must be 10 or more")
     random = torch.Generator().manual_seed(data_seed)
     dictionary = F.normalize(torch.randn(features, atoms, generator=random, dtype=torch.float64), dim=0)
-    places = torch.rand(count, atoms, generator=random).topk(active, dim=1).indices
+    index = torch.rand(count, atoms, generator=random).topk(active, dim=1).indices
     amplitudes = 0.5 + torch.rand(count, active, generator=random, dtype=torch.float64)
     amplitudes *= math.sqrt(features / (active * 13 / 12))  # 13/12: the mean square of the line above
     if signed:
         amplitudes *= 2 * torch.randint(2, amplitudes.shape, generator=random) - 1
-    codes = torch.zeros(count, atoms, dtype=torch.float64).scatter_(1, places, amplitudes)
+    codes = torch.zeros(count, atoms, dtype=torch.float64).scatter_(1, index, amplitudes)
     x = codes @ dictionary.T + noise * torch.randn(count, features, generator=random, dtype=torch.float64)
     truth = {"dictionary": dictionary.float(), "signed": torch.tensor(signed), "noise": torch.tensor(noise)}
     return _vectors("sparse_codes", x, truth, val_fraction, test_fraction, split_seed)
@@ -181,9 +180,9 @@ def linear_gaussian(
     data_seed: int = 0,
     split_seed: int = 0,
 ) -> Data:
-    """x = W z + mu + noise, z ~ N(0, I): probabilistic PCA (Tipping & Bishop 1999), vectors (features,).
+    """Draw x = W z + mu + noise, z ~ N(0, I), (features,): probabilistic PCA (Tipping & Bishop 1999).
 
-    W (features, rank) has entries from N(0, 1 / rank), so that the signal has variance 1 a feature; mu from N(0, 1).
+    W (features, rank) has entries from N(0, 1 / rank), so that the signal has variance 1 per feature; mu from N(0, 1).
 
     truth: subspace (features, rank), an orthonormal basis of the span of W; mean (features,); noise ().
 
@@ -216,7 +215,6 @@ def _vectors(name: str, x: Tensor, truth: dict[str, Tensor], val: float, test: f
 
 
 def _divided(x: Tensor, val_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Split]:
-    """The rows of train, val and test; y is the number of the row in x."""
-    rest, test = hold_out(Split(x, torch.arange(len(x))), test_fraction, split_seed, "test_fraction")
-    train, val = hold_out(rest, val_fraction, split_seed, "val_fraction")
-    return {"train": train, "val": val, "test": test}
+    """Return the splits by name; y is the row index in x."""
+    splits = three_way(Split(x, torch.arange(len(x))), val_fraction, test_fraction, split_seed)
+    return dict(zip(("train", "val", "test"), splits, strict=True))

@@ -1,4 +1,4 @@
-"""The user's tables: columns of numbers and of categories."""
+"""Tables with numeric and categorical columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from autoenc.data.dataset import Data
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.readers.tables import Source
 from autoenc.data.sets.table_recipe import Recipe
-from autoenc.data.split import Split, hold_out
+from autoenc.data.split import Split, check_fractions, hold_out, three_way
 from autoenc.data.storage.cache import FOLDER
 from autoenc.errors import ConfigError, require
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from autoenc.data.kinds.table import Table
 
-LARGE = 200 * 2**20  # bytes of a file that is read in pieces and kept on the disk
+LARGE = 200 * 2**20  # size in bytes above which a file is read in chunks and cached on disk
 
 
 def table(
@@ -49,41 +49,42 @@ def table(
     split_seed: int = 0,
     kind: Kind | None = None,
 ) -> Data:
-    """A table as vectors (D,): numbers imputed and scaled, categories one-hot, learnt from the training rows alone.
+    """Load a table as vectors (D,): numbers are imputed and scaled, categories one-hot encoded.
+
+    The preprocessing is fitted to the training rows.
 
     Args:
-        path: .csv, .txt, .tsv, .parquet, or .npz with X and perhaps y, .npy.
+        path: .csv, .txt, .tsv, .parquet, .npy, or .npz with X and optionally y.
         test_path: a second file with the test rows.
-        label: the column with the classes; not trained on.
-        normal: the class to train and validate on; the others are the anomalies of the test rows. Rows without a label
-            are then left out.
+        label: column of the classes; not an input of the model.
+        normal: class to train and validate on; the others are the anomalies of the test split. Rows without a label are
+            left out.
         drop: columns to leave out.
-        header, names, separator, decimal, encoding, missing: how the file is read; see frames.Source.
-        scaling, log, categorical, max_categories: what becomes of the columns; see plan.Plan.
-        stream: read in pieces into a cache on the disk, in memory that does not grow with the file; see streamed.py.
-            None: where the file has more than 200 MB.
-        cache: the folder for that.
-        val_fraction: part of what is not test that is held out for validation.
-        test_fraction: part of all rows that is held out for the end; not used where there is a test_path.
-        split_seed: draws both; the seed of training has no say.
-        kind: of a finished run, used as it is.
+        header, names, separator, decimal, encoding, missing: format of the file; see readers.tables.Source.
+        scaling, log, categorical, max_categories: preprocessing; see kinds.column_plan.Plan.
+        stream: read in chunks into a cache on disk, with constant memory; see streamed_table.py. None: for files larger
+            than 200 MB.
+        cache: folder of the cache.
+        val_fraction: fraction of the rows without the test rows that is held out for validation.
+        test_fraction: fraction of all rows that is held out for testing if there is no test_path.
+        split_seed: seed of both draws.
+        kind: kind of a finished run, used instead of fitting one.
 
     Raises:
-        ConfigError, DataError: a file, a column or a value that is not what it should be; see the parts.
+        ConfigError, DataError: an invalid option, file or column.
     """
     from autoenc.data.kinds.column_plan import Plan
     from autoenc.data.kinds.table import Table, class_name
     from autoenc.data.sets.streamed_table import streamed
 
     if path is None:
-        raise ConfigError("path", None, "say which file: data.path=FILE.csv")
+        raise ConfigError("path", None, "name a file: data.path=FILE.csv")
     require(len(separator) == 1, "separator", repr(separator), "must be one character")
-    require(normal is None or label is not None, "normal", normal, "needs data.label: the column that has this value")
-    for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        require(0 < fraction < 1, name, fraction, "must lie between 0 and 1")
+    require(normal is None or label is not None, "normal", normal, "needs data.label, the column that has this value")
+    check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     assert kind is None or isinstance(kind, Table)
     require(decimal in (".", ","), "decimal", repr(decimal), "must be . or ,")
-    require(decimal != separator, "decimal", repr(decimal), "is the separator of the columns too")
+    require(decimal != separator, "decimal", repr(decimal), "is also the separator of the columns")
     source = Source(header, tuple(names), separator, encoding, tuple(missing), decimal)
     plan = Plan(scaling, log if isinstance(log, bool) else tuple(log), tuple(categorical), max_categories)
     paths = tuple(Path(p).expanduser() for p in (path, test_path) if p is not None)
@@ -101,8 +102,8 @@ def _in_memory(recipe: Recipe, kind: Table | None) -> Data:
     texts: list[pd.Series] = []
     notes: list[str] = []
     for path in recipe.paths:
-        pieces, labels = zip(*recipe.pieces(path, notes), strict=True)
-        frames.append(pd.concat(pieces))  # the index: rows of the file, from 0
+        chunks, labels = zip(*recipe.chunks(path, notes), strict=True)
+        frames.append(pd.concat(chunks))  # the index is the row of the file, from 0
         texts += [] if recipe.label is None else [pd.concat(labels, ignore_index=True)]
     y: list[Tensor | None] = [None] * len(frames)
     classes: tuple[str, ...] = ()
@@ -113,29 +114,22 @@ def _in_memory(recipe: Recipe, kind: Table | None) -> Data:
         recipe.check_classes(classes)
 
     index = [Split(torch.arange(len(frame)), labels) for frame, labels in zip(frames, y, strict=True)]
-    test = index[-1]
-    rest = index[0]
     if len(frames) == 1:
-        rest, test = hold_out(rest, recipe.test_fraction, recipe.split_seed, "test_fraction")
-    train, val = hold_out(rest, recipe.val_fraction, recipe.split_seed, "val_fraction")
+        train, val, test = three_way(index[0], recipe.val_fraction, recipe.test_fraction, recipe.split_seed)
+    else:
+        train, val = hold_out(index[0], recipe.val_fraction, recipe.split_seed, "val_fraction")
+        test = index[1]
     if recipe.normal is not None:
         train, val = (_only(split, classes.index(recipe.normal)) for split in (train, val))
     if kind is None:
-        kind, found = recipe.plan.fit(frames[0].iloc[train.tensor.numpy()], recipe.source)
-        notes += found
-    made = [
-        Split(torch.from_numpy(kind.matrix(frame.iloc[split.tensor.numpy()], str(path))), split.y)
-        for split, frame, path in (
-            (train, frames[0], recipe.paths[0]),
-            (val, frames[0], recipe.paths[0]),
-            (test, frames[-1], recipe.paths[-1]),
-        )
-    ]
-    names = {
-        name: frame.index[split.tensor.numpy()]
-        for name, split, frame in (("train", train, frames[0]), ("test", test, frames[-1]))
-    }
-    return recipe.data(kind, made, classes, made[0].range(), notes, names)
+        kind, remarks = recipe.plan.fit(frames[0].iloc[train.tensor.numpy()], recipe.source)
+        notes += remarks
+    splits, names = [], {}
+    for name, split, part in (("train", train, 0), ("val", val, 0), ("test", test, -1)):
+        frame = frames[part].iloc[split.tensor.numpy()]
+        splits.append(Split(torch.from_numpy(kind.matrix(frame, str(recipe.paths[part]))), split.y))
+        names |= {name: frame.index} if name != "val" else {}
+    return recipe.data(kind, splits, classes, splits[0].range(), notes, names)
 
 
 def _only(split: Split, number: int) -> Split:

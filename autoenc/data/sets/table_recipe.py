@@ -1,4 +1,4 @@
-"""Reading the rows and the labels of a table, as its config says."""
+"""Reading of the rows and labels of a table according to its config."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from autoenc.data.kinds.column_plan import Plan
     from autoenc.data.kinds.table import Table
 
-MOST_CLASSES = 1_000  # a label with more is a quantity
+MOST_CLASSES = 1_000  # a label with more values is a quantity
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is to be done to the user's files. paths: one, or that of training and that of the test rows."""
+    """The options of a table. paths: one file, or those of the training and of the test rows."""
 
     paths: tuple[Path, ...]
     label: str | None
@@ -35,13 +35,15 @@ class Recipe:
     test_fraction: float
     split_seed: int
 
-    def pieces(self, path: Path, notes: list[str] | None = None) -> Iterator[tuple[pd.DataFrame, pd.Series | None]]:
-        """The columns to train on, and the labels as text, piece by piece; where there is a normal class, only rows
-        that have a label: how many have none is added to `notes` at the end."""
+    def chunks(self, path: Path, notes: list[str] | None = None) -> Iterator[tuple[pd.DataFrame, pd.Series | None]]:
+        """Yield chunks of the columns to train on and of the labels as text.
+
+        If there is a normal class, rows without a label are skipped, and their number is added to `notes` at the end.
+        """
         from autoenc.data.kinds.table import MISSING, class_name
 
         out = 0
-        for frame in self.source.pieces(path):
+        for frame in self.source.chunks(path):
             for option, names in (("label", [self.label] if self.label else []), ("drop", self.drop)):
                 for name in names:
                     if name not in frame:
@@ -59,16 +61,16 @@ class Recipe:
             notes.append(f"Attention: {path}: {out:,} rows have no {self.label} and are left out")
 
     def check_classes(self, classes: Sequence[str]) -> None:
-        """DataError where the label is a quantity, or no class is the normal one."""
+        """Raise DataError if the label is a quantity or if the normal class does not exist."""
         if len(classes) > MOST_CLASSES:
             raise DataError(
-                f"data.label={self.label}: {len(classes):,} different values; a label says the class of a row; "
+                f"data.label={self.label}: {len(classes):,} different values; a label is the class of a row; "
                 f"data.drop=[{self.label}] leaves the column out"
             )
         if self.normal is not None and self.normal not in classes:
             if self.normal.lower() in map(str.lower, classes):
-                spelt = next(name for name in classes if name.lower() == self.normal.lower())
-                raise DataError(f"data.normal={self.normal}: the class is written {spelt}: \"data.normal='{spelt}'\"")
+                spelling = next(name for name in classes if name.lower() == self.normal.lower())
+                raise DataError(f"data.normal={self.normal}: it is spelt {spelling}: \"data.normal='{spelling}'\"")
             there = ", ".join(classes[:20])
             raise DataError(f"data.normal={self.normal}: {self.paths[0]} has no such class; it has {there}")
 
@@ -81,7 +83,7 @@ class Recipe:
         notes: Sequence[str],
         names: Mapping[str, Sequence[Any]] | None = None,
     ) -> Data:
-        """The data set of three splits."""
+        """Return the data set of three splits."""
         train, val, test = splits
         for name, split in (("train", train), ("validate", val), ("test", test)):
             if len(split) == 0:
@@ -90,7 +92,7 @@ class Recipe:
         anomalies = () if self.normal is None else tuple(name for name in classes if name != self.normal)
         if self.normal is not None and not anomalies:
             where = f"data.label={self.label}: every row is of the class {self.normal}"
-            notes = [*notes, f"{where}: without anomalies, how well they are found cannot be measured"]
+            notes = [*notes, f"{where}: without anomalies, detection cannot be evaluated"]
         low, high = value_range
         spec = DataSpec(self.paths[0].stem, replace(kind, low=low, high=high), classes, anomalies)
         return Data(spec, train, val, test, notes=tuple(notes), names=names or {})

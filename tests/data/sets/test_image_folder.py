@@ -47,7 +47,7 @@ def test_mixed_sizes_need_a_size_and_one_colour_picture_makes_all_rgb(
     for i in range(6):
         save(root / f"{i}.png", noise(10 + i, 12, channels=1))
     message = refusal(ConfigError, lambda: read(root))
-    assert message == "size: the pictures have 12x10 to 12x15 pixels; give the size to bring them to: data.size=64"
+    assert message == "size: the images have 12x10 to 12x15 pixels; set a common size: data.size=64"
     assert read(root, size=8).spec.shape == (1, 8, 8)
     assert read(root, size=[6, 9], mode="rgb").spec.shape == (3, 6, 9)
     save(root / "c.png", noise())
@@ -116,17 +116,17 @@ def test_what_cannot_be_trained_on_is_one_line(tmp_path: Path, folder: Path, rea
         ("file.png", "is a file, not a folder"),
         ("empty", "has no pictures (.png, .jpg"),
         ("text", "a.png: is no picture; none of 1 files can be read"),
-        ("one", "1 readable pictures are too few"),
+        ("one", "1 readable images are too few"),
     ):
         assert why in refusal(DataError, lambda name=name: read(tmp_path / name))  # type: ignore[misc]
         if name not in ("none", "file.png", "empty"):
             assert why in refusal(DataError, lambda name=name: read(tmp_path / name, size=8, mode="rgb"))  # type: ignore[misc]
     options: list[tuple[dict[str, Any], str]] = [
-        ({"size": 0}, "size=0: must be pixels a side"),
+        ({"size": 0}, "size=0: must be a side in pixels"),
         ({"size": [8, 8, 8]}, "size=[8, 8, 8]: must be"),
         ({"shift": 12}, "shift=12: must be less than 12"),
         ({"val_fraction": 1.0}, "val_fraction=1.0: must lie between 0 and 1"),
-        ({"transforms": [{"RandomCrop": {"size": 8}}], "size": 8}, "with a name out of CenterCrop"),
+        ({"transforms": [{"RandomCrop": {"size": 8}}], "size": 8}, "with a name among CenterCrop"),
         ({"transforms": [{"CenterCrop": {"siz": 8}}], "size": 8}, "unexpected keyword argument 'siz'"),
     ]
     for given, why in options:
