@@ -1,4 +1,4 @@
-"""p(x|z): what the decoder's output means. One parameter for each dimension of x; see core.Likelihood."""
+"""Likelihoods p(x|z), parametrised by the decoder's output, one parameter per dimension of x; see core.Likelihood."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from autoenc.data.split import PAD
 from autoenc.errors import require
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
-SMALLEST = 0.0025  # floor of a learnt scale: keeps the density of a perfectly fitted constant finite
+SMALLEST = 0.0025  # floor of a learned scale: keeps the density of a perfectly fitted constant finite
 
 
 def _logit(probability: Tensor) -> Tensor:
-    """Kept away from 0 and 1, where the logit is infinite."""
+    """Return the logit of a probability, clamped away from 0 and 1 where it is infinite."""
     return probability.clamp(0.01, 0.99).logit()
 
 
 class Bernoulli(Likelihood):
-    """The decoder's output is the logit of a probability; x may be grey values in [0, 1], as is customary.
+    """Bernoulli likelihood: the decoder's output is a logit; x may be grey values in [0, 1], as is customary.
 
-    For x in {0, 1} the nll is -log p(x|z); for grey values it is the cross-entropy, whose minimum over the
-    logits is the entropy of the grey values and not 0.
+    For x in {0, 1} the nll is -log p(x|z); for grey values it is the cross-entropy, whose minimum is the entropy of the
+    grey values instead of 0.
     """
 
     def nll_per_dim(self, params: Tensor, x: Tensor) -> Tensor:
@@ -44,15 +44,15 @@ class Bernoulli(Likelihood):
 
 
 class _Located(Likelihood):
-    """A distribution around a mean, with one scale for all dimensions, fixed or learnt.
+    """A distribution around a mean, with one scale for all dimensions, fixed or learned.
 
-    nll = rate * error + offset for each dimension; subclasses say which error and what follows from the scale.
+    nll = rate * error + offset for each dimension; subclasses define error, rate and offset.
 
     Args:
-        scale: sigma (Gaussian) or b (Laplace), in units of the data; the initial value where it is learnt.
-        learned: learn the scale with the rest; at the optimum it is the root mean square (mean absolute) error
-            of the reconstruction, which balances reconstruction and KL by itself (Rybkin et al. 2021, sigma-VAE).
-        output: what makes a mean of the decoder's output: nothing, or a sigmoid for data in [0, 1].
+        scale: sigma (Gaussian) or b (Laplace), in units of the data; the initial value if learned.
+        learned: learn the scale; at the optimum it is the root mean square (mean absolute) error of the reconstruction,
+            which balances reconstruction and KL automatically (Rybkin et al. 2021, sigma-VAE).
+        output: map from the decoder's output to the mean: identity, or sigmoid for data in [0, 1].
     """
 
     def __init__(self, scale: float, learned: bool, output: Literal["identity", "sigmoid"]):
@@ -67,13 +67,13 @@ class _Located(Likelihood):
 
     @property
     def log_scale(self) -> Tensor:
-        """The log of the scale; where it is learnt, above a soft floor, so that it can always come back up."""
+        """Log of the scale. A learned scale has a soft floor, so that its gradient does not vanish."""
         if not self.learned:
             return torch.tensor(math.log(self.scale))
         return math.log(SMALLEST) + F.softplus(self.above_floor)
 
     def rate_and_offset(self) -> tuple[Tensor | float, Tensor | float]:
-        """The two numbers that make nats of an error; plain ones, computed once, where the scale is fixed."""
+        """Return rate and offset; floats, computed once, if the scale is fixed."""
         if self.learned:
             return self.nats(self.log_scale)
         if self._fixed is None:
@@ -82,11 +82,11 @@ class _Located(Likelihood):
         return self._fixed
 
     def nats(self, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Rate and offset of a scale."""
+        """Return rate and offset for a scale."""
         raise NotImplementedError
 
     def error(self, mean: Tensor, x: Tensor) -> Tensor:
-        """The error of each dimension."""
+        """Return the error of each dimension."""
         raise NotImplementedError
 
     def nll_per_dim(self, params: Tensor, x: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class _Located(Likelihood):
         return rate * self.error(self.mean(params), x.expand_as(params)) + offset
 
     def nll(self, params: Tensor, x: Tensor) -> Tensor:
-        # The sum first: two passes over the batch less than in nll_per_dim, and two less in the backward pass.
+        # Summed first: saves two passes over the batch in forward and two in backward compared with nll_per_dim.
         rate, offset = self.rate_and_offset()
         errors = sum_over_dims(self.error(self.mean(params), x.expand_as(params)), x)
         return rate * errors + offset * x[0].numel()
@@ -129,7 +129,7 @@ class Gaussian(_Located):
 
 
 class Laplace(_Located):
-    """Laplace(mean, b): nll = |x - mean| / b + log(2 b). Less moved by outliers than the Gaussian."""
+    """Laplace(mean, b): nll = |x - mean| / b + log(2 b). More robust to outliers than the Gaussian."""
 
     def __init__(self, scale: float = 1.0, learned: bool = False, output: Literal["identity", "sigmoid"] = "identity"):
         _check_scale("scale", scale, learned)
@@ -143,14 +143,14 @@ class Laplace(_Located):
 
 
 class Table(Likelihood):
-    """Numbers are Gaussian, N(mean, sigma^2); categories are categorical, softmax(logits). Independent given z.
+    """Gaussian likelihood N(mean, sigma^2) of numbers, categorical softmax(logits) of categories, independent given z.
 
     nll of a number: (x - mean)^2 / (2 sigma^2) + log sigma + log(2 pi) / 2; of a category: -log p of its value. A value
-    that training did not have (all its dimensions 0) counts as each of the known ones in equal parts.
+    not seen in training (all dimensions 0) counts as a uniform mixture of the known values.
 
     Args:
-        columns: where the numbers and the categories are; numbers first.
-        sigma: of all numbers, in units of the scaled data; the initial value where it is learnt.
+        columns: columns of the table, numbers first.
+        sigma: standard deviation of all numbers, in units of the scaled data; the initial value if learned.
         learned: learn a sigma for each number.
     """
 
@@ -185,32 +185,32 @@ class Table(Likelihood):
 
 
 class Multinomial(Likelihood):
-    """Counts x of words, each of them drawn from p = softmax(params) (Liang et al. 2018, Mult-VAE).
+    """Multinomial likelihood of word counts x with p = softmax(params) (Liang et al. 2018, Mult-VAE).
 
-    nll = -sum_w x_w log p_w: nats of the words in an order that is given. The multinomial coefficient, which counts the
-    orders, is left out: it does not depend on the parameters, and exp(nll / words) is the perplexity as it is reported
-    (Miao et al. 2016). Of weights that are no counts, the same sum: a cross-entropy, scaled by the sum of the weights.
+    nll = -sum_w x_w log p_w, in nats. The multinomial coefficient is left out, as it does not depend on the parameters;
+    exp(nll / words) is the perplexity as usually reported (Miao et al. 2016). For TF-IDF weights, the same sum is a
+    cross-entropy, scaled by the sum of the weights.
     """
 
     def nll_per_dim(self, params: Tensor, x: Tensor) -> Tensor:
         return -x * params.log_softmax(-1)
 
     def mean(self, params: Tensor) -> Tensor:
-        """p itself: how many words a document has, the code need not say."""
+        """Return p; the number of words of a document is not modelled."""
         return params.softmax(-1)
 
     def params_of(self, mean: Tensor) -> Tensor:
         p = mean / mean.sum().clamp(min=1e-12)
-        return p.clamp(min=0.01 / p.numel()).log()  # words that were not seen stay possible
+        return p.clamp(min=0.01 / p.numel()).log()  # unseen words keep a positive probability
 
     def support(self) -> tuple[float, float]:
         return 0.0, math.inf
 
 
 class Tokens(Likelihood):
-    """Texts, x (B, T) token ids: the decoder's output are the logits of the tokens that are not padding (*S, R, V).
+    """Categorical likelihood of token ids x (B, T); the decoder's output is the logits (*S, R, V) of the R real tokens.
 
-    nll of a token: -log softmax(logits) of its id; of padding: 0. core.Autoregressive says in which order the R are.
+    nll of a token: -log softmax(logits) of its id; of padding: 0. The order of the R is that of core.Autoregressive.
     """
 
     def __init__(self, vocabulary: int):
@@ -225,7 +225,7 @@ class Tokens(Likelihood):
         return nll.new_zeros(*lead, *x.shape).masked_scatter(real.expand(*lead, *x.shape), nll)
 
     def mean(self, params: Tensor) -> Tensor:
-        """(*S, R) ids have no mean: the likeliest ones."""
+        """Return the most likely ids (*S, R); ids have no mean."""
         return params.argmax(-1)
 
     def support(self) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from autoenc.errors import UserError
 
 
 class Coder(Protocol):
-    """What is needed of a `Run`."""
+    """The part of the interface of `Run` that is used here."""
 
     spec: DataSpec
 
@@ -32,7 +32,7 @@ class Coder(Protocol):
 
 @contextlib.contextmanager
 def value_errors() -> Iterator[None]:
-    """Our errors as scikit-learn has them: ValueError, with the same line."""
+    """Convert `UserError` to ValueError, as scikit-learn's estimators raise."""
     try:
         yield
     except UserError as error:
@@ -40,18 +40,18 @@ def value_errors() -> Iterator[None]:
 
 
 class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Rows (N, D) to codes (N, K), by a run that is trained already.
+    """Encode rows (N, D) to codes (N, K) with a trained run.
 
-    Runs on tables and texts take data frames and lists of texts, too. Images are rows of C H W values, in the range
-    that the run was trained on. The run is fitted: `transform` needs no `fit`, which checks the number of columns,
-    notes their names, and learns nothing. `inverse_transform` decodes. Everything is float32.
-    `autoenc.estimators.autoencoder.AutoencoderTransformer` is the one that trains.
+    Runs on tables and texts also accept data frames and lists of texts. Images are rows of C H W values in the range of
+    the training data. `transform` needs no `fit`, which only checks the number and stores the names of the columns.
+    `inverse_transform` decodes. All results are float32. To train an autoencoder as an estimator, see
+    `autoenc.estimators.autoencoder.AutoencoderTransformer`.
 
     Args:
         run: a finished run, from `load_run`.
 
     Raises:
-        ValueError: another number of columns, values that are not finite or that the run's model gives no density.
+        ValueError: another number of columns, or values that are not finite or outside the support of the likelihood.
     """
 
     def __init__(self, run: Coder):
@@ -59,11 +59,11 @@ class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     @property
     def n_features_in_(self) -> int:
-        """D, the number of columns that the run was trained on."""
+        """Number D of columns that the run was trained on."""
         return math.prod(self.run.spec.shape)
 
     @n_features_in_.setter
-    def n_features_in_(self, found: int) -> None:  # scikit-learn's validation tells an estimator what `fit` was given
+    def n_features_in_(self, found: int) -> None:  # set by scikit-learn's validation in `fit`
         if found != self.n_features_in_:
             name, wanted = type(self).__name__, self.n_features_in_
             raise ValueError(f"X has {found} features, but {name} is expecting {wanted} features as input")
@@ -73,18 +73,18 @@ class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return self.run.latent_dim
 
     def fit(self, X: Any, y: Any = None) -> CodeTransformer:
-        """Check X (N, D) against the run; nothing is learnt."""
+        """Check X (N, D) against the run."""
         self._rows(X, reset=True)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """(N, D) -> codes (N, K)."""
+        """Encode X (N, D) to codes (N, K)."""
         rows = self._rows(X, reset=False)
         with value_errors():
             return self.run.encode(rows)
 
     def inverse_transform(self, X: Any) -> np.ndarray:
-        """Codes (N, K) -> rows (N, D) in data space."""
+        """Decode codes (N, K) to rows (N, D)."""
         with value_errors():
             rows = self.run.decode(check_array(X, dtype=np.float32))
         return rows.reshape(len(rows), -1)

@@ -1,4 +1,4 @@
-"""scikit-learn's interface: `from autoenc.estimators.autoencoder import AutoencoderTransformer`."""
+"""Estimators with scikit-learn's interface."""
 
 from autoenc.estimators.autoencoder import AutoencoderTransformer
 

@@ -1,4 +1,4 @@
-"""Autoencoders as scikit-learn estimators: `fit` trains, by the same config and the same loop as train.py."""
+"""Autoencoders as scikit-learn estimators; `fit` uses the same config and training loop as train.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from autoenc.estimators.inmemory import compose, train
 from autoenc.loading import Run
 from autoenc.transformer import value_errors
 
-KEYS = {  # of the config -> the parameter that sets it
+KEYS = {  # config key -> parameter that sets it
     "model": "model",
     "model.latent_dim": "latent_dim",
     "network": "network",
@@ -36,48 +36,47 @@ KEYS = {  # of the config -> the parameter that sets it
     "trainer.batch_size": "batch_size",
     "trainer.device": "device",
 }
-OURS = ("seed", "data", "anomaly_classes", "resume", "hydra")  # keys that `fit` sets, or that mean nothing to it
+OURS = ("seed", "data", "anomaly_classes", "resume", "hydra")  # keys that `fit` sets or ignores
 
 
 class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """An autoencoder that `fit` trains: rows (N, D) to codes (N, K) and back.
+    """Autoencoder that encodes rows (N, D) to codes (N, K) and decodes them.
 
-    The same parts, defaults and training as `python train.py data=arrays`, without its files. A part of the rows is
-    held out, and the weights that are best on them are kept. The code is deterministic: the posterior's mean where
-    there is a posterior. Codes are float32, reconstructions float64 and in the units of X.
+    Parts, defaults and training are those of `python train.py data=arrays`, without files. A fraction of the rows is
+    held out to choose the best weights. Codes are deterministic: the mean of the posterior, if there is one. Codes are
+    float32; reconstructions are float64, in the units of X.
 
-    Search in processes (`n_jobs`) and not in threads: torch has one generator for a process, and fits side by side
-    would draw from it in an order of their own.
+    Use processes (`n_jobs`), not threads, for a search: torch has one generator per process, so that concurrent fits in
+    threads are not reproducible.
 
     Args:
-        model: an option of configs/model: ae, dae, vae, beta_vae, contractive, sparse, topk, linear ...
-        latent_dim: K, the size of the code; None leaves it to the model (256 for dae, sparse and topk).
-        network: an option of configs/network: mlp, linear, dictionary or conv; None leaves it to the model.
-        hidden: widths of the hidden layers from the input towards the code, e.g. (128, 64); for conv the width of its
-            one full layer. None leaves it to the network.
-        learning_rate: None leaves it to the optimizer and the model.
-        epochs: passes over the training rows.
-        batch_size: training rows in a step.
-        overrides: any other key of the config, as on the command line: ["noise.std=0.5", "regularizer=[kl_warmup]"].
-            For a VAE, "likelihood.learned=true" balances reconstruction and KL by itself.
-        scale: standardise before training, undone by `inverse_transform`: each column, or with `image_shape` all
-            pixels alike. Constant columns are only centred. False feeds X as it is, e.g. to likelihood=bernoulli.
-        image_shape: (C, H, W) or (H, W) of the image that each row is, C H W = D; needed by network="conv".
-        val_fraction: part of the rows that is held out to choose the best weights.
-        random_state: of weights, noise, order and held-out rows: an int, a RandomState, or None for another each time.
-            Torch's global generator is left as it was.
+        model: option of configs/model: ae, dae, vae, beta_vae, contractive, sparse, topk, linear ...
+        latent_dim: size K of the code; None: the default of the model (256 for dae, sparse and topk).
+        network: option of configs/network: mlp, linear, dictionary or conv; None: the default of the model.
+        hidden: widths of the hidden layers from input to code, e.g. (128, 64); for conv, the width of its dense layer.
+            None: the default of the network.
+        learning_rate: None: the default of the optimizer and the model.
+        epochs: number of passes over the training rows.
+        batch_size: number of rows per step.
+        overrides: other keys of the config, as on the command line: ["noise.std=0.5", "regularizer=[kl_warmup]"]. For a
+            VAE, "likelihood.learned=true" balances reconstruction and KL automatically.
+        scale: standardise each column, or all pixels jointly with `image_shape`; inverted by `inverse_transform`.
+            Constant columns are only centred. Use False for likelihood=bernoulli, for example.
+        image_shape: shape (C, H, W) or (H, W) of the image in each row, C H W = D; required by network="conv".
+        val_fraction: fraction of the rows that is held out to choose the best weights.
+        random_state: seed of weights, noise, order and held-out rows: an int, a RandomState, or None for a random seed.
+            Torch's global generator is not affected.
         device: auto, cpu, cuda or mps.
         verbose: show the progress of training.
 
     Attributes:
-        model_: the trained `autoenc.core.Autoencoder`, for scaled rows. config_: its config, resolved.
-        spec_: description of the scaled training rows. mean_, scale_: what was subtracted, and then divided by.
-        history_: the numbers of each evaluation, dicts with step, epoch, split (train or val), loss, mse ...
-        n_features_in_, feature_names_in_: as everywhere in scikit-learn.
+        model_: the trained `autoenc.core.Autoencoder`, for scaled rows. config_: its resolved config.
+        spec_: description of the scaled training rows. mean_, scale_: offset and scale of the columns.
+        history_: metrics of each evaluation, dicts with step, epoch, split (train or val), loss, mse ...
+        n_features_in_, feature_names_in_: as in scikit-learn.
 
     Raises:
-        ValueError: from `fit`, a parameter or an override is wrong, or training diverged. One line says what would
-            be right.
+        ValueError: from `fit`: an invalid parameter or override, or training diverged.
     """
 
     def __init__(
@@ -130,17 +129,17 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """(N, D) -> deterministic codes (N, K)."""
+        """Encode X (N, D) to deterministic codes (N, K)."""
         return self._encode(self._rows(X))
 
     def inverse_transform(self, X: Any) -> np.ndarray:
-        """Codes (N, K) -> rows (N, D), in the units of the data that `fit` was given."""
+        """Decode codes (N, K) to rows (N, D), in the units of the training data."""
         check_is_fitted(self, "model_")
         with value_errors():
             return self._decode(check_array(X, dtype=np.float32))
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Minus the mean squared error of the reconstruction of X (N, D), in its units; y is ignored."""
+        """Return the negative mean squared reconstruction error of X (N, D), in its units; y is ignored."""
         X = self._rows(X)
         return -float(np.mean((X - self._decode(self._encode(X))) ** 2))
 
@@ -157,11 +156,11 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return rows.reshape(len(rows), -1).astype(np.float64) * self.scale_ + self.mean_
 
     def _run(self) -> Run:
-        """The model at work, on the device of this machine."""
+        """Return the model as a run on the selected device."""
         return Run(Path(), self.model_, self.config_, self.spec_, {}, build.pick_device(self.device, "device"))
 
     def _overrides(self, seed: int) -> list[str]:
-        """The parameters and `overrides`, as on the command line."""
+        """Return the parameters and `overrides` as on the command line."""
         if isinstance(self.overrides, str) or not all(isinstance(override, str) for override in self.overrides):
             raise UserError(f"overrides: must be a list of 'KEY=VALUE', found {self.overrides!r}")
         named = {key: value for key, name in KEYS.items() if (value := getattr(self, name)) is not None}
@@ -170,14 +169,15 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             if key in named:
                 raise UserError(f"overrides: {override}: set the parameter {KEYS[key]} instead")
             if key.partition(".")[0] in OURS:
-                raise UserError(f"overrides: {override}: has no use here; fit is given the data, random_state the seed")
+                why = "is not supported; data are passed to fit, the seed is random_state"
+                raise UserError(f"overrides: {override}: {why}")
         if isinstance(self.hidden, Iterable):
             named["network.hidden"] = f"[{','.join(map(str, self.hidden))}]"
         settings = {"data": "arrays", "seed": seed} | named
         return [*(f"{key}={value}" for key, value in settings.items()), *self.overrides]
 
     def _data(self, X: np.ndarray, seed: int) -> Data:
-        """Training rows and held-out rows, scaled by what this sets: mean_ and scale_."""
+        """Set mean_ and scale_, and return the scaled training and held-out rows."""
         shape = self._shape(X.shape[1])
         self.mean_, self.scale_ = np.zeros(1), np.ones(1)
         if self.scale:
@@ -195,18 +195,18 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         shape = tuple(self.image_shape)
         shape = (1, *shape) if len(shape) == 2 else shape
         if len(shape) != 3 or math.prod(shape) != columns:
-            why = f"must be (C, H, W) or (H, W) of images of {columns} values: X has {columns} columns"
+            why = f"must be (C, H, W) or (H, W) with {columns} values: X has {columns} columns"
             raise ConfigError("image_shape", self.image_shape, why)
         return shape
 
     def _split(self, X: np.ndarray, shape: tuple[int, ...]) -> Split:
-        """Rows as the model is fed; ValueError where they are too large for float32."""
+        """Scale rows for the model; ValueError if they are too large for float32."""
         with np.errstate(over="ignore", invalid="ignore"):
             rows = check_array((X - self.mean_) / self.scale_, dtype=np.float32, input_name="X")
         return Split(torch.from_numpy(rows).reshape(-1, *shape))
 
     def __getstate__(self) -> dict[str, Any]:
-        """With the weights on the CPU: what was trained on a GPU is read without one."""
+        """Return the state with weights on the CPU, so that it can be loaded without a GPU."""
         state = dict(super().__getstate__())
         if "model_" in state:
             state["model_"] = copy.deepcopy(self.model_).cpu()

@@ -1,4 +1,4 @@
-"""Training in memory: overrides and data in, a model out. No file is left and nothing is said unless asked."""
+"""Training in memory, without files and, by default, without output."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from autoenc.training.trainer import Trainer
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
-    """The checked config that train.py makes of these overrides.
+    """Compose and check the config for these overrides, as train.py does.
 
     Raises:
-        UserError: a key, an option or a value is wrong.
+        UserError: an invalid key, option or value.
     """
     return copy.deepcopy(_compose(tuple(overrides)))
 
 
 @lru_cache(maxsize=128)
 def _compose(overrides: tuple[str, ...]) -> dict[str, Any]:
-    """A quarter of a second each time, where a small training takes as long; folds of a search have the same."""
+    """Cached: composing takes 0.25 s, as long as a small training, and all folds of a search use the same config."""
     config.register()
     with _hydra_aside():
         try:
@@ -62,7 +62,7 @@ _lock = threading.Lock()
 
 @contextmanager
 def _hydra_aside() -> Iterator[None]:
-    """Hydra as it is at the start of a process. What a caller who uses it has set is put back."""
+    """Reset Hydra's global state, and restore it afterwards for callers that use Hydra."""
     kinds: tuple[type, ...] = (GlobalHydra, VersionBase, JobRuntime)
     with _lock:
         before = {kind: Singleton._instances.pop(kind) for kind in kinds if kind in Singleton._instances}
@@ -75,13 +75,13 @@ def _hydra_aside() -> Iterator[None]:
 
 
 def train(checked: Mapping[str, Any], data: Data, verbose: bool = False) -> tuple[Autoencoder, list[dict[str, Any]]]:
-    """The model of a checked config trained on `data`, with its best weights, and the numbers of each evaluation.
+    """Train the model of a checked config. Return it with its best weights, and the metrics of each evaluation.
 
-    Leaves no file, and the generators as they were.
+    Leaves no files and restores the random generators.
 
     Raises:
         UserError: the config does not suit the data. NotFinite: training diverged.
-        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM arrived.
+        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM was received.
     """
     settings = TrainerSettings(**checked["trainer"])
     device = build.pick_device(settings.device, "device")
@@ -103,11 +103,11 @@ def train(checked: Mapping[str, Any], data: Data, verbose: bool = False) -> tupl
 
 class _Trainer(Trainer):
     def save(self) -> None:
-        """Nothing: no one goes on with this training."""
+        """Do nothing: this training is never resumed."""
 
 
 class _History(Tracker):
-    """The lines of metrics.jsonl, kept in memory."""
+    """A tracker that keeps the lines of metrics.jsonl in memory."""
 
     def __init__(self) -> None:
         self.lines: list[dict[str, Any]] = []
@@ -120,7 +120,7 @@ class _History(Tracker):
 
 
 class _Silence(Progression):
-    """No progress on the console."""
+    """A progress display without output."""
 
     def __init__(self) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Pictures of models, codes and numbers: what TensorBoard shows and figures/ keeps."""
+"""Figures of models, codes and metrics, for TensorBoard and figures/."""
 
 from autoenc.canvas import new_figure, picture_grid, pixels, scatter
 from autoenc.figures.of_codes import curves, sprites

@@ -1,4 +1,4 @@
-"""Pictures of codes and of numbers: where the examples lie, what each unit does, how the loss fell."""
+"""Figures of codes and metrics: the latent space, statistics of units, loss curves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from autoenc.training.evaluation import Evaluation
 
 
 def latent_space(evaluation: Evaluation, classes: tuple[str, ...]) -> np.ndarray | None:
-    """Validation codes in two dimensions, coloured by label: as they are, or their first principal components."""
+    """Draw validation codes, or their first two principal components, coloured by label."""
     codes, labels = evaluation.codes.numpy(), evaluation.labels
     if len(codes) < 3 or not np.isfinite(codes).all():
         return None
@@ -32,7 +32,7 @@ def latent_space(evaluation: Evaluation, classes: tuple[str, ...]) -> np.ndarray
 
 
 def units(evaluation: Evaluation) -> np.ndarray:
-    """Each unit of the code: its KL where there is a posterior, else its variance and how often it is not zero."""
+    """Draw the KL of each unit if there is a posterior, else its variance and the fraction of nonzero values."""
     stats = evaluation.stats
     figure = new_figure(8, 3.6)
     if stats.kl is not None:
@@ -41,22 +41,22 @@ def units(evaluation: Evaluation) -> np.ndarray:
         colors = ["C0" if v > ACTIVE_VARIANCE else "C3" for v in stats.variance[order].tolist()]
         axes.bar(range(len(order)), stats.kl[order].numpy(), color=colors)
         axes.set_ylabel("KL [nats]")
-        axes.set_xlabel(f"latent dimensions, sorted (red: not active, variance of the mean below {ACTIVE_VARIANCE})")
+        axes.set_xlabel(f"latent dimensions, sorted (red: inactive, variance of the mean below {ACTIVE_VARIANCE})")
         axes.locator_params(axis="x", integer=True)
-        axes.set_title(f"KL per dimension, {float(stats.kl.sum()):.2f} nats in all")
+        axes.set_title(f"KL per dimension, {float(stats.kl.sum()):.2f} nats in total")
         return pixels(figure)
     left, right = figure.subplots(1, 2)
     left.plot(stats.variance.sort(descending=True).values.numpy())
     left.set(xlabel="units, sorted", ylabel="variance of the code", title="variance")
     right.plot(stats.usage.sort(descending=True).values.numpy())
     right.set(
-        xlabel="units, sorted", ylabel="fraction of examples", title="how often a unit is not zero", ylim=(-0.02, 1.02)
+        xlabel="units, sorted", ylabel="fraction of examples", title="fraction of nonzero values", ylim=(-0.02, 1.02)
     )
     return pixels(figure)
 
 
 def curves(lines: list[dict[str, float]]) -> np.ndarray:
-    """The loss of training and validation against steps, from the lines of metrics.jsonl."""
+    """Draw training and validation loss against steps, from the lines of metrics.jsonl."""
     figure = new_figure(7, 4)
     axes = figure.subplots()
     for split, color in (("train", "C0"), ("val", "C1")):
@@ -70,13 +70,13 @@ def curves(lines: list[dict[str, float]]) -> np.ndarray:
 
 
 def sprites(split: Split, spec: DataSpec, n: int) -> Tensor | None:
-    """(n, 3, H, W) thumbnails in [0, 1] for the embedding projector; None for vectors."""
+    """Return thumbnails (n, 3, H, W) in [0, 1] for the embedding projector; None for vectors."""
     x = spec.kind.tiles(split.take(slice(0, n)).x.cpu())
     if x is None:
         return None
     x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
     side = max(x.shape[2:])
-    if side > 32:  # the page holds one sprite sheet of at most 8192 pixels a side
+    if side > 32:  # the projector accepts sprite sheets of up to 8192 pixels per side
         x = nn.functional.interpolate(x, size=(32, 32), mode="area")
     elif x.shape[2] != x.shape[3]:
         x = nn.functional.interpolate(x, size=(side, side), mode="nearest")

@@ -1,4 +1,4 @@
-"""Figures of what a model does: reconstructions, samples, filters; lines of text for data that people read."""
+"""Figures of a model: reconstructions, samples, filters; lines of text for text data and tables."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from autoenc.noise import Identity
 from autoenc.training.evaluation import Evaluation, evaluation_mode
 
 EXAMPLES = 12
-JUDGED, MOST_COLUMNS = 2_000, 60  # rows and columns of a table
+MOST_ROWS, MOST_COLUMNS = 2_000, 60  # of a table
 
 
 @torch.no_grad()
 def samples(model: Autoencoder, spec: DataSpec, columns: int = 12) -> Shown | None:
-    """Means of p(x|z) for draws from the prior, always the same draws; None where there is no prior."""
+    """Show means of p(x|z) for a fixed sample from the prior; None without a prior."""
     with evaluation_mode(model):
         z = model.bottleneck.sample(columns * (8 if spec.kind.images else 1))
     if z is None:
@@ -36,7 +36,7 @@ def samples(model: Autoencoder, spec: DataSpec, columns: int = 12) -> Shown | No
 
 @torch.no_grad()
 def traversal(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> np.ndarray | None:
-    """Each row moves one dimension of one example's code from -3 to 3; the dimensions with the largest KL first."""
+    """Vary one dimension of a code from -3 to 3 in each row; dimensions with the largest KL come first."""
     if evaluation.stats.kl is None or not spec.kind.images:
         return None
     z = model.encode(split.take(slice(0, 1))).mean.flatten(1)
@@ -52,14 +52,14 @@ def traversal(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Eval
 
 
 def _weights(model: Autoencoder) -> Iterator[Tensor]:
-    """Weights on the way from the input to the code, first layer first."""
+    """Yield the weights of the layers from input to code."""
     for module in (*model.encoder.modules(), *model.bottleneck.modules()):
         if isinstance(module, nn.Linear | nn.Conv2d):
             yield module.weight.detach()
 
 
 def filters(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray | None:
-    """The first layer's weights as images, each scaled by itself, grey for 0; None for vectors."""
+    """Draw the first layer's weights as images, each scaled separately, with grey for 0; None for vectors."""
     first = next(_weights(model), None)
     if not spec.kind.images or first is None:
         return None
@@ -68,7 +68,7 @@ def filters(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray |
 
 
 def dictionary(model: Autoencoder) -> Tensor | None:
-    """(D, K): what each unit of the code adds to the output, for a linear decoder; None for others."""
+    """Return the atoms (D, K) of a linear decoder; None for other decoders."""
     layers = [m for m in model.decoder.modules() if isinstance(m, nn.Linear | nn.ConvTranspose2d)]
     if len(layers) != 1 or not isinstance(layers[0], nn.Linear):
         return None
@@ -77,7 +77,7 @@ def dictionary(model: Autoencoder) -> Tensor | None:
 
 
 def atoms(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray | None:
-    """The atoms of a linear decoder as images; None for others."""
+    """Draw the atoms of a linear decoder as images; None for other decoders and data."""
     weight = dictionary(model)
     if not spec.kind.images or weight is None:
         return None
@@ -86,35 +86,35 @@ def atoms(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray | N
 
 def _signed_grid(images: Tensor, most: int) -> np.ndarray:
     images = images[:most].float()
-    if images.shape[1] not in (1, 3):  # a convolution over features: one image for each of its input channels
+    if images.shape[1] not in (1, 3):  # a convolution over features: show the first channel
         images = images[:, :1]
     images = images / images.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
     return picture_grid(images, math.ceil(math.sqrt(len(images))), -1, 1)
 
 
-def column_fit(x: Tensor, made: Tensor, columns: Sequence[Column]) -> list[tuple[Column, float, float | None]]:
-    """How well each column of a table is reconstructed, (N, D) both: (column, how well, by the commonest value alone).
+def column_fit(x: Tensor, x_hat: Tensor, columns: Sequence[Column]) -> list[tuple[Column, float, float | None]]:
+    """Return the quality of the reconstruction (N, D) of each column of a table: (column, score, baseline).
 
-    Of numbers, 1 - squared error / variance, cut off at 0, which is what their mean gets; those that do not vary are
-    left out. Of categories, the part of the rows whose likeliest value is the right one.
+    For numbers, the score is R^2, clipped at 0; constant columns are left out. For categories, it is the accuracy, and
+    the baseline is the accuracy of the most frequent value.
     """
-    found: list[tuple[Column, float, float | None]] = []
+    scores: list[tuple[Column, float, float | None]] = []
     for column in columns:
-        true, guess = (rows[:, column.start : column.stop].double() for rows in (x, made))
+        true, guess = (rows[:, column.start : column.stop].double() for rows in (x, x_hat))
         if column.kind == "category":
             right = float((true.argmax(1) == guess.argmax(1)).double().mean())
-            found.append((column, right, float(true.mean(0).max())))
+            scores.append((column, right, float(true.mean(0).max())))
         elif float(variance := true.var(correction=0)) > 0:
-            found.append((column, max(0.0, 1 - float((true - guess).square().mean() / variance)), None))
-    return found
+            scores.append((column, max(0.0, 1 - float((true - guess).square().mean() / variance)), None))
+    return scores
 
 
 @torch.no_grad()
 def columns(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarray | None:
-    """`column_fit` of the first 2,000 rows: a bar for each of the 60 worst columns of a table; None for other data."""
+    """Draw `column_fit` of the first 2,000 rows for the 60 worst columns of a table; None for other data."""
     if not spec.kind.columns:
         return None
-    batch = split.take(slice(0, JUDGED))
+    batch = split.take(slice(0, MOST_ROWS))
     fit = column_fit(batch.x.cpu(), model.reconstruct(batch).cpu(), spec.kind.columns)
     fit = sorted(fit, key=lambda each: each[1])[:MOST_COLUMNS][::-1]
     if not fit:
@@ -129,18 +129,17 @@ def columns(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarray | No
     axes.set_yticks(range(len(fit)), [str(column.name)[:40] for column, *_ in fit], fontsize=7)
     axes.set(xlim=(0, 1), ylim=(-0.6, len(fit) - 0.4))
     axes.set_xlabel(
-        "numbers (blue): part of the variance that is explained\n"
-        "categories (orange): part of the rows that is right; line: by the commonest value alone",
+        "numbers (blue): explained variance\ncategories (orange): accuracy; line: accuracy of the most frequent value",
         fontsize=8,
     )
     left = len(spec.kind.columns) - len(fit)
     title = f"columns of {len(batch):,} validation rows, reconstructed"
-    axes.set_title(f"{title}\n(not shown: {left} that do not vary, or are better)" if left else title, fontsize=10)
+    axes.set_title(f"{title}\n(not shown: {left} constant or better columns)" if left else title, fontsize=10)
     return pixels(figure)
 
 
 def of_run(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> dict[str, Shown]:
-    """Every figure, and every text, that the model and its data allow, by name."""
+    """Return all figures and texts that apply to the model and its data, by name."""
     with evaluation_mode(model):
         drawn = _drawn(model, split, spec, evaluation)
     return {name: shown for name, shown in drawn.items() if shown is not None}
@@ -165,7 +164,7 @@ def _device(model: Autoencoder) -> torch.device:
 
 
 def _versions(model: Autoencoder, split: Split) -> dict[str, Tensor]:
-    """The first examples, corrupted where the model has noise, and what is made of them; on the CPU."""
+    """Return the first examples, corrupted if the model has noise, and their reconstructions, on the CPU."""
     batch = split.take(slice(0, EXAMPLES))
     noisy = not isinstance(model.noise, Identity)
     batch = model.corrupt(batch) if noisy else batch

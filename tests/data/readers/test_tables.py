@@ -62,9 +62,9 @@ BAD = {
     "commas in numbers": (
         "a;b\n" + "1,5;2\n" * 30,
         {"separator": ";"},
-        r"has numbers with a comma, '1,5'; .data.decimal",
+        r"column a .*'1,5'; .data.decimal",
     ),
-    "log of a category": (GOOD, {"log": ["k"]}, r"data.log=\[k\]: the column has categories"),
+    "log of a category": (GOOD, {"log": ["k"]}, r"data.log=\[k\]: the column is categorical"),
     "no such class": (GOOD, {"label": "k", "normal": "z"}, r"data.normal=z: .* has no such class; it has x, y"),
     "mixed": (GOOD + "?,1,x\n", {}, r"column a has numbers.*'\?'; data.missing=\['\?'\]"),
     "a quantity": (
@@ -175,7 +175,7 @@ def test_odd_columns_are_handled_and_said(tmp_path: Path) -> None:
     kinds = {c.name: (c.kind, c.stop - c.start) for c in data.spec.kind.columns}
     assert kinds == {"n": ("number", 1), "constant": ("number", 1), "holes": ("number", 1), "five": ("category", 5)}
     assert [note.split(" is left out")[0] for note in data.notes] == ["column empty", "column id"]
-    assert data.spec.kind.remark(data.train) == "the same in every training row: constant; data.drop leaves columns out"
+    assert data.spec.kind.remark(data.train) == "constant in the training rows: constant; data.drop leaves columns out"
     place = next(c.start for c in data.spec.kind.columns if c.name == "constant")
     assert bool((data.train.tensor[:, place] == 0).all())
 
