@@ -124,11 +124,13 @@ def _in_memory(recipe: Recipe, kind: Table | None) -> Data:
     if kind is None:
         kind, remarks = recipe.plan.fit(frames[0].iloc[train.tensor.numpy()], recipe.source)
         notes += remarks
-    splits, names = [], {}
+    splits: list[Split] = []
+    names: dict[str, pd.Index] = {}
     for name, split, part in (("train", train, 0), ("val", val, 0), ("test", test, -1)):
         frame = frames[part].iloc[split.tensor.numpy()]
         splits.append(Split(torch.from_numpy(kind.matrix(frame, str(recipe.paths[part]))), split.y))
-        names |= {name: frame.index} if name != "val" else {}
+        if name != "val":
+            names[name] = frame.index
     return recipe.data(kind, splits, classes, splits[0].range(), notes, names)
 
 

@@ -85,7 +85,7 @@ def test_another_encoding_is_named_by_line_and_byte(tmp_path: Path) -> None:
 
 def test_files_that_hold_no_text_are_refused(tmp_path: Path) -> None:
     assert refusal(DataError, tmp_path / "no.txt") == f"{tmp_path}/no.txt: no such file"
-    assert refusal(DataError, tmp_path) == f"{tmp_path}: is a folder, not a file of texts"
+    assert refusal(DataError, tmp_path) == f"{tmp_path}: is a folder, not a text file"
     assert refusal(DataError, write(tmp_path, "")).endswith("own.txt: is empty")
     assert "line 2 has a NUL byte: the file is binary" in refusal(DataError, write(tmp_path, "a\nb\0c\n"))
     assert "line 2 has a NUL byte" in refusal(DataError, write(tmp_path, "text\nb\0c\n", "own.csv"))
