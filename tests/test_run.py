@@ -180,14 +180,12 @@ def test_a_loss_that_is_not_finite_names_step_term_and_checkpoint(tmp_path: Path
 
 
 def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
-    import fcntl
+    from filelock import FileLock
 
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    with open(run_dir / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match="is in use by another process"):
-            run.train(checked("model=ae", *SMALL, "trainer.epochs=1"), run_dir)
+    with FileLock(run_dir / ".lock"), pytest.raises(ConfigError, match="is in use by another process"):
+        run.train(checked("model=ae", *SMALL, "trainer.epochs=1"), run_dir)
 
 
 def test_settings_of_the_process_are_put_back(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import difflib
 import errno
-import fcntl
 import importlib.metadata
 import json
 import logging
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 import yaml
+from filelock import FileLock, Timeout
 
 from autoenc.data import kinds
 from autoenc.data.dataset import Data, DataSpec
@@ -33,12 +33,15 @@ FORMAT = 1  # of a run directory; goes up when older runs cannot be read any mor
 def claimed(run_dir: Path) -> Iterator[None]:
     """The directory for this process alone. The lock goes with the process, however it ends."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    with open(run_dir / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError("run directory", run_dir, "is in use by another process") from None
+    lock = FileLock(run_dir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError("run directory", run_dir, "is in use by another process") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from autoenc.data.storage.mapped import MappedRows
 from autoenc.errors import DataError
@@ -171,32 +171,18 @@ def _place(key: Mapping[str, Any], folder: str | Path) -> Path:
 @contextlib.contextmanager
 def _alone(place: Path) -> Iterator[None]:
     """This process alone, of those that want this entry. The lock goes with the process, however it ends."""
-    path = place.with_suffix(".lock")
+    lock = FileLock(place.with_suffix(".lock"))
     with _errors_of(place.parent):
-        file = _locked(path)
-    with file:
         try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _locked(path: Path) -> IO[str]:
-    while True:
-        file = path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("waiting for another process, which writes %s", path.with_suffix(""))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except BaseException:
-                file.close()
-                raise
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()  # a lock on a file that the process before has deleted keeps nobody out
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("waiting for another process, which writes %s", place)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: who waits sees that the file is gone
+        lock.release()
 
 
 @contextlib.contextmanager
