@@ -150,7 +150,7 @@ def test_paths_that_are_no_finished_run(vae_run: Path, copied: Callable[[Path], 
     record = json.loads((path / "run.json").read_text())
     for change, message in (
         ({"state": "interrupted"}, f"not finished .interrupted.; resume with: python train.py resume={path}"),
-        ({"format": 99}, r"was written by autoenc 0.1.0 in format 99, this one reads format 1"),
+        ({"format": 99}, r"was written by autoenc [\d.]+ in format 99, this one reads format 1"),
     ):
         (path / "run.json").write_text(json.dumps(record | change))
         with pytest.raises(DataError, match=message):
