@@ -159,14 +159,15 @@ def compute(model: Autoencoder, data: Data, batch_size: int, device: torch.devic
 
 def _stored(split: Split) -> Split | None:
     """The rows in memory, as they are fed; None where they take more than 16 MB."""
+    y = None if split.y is None else split.y.cpu()
     if isinstance(split.x, SparseRows):
         matrix = split.x.matrix
         size = matrix.data.nbytes + matrix.indices.nbytes
-        return Split(SparseRows(matrix, split.x.names)) if size <= BYTES else None
+        return Split(SparseRows(matrix, split.x.names), y) if size <= BYTES else None
     first = split.x[:1]
     if first.numel() * first.element_size() * len(split) > BYTES:
         return None
-    return Split(split.tensor.cpu(), scale=split.scale)
+    return Split(split.tensor.cpu(), y, split.scale)
 
 
 def save(found: Reference, path: Path) -> None:
@@ -190,12 +191,13 @@ def load(path: Path, kind: Kind, latent_dim: int) -> Reference:
         with np.load(path, allow_pickle=False) as archive:
             kept = {name: archive[name] for name in archive.files}
         n = len(kept["train_table"])
-        fits = kept["train_table"].shape[1] == kept["val_table"].shape[1] == 2 + latent_dim
+        fits = n > 0 and len(kept["val_table"]) > 0 and int(kept["size"]) >= n
+        fits &= kept["train_table"].shape[1:] == kept["val_table"].shape[1:] == (2 + latent_dim,)
         fits &= len(kept["index"]) == len(kept.get("labels", kept["index"])) == n
         fits &= all(len(kept[name]) in (0, n) and kept[name].dtype.kind == "U" for name in ("names", "captions"))
-        fits &= all(
-            kept[name].dtype.kind == "f" for name in ("train_table", "val_table", "val_bound", "val_mse", "usual")
-        )
+        fits &= all(kept[name].dtype.kind == "f" and not np.isnan(kept[name]).any() for name in FLOATS)
+        fits &= kept["index"].dtype.kind == "i" and int(kept["index"].min()) >= 0
+        fits &= int(kept["index"].max()) < int(kept["size"])
         fits &= len(kept["usual"]) == len(kind.columns)
         rows = _rows(kept, kind)
         if not fits or (rows is not None and len(rows) != n):

@@ -179,8 +179,8 @@ def _fit_and_finish(
     _project(tracker, parts, results["val"])
     tags = [*(f"test/{name}" for name in results["test"].numbers), *(f"latent/{name}" for name in latent)]
     tracker.hparams(_hparams(config, choices), tags)
-    reference.save(reference.compute(model, data, batch_size, trainer.device), run_dir / reference.FILE)
     write_json(run_dir / "summary.json", summary)
+    reference.save(reference.compute(model, data, batch_size, trainer.device), run_dir / reference.FILE)
     progress.console.print(result_table("result", {"val": results["val"].numbers, "test": results["test"].numbers}))
     progress.line(judged.text if judged.healthy else f"Attention: {judged.text}")
     perf = summary["perf"]

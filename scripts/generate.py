@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,17 @@ def check_kind(args: argparse.Namespace, work: str, run: Run) -> None:
             raise UserError(f"--{option.replace('_', '-')}{here}: {run.path} was trained on {kind}")
 
 
+def measured(out: Outputs, quality: Callable[[], dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """The quality of samples; a line instead where the data that they are compared with cannot be read."""
+    from autoenc.errors import DataError
+
+    try:
+        return quality()
+    except DataError as error:
+        out.say(f"the samples are not compared with real data, which cannot be read ({error})")
+        return {}
+
+
 def sample(run: Run, out: Outputs, options: dict[str, Any]) -> None:
     """Samples, their picture and their quality."""
     from autoenc.apps.generation import density, generate
@@ -118,7 +130,7 @@ def sample(run: Run, out: Outputs, options: dict[str, Any]) -> None:
     seed, temperature = options["seed"], 1.0 if options["temperature"] is None else options["temperature"]
     source = density.of(run, options["density"], options["components"])
     made = generate.samples(run, options["count"], source, seed, temperature)
-    numbers = generate.quality(run, source, seed + 1, temperature)
+    numbers = measured(out, lambda: generate.quality(run, source, seed + 1, temperature))
     keep(run, out, made)
     out.json({"density": source.text, "count": len(made.x), "seed": seed, "temperature": temperature, **numbers})
     out.table("nearness to real data (validation: real examples in place of samples)", numbers)
@@ -135,7 +147,7 @@ def write(run: Run, out: Outputs, args: argparse.Namespace, work: str, options: 
     if work == "samples":
         source = density.of(run, options["density"], options["components"])
         made = text.samples(run, options["count"], source, seed, how)
-        numbers = text.quality(run, source, seed + 1, how)
+        numbers = measured(out, lambda: text.quality(run, source, seed + 1, how))
         out.table("what samples are like (validation: real texts)", numbers)
         facts |= {"density": source.text, **numbers}
         lines = made.texts

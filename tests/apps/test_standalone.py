@@ -99,6 +99,8 @@ def test_new_data_need_the_run_directory_and_nothing_else(
         ("detect", "--input", new, "--output", tmp_path / "scores.csv"),
         ("embed", "--input", new, "--output", tmp_path / "embed"),
         ("retrieve", "--input", new, "--k", 3, "--output", tmp_path / "retrieve"),
+        ("generate", "--count", 4, "--output", tmp_path / "prior"),
+        ("generate", "--count", 4, "--density", "gaussian", "--output", tmp_path / "gaussian"),
         *([] if kind == "tokens" else [("export", "--output", tmp_path / "deploy")]),
         *([("denoise", "--input", new, "--output", tmp_path / "denoise")] if kind == "images" else []),
     ]

@@ -223,4 +223,4 @@ def _names_images(raw: Any) -> bool:
     first = raw
     while isinstance(first, list | tuple) and first:
         first = first[0]
-    return first == [] or is_path(first) or hasattr(first, "getexif")
+    return isinstance(first, list | tuple) or is_path(first) or hasattr(first, "getexif")

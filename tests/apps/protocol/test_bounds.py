@@ -33,7 +33,7 @@ class Known(bottlenecks.Gaussian):
     """q(z|x) with the mean that the encoder gives and one scale."""
 
     def __init__(self, std: float | Tensor, latent_dim: int = K):
-        super().__init__(1, latent_dim)
+        super().__init__((1,), latent_dim)
         self.std = torch.as_tensor(std)
 
     def forward(self, features: Tensor) -> Code:
