@@ -77,8 +77,9 @@ def main(args: argparse.Namespace) -> None:
             return "" if train.y is None else classes[int(train.y[row])]
 
         texts = retrieve.told(run, train) or (None if told is None else [str(name) for name in told])
+        numbered = retrieve.row_numbers(run, train)
         lines = [
-            (names[q], rank + 1, row, f"{score:.6g}", label(row), *([texts[row]] if texts else []))
+            (names[q], rank + 1, int(numbered[row]), f"{score:.6g}", label(row), *([texts[row]] if texts else []))
             for q in range(len(hits.places))
             for rank, (row, score) in enumerate(zip(hits.places[q].tolist(), hits.scores[q].tolist(), strict=True))
         ]

@@ -145,3 +145,20 @@ def test_a_damaged_reference_and_a_missing_one_are_one_line(table_run: Path, cop
     (path / "config.yaml").write_text(config.replace("table.npz", "gone.npz"))
     with pytest.raises(DataError, match=r"has no reference\.npz, and its training data cannot be read"):
         _ = load_run(path).reference
+
+
+def test_hits_are_rows_of_the_training_split_where_the_reference_is_a_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    monkeypatch.setattr("autoenc.reference.drawn", lambda n, most=0: np.arange(n)[n // 2 :])
+    new, overrides = vectors(tmp_path)
+    settings = ["model.latent_dim=3", "trainer.epochs=1", "trainer.figures=0"]
+    run.train(compose(["model=ae", *settings, *overrides]), tmp_path / "run", {"model": "ae"})
+    loaded = load_run(tmp_path / "run")
+    size, row = loaded.reference.size, int(loaded.reference.index[0])
+    assert row == size // 2
+    np.save(new, loaded.data.train.take(slice(row, row + 1)).x.numpy())
+    (tmp_path / "train.npz").unlink()
+    code, _, err = call("retrieve", tmp_path / "run", "--input", new, "--k", 1, "--output", tmp_path / "hits")
+    assert code == 0, err
+    assert (tmp_path / "hits" / "hits.csv").read_text().splitlines()[1].split(",")[:3] == ["0", "1", str(row)]

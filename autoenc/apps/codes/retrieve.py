@@ -122,6 +122,11 @@ def indexed(run: Run) -> Split:
         return run.reference_rows
 
 
+def row_numbers(run: Run, split: Split) -> np.ndarray:
+    """Return the places in the training split of the `indexed` rows: (N,)."""
+    return run.reference.index if len(split) == len(run.reference) else np.arange(len(split))
+
+
 def open_index(run: Run, metric: Metric = "cosine", force: bool = False) -> Index:
     """The index of the codes of `indexed` rows: built at the first call, kept in RUN/index/, read afterwards.
 
