@@ -83,9 +83,16 @@ TABLE = {
         Metric("examples_per_second", "1/s", HIGHER, "training examples per second"),
         Metric("peak_memory_mb", "MB", LOWER, "peak memory: of the GPU where there is one, else of the process"),
         Metric("parameters", "", NEITHER, "parameters that are trained"),
+        Metric("lr", "", NEITHER, "learning rate"),
+        Metric("gradient_norm", "", NEITHER, "Euclidean norm of all gradients of a step, after clipping"),
+        Metric("samples", "", NEITHER, "importance samples per example"),
+        Metric("examples", "", NEITHER, "examples that a number is the mean of"),
         # Applications
         Metric("logistic", "", HIGHER, "test accuracy of logistic regression on the codes"),
         Metric("5-nn", "", HIGHER, "test accuracy of the five nearest neighbours"),
+        Metric("pretrained", "", HIGHER, "test accuracy of a classifier that starts from the encoder of the run"),
+        Metric("scratch", "", HIGHER, "test accuracy of the same classifier from new weights"),
+        Metric("margin", "", HIGHER, "pretrained less scratch"),
         Metric("precision", "", HIGHER, "fraction of the nearest examples that are of the class of the query"),
         Metric("map", "", HIGHER, "mean average precision of the ranking of all examples"),
         Metric("trustworthiness", "", HIGHER, "neighbours in the projection that are neighbours in the code"),
@@ -118,18 +125,28 @@ def metric(name: str) -> Metric:
     `logistic_100`). `_std` and `_sd` end the names of standard deviations. What is not in the table is a term of an
     objective, of which less is better.
     """
-    base = name.rpartition(".")[2].rpartition("/")[2]
+    base = _base(name)
     if spread := re.fullmatch(r"(.+)_(?:std|sd)", base):
         of = metric(spread[1])
         return Metric(base, of.unit, None, f"standard deviation of {of.name}")
-    row = TABLE.get(base) or TABLE.get(re.sub(r"(@|_)\d+$", "", base))
+    row = _listed(base)
     return Metric(base, "", False, "a term of the objective") if row is None else replace(row, name=base)
 
 
 def label(name: str) -> str:
-    """Return a reported number's name as tables show it, with its unit and an arrow."""
-    row = metric(name)
-    return row.label if name in TABLE or row.meaning != "a term of the objective" else name
+    """Return a reported number's full name as tables show it, with its unit and an arrow; other words as they are."""
+    known = _listed(re.sub(r"_(?:std|sd)$", "", _base(name))) is not None
+    return replace(metric(name), name=name).label if known else name
+
+
+def _base(name: str) -> str:
+    """The name without its prefix."""
+    return name.rpartition(".")[2].rpartition("/")[2]
+
+
+def _listed(base: str) -> Metric | None:
+    """The row of the table, also for a number of neighbours or labels; None where there is none."""
+    return TABLE.get(base) or TABLE.get(re.sub(r"(@|_)\d+$", "", base))
 
 
 def headline(names: Iterable[str]) -> str:

@@ -39,6 +39,8 @@ def test_labels_carry_the_unit_and_an_arrow() -> None:
         "kl [nats]",
         "digits",
     )
+    assert label("probes.codes.logistic_100") == "probes.codes.logistic_100 ↑"
+    assert label("psnr_std") == "psnr_std [dB]"
     assert headline(["loss", "perplexity", "accuracy"]) == "perplexity"
 
 
