@@ -32,7 +32,7 @@ BOUNDED = 2_000  # validation rows whose evidence lower bound is computed: it ta
 BYTES = 16 * 2**20  # rows are stored as they are fed if they take no more
 DRAWS = 16  # of z for the bound
 SEED = 0
-ARRAYS = ("train_table", "index", "names", "captions", "val_table", "val_bound", "val_mse", "usual")
+ARRAYS = ("train_table", "index", "names", "val_table", "val_bound", "val_mse", "usual")
 FLOATS = ("train_table", "val_table", "val_bound", "val_mse", "usual")
 
 
@@ -44,7 +44,6 @@ class Reference:
         train_table: (N, 2 + K) float32, `row_table` of the training rows.
         index: (N,) their places in the training split, which has `size` rows.
         names: (N,) what the user's files call them; empty where they have no names. labels: (N,) or None.
-        captions: (N,) short texts, such as the beginning of a document; empty for other data.
         rows: as they are fed; None where they take more than 16 MB.
         val_table: (M, 2 + K) of the validation rows. val_bound: (<= 2,000,) their negative evidence lower bounds, empty
             for codes without a posterior. val_mse: (M,) squared errors; empty for token ids.
@@ -55,7 +54,6 @@ class Reference:
     index: np.ndarray
     size: int
     names: np.ndarray
-    captions: np.ndarray
     labels: np.ndarray | None
     rows: Split | None
     val_table: np.ndarray
@@ -147,7 +145,6 @@ def compute(model: Autoencoder, data: Data, batch_size: int, device: torch.devic
         index=index,
         size=len(data.train),
         names=np.array([str(name) for name in names], dtype=str),
-        captions=np.array(kind.captions(train) or [], dtype=str),
         labels=None if train.y is None else train.y.cpu().numpy(),
         rows=_stored(train),
         val_table=values(val, lambda batch: row_table(model, kind, batch)),
@@ -179,6 +176,8 @@ def save(found: Reference, path: Path) -> None:
     if found.rows is not None and isinstance(found.rows.x, SparseRows):
         matrix = found.rows.x.matrix
         arrays |= {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr, "width": matrix.shape[1]}
+        if found.rows.x.names is not None:
+            arrays["captions"] = found.rows.x.names.astype(str)
     elif found.rows is not None:
         arrays |= {"x": found.rows.tensor.numpy(), "scale": np.array(found.rows.scale)}
     with atomic(path) as file:
@@ -194,7 +193,7 @@ def load(path: Path, kind: Kind, latent_dim: int) -> Reference:
         fits = n > 0 and len(kept["val_table"]) > 0 and int(kept["size"]) >= n
         fits &= kept["train_table"].shape[1:] == kept["val_table"].shape[1:] == (2 + latent_dim,)
         fits &= len(kept["index"]) == len(kept.get("labels", kept["index"])) == n
-        fits &= all(len(kept[name]) in (0, n) and kept[name].dtype.kind == "U" for name in ("names", "captions"))
+        fits &= len(kept["names"]) in (0, n) and kept["names"].dtype.kind == "U"
         fits &= all(kept[name].dtype.kind == "f" and not np.isnan(kept[name]).any() for name in FLOATS)
         fits &= kept["index"].dtype.kind == "i" and int(kept["index"].min()) >= 0
         fits &= int(kept["index"].max()) < int(kept["size"])
@@ -215,7 +214,7 @@ def _rows(kept: dict[str, np.ndarray], kind: Kind) -> Split | None:
         shape = (len(kept["indptr"]) - 1, int(kept["width"]))
         matrix = csr_matrix((kept["data"], kept["indices"], kept["indptr"]), shape=shape)
         matrix.check_format()
-        return Split(SparseRows(matrix, kept["captions"]), labels)
+        return Split(SparseRows(matrix, kept.get("captions")), labels)
     if "x" not in kept:
         return None
     x = torch.from_numpy(kept["x"])

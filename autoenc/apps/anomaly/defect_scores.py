@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from autoenc.apps.codes.retrieve import Index
 from autoenc.core import Batch
-from autoenc.data.kinds.image import Image
 from autoenc.data.sets.defects import read_picture
 from autoenc.errors import DataError
 from autoenc.loading import Run
@@ -177,9 +176,7 @@ class Inspector:
 
     def _fed(self, image: np.ndarray) -> Tensor:
         """An image (C, H, W) uint8 of any size as the model is fed patches of it."""
-        kind = self.run.spec.kind
-        assert isinstance(kind, Image)
-        return torch.from_numpy(kind.prepared(image)).float() / 255
+        return torch.from_numpy(self.run.spec.kind.prepared(image)).float() / 255
 
     def _at_the_edge(self, pictures: Iterable[Tensor]) -> np.ndarray:
         """The mean deviation of good pictures 0, 1, 2 ... pixels from an edge, as a multiple of that inside.

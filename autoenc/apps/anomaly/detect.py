@@ -12,7 +12,7 @@ import torch
 
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.data.dataset import class_numbers
-from autoenc.data.kinds.table import Table, class_name
+from autoenc.data.kinds.table import class_name
 from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.figures import new_figure, picture_grid, pixels
@@ -191,7 +191,8 @@ def contributions(run: Run, split: Split, count: int = 3) -> np.ndarray:
     furthest above its mean over the validation rows, with what was found and what the model made of it; fewer, and then
     empty texts, where fewer lie above it and were reconstructed as something else.
     """
-    if not isinstance(kind := run.spec.kind, Table):
+    kind = run.spec.kind
+    if not kind.columns:
         error = run.over(split, lambda batch: (batch.x - run.model.reconstruct(batch)).square().flatten(1)).numpy()
         return np.argsort(-error, axis=1, kind="stable")[:, :count]
 

@@ -47,7 +47,7 @@ class Detector:
     def __init__(self, run: Run):
         self.run = run
         self._bounded = len(run.reference.val_bound) > 0
-        self.best = best(run)
+        self.best = run.spec.kind.score
 
     @property
     def names(self) -> list[str]:
@@ -131,11 +131,6 @@ class Detector:
         """knn of each training code among the others, away from 0."""
         knn = self._training.kneighbors()[0].mean(1)
         return np.maximum(knn, max(FLOOR * knn.mean(), np.finfo(np.float64).tiny))
-
-
-def best(run: Run) -> str:
-    """The name of the score that decides unless another is asked for; see Detector."""
-    return run.spec.kind.score
 
 
 def rarity(reference: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from autoenc.data.kinds import legacy
 from autoenc.data.kinds.kind import FILE, Kind
 from autoenc.errors import DataError, one_line
 
@@ -37,16 +38,10 @@ def load(run_dir: Path, data: dict[str, Any], options: dict[str, Any]) -> Kind:
     Raises:
         DataError: damaged files, or files written by an incompatible version of scikit-learn.
     """
-    folder = run_dir / FOLDER
-    if not folder.is_dir():
-        from autoenc.data.kinds.legacy import values_of
-
-        folder = run_dir / "preprocessing"
-        read = lambda: values_of(folder, data, options)  # noqa: E731
-    else:
-        read = lambda: json.loads((folder / FILE).read_text())  # noqa: E731
+    present = (run_dir / FOLDER).is_dir()
+    folder = run_dir / (FOLDER if present else legacy.FOLDER)
     try:
-        values = read()
+        values = json.loads((folder / FILE).read_text()) if present else legacy.values_of(folder, data, options)
         module, _, name = KINDS[values["kind"]].rpartition(".")
         kind: Kind = getattr(importlib.import_module(module), name).load(folder, values)
         return kind

@@ -129,6 +129,10 @@ class Kind:
         """Return the labels in a file of new data; None where the kind or the file has none."""
         return None
 
+    def prepared(self, image: np.ndarray) -> np.ndarray:
+        """Return an image (C, H, W) uint8 of any size as it is fed, before it is cut into patches."""
+        return image
+
     def remark(self, train: Split) -> str | None:
         """Return a warning about the training data, if there is reason for one."""
         return None
@@ -143,6 +147,10 @@ class Kind:
         """Return examples (N, *shape) as the header and the rows of a CSV file; None for images."""
         rows = x.flatten(1)
         return [f"x{i}" for i in range(rows.shape[1])], rows.tolist()
+
+    def cells(self, x: np.ndarray) -> dict[str, list[str]]:
+        """Return rows (N, D) of a table as short texts: column -> (N,); empty for data without columns."""
+        return {}
 
     def captions(self, split: Split) -> list[str] | None:
         """Return a short text for each example, such as the beginning of a document; None where there is none."""

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+FOLDER = "preprocessing"  # in a run directory
 RENAMED = {"bag_of_words": "counts", "pictures": "image"}
 
 
