@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,7 +145,7 @@ def mmd(x: Tensor, y: Tensor) -> float:
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         square = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
         scales = (2 * a.shape[1] * s for s in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0))
-        return torch.stack([c / (c + square) for c in scales]).sum(0)
+        return functools.reduce(torch.add, (c / (c + square) for c in scales))  # one at a time: each is N x M
 
     x, y = x.flatten(1).double(), y.flatten(1).double()
     n, m = len(x), len(y)
