@@ -188,7 +188,7 @@ def _fit_and_finish(
         f"{perf['seconds']:.1f} s, {perf['examples_per_second']:,.0f} examples/s, {perf['peak_memory_mb']:,.0f} MB;"
         f" weights of step {best['step']}"
     )
-    progress.line(f"run: {run_dir}   pictures: {run_dir / 'figures'}")
+    progress.line(f"run: {run_dir}   figures: {run_dir / 'figures'}")
     return summary
 
 
