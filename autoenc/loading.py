@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -65,12 +66,12 @@ class Run:
 
     @cached_property
     def data(self) -> Data:
-        """The data set that the run was trained on, split as it was then."""
+        """The data set that the run was trained on, split as in training; UserError if its files cannot be read."""
         return build.build_data(self.config, self.spec.kind)
 
     @cached_property
     def reference(self) -> Reference:
-        """What new data are compared with: reference.npz; runs of version 0.1 get it here, from their training data.
+        """reference.npz. Runs of version 0.1 get it on the first call, from their training data.
 
         Raises:
             DataError: the file is damaged, or there is none and the training data cannot be read.
@@ -84,16 +85,46 @@ class Run:
             raise DataError(
                 f"{self.path}: has no {reference.FILE}, and its training data cannot be read ({error})"
             ) from None
-        made = reference.compute(self.model, data, self.batch_size, self.device)
-        with contextlib.suppress(OSError):  # of a colleague's directory, which is read only
-            reference.save(made, path)
-        return made
+        computed = reference.compute(self.model, data, self.batch_size, self.device)
+        with contextlib.suppress(OSError):  # a directory without write permission
+            reference.save(computed, path)
+        return computed
 
-    @property
-    def reference_rows(self) -> Split:
-        """The reference rows as they are fed: stored in reference.npz, or read from the training data."""
-        stored = self.reference.rows
-        return self.data.train.subset(torch.from_numpy(self.reference.index)) if stored is None else stored
+    def reference_rows(self, enough: int | None = None) -> Split:
+        """Return the reference rows as the model is fed them, or the part of them that is stored in reference.npz.
+
+        Args:
+            enough: number of rows that are needed; None: all. If fewer are stored, they are read from the training
+                files; if these cannot be read, the stored rows are returned, with a warning.
+        """
+        stored, count = self.reference.rows, len(self.reference)
+        if len(stored) >= min(count if enough is None else enough, count):
+            return stored
+        try:
+            return self.data.train.subset(torch.from_numpy(self.reference.index))
+        except UserError:
+            if len(stored) == 0:
+                raise
+        warnings.warn(
+            f"{self.path}: the training files cannot be read; {len(stored):,} of {count:,} reference rows are used",
+            stacklevel=2,
+        )
+        return stored
+
+    @cached_property
+    def examples(self) -> Split:
+        """The test split, or the stored reference rows with a warning if its files cannot be read."""
+        try:
+            return self.data.test
+        except UserError:
+            stored = self.reference.rows
+            if len(stored) == 0:
+                raise
+        warnings.warn(
+            f"{self.path}: the test split cannot be read; examples 0 to {len(stored) - 1} are training rows",
+            stacklevel=3,
+        )
+        return stored
 
     @property
     def name(self) -> str:

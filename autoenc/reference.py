@@ -1,11 +1,11 @@
-"""Reference rows of a run: what new data are compared with. Kept in the run directory as reference.npz.
+"""Reference rows of a run, which new data are compared with; stored in the run directory as reference.npz.
 
-With it, a run detects, retrieves, samples and is exported where the files that it was trained on are gone.
+With this file a run detects, retrieves, samples and is exported without the files that it was trained on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,50 +28,60 @@ from autoenc.training.evaluation import evaluation_mode
 
 FILE = "reference.npz"
 MOST = 20_000  # training rows, and validation rows
-BOUNDED = 2_000  # validation rows whose evidence lower bound is computed: it takes 16 passes of the decoder
-BYTES = 16 * 2**20  # rows are stored as they are fed if they take no more
+BOUNDED = 2_000  # validation rows with an evidence lower bound, which takes 16 passes of the decoder
+BYTES = 16 * 2**20  # of stored rows
 DRAWS = 16  # of z for the bound
 SEED = 0
-ARRAYS = ("train_table", "index", "names", "val_table", "val_bound", "val_mse", "usual")
-FLOATS = ("train_table", "val_table", "val_bound", "val_mse", "usual")
+FLOATS = ("train_table", "val_table", "val_bound", "val_mse", "val_column_nll")
+ARRAYS = (*FLOATS, "index", "names", "captions", "row_index")
+RENAMED = {"usual": "val_column_nll"}  # in files of version 0.2.0
 
 
 @dataclass(frozen=True)
 class Reference:
-    """At most 20,000 training rows, drawn from a fixed seed, and the scores of the validation rows.
+    """At most 20,000 training rows, drawn with a fixed seed, and the scores of at most 20,000 validation rows.
 
     Args:
         train_table: (N, 2 + K) float32, `row_table` of the training rows.
-        index: (N,) their places in the training split, which has `size` rows.
-        names: (N,) what the user's files call them; empty where they have no names. labels: (N,) or None.
-        rows: as they are fed; None where they take more than 16 MB.
-        val_table: (M, 2 + K) of the validation rows. val_bound: (<= 2,000,) their negative evidence lower bounds, empty
-            for codes without a posterior. val_mse: (M,) squared errors; empty for token ids.
-        usual: (C,) mean nll of each column of a table over the validation rows; empty for other data.
+        index: (N,) their positions in the training split, which has `size` rows.
+        names: (N,) names in the user's files; empty if there are none. captions: (N,) `Kind.captions`, or empty.
+        labels: (N,) or None.
+        rows: R of the N rows as the model is fed them, as many as fit 16 MB. row_index: (R,) their positions in N.
+        val_table: (M, 2 + K) of the validation rows.
+        val_bound: (<= 2,000,) negative evidence lower bounds [nats]; empty for codes without a posterior.
+        val_mse: (M,) mean squared errors; empty for token ids.
+        val_column_nll: (C,) mean nll of each column of a table over the validation rows; empty for other data.
     """
 
     train_table: np.ndarray
     index: np.ndarray
     size: int
     names: np.ndarray
+    captions: np.ndarray
     labels: np.ndarray | None
-    rows: Split | None
+    rows: Split
+    row_index: np.ndarray
     val_table: np.ndarray
     val_bound: np.ndarray
     val_mse: np.ndarray
-    usual: np.ndarray
+    val_column_nll: np.ndarray
 
     @property
     def codes(self) -> np.ndarray:
         """(N, K) float32 codes of the training rows."""
         return self.train_table[:, 2:]
 
+    @property
+    def complete(self) -> bool:
+        """Whether the training split has no other rows."""
+        return len(self) == self.size
+
     def __len__(self) -> int:
         return len(self.train_table)
 
 
 def drawn(n: int, most: int = MOST) -> np.ndarray:
-    """Return at most `most` of n places, always the same ones, in order."""
+    """Return at most `most` of n positions, always the same ones, in order."""
     return np.sort(np.random.default_rng(SEED).permutation(n)[:most])
 
 
@@ -85,11 +95,14 @@ def over(
 
 def row_table(model: Autoencoder, kind: Kind, batch: Batch) -> Tensor:
     """Return error, nll [nats] and code of each row, from the deterministic code: (B, 2 + K) float32."""
-    code = model.encode(batch)
-    params = model.decode(code.mean, batch).float()
-    nll = model.likelihood.nll(params, batch.x)
+    code = model.encode(batch).mean
+    return _table(model, kind, batch, code, model.decode(code, batch).float())
+
+
+def _table(model: Autoencoder, kind: Kind, batch: Batch, code: Tensor, params: Tensor) -> Tensor:
     error = kind.error(params, batch.x, model.likelihood)
-    return torch.cat([error[:, None], nll[:, None], code.mean.flatten(1).float()], 1)
+    nll = model.likelihood.nll(params, batch.x)
+    return torch.cat([error[:, None], nll[:, None], code.flatten(1).float()], 1)
 
 
 def has_bound(model: Autoencoder, code: Code) -> bool:
@@ -119,105 +132,141 @@ def bound(model: Autoencoder, batch: Batch) -> Tensor:
     return nll + kl.flatten(1).sum(-1)
 
 
-def column_nll(model: Autoencoder, kind: Kind, batch: Batch) -> Tensor:
-    """Return the nll of each column of a table: (B, C) nats."""
-    params = model.decode(model.encode(batch).mean, batch).float()
-    nll = model.likelihood.nll_per_dim(params, batch.x)
+def column_nll(model: Autoencoder, kind: Kind, params: Tensor, x: Tensor) -> Tensor:
+    """Return the nll of each column of a table: (B, C) nats; (B, 0) for other data."""
+    if not kind.columns:
+        return torch.empty(len(x), 0, device=x.device)
+    nll = model.likelihood.nll_per_dim(params, x)
     return torch.stack([nll[:, column.start : column.stop].sum(1) for column in kind.columns], 1)
 
 
+def _validation_table(model: Autoencoder, kind: Kind, batch: Batch) -> Tensor:
+    """Return `row_table`, the nll of each column and, unless x are token ids, the MSE: (B, 2 + K + C [+ 1])."""
+    code = model.encode(batch).mean
+    params = model.decode(code, batch).float()
+    parts = [_table(model, kind, batch, code, params), column_nll(model, kind, params, batch.x)]
+    if kind.continuous:
+        parts.append(mse_per_example(batch.x, model.likelihood.mean(params))[:, None])
+    return torch.cat(parts, 1)
+
+
 def compute(model: Autoencoder, data: Data, batch_size: int, device: torch.device) -> Reference:
-    """Return the reference rows of a trained model: one pass over at most 20,000 training and validation rows."""
+    """Return the reference rows of a trained model: one pass over at most 20,000 training and validation rows each."""
     kind = data.spec.kind
     index = drawn(len(data.train))
     train = data.train.subset(torch.from_numpy(index))
     val = data.val.subset(torch.from_numpy(drawn(len(data.val))))
+    bounded = val.subset(torch.from_numpy(drawn(len(val), BOUNDED)))
 
     def values(split: Split, function: Callable[[Batch], Tensor]) -> np.ndarray:
         return over(model, split, function, batch_size, device).numpy()
 
-    some = val.subset(torch.from_numpy(drawn(len(val), BOUNDED)))
-    told = data.names.get("train")
-    names: Sequence[Any] = [] if told is None else [told[i] for i in index.tolist()]
-    empty = np.empty(0, np.float32)
+    train_table = values(train, lambda batch: row_table(model, kind, batch))
+    val_table = values(val, lambda batch: _validation_table(model, kind, batch))
+    width, columns = train_table.shape[1], len(kind.columns)
+    names = data.names.get("train")
+    rows, row_index = _stored(train)
     return Reference(
-        train_table=values(train, lambda batch: row_table(model, kind, batch)),
+        train_table=train_table,
         index=index,
         size=len(data.train),
-        names=np.array([str(name) for name in names], dtype=str),
+        names=np.array([] if names is None else [str(names[i]) for i in index.tolist()], dtype=str),
+        captions=np.array(kind.captions(train) or [], dtype=str),
         labels=None if train.y is None else train.y.cpu().numpy(),
-        rows=_stored(train),
-        val_table=values(val, lambda batch: row_table(model, kind, batch)),
-        val_bound=values(some, lambda batch: bound(model, batch)).reshape(-1),
-        val_mse=values(val, lambda b: mse_per_example(b.x, model.reconstruct(b))) if kind.continuous else empty,
-        usual=values(val, lambda b: column_nll(model, kind, b)).mean(0) if kind.columns else empty,
+        rows=rows,
+        row_index=row_index,
+        val_table=val_table[:, :width],
+        val_bound=values(bounded, lambda batch: bound(model, batch)).reshape(-1),
+        val_mse=val_table[:, width + columns :].reshape(-1),
+        val_column_nll=val_table[:, width : width + columns].mean(0),
     )
 
 
-def _stored(split: Split) -> Split | None:
-    """The rows in memory, as they are fed; None where they take more than 16 MB."""
-    y = None if split.y is None else split.y.cpu()
+def _stored(split: Split) -> tuple[Split, np.ndarray]:
+    """Return the rows to store, and their positions: all, or as many as fit 16 MB, drawn with a fixed seed."""
     if isinstance(split.x, SparseRows):
         matrix = split.x.matrix
-        size = matrix.data.nbytes + matrix.indices.nbytes
-        return Split(SparseRows(matrix, split.x.names), y) if size <= BYTES else None
-    first = split.x[:1]
-    if first.numel() * first.element_size() * len(split) > BYTES:
-        return None
-    return Split(split.tensor.cpu(), y, split.scale)
+        size = (matrix.data.nbytes + matrix.indices.nbytes) / len(split)
+    else:
+        first = split.x[:1]
+        size = first.numel() * first.element_size()
+    index = drawn(len(split), max(1, int(BYTES / max(size, 1))))
+    rows = split if len(index) == len(split) else split.subset(torch.from_numpy(index))
+    y = None if rows.y is None else rows.y.cpu()
+    return Split(rows.x if isinstance(rows.x, SparseRows) else rows.tensor.cpu(), y, rows.scale), index
 
 
-def save(found: Reference, path: Path) -> None:
+def save(reference: Reference, path: Path) -> None:
     """Write reference.npz: plain arrays, whole or not at all."""
-    arrays: dict[str, Any] = {name: getattr(found, name) for name in ARRAYS}
-    arrays["size"] = np.array(found.size)
-    if found.labels is not None:
-        arrays["labels"] = found.labels
-    if found.rows is not None and isinstance(found.rows.x, SparseRows):
-        matrix = found.rows.x.matrix
+    arrays: dict[str, Any] = {name: getattr(reference, name) for name in ARRAYS} | {"size": np.array(reference.size)}
+    if reference.labels is not None:
+        arrays["labels"] = reference.labels
+    if isinstance(rows := reference.rows.x, SparseRows):
+        matrix = rows.matrix
         arrays |= {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr, "width": matrix.shape[1]}
-        if found.rows.x.names is not None:
-            arrays["captions"] = found.rows.x.names.astype(str)
-    elif found.rows is not None:
-        arrays |= {"x": found.rows.tensor.numpy(), "scale": np.array(found.rows.scale)}
+    else:
+        arrays |= {"x": reference.rows.tensor.numpy(), "scale": np.array(reference.rows.scale)}
     with atomic(path) as file:
         np.savez_compressed(file, **arrays)
 
 
 def load(path: Path, kind: Kind, latent_dim: int) -> Reference:
-    """Read what `save` wrote; DataError where it is damaged or does not fit the run."""
+    """Read what `save` wrote; DataError if it is damaged or does not fit the run."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            kept = {name: archive[name] for name in archive.files}
-        n = len(kept["train_table"])
-        fits = n > 0 and len(kept["val_table"]) > 0 and int(kept["size"]) >= n
-        fits &= kept["train_table"].shape[1:] == kept["val_table"].shape[1:] == (2 + latent_dim,)
-        fits &= len(kept["index"]) == len(kept.get("labels", kept["index"])) == n
-        fits &= len(kept["names"]) in (0, n) and kept["names"].dtype.kind == "U"
-        fits &= all(kept[name].dtype.kind == "f" and not np.isnan(kept[name]).any() for name in FLOATS)
-        fits &= kept["index"].dtype.kind == "i" and int(kept["index"].min()) >= 0
-        fits &= int(kept["index"].max()) < int(kept["size"])
-        fits &= len(kept["usual"]) == len(kind.columns)
-        rows = _rows(kept, kind)
-        if not fits or (rows is not None and len(rows) != n):
-            raise ValueError("its arrays do not fit each other")
-        return Reference(**{k: kept[k] for k in ARRAYS}, size=int(kept["size"]), labels=kept.get("labels"), rows=rows)
+            stored = {RENAMED.get(name, name): archive[name] for name in archive.files}
+        count = len(stored["indptr"]) - 1 if "indptr" in stored else len(stored.get("x", ()))
+        stored.setdefault("row_index", np.arange(count))  # version 0.2.0: all rows or none
+        if misfit := _misfit(stored, count, kind, latent_dim):
+            raise ValueError(f"{misfit} does not fit")
+        rows = _rows(stored, kind)
+        if "captions" not in stored:  # version 0.2.0
+            stored["captions"] = np.array((kind.captions(rows) if count else None) or [], dtype=str)
+        arrays = {name: stored[name] for name in ARRAYS}
+        return Reference(**arrays, size=int(stored["size"]), labels=stored.get("labels"), rows=rows)
     except (*UNREADABLE, KeyError, TypeError, IndexError) as error:
-        raise DataError(f"{path}: damaged ({one_line(error)}); delete it, and it is made again") from None
+        raise DataError(f"{path}: damaged ({one_line(error)}); delete it to have it computed again") from None
 
 
-def _rows(kept: dict[str, np.ndarray], kind: Kind) -> Split | None:
-    labels = torch.from_numpy(kept["labels"]) if "labels" in kept else None
-    if "data" in kept:
+def _misfit(stored: dict[str, np.ndarray], count: int, kind: Kind, latent_dim: int) -> str | None:
+    """Return the name of an array that does not fit the others, the number of stored rows or the run."""
+    n, m, size, width = len(stored["train_table"]), len(stored["val_table"]), int(stored["size"]), 2 + latent_dim
+    index, row_index, labels = stored["index"], stored["row_index"], stored.get("labels", np.arange(n))
+    fits = {name: stored[name].dtype.kind == "f" and not np.isnan(stored[name]).any() for name in FLOATS}
+    fits["train_table"] &= 0 < n <= size and stored["train_table"].shape[1:] == (width,)
+    fits["val_table"] &= m > 0 and stored["val_table"].shape[1:] == (width,)
+    fits["val_bound"] &= stored["val_bound"].shape in ((0,), (min(m, BOUNDED),))
+    fits["val_mse"] &= stored["val_mse"].shape == ((m,) if kind.continuous else (0,))
+    fits["val_column_nll"] &= stored["val_column_nll"].shape == (len(kind.columns),)
+    fits["index"] = index.shape == (n,) and _positions(index, size)
+    fits["row_index"] = row_index.shape == (count,) and _positions(row_index, n)
+    fits["labels"] = labels.shape == (n,) and _positions(labels, np.iinfo(np.int64).max)
+    fits["width"] = "width" not in stored or (int(stored["width"]),) == kind.shape
+    for name in ("names", "captions"):
+        texts = stored.get(name, np.empty(0, str))
+        fits[name] = texts.shape in ((0,), (n,)) and texts.dtype.kind == "U"
+    return next((name for name, good in fits.items() if not good), None)
+
+
+def _positions(values: np.ndarray, size: int) -> bool:
+    """Whether values are integers in [0, size)."""
+    return values.dtype.kind == "i" and (not values.size or bool(values.min() >= 0 and values.max() < size))
+
+
+def _rows(stored: dict[str, np.ndarray], kind: Kind) -> Split:
+    index = stored["row_index"]
+    labels = torch.from_numpy(stored["labels"][index]) if "labels" in stored else None
+    if "data" in stored:
         from scipy.sparse import csr_matrix
 
-        shape = (len(kept["indptr"]) - 1, int(kept["width"]))
-        matrix = csr_matrix((kept["data"], kept["indices"], kept["indptr"]), shape=shape)
+        shape = (len(index), int(stored["width"]))
+        matrix = csr_matrix((stored["data"], stored["indices"], stored["indptr"]), shape=shape)
         matrix.check_format()
-        return Split(SparseRows(matrix, kept.get("captions")), labels)
-    if "x" not in kept:
-        return None
-    x = torch.from_numpy(kept["x"])
+        captions = stored.get("captions", np.empty(0, str))
+        return Split(SparseRows(matrix, captions[index] if len(captions) else None), labels)
+    if "x" not in stored:  # version 0.2.0
+        return Split(torch.empty(0, *kind.shape))
+    x = torch.from_numpy(stored["x"])
     if x.shape[1:] != kind.shape and (kind.continuous or x.dim() != 2):
-        raise ValueError(f"rows of shape {tuple(x.shape[1:])}")
-    return Split(x, labels, float(kept["scale"]))
+        raise ValueError(f"x of shape {tuple(x.shape)} does not fit")
+    return Split(x, labels, float(stored["scale"]))

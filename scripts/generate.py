@@ -157,7 +157,7 @@ def write(run: Run, out: Outputs, args: argparse.Namespace, work: str, options: 
         facts |= {"from": a, "to": b}
         lines = [f"{step / (len(made.z) - 1):.2f}  {found}" for step, found in enumerate(made.texts)]
     else:
-        split = run.data.test.subset(slice(0, args.reconstruct))
+        split = run.examples.subset(slice(0, args.reconstruct))
         read, made = text.reconstructions(run, split, how, seed)
         facts |= {"read": read}
         lines = [line for pair in zip(read, made.texts, strict=True) for line in (f"< {pair[0]}", f"> {pair[1]}")]

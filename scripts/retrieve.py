@@ -7,7 +7,6 @@ examples are the queries, and precision@k and mean average precision are measure
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import Any
 
 from autoenc.command import execute, parser, positive
@@ -28,6 +27,7 @@ MAP_QUERIES, MAP_ROWS = 1_000, 20_000  # mean average precision ranks every row 
 
 def main(args: argparse.Namespace) -> None:
     """Search, measure, draw, write."""
+    import numpy as np
     import torch
 
     from autoenc import load_run
@@ -40,65 +40,65 @@ def main(args: argparse.Namespace) -> None:
     if len(given) > 1:
         raise UserError(f"--{given[0]} and --{given[1]} are both queries; give one of them")
     run = load_run(args.run, args.device)
-    if args.text and not run.spec.kind.texts:
+    kind, classes = run.spec.kind, run.spec.classes
+    if args.text and not kind.texts:
         raise UserError(f"--text: {run.spec.name} is no text; --input takes a file")
-    train, classes = retrieve.indexed(run), run.spec.classes
-    width = max((len(name) for name in classes), default=0)
+    labels = None  # of the queries
     with Outputs(run, "retrieve", args.output, args.force) as out:
-        told: Sequence[Any] | None = run.reference.names.tolist() or None  # what the user calls the hits
-        if len(train) > len(run.reference):
-            told = run.data.names.get("train")
         if args.input:
-            given_rows = inputs.read(run, args.input, args.resize)
-            queries, names, labels = given_rows.split, given_rows.names, None
+            examples = inputs.read(run, args.input, args.resize)
+            queries, names = examples.split, examples.names
         elif args.text:
-            queries, names, labels = run.inputs(args.text), args.text, None
+            queries, names = run.inputs(args.text), args.text
         else:
-            queries = test = run.data.test
-            names, labels = run.data.example_names("test"), test.y
-        if args.index:
-            if wrong := [i for i in args.index if not 0 <= i < len(test)]:
-                raise UserError(f"--index {wrong[0]}: the test split has rows 0 to {len(test) - 1}")
-            queries, names = test.subset(torch.tensor(args.index)), [names[i] for i in args.index]
+            queries, names = run.data.test, run.data.example_names("test")
+            if args.index:
+                if wrong := [i for i in args.index if not 0 <= i < len(queries)]:
+                    raise UserError(f"--index {wrong[0]}: the test split has rows 0 to {len(queries) - 1}")
+                queries, names = queries.subset(torch.tensor(args.index)), [names[i] for i in args.index]
             labels = queries.y
-        hits = retrieve.retrieve(run, queries, args.k, args.metric, args.force)
+        rows = retrieve.indexed(run)
+        index = retrieve.open_index(run, args.metric, args.force, rows)
+        codes = run.codes(queries)
+        hits = index.search(codes, args.k)
         numbers: dict[str, float] = {}
         others: dict[str, dict[str, float]] = {}
-        if labels is not None and train.y is not None and len(train.y.unique()) > 1:  # of one class, all would be right
-            y, y_query = train.y.cpu().numpy(), labels.cpu().numpy()
+        y = rows.labels
+        if labels is not None and y is not None and len(np.unique(y)) > 1:  # with one class, all hits would be right
+            y_query = labels.cpu().numpy()
             numbers[f"precision@{args.k}"] = retrieve.precision(hits, y, y_query)
             others = retrieve.baseline(run, queries, y_query, args.k)
             if not args.index:
-                rows, some = slice(0, MAP_ROWS), queries.subset(slice(0, MAP_QUERIES))
-                codes, sought = run.codes(train.subset(rows)), run.codes(some)
-                numbers["map"] = retrieve.mean_average_precision(codes, y[rows], sought, y_query[:MAP_QUERIES])
-
-        def label(row: int) -> str:
-            return "" if train.y is None else classes[int(train.y[row])]
-
-        texts = retrieve.told(run, train) or (None if told is None else [str(name) for name in told])
-        numbered = retrieve.row_numbers(run, train)
-        lines = [
-            (names[q], rank + 1, int(numbered[row]), f"{score:.6g}", label(row), *([texts[row]] if texts else []))
-            for q in range(len(hits.places))
-            for rank, (row, score) in enumerate(zip(hits.places[q].tolist(), hits.scores[q].tolist(), strict=True))
-        ]
+                some, stored = slice(0, MAP_QUERIES), index.codes[:MAP_ROWS].numpy()
+                numbers["map"] = retrieve.mean_average_precision(stored, y[:MAP_ROWS], codes[some], y_query[some])
+        places = hits.places.ravel()
+        captions = rows.captions(places)
+        texts = captions or ([str(rows.names[i]) for i in places.tolist()] if len(rows.names) else None)
+        lines: list[list[Any]] = []
+        for i, (place, score) in enumerate(zip(places.tolist(), hits.scores.ravel().tolist(), strict=True)):
+            label = "" if y is None else classes[int(y[place])]
+            line = [names[i // args.k], i % args.k + 1, int(rows.numbers[place]), f"{score:.6g}", label]
+            lines.append(line + ([] if texts is None else [texts[i]]))
         header = ["query", "rank", "row", args.metric, "label"]
-        out.csv("hits", header + ([] if texts is None else ["text" if told is None else "name"]), lines)
-        if run.spec.kind.images:
-            out.figure("hits", retrieve.picture(run, queries, names, hits))
-        found = {"queries": len(names), "indexed": len(train), "k": args.k, "metric": args.metric}
-        out.json({**found, **numbers, **others})
-    if len(names) <= SHOWN and texts:
-        for place, name in enumerate(retrieve.told(run, queries) or names):
-            out.say(f"\n{name}")
-            for _, rank, row, score, kind, text in lines[place * args.k : (place + 1) * args.k]:
-                out.say(f"  {rank:>3}.  {args.metric} {float(score):.3f}  {kind:<{width}}  row {row:<7} {text}")
-    elif len(names) <= SHOWN:
-        for line in lines:
-            out.say(f"query {line[0]}  {line[1]:>3}.  row {line[2]:<7} {args.metric} {line[3]:<10} {line[4]}")
+        out.csv("hits", header + ([] if texts is None else ["text" if captions else "name"]), lines)
+        if kind.images:
+            out.figure("hits", retrieve.figure(run, queries, names, hits, rows))
+            drawn = hits.places[: retrieve.DRAWN]
+            if missing := int((~rows.shown(drawn)).sum()):
+                out.say(
+                    f"hits.png: {missing} of {drawn.size} hits are blank: their images are not stored in {run.path}"
+                )
+        facts = {"queries": len(names), "indexed": len(rows), "k": args.k, "metric": args.metric}
+        out.json({**facts, **numbers, **others})
+    if len(names) <= SHOWN:
+        width = max((len(name) for name in classes), default=0)
+        titles = kind.captions(queries) or [f"query {name}" for name in names]
+        for i, (_, rank, row, score, label, *text) in enumerate(lines):
+            if rank == 1:
+                out.say(f"\n{titles[i // args.k]}")
+            out.say(f"  {rank:>3}.  {args.metric} {float(score):.3f}  {label:<{width}}  row {row:<7} {''.join(text)}")
     out.table("retrieval", {run.name: numbers} | others if numbers else {})
-    out.say(f"{len(names):,} queries in {len(train):,} training examples; every hit: {out.folder / 'hits.csv'}")
+    out.say(f"{len(names):,} queries in {len(rows):,} training examples; all hits: {out.folder / 'hits.csv'}")
 
 
 if __name__ == "__main__":

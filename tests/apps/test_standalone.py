@@ -1,18 +1,22 @@
 """A run stands on its own: its training files are deleted, it is moved elsewhere, and new data are scored."""
 
+import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from autoenc import load_run, run
 from autoenc.errors import DataError
 from autoenc.estimators.inmemory import compose
-from autoenc.reference import FILE
+from autoenc.reference import FILE, compute
 
 Call = Callable[..., tuple[int, str, str]]
 RANDOM = np.random.default_rng(0)
@@ -23,14 +27,14 @@ def table(folder: Path) -> tuple[Path, list[str]]:
     frame = pd.DataFrame({"a": RANDOM.normal(size=n), "b": RANDOM.integers(0, 9, n), "c": RANDOM.choice(["x", "y"], n)})
     frame["d"] = frame["a"] * 2 + frame["b"]
     frame.to_csv(folder / "train.csv", index=False)
-    frame.head(5).to_csv(folder / "new.csv", index=False)
+    frame.head(45).to_csv(folder / "new.csv", index=False)
     return folder / "new.csv", ["data=table", f"data.path={folder}/train.csv"]
 
 
 def vectors(folder: Path) -> tuple[Path, list[str]]:
     x = (RANDOM.normal(size=(300, 3)) @ RANDOM.normal(size=(3, 8))).astype(np.float32)
     np.savez(folder / "train.npz", x=x, y=RANDOM.integers(0, 2, 300))
-    np.save(folder / "new.npy", x[:5])
+    np.save(folder / "new.npy", x[:45])
     return folder / "new.npy", ["data=arrays", f"data.path={folder}/train.npz", "likelihood=gaussian"]
 
 
@@ -40,7 +44,7 @@ def images(folder: Path) -> tuple[Path, list[str]]:
         for i in range(30):
             pixels = RANDOM.integers(0, 120, (16, 16, 3), np.uint8) + (120 if label == "white" else 0)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / "train" / label / f"{i}.png")
-    Image.fromarray(RANDOM.integers(0, 255, (16, 16, 3), np.uint8)).save(folder / "new.png")
+    np.save(folder / "new.npy", RANDOM.integers(0, 255, (45, 3, 16, 16), np.uint8))
     options = [
         "data=image_folder",
         "network=mlp",
@@ -49,14 +53,14 @@ def images(folder: Path) -> tuple[Path, list[str]]:
         "data.workers=0",
         f"data.cache_folder={folder}/cache",
     ]
-    return folder / "new.png", options
+    return folder / "new.npy", options
 
 
 def documents(folder: Path) -> Path:
     words = ["red", "blue", "cat", "dog", "runs", "sleeps", "the", "a"]
     lines = [" ".join(RANDOM.choice(words, 5)) for _ in range(200)]
     (folder / "train.txt").write_text("\n".join(lines))
-    (folder / "new.txt").write_text("\n".join(lines[:3]))
+    (folder / "new.txt").write_text("\n".join(lines[:45]))
     return folder / "new.txt"
 
 
@@ -72,50 +76,207 @@ def tokens(folder: Path) -> tuple[Path, list[str]]:
 KINDS = {"table": table, "vectors": vectors, "images": images, "bags": bags, "tokens": tokens}
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def moved(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, Path, Path, np.ndarray]:
-    """The kind, the run elsewhere, a file of new data, and its codes from before the training files were deleted."""
-    folder = tmp_path_factory.mktemp("files")
-    new, overrides = KINDS[request.param](folder)
-    settings = ["model.latent_dim=3", "trainer.epochs=2", "trainer.batch_size=32", "trainer.figures=0"]
-    run_dir = tmp_path_factory.mktemp("runs") / "run"
-    run.train(compose(["model=vae", *settings, *overrides]), run_dir, {"model": "vae"})
-    codes = load_run(run_dir).codes(load_run(run_dir).spec.kind.read(new).split)
-    elsewhere = tmp_path_factory.mktemp("elsewhere") / "run"
-    shutil.move(run_dir, elsewhere)
+SETTINGS = ["model.latent_dim=3", "trainer.epochs=2", "trainer.batch_size=32", "trainer.figures=0"]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A run, and new data for it."""
+
+    kind: str
+    run_dir: Path
+    new: Path
+
+    def commands(self, folder: Path) -> list[list[object]]:
+        """Return the calls of scripts that need the run and new data only."""
+        images = self.kind == "images"
+        return [
+            ["detect", "--input", self.new, "--output", folder / "scores.csv"],
+            ["embed", "--input", self.new, "--output", folder / "embed"],
+            ["retrieve", "--input", self.new, "--k", 3, "--output", folder / "retrieve"],
+            ["project", "--input", self.new, "--method", "pca", "--output", folder / "project"],
+            ["generate", "--count", 4, "--output", folder / "prior"],
+            ["generate", "--count", 4, "--density", "gaussian", "--output", folder / "gaussian"],
+            *([["denoise", "--input", self.new, "--output", folder / "denoise"]] if images else []),
+        ]
+
+    def call(self, call: Call, folder: Path) -> None:
+        """Run all commands."""
+        folder.mkdir(exist_ok=True)
+        for name, *arguments in self.commands(folder):
+            code, _, err = call(name, self.run_dir, *arguments)
+            assert code == 0, f"{name}: {err}"
+
+
+def trained(folder: Path, kind: str) -> tuple[Path, Path]:
+    """Train a run in folder/run on files in folder; return it and a file of new data."""
+    new, overrides = KINDS[kind](folder)
+    run.train(compose(["model=vae", *SETTINGS, *overrides]), folder / "run", {"model": "vae"})
+    return folder / "run", new
+
+
+def delete_training_files(folder: Path) -> None:
     for path in folder.glob("train*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     shutil.rmtree(folder / "cache", ignore_errors=True)
-    return request.param, elsewhere, new, codes
 
 
-def test_new_data_need_the_run_directory_and_nothing_else(
-    moved: tuple[str, Path, Path, np.ndarray], call: Call, tmp_path: Path
-) -> None:
-    kind, run_dir, new, codes = moved
-    calls = [
-        ("detect", "--input", new, "--output", tmp_path / "scores.csv"),
-        ("embed", "--input", new, "--output", tmp_path / "embed"),
-        ("retrieve", "--input", new, "--k", 3, "--output", tmp_path / "retrieve"),
-        ("generate", "--count", 4, "--output", tmp_path / "prior"),
-        ("generate", "--count", 4, "--density", "gaussian", "--output", tmp_path / "gaussian"),
-        *([] if kind == "tokens" else [("export", "--output", tmp_path / "deploy")]),
-        *([("denoise", "--input", new, "--output", tmp_path / "denoise")] if kind == "images" else []),
-    ]
-    for name, *arguments in calls:
-        code, _, err = call(name, run_dir, *arguments)
-        assert code == 0, f"{name}: {err}"
-    with np.load(tmp_path / "embed" / "codes.npz") as found:
-        np.testing.assert_allclose(found["z"], codes, atol=1e-6)
-    assert len((tmp_path / "scores.csv").read_text().splitlines()) == len(codes) + 1
+@pytest.fixture(scope="module", params=KINDS)
+def moved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Moved:
+    folder = tmp_path_factory.mktemp("files")
+    run_dir, new = trained(folder, request.param)
+    return Moved(request.param, run_dir, new)
 
 
-def test_the_test_split_is_one_named_line(moved: tuple[str, Path, Path, np.ndarray], call: Call) -> None:
-    code, _, err = call("detect", moved[1])
-    assert (code, err.count("\n")) == (2, 1)
+def numbers(folder: Path) -> dict[str, np.ndarray]:
+    """Return all numbers that scripts wrote: name of the file or array -> values."""
+    found = {}
+    for path in sorted(folder.rglob("*.csv")):
+        frame = pd.read_csv(path)
+        found[path.name] = frame.select_dtypes("number").to_numpy()
+    for path in sorted(folder.rglob("*.npz")):
+        with np.load(path) as arrays:
+            found |= {f"{path.parent.name}/{name}": arrays[name] for name in arrays if arrays[name].dtype.kind != "U"}
+    return found
+
+
+def exports(run_dir: Path, call: Call, folder: Path) -> None:
+    """Check the files and the threshold that scripts/export.py writes."""
+    code, _, err = call("export", run_dir, "--output", folder)
+    assert code == 0, err
+    stored, reference = json.loads((folder / "export.json").read_text()), load_run(run_dir).reference
+    assert stored["verification"]["examples"] == min(200, len(reference.rows))
+    assert max(stored["verification"]["differences"].values()) < 1e-4
+    assert stored["score"]["threshold"] in reference.val_mse
+    assert (reference.val_mse <= stored["score"]["threshold"]).mean() >= 0.99
+
+
+def test_results_are_the_same_without_the_training_files(moved: Moved, call: Call, tmp_path: Path) -> None:
+    moved.call(call, tmp_path / "before")
+    elsewhere = moved.run_dir.rename(moved.run_dir.parent / "moved")
+    shutil.rmtree(elsewhere / "index")
+    delete_training_files(elsewhere.parent)
+    gone = replace(moved, run_dir=elsewhere)
+    gone.call(call, tmp_path / "after")
+    before, after = numbers(tmp_path / "before"), numbers(tmp_path / "after")
+    assert before.keys() == after.keys() >= {"scores.csv", "hits.csv", "points.csv", "embed/z", "prior/x"}
+    for name, values in before.items():
+        np.testing.assert_allclose(after[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
+    if moved.kind != "tokens":
+        exports(elsewhere, call, tmp_path / "deploy")
+    code, _, err = call("detect", elsewhere)
+    assert (code, err.count("\n")) == (2, 1), "the test split is needed"
     assert "train" in err
+
+
+@pytest.mark.parametrize("kind", ["images", "tokens", "bags"])
+def test_rows_over_the_limit_are_stored_in_part(
+    kind: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoenc.reference.BYTES", 3_000)
+    run_dir, new = trained(tmp_path, kind)
+    loaded = load_run(run_dir)
+    stored, train = loaded.reference, loaded.data.train
+    assert 0 < len(stored.rows) < len(stored) == len(train)
+    expected = train.subset(torch.from_numpy(stored.row_index))
+    assert torch.equal(stored.rows.tensor, expected.tensor)
+    assert np.array_equal(stored.codes, loaded.codes(train)), "codes of all rows"
+    if stored.labels is not None:
+        assert torch.equal(stored.rows.y, torch.from_numpy(stored.labels[stored.row_index]))  # type: ignore[arg-type]
+    delete_training_files(tmp_path)
+    if kind == "images":
+        exports(run_dir, call, tmp_path / "deploy")
+    code, out, err = call("retrieve", run_dir, "--input", new, "--k", 20, "--force", "--output", tmp_path / "hits")
+    assert code == 0, err
+    assert ("blank" in out) == (kind == "images")
+    hits = pd.read_csv(tmp_path / "hits" / "hits.csv")
+    if kind != "images":
+        assert hits["text"].notna().all()
+    if kind == "images":
+        np.save(tmp_path / "x.npy", np.concatenate([stored.rows.tensor[:1].numpy()] * 4))
+        np.save(tmp_path / "y.npy", np.array([0, 0, 1, 1]))
+        code, _, err = call("detect", run_dir, "--input", tmp_path / "x.npy", "--labels", tmp_path / "y.npy")
+        assert (code, err.count("\n")) == (0, 1), err
+        assert f"{len(stored.rows)} of {len(stored)} reference rows" in err
+
+
+@pytest.mark.parametrize(("kind", "option"), [("vectors", "--traverse"), ("tokens", "--reconstruct")])
+def test_examples_are_stored_rows_without_the_test_split(kind: str, option: str, call: Call, tmp_path: Path) -> None:
+    run_dir, _ = trained(tmp_path, kind)
+    delete_training_files(tmp_path)
+    loaded = load_run(run_dir)
+    code, _, err = call("generate", run_dir, option, 3, "--output", tmp_path / "out")
+    assert (code, err.count("\n")) == (0, 1), err
+    assert f"examples 0 to {len(loaded.reference) - 1} are training rows" in err
+    if option == "--traverse":
+        with np.load(tmp_path / "out" / "traverse.npz") as arrays:
+            np.testing.assert_allclose(arrays["z"][0, 5], loaded.reference.codes[3], atol=1e-5)
+    code, _, err = call("generate", run_dir, "--interpolate", 0, 100_000, "--output", tmp_path / "out")
+    assert code == 2
+    assert "100000: " in err
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("val_bound", lambda a: a[:-1]),
+        ("val_mse", lambda a: a[:-1]),
+        ("labels", lambda a: a.astype(float)),
+        ("labels", lambda a: a - 2),
+        ("row_index", lambda a: a + len(a)),
+        ("captions", lambda a: np.array(["one"])),
+        ("val_table", lambda a: a * np.nan),
+        ("width", lambda a: a + 1),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(name: str, change: Callable[[Any], Any], small: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(small, tmp_path / "run"))
+    with np.load(path / FILE) as archive:
+        arrays = dict(archive)
+    np.savez(path / FILE, **arrays | {name: change(arrays[name])})
+    with pytest.raises(DataError, match=rf"reference\.npz: damaged \(.*{name}.*delete it"):
+        _ = load_run(path).reference
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on labelled bags of words."""
+    folder = tmp_path_factory.mktemp("small")
+    words = np.random.default_rng(1).choice(["red", "blue", "cat", "dog"], (60, 3))
+    lines = [f"{' '.join(row)},{row[0]}" for row in words]
+    (folder / "train.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
+    options = ["data=bag_of_words", f"data.path={folder}/train.csv", "data.min_count=1"]
+    run.train(compose(["model=vae", *SETTINGS, *options]), folder / "run", {"model": "vae"})
+    return folder / "run"
+
+
+def test_a_file_of_version_0_2_0_is_read(small: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(small, tmp_path / "run"))
+    with np.load(path / FILE) as archive:
+        arrays = dict(archive)
+    new = load_run(path).reference
+    del arrays["row_index"]
+    arrays["usual"] = arrays.pop("val_column_nll")
+    np.savez(path / FILE, **arrays)
+    old = load_run(path).reference
+    assert np.array_equal(old.row_index, new.row_index)
+    assert np.array_equal(old.captions, new.captions)
+    for name in ("data", "indices", "indptr", "captions"):
+        del arrays[name]
+    np.savez(path / FILE, **arrays)
+    loaded = load_run(path)
+    assert len(loaded.reference.rows) == 0
+    assert len(loaded.reference_rows()) == len(new)
+
+
+def test_validation_rows_are_decoded_once(make_model: Callable[..., Any], make_data: Callable[..., Any]) -> None:
+    model, data = make_model(), make_data(n=24, val=10)
+    decoded = []
+    model.decoder.register_forward_hook(lambda *call: decoded.append(len(call[2])))
+    made = compute(model, data, 100, torch.device("cpu"))
+    assert decoded == [24, 10]
+    x, x_hat = data.val.tensor, model.reconstruct(data.val.take(slice(None)))
+    np.testing.assert_allclose(made.val_mse, (x - x_hat).square().mean(1).numpy(), rtol=1e-5)
 
 
 def test_scores_are_those_of_the_training_data(table_run: Path, copied: Callable[[Path], Path]) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from autoenc.apps.anomaly.scores import Detector
+from autoenc.core import Batch
 from autoenc.data.dataset import class_numbers
-from autoenc.data.kinds.table import class_name
 from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.figures import new_figure, picture_grid, pixels
@@ -125,16 +126,9 @@ def known_anomalies(run: Run, classes: Sequence[str] = ()) -> np.ndarray | None:
 
 
 def labels_in(run: Run, path: str | Path) -> np.ndarray | None:
-    """(N,) bool, which rows of a table's file are of another class than the one that the run was trained on.
-
-    None where the run was trained on all classes, or the file does not have the label of every row, or one kind only.
-    """
-    label, normal = (run.config["data"].get(key) for key in ("label", "normal"))
-    if label is None or normal is None:
-        return None
-    classes = run.spec.kind.labels(Path(path), label)
-    found = None if classes is None else np.array([name != class_name(normal) for name in classes])
-    return found if found is not None and found.any() and not found.all() else None
+    """Return which rows of a file are labelled as anomalies, (N,) bool; None without labels or with one class."""
+    labels = run.spec.kind.anomalies(Path(path), run.config["data"])
+    return labels if labels is not None and labels.any() and not labels.all() else None
 
 
 def check_labels(labels: np.ndarray, what: str = "labels") -> None:
@@ -173,7 +167,7 @@ def baselines(run: Run, split: Split) -> dict[str, np.ndarray]:
     from sklearn.decomposition import PCA
     from sklearn.ensemble import IsolationForest
 
-    train = run.reference_rows.rows()
+    train = run.reference_rows().rows()
     x = split.rows()
     components = min(run.latent_dim, len(train)) if run.latent_dim < train.shape[1] else 0.95
     pca = PCA(components, random_state=SEED).fit(train)
@@ -196,11 +190,17 @@ def contributions(run: Run, split: Split, count: int = 3) -> np.ndarray:
         error = run.over(split, lambda batch: (batch.x - run.model.reconstruct(batch)).square().flatten(1)).numpy()
         return np.argsort(-error, axis=1, kind="stable")[:, :count]
 
-    excess = run.over(split, lambda batch: column_nll(run.model, kind, batch)) - torch.from_numpy(run.reference.usual)
-    order = np.argsort(-excess.numpy(), axis=1, kind="stable")
+    size = len(kind.columns)
+
+    def nll_and_mean(batch: Batch) -> Tensor:
+        params = run.model.decode(run.model.encode(batch).mean, batch).float()
+        return torch.cat([column_nll(run.model, kind, params, batch.x), run.model.likelihood.mean(params)], 1)
+
+    table = run.over(split, nll_and_mean).numpy()
+    excess = table[:, :size] - run.reference.val_column_nll
+    order = np.argsort(-excess, axis=1, kind="stable")
     names = [c.name for c in kind.columns]
-    found = kind.cells(split.rows())
-    made = kind.cells(run.over(split, run.model.reconstruct).numpy())
+    found, made = kind.cells(split.rows()), kind.cells(table[:, size:])
     texts = np.full((len(split), count), "", dtype=object)
     for i, row in enumerate(order):
         above = [names[c] for c in row if excess[i, c] > 0 and found[names[c]][i] != made[names[c]][i]][:count]

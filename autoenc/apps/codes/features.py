@@ -13,7 +13,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.neighbors import KNeighborsClassifier
 
-from autoenc.apps.codes import retrieve
 from autoenc.errors import UserError
 from autoenc.loading import Run
 
@@ -40,7 +39,7 @@ def representations(run: Run) -> dict[str, Representation]:
     codes = {"codes": Representation(run.codes(run.data.train), run.codes(run.data.test))}
     if not run.spec.kind.continuous:
         return codes
-    if (words := retrieve.tfidf(run)) is not None:
+    if (words := run.spec.kind.lexical(run.data.train, run.data.test)) is not None:
         size = min(run.latent_dim, *(n - 1 for n in words[0].shape))
         lsa = TruncatedSVD(size, random_state=SEED)
         return codes | {f"LSA-{size}": Representation(lsa.fit_transform(words[0]), lsa.transform(words[1]))}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,6 +23,7 @@ from autoenc.loading import Run
 
 Metric = Literal["cosine", "euclidean"]
 FOLDER = "index"  # in the run directory
+DRAWN = 10  # queries in the figure
 BLOCK, QUERIES = 1_024, 1_024  # codes and queries of one matrix product: 4 MB of similarities stay in the cache
 
 
@@ -109,36 +110,92 @@ class Index:
         return cls(codes, metric)
 
 
-def indexed(run: Run) -> Split:
-    """Return the rows that are searched: all training rows if their files can be read, else the reference rows.
+@dataclass(frozen=True)
+class Indexed:
+    """The training rows that are searched: all of them, or the reference rows if the training files cannot be read.
 
-    Where the training split has no more rows than the reference, its files are not opened.
+    Args:
+        codes: computes (N, K). numbers: (N,) row numbers in the training split. labels: (N,) or None.
+        rows: those of the N rows that can be shown. row_index: (R,) their positions among the N, ascending.
+        names: (N,) names in the user's files, or empty. captions: short texts of the rows at some positions; None if
+            there are none.
     """
-    if len(run.reference) == run.reference.size and run.reference.rows is not None:
-        return run.reference.rows
-    try:
-        return run.data.train
-    except UserError:
-        return run.reference_rows
+
+    codes: Callable[[], np.ndarray]
+    numbers: np.ndarray
+    labels: np.ndarray | None
+    rows: Split
+    row_index: np.ndarray
+    names: Sequence[Any]
+    captions: Callable[[np.ndarray], Sequence[str] | None]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def shown(self, positions: np.ndarray) -> np.ndarray:
+        """Return which positions are those of `rows`: bool."""
+        return np.isin(positions, self.row_index)
+
+    def images(self, positions: np.ndarray) -> Tensor:
+        """Return the rows at some positions (n, *shape), blank if they are not among `rows`."""
+        found = self.rows.take(
+            torch.from_numpy(np.searchsorted(self.row_index, positions).clip(0, len(self.rows) - 1))
+        ).x
+        found = found.clone()
+        found[~torch.from_numpy(self.shown(positions))] = 0
+        return found
 
 
-def row_numbers(run: Run, split: Split) -> np.ndarray:
-    """Return the places in the training split of the `indexed` rows: (N,)."""
-    return run.reference.index if len(split) == len(run.reference) else np.arange(len(split))
+def indexed(run: Run) -> Indexed:
+    """Return the rows to search. The training files are not opened if reference.npz has all that is needed."""
+    reference = run.reference
+    if not reference.complete or len(reference.rows) < len(reference):
+        try:
+            return _training_rows(run)
+        except UserError:
+            if not reference.complete:
+                warnings.warn(
+                    f"{run.path}: the training files cannot be read; {len(reference):,} of {reference.size:,} training "
+                    "rows are searched",
+                    stacklevel=2,
+                )
+    captions = reference.captions
+    return Indexed(
+        codes=lambda: reference.codes,
+        numbers=reference.index,
+        labels=reference.labels,
+        rows=reference.rows,
+        row_index=reference.row_index,
+        names=reference.names.tolist(),
+        captions=lambda positions: captions[positions].tolist() if len(captions) else None,
+    )
 
 
-def open_index(run: Run, metric: Metric = "cosine", force: bool = False) -> Index:
-    """The index of the codes of `indexed` rows: built at the first call, kept in RUN/index/, read afterwards.
+def _training_rows(run: Run) -> Indexed:
+    reference, train = run.reference, run.data.train
+    return Indexed(
+        codes=lambda: reference.codes if reference.complete else run.codes(train),
+        numbers=np.arange(len(train)),
+        labels=None if train.y is None else train.y.cpu().numpy(),
+        rows=train,
+        row_index=np.arange(len(train)),
+        names=run.data.names.get("train", ()),
+        captions=lambda positions: run.spec.kind.captions(train.subset(torch.from_numpy(positions))),
+    )
 
-    It is built anew where the weights have changed since, and with `force`.
+
+def open_index(run: Run, metric: Metric = "cosine", force: bool = False, rows: Indexed | None = None) -> Index:
+    """Return the index of the codes of `indexed` rows: built on the first call, stored in RUN/index/, read afterwards.
+
+    It is built again if the weights have changed since, and with `force`.
     """
-    folder, split = run.path / FOLDER, indexed(run)
+    rows, folder = rows or indexed(run), run.path / FOLDER
     path, note = folder / f"{metric}.npy", folder / f"{metric}.json"
     weights = run.path / "checkpoints" / "best.pt"
-    stamp: dict[str, Any] = {"codes": len(split), "dim": run.latent_dim, "weights": weights.stat().st_mtime_ns}
+    stamp: dict[str, Any] = {"codes": len(rows), "dim": run.latent_dim, "weights": weights.stat().st_mtime_ns}
     if path.exists() and not force and _read(note) == stamp:
-        return Index.load(path, metric, len(split), run.latent_dim)
-    index = Index(run.reference.codes if len(split) == len(run.reference) else run.codes(split), metric)
+        return Index.load(path, metric, len(rows), run.latent_dim)
+    index = Index(rows.codes(), metric)
     folder.mkdir(exist_ok=True)
     index.save(path)
     write_json(note, stamp)
@@ -182,17 +239,13 @@ def mean_average_precision(codes: np.ndarray, y: np.ndarray, queries: np.ndarray
     return float(values.mean())
 
 
-def tfidf(run: Run, queries: Split | None = None) -> tuple[csr_matrix, csr_matrix] | None:
-    """TF-IDF of the training rows (N, V) and of the queries, the test rows by default; see `Kind.lexical`."""
-    return run.spec.kind.lexical(indexed(run), queries or run.data.test)
-
-
 def baseline(run: Run, queries: Split, y_query: np.ndarray, k: int) -> dict[str, dict[str, float]]:
-    """precision@k by the cosine of TF-IDF, without a model, as a line of a table; empty where there are no words."""
-    words, labels = tfidf(run, queries), indexed(run).y
-    if words is None or labels is None:
+    """Return precision@k by the cosine of TF-IDF, without a model: row of a table -> number; empty without words."""
+    train = run.data.train
+    words = run.spec.kind.lexical(train, queries)
+    if words is None or train.y is None:
         return {}
-    y, right = labels.cpu().numpy(), 0
+    y, right = train.y.cpu().numpy(), 0
     for start in range(0, len(queries), 500):
         part = slice(start, start + 500)
         similarity = (words[1][part] @ words[0].T).toarray()
@@ -201,17 +254,9 @@ def baseline(run: Run, queries: Split, y_query: np.ndarray, k: int) -> dict[str,
     return {"TF-IDF": {f"precision@{k}": right / (len(queries) * k)}}
 
 
-def told(run: Run, split: Split) -> list[str] | None:
-    """A caption for each example: the first 100 characters of a text; None where there is nothing."""
-    return run.spec.kind.captions(split)
-
-
-def picture(run: Run, queries: Split, names: Sequence[str], hits: Hits, most: int = 10) -> np.ndarray:
-    """A row for each of the first queries: the query, then its hits. For images."""
-    tiles = [
-        torch.cat([queries.take(slice(q, q + 1)).x, indexed(run).take(torch.from_numpy(hits.places[q])).x])
-        for q in range(min(most, len(queries)))
-    ]
-    captions = [f"query {name}"[:14] for name in names[:most]]
-    columns = hits.places.shape[1] + 1
-    return picture_grid(torch.cat(tiles), columns, run.spec.low, run.spec.high, captions)
+def figure(run: Run, queries: Split, names: Sequence[str], hits: Hits, rows: Indexed) -> np.ndarray:
+    """Draw a row of images for each of the first ten queries: the query and its hits, blank if not stored."""
+    count = min(DRAWN, len(queries))
+    tiles = [torch.cat([queries.take(slice(q, q + 1)).x, rows.images(hits.places[q])]) for q in range(count)]
+    captions = [f"query {name}"[:14] for name in names[:count]]
+    return picture_grid(torch.cat(tiles), hits.places.shape[1] + 1, run.spec.low, run.spec.high, captions)

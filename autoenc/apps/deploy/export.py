@@ -113,7 +113,7 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
 
 def _reference(run: Run) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
     """Up to 200 reference rows and their codes, and what the run makes of them: input and outputs of each part."""
-    x = _settled(run, run.reference_rows.take(slice(0, EXAMPLES)).x)
+    x = _settled(run, run.reference_rows(EXAMPLES).take(slice(0, EXAMPLES)).x)
     split = Split(x)
     code, reconstruction = run.codes(split), run.over(split, run.model.reconstruct).numpy()
     error = _errors(run, split)

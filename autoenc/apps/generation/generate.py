@@ -66,7 +66,7 @@ def traverse(run: Run, index: int = 0) -> Decoded:
     """
     std = training_codes(run).std(0)
     order = std.argsort()[::-1][:ROWS]
-    center = run.codes(run.data.test.subset(slice(index, index + 1)))[0]
+    center = run.codes(Split(torch.from_numpy(example(run, index))[None]))[0]
     moves = np.linspace(-REACH, REACH, COLUMNS)
     z = np.tile(center, (len(order), COLUMNS, 1))
     for row, unit in enumerate(order):
@@ -99,15 +99,15 @@ def sheet(run: Run, side: int = SIDE) -> Decoded:
 
 
 def example(run: Run, index: int) -> np.ndarray:
-    """(*shape) the test example of that number.
+    """Return the example (*shape) of `Run.examples` with a number.
 
     Raises:
         UserError: there is none.
     """
-    size = len(run.data.test)
+    size = len(run.examples)
     if not 0 <= index < size:
-        raise UserError(f"{index}: the test split of {run.spec.name} has the examples 0 to {size - 1}")
-    return run.data.test.take(slice(index, index + 1)).x[0].cpu().numpy()
+        raise UserError(f"{index}: {run.spec.name} has the examples 0 to {size - 1}")
+    return run.examples.take(slice(index, index + 1)).x[0].cpu().numpy()
 
 
 def quality(run: Run, density: Density, seed: int = 0, temperature: float = 1.0) -> dict[str, dict[str, float]]:

@@ -125,8 +125,12 @@ class Kind:
         self._check(split, what, noisy, support)
         return split
 
-    def labels(self, path: Path, column: str) -> list[str] | None:
-        """Return the labels in a file of new data; None where the kind or the file has none."""
+    def anomalies(self, path: Path, options: Mapping[str, Any]) -> np.ndarray | None:
+        """Return which examples of a file are labelled as anomalies, (N,) bool; None if the file does not tell.
+
+        Args:
+            options: of the data set that the run was trained on.
+        """
         return None
 
     def prepared(self, image: np.ndarray) -> np.ndarray:

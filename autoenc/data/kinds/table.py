@@ -263,10 +263,15 @@ class Table(Kind):
         frame = self._frame(path)
         return Examples(Split(torch.from_numpy(self._new(frame, str(path)))), [str(i) for i in range(len(frame))])
 
-    def labels(self, path: Path, column: str) -> list[str] | None:
-        """Return a column of a file as class names; None if the file does not have it or a cell is empty."""
+    def anomalies(self, path: Path, options: Mapping[str, Any]) -> np.ndarray | None:
+        """Return which rows of a file are not of the class `normal`; None if there is none or a label is missing."""
+        label, normal = options.get("label"), options.get("normal")
+        if label is None or normal is None:
+            return None
         frame = self._frame(path)
-        return None if column not in frame or frame[column].isna().any() else frame[column].map(class_name).tolist()
+        if label not in frame or frame[label].isna().any():
+            return None
+        return (frame[label].map(class_name) != class_name(normal)).to_numpy(bool)
 
     def _frame(self, path: Path) -> pd.DataFrame:
         unused = tuple(name for name in self.source.names if name not in (*self.numbers, *self.categories))

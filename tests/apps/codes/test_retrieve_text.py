@@ -59,7 +59,7 @@ def test_new_texts_find_texts_of_their_topic(words_run: Path, copied: Callable[[
     new = ["A rocket to the MOON, the planet's moon", "season of the rink"]
     assert run.encode(new).shape == (2, 4)  # type: ignore[type-var]
     found = retrieve.retrieve(run, run.inputs(new), 5)
-    told = retrieve.told(run, run.data.train)
+    told = run.spec.kind.captions(run.data.train)
     assert told is not None
     assert [run.spec.classes[i] for i in y[found.places[:, 0]]] == ["space", "hockey"]
     assert set(told[found.places[0, 0]].split()) & set(TOPICS["space"])

@@ -148,7 +148,7 @@ def test_the_script_writes_texts(
         (["--beam", 2, "--temperature", 1], "--beam searches"),
         (["--top-p", 1.5], "--top-p=1.5: must lie in (0, 1]"),
         (["--temperature", -1], "--temperature=-1.0: must be 0 or more"),
-        (["--interpolate", 0, 4000], "4000: the test split of texts has the examples 0 to 39"),
+        (["--interpolate", 0, 4000], "examples 0 to 39"),
         (["--interpolate", " ", "a"], "found an empty text"),
         (["--reconstruct", 2, "--count", 3], "--count is for samples, not for --reconstruct"),
     ],
