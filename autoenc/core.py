@@ -92,6 +92,11 @@ class Likelihood(nn.Module):
         """The range that x must lie in."""
         return -torch.inf, torch.inf
 
+    def remedy(self, mse: float) -> str:
+        """Return settings that keep the KL from outweighing the nll, given the error of a model whose posterior has
+        collapsed; empty where the likelihood has no scale to set."""
+        return ""
+
 
 class Prior(nn.Module):
     """p(z) over codes of shape `latent_shape`. Subclasses are in priors.py."""
@@ -242,6 +247,7 @@ class Regularizer:
 
     weight: float | Callable[[float], float]
     double_backward: ClassVar[bool] = False  # differentiates twice, which torch.compile does not support
+    auxiliary: ClassVar[bool] = False  # only helps training: minimised, but not part of the reported loss
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         """The unweighted term: (B,) or (), nats or the term's own unit."""

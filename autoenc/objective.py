@@ -18,6 +18,8 @@ from autoenc.errors import NotFinite
 class Objective(nn.Module):
     """Mean nll + the bottleneck's own losses + sum of weight(step) * regularizer.
 
+    `loss` is this sum without auxiliary regularizers, which help training and say nothing of the model.
+
     `step` is the number of the training step, or `math.inf` in evaluation: schedules then stand at their end,
     so that the losses of two evaluations can be compared while a weight is still warming up.
 
@@ -43,11 +45,17 @@ class Objective(nn.Module):
             batch: corrupted already, in training. out: what the model returns for it.
         """
         parts = {"nll": out.nll.mean()} | {name: term.mean() for name, term in out.code.losses.items()}
-        total = functools.reduce(torch.add, parts.values())
+        loss = functools.reduce(torch.add, parts.values())
+        auxiliary: list[Tensor] = []
         for name, regularizer in self.regularizers.items():
             parts[name] = regularizer(model, batch, out, step).mean()
-            total = total + weight_at(regularizer.weight, step) * parts[name]
-        parts = {"loss": total} | parts
+            weighted = weight_at(regularizer.weight, step) * parts[name]
+            if regularizer.auxiliary:
+                auxiliary.append(weighted)
+            else:
+                loss = loss + weighted
+        total = functools.reduce(torch.add, auxiliary, loss)
+        parts = {"loss": loss} | parts
         return Loss(total={"model": total}, parts={name: term.detach() for name, term in parts.items()})
 
     def forward(self, model: Autoencoder, batch: Batch, step: float) -> Loss:

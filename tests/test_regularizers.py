@@ -1,6 +1,5 @@
 """Terms of the objective against closed forms, brute force and Monte Carlo, and what they refuse."""
 
-import math
 from collections.abc import Callable
 
 import pytest
@@ -238,8 +237,32 @@ class TestAuxK:
                 z_dead[i, best] = pre[i, best]
             e = batch.x - model.likelihood.mean(out.params)
             squared = (e - z_dead @ model.decoder[0].weight.T).square().sum(-1)
-        constant = 6 * (math.log(0.5) + 0.5 * math.log(2 * math.pi))
-        torch.testing.assert_close(AuxK(k_aux=k_aux)(model, batch, out, 0), squared / (2 * 0.5**2) + constant)
+            before = e.square().sum(-1)
+        torch.testing.assert_close(AuxK(k_aux=k_aux)(model, batch, out, 0), (squared - before) / (2 * 0.5**2))
+
+    def test_is_continuous_when_the_first_unit_dies(self, make_model: MakeModel) -> None:
+        model, batch = self.model(make_model, dead=[1]), Batch(torch.randn(5, 6))
+        with torch.no_grad():
+            model.bottleneck.linear.weight[1] = 0
+            model.bottleneck.linear.bias[1] = 1e-4
+        small = AuxK()(model, batch, model(batch), 0)
+        assert 0 < small.abs().max() < 1e-2
+
+    def test_gradients_of_a_linear_decoder_reach_the_atoms_of_dead_units_alone(self, make_model: MakeModel) -> None:
+        dead = [1, 4, 6]
+        model, batch = self.model(make_model, dead), Batch(torch.randn(5, 6))
+        term = AuxK()(model, batch, model(batch), 0).mean()
+        weight, bias = torch.autograd.grad(term, [model.decoder[0].weight, model.decoder[0].bias])
+        assert weight[:, dead].any(0).all()
+        assert weight[:, [0, 2, 3, 5, 7]].abs().max() < 1e-5 * weight.abs().max()
+        assert bias.abs().max() < 1e-5 * weight.abs().max()
+
+    def test_is_minimised_and_is_no_part_of_the_loss(self, make_model: MakeModel) -> None:
+        model, batch = self.model(make_model, dead=[1, 4]), Batch(torch.randn(5, 6))
+        loss = Objective({"auxk": AuxK(weight=0.25)})(model, batch, 0)
+        assert loss.parts["auxk"] != 0
+        assert loss.parts["loss"] == loss.parts["nll"]
+        assert loss.total["model"].item() == pytest.approx((loss.parts["nll"] + loss.parts["auxk"] / 4).item())
 
     def test_gradients_reach_dead_units_of_the_encoder_and_no_living_ones(self, make_model: MakeModel) -> None:
         dead = [1, 4, 6]

@@ -53,8 +53,10 @@ class Adversarial(Objective):
         z, drawn = out.code.z, self._drawn(model, len(batch))
         generator = softplus(-self.critic(z)).mean()
         critic = softplus(-self.critic(drawn)).mean() + softplus(self.critic(z.detach())).mean()
-        total = loss.total["model"] + weight_at(self.weight, step) * generator
-        parts = loss.parts | {"loss": total.detach(), "generator": generator.detach(), "critic": critic.detach()}
+        weighted = weight_at(self.weight, step) * generator
+        total = loss.total["model"] + weighted
+        parts = {"generator": generator.detach(), "critic": critic.detach()}
+        parts = loss.parts | {"loss": loss.parts["loss"] + weighted.detach()} | parts
         return Loss(total={"model": total, "critic": critic}, parts=parts)
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,11 +15,13 @@ from autoenc.errors import ConfigError, require
 
 @dataclass(frozen=True)
 class AuxK(Regularizer):
-    """The nll that remains when the k_aux best dead units may help: nll(decode(z.detach() + z_dead), x).
+    """Change of the nll when the k_aux best dead units of each example join its code; 0 while no unit is dead.
 
-    With a linear decoder and a Gaussian likelihood this is the squared error of modelling the residual
-    x - x_hat by dead units alone, the auxiliary loss of Gao et al. 2024 (sec. 2.4); written with nll and decode
-    it holds for any decoder and likelihood. 0 while no unit is dead.
+    With decoded d(z) and dead part z_dead, the term is nll(sg(d(z)) + d(z + z_dead) - d(z)) - nll(sg(d(z))), where sg
+    stops the gradient and z is constant. With a linear decoder and a Gaussian likelihood, its gradient is that of the
+    squared error of modelling the residual x - x_hat by the dead units, the auxiliary loss of Gao et al. 2024
+    (sec. 2.4), and reaches the weights of the dead units alone. Written with nll and decode, it holds for any decoder
+    and likelihood. Subtracting the nll makes the term continuous when the first unit dies.
 
     Args:
         k_aux: dead units used for each example; fewer where fewer are dead.
@@ -26,6 +29,8 @@ class AuxK(Regularizer):
 
     weight: float | Callable[[float], float] = 1 / 32
     k_aux: int = 32
+
+    auxiliary: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require(self.k_aux >= 1, "k_aux", self.k_aux, "must be 1 or more")
@@ -43,5 +48,8 @@ class AuxK(Regularizer):
         top = pre.masked_fill(~dead, -torch.inf).topk(min(self.k_aux, num_dead), dim=-1)
         z_dead = torch.zeros_like(pre).scatter(-1, top.indices, top.values)
         z = out.code.z.detach()
-        # A unit that was dead until this batch may be among its k: once is enough.
-        return model.nll(torch.where(z == 0, z_dead, z), batch)  # (B,)
+        without = model.decode(z, batch)
+        # A unit that was dead until this batch may be among its k: it is not added twice.
+        helped = model.decode(torch.where(z == 0, z_dead, z), batch)
+        nll = model.likelihood.nll((without.detach() + (helped - without)).float(), batch.x)
+        return nll - model.likelihood.nll(without.detach().float(), batch.x).detach()  # (B,)
