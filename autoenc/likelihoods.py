@@ -109,6 +109,12 @@ class _Located(Likelihood):
         return (0.0, 1.0) if self.output == "sigmoid" else (-math.inf, math.inf)
 
 
+def _learn(key: str, scale: float, mse: float) -> str:
+    """Return the settings that learn a scale, starting at the error, if the scale is larger than the error."""
+    error = math.sqrt(mse)
+    return f"likelihood.learned=true likelihood.{key}={error:.2g}" if SMALLEST < error < scale else ""
+
+
 def _check_scale(key: str, scale: float, learned: bool) -> None:
     lowest = SMALLEST if learned else 0
     require(scale > lowest, key, scale, f"must be above {lowest}")
@@ -127,6 +133,9 @@ class Gaussian(_Located):
     def nats(self, log_scale: Tensor) -> tuple[Tensor, Tensor]:
         return 0.5 * torch.exp(-2 * log_scale), log_scale + HALF_LOG_2PI
 
+    def remedy(self, mse: float) -> str:
+        return "" if self.learned else _learn("sigma", self.scale, mse)
+
 
 class Laplace(_Located):
     """Laplace(mean, b): nll = |x - mean| / b + log(2 b). More robust to outliers than the Gaussian."""
@@ -140,6 +149,9 @@ class Laplace(_Located):
 
     def nats(self, log_scale: Tensor) -> tuple[Tensor, Tensor]:
         return torch.exp(-log_scale), log_scale + math.log(2)
+
+    def remedy(self, mse: float) -> str:
+        return "" if self.learned else _learn("scale", self.scale, mse)
 
 
 class Table(Likelihood):
@@ -183,13 +195,15 @@ class Table(Likelihood):
     def params_of(self, mean: Tensor) -> Tensor:
         return torch.cat([mean[..., : self.numbers], mean[..., self.numbers :].clamp(min=1e-4).log()], -1)
 
+    def remedy(self, mse: float) -> str:
+        return "" if self.above_floor is not None else _learn("sigma", math.exp(float(self.log_sigma)), mse)
+
 
 class Multinomial(Likelihood):
     """Multinomial likelihood of word counts x with p = softmax(params) (Liang et al. 2018, Mult-VAE).
 
-    nll = -sum_w x_w log p_w, in nats. The multinomial coefficient is left out, as it does not depend on the parameters;
-    exp(nll / words) is the perplexity as usually reported (Miao et al. 2016). For TF-IDF weights, the same sum is a
-    cross-entropy, scaled by the sum of the weights.
+    nll = -sum_w x_w log p_w, in nats. The multinomial coefficient is left out, as it does not depend on the parameters.
+    For TF-IDF weights, the same sum is a cross-entropy, scaled by the sum of the weights; it is no likelihood.
     """
 
     def nll_per_dim(self, params: Tensor, x: Tensor) -> Tensor:

@@ -52,7 +52,9 @@ TABLE = {
         Metric("kl", "nats", NEITHER, "KL divergence of the posterior from the prior, per example"),
         Metric("elbo", "nats", LOWER, "negative evidence lower bound: nll + KL per example"),
         Metric("nll_importance", "nats", LOWER, "-log p(x) by importance sampling (Burda et al. 2016)"),
-        Metric("perplexity", "", LOWER, "exp of (nll + KL) per word"),
+        Metric("rate", "nats", NEITHER, "KL of the posterior that nll is of: nll + rate bounds -log p(x)"),
+        Metric("perplexity", "", LOWER, "exp of (nll + rate) per word of all texts together"),
+        Metric("perplexity_per_document", "", LOWER, "exp of the mean over texts of (nll + rate) per word"),
         Metric("perplexity_importance", "", LOWER, "exp of nll_importance per word"),
         # Reconstruction
         Metric("mse", "", LOWER, "squared error of the reconstruction, mean over dimensions and examples"),

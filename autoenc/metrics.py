@@ -100,8 +100,12 @@ class Verdict:
     text: str
 
 
-def verdict(latent: dict[str, float]) -> Verdict:
-    """Has the posterior collapsed, or have units died? Says what to try where it has."""
+def verdict(latent: dict[str, float], remedy: str = "") -> Verdict:
+    """Has the posterior collapsed, or have units died? Says what to try where it has.
+
+    Args:
+        remedy: against a collapsed posterior, tried before the usual ones; see `Likelihood.remedy`.
+    """
     if "codes_used" in latent:
         used = f"{latent['codes_used']:.0%} of the entries of the codebook, perplexity {latent['code_perplexity']:.1f}"
         if latent["code_perplexity"] < 2:
@@ -113,7 +117,8 @@ def verdict(latent: dict[str, float]) -> Verdict:
         used = f"{active} of {dim} latent dimensions active, KL {latent['kl']:.2f} nats"
         if "mutual_information" in latent:
             used += f", mutual information of x and z {latent['mutual_information']:.2f} nats"
-        remedy = "try regularizer=kl_warmup, regularizer.kl.free_bits=0.1 or a smaller regularizer.kl.weight"
+        usual = "regularizer=[kl_warmup], regularizer.kl.free_bits=0.1 or a smaller regularizer.kl.weight"
+        remedy = f"try {remedy}, or {usual}" if remedy else f"try {usual}"
         if active > 0 and latent["kl"] > 1 and latent.get("mutual_information", 1.0) < 0.1:
             why = "the code has nothing to do with x, as before training; train for longer"
             return Verdict(False, f"The code says nothing: {used}; {why}")

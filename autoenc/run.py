@@ -154,7 +154,7 @@ def _fit_and_finish(
         for name, split in (("val", data.val), ("test", data.test))
     }
     latent = latent_health(model, data.test, results["test"], data.spec, batch_size)
-    judged = verdict(latent)
+    judged = verdict(latent, model.likelihood.remedy(results["val"].numbers.get("mse", 0.0)))
     summary = {
         "state": "finished",
         "step": best["step"],

@@ -110,3 +110,10 @@ def test_a_scale_that_is_not_positive_is_refused(kind: type[Gaussian], broken: f
 def test_an_unknown_output_is_refused() -> None:
     with pytest.raises(ConfigError, match="output=tanh: must be identity or sigmoid"):
         Gaussian(output="tanh")
+
+
+def test_a_scale_above_the_error_is_to_be_learned_from_the_error_on() -> None:
+    assert Gaussian(1.0).remedy(mse=0.0729) == "likelihood.learned=true likelihood.sigma=0.27"
+    assert Laplace(1.0).remedy(mse=0.0729) == "likelihood.learned=true likelihood.scale=0.27"
+    assert Gaussian(0.2).remedy(mse=0.0729) == Gaussian(1.0, learned=True).remedy(mse=0.0729) == ""
+    assert Bernoulli().remedy(mse=0.0729) == ""

@@ -100,6 +100,11 @@ def test_verdict_says_what_the_numbers_mean(numbers: dict[str, float], healthy: 
     assert "\n" not in judged.text
 
 
+def test_the_remedy_of_the_likelihood_comes_first() -> None:
+    text = verdict(latent(16, 0, kl=0.01), remedy="likelihood.sigma=0.27").text
+    assert text.index("likelihood.sigma=0.27") < text.index("kl_warmup")
+
+
 def test_a_code_that_has_nothing_to_do_with_x_has_not_collapsed_but_is_not_trained() -> None:
     judged = verdict(latent(16, 5) | {"kl": 169.0, "mutual_information": -0.16})
     assert not judged.healthy

@@ -63,7 +63,7 @@ class Data:
         return [str(name) for name in self.names.get(split, range(len(getattr(self, split))))]
 
     def mean(self) -> Tensor | None:
-        """Return the mean (*shape) of the first 10,000 training examples, on the CPU; None for token ids."""
+        """Return the mean (*shape) of the training examples (of at most 10,000), on the CPU; None for token ids."""
         return self.train.mean().cpu() if self.spec.kind.continuous else None
 
 

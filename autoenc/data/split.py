@@ -19,6 +19,17 @@ from autoenc.errors import DataError, require
 PAD, BOS, EOS, UNK, MASK = range(5)  # token ids of every vocabulary: padding, begin, end, unknown, masked
 SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[UNK]", "[MASK]")
 CHUNK = 4_096  # rows per chunk of a full pass
+AVERAGED = 10_000  # rows for the mean
+SAMPLE_SEED = 0
+
+
+def drawn(size: int, most: int) -> Tensor:
+    """Return at most `most` of the places 0 ... size - 1, drawn without replacement from a fixed seed, in random order.
+
+    Rows of a file are often sorted by class. Whatever looks at a part of a split looks at these places; the first few
+    of them are a random sample, too.
+    """
+    return torch.randperm(size, generator=torch.Generator().manual_seed(SAMPLE_SEED))[:most]
 
 
 class Rows(Protocol):
@@ -90,12 +101,12 @@ class Split:
         return self.take(slice(None)).x.flatten(1).cpu().numpy()
 
     def mean(self) -> Tensor:
-        """Return the mean (*shape) of the first 10,000 examples."""
-        if isinstance(self.x, Tensor):
-            return self.take(slice(0, 10_000)).x.float().mean(0)
-        first = self.subset(slice(0, 10_000))  # may take gigabytes if dense
-        sums = [batch.x.sum(0) for batch in first.in_order(CHUNK)]
-        return torch.stack(sums).sum(0) / len(first)
+        """Return the mean (*shape) of all examples, or of a sample of 10,000."""
+        some = self if len(self) <= AVERAGED else self.sample(AVERAGED)
+        if isinstance(some.x, Tensor):
+            return some.take(slice(None)).x.float().mean(0)
+        sums = [batch.x.sum(0) for batch in some.in_order(CHUNK)]  # may take gigabytes if dense
+        return torch.stack(sums).sum(0) / len(some)
 
     def range(self) -> tuple[float, float]:
         """Return the smallest and the largest value as the model is fed them."""
@@ -116,6 +127,11 @@ class Split:
         """Return a split of the examples at `index`."""
         x = self.x[index] if isinstance(self.x, Tensor) else self.x.select(index)
         return replace(self, x=x, y=None if self.y is None else self.y[index])
+
+    def sample(self, most: int) -> Split:
+        """Return a split of at most `most` examples, drawn at random from a fixed seed; see `drawn`."""
+        index = drawn(len(self), most)
+        return self.subset(index.to(self.x.device) if isinstance(self.x, Tensor) else index)
 
     def on(self, device: torch.device) -> Split:
         """Return a split with batches on `device`: stored there if half of the memory suffices."""

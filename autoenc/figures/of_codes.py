@@ -70,8 +70,8 @@ def curves(lines: list[dict[str, float]]) -> np.ndarray:
 
 
 def sprites(split: Split, spec: DataSpec, n: int) -> Tensor | None:
-    """Return thumbnails (n, 3, H, W) in [0, 1] for the embedding projector; None for vectors."""
-    x = spec.kind.tiles(split.take(slice(0, n)).x.cpu())
+    """Return thumbnails (n, 3, H, W) in [0, 1] of `split.sample(n)` for the embedding projector; None for vectors."""
+    x = spec.kind.tiles(split.sample(n).take(slice(None)).x.cpu())
     if x is None:
         return None
     x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x

@@ -39,7 +39,7 @@ def traversal(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Eval
     """Vary one dimension of a code from -3 to 3 in each row; dimensions with the largest KL come first."""
     if evaluation.stats.kl is None or not spec.kind.images:
         return None
-    z = model.encode(split.take(slice(0, 1))).mean.flatten(1)
+    z = model.encode(split.sample(1).take(slice(None))).mean.flatten(1)
     order = evaluation.stats.kl.argsort(descending=True)[:10]
     values = torch.linspace(-3, 3, 11, device=z.device)
     grid = z.repeat(len(order) * len(values), 1)
@@ -111,10 +111,10 @@ def column_fit(x: Tensor, x_hat: Tensor, columns: Sequence[Column]) -> list[tupl
 
 @torch.no_grad()
 def columns(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarray | None:
-    """Draw `column_fit` of the first 2,000 rows for the 60 worst columns of a table; None for other data."""
+    """Draw `column_fit` of 2,000 rows for the 60 worst columns of a table; None for other data."""
     if not spec.kind.columns:
         return None
-    batch = split.take(slice(0, MOST_ROWS))
+    batch = split.sample(MOST_ROWS).take(slice(None))
     fit = column_fit(batch.x.cpu(), model.reconstruct(batch).cpu(), spec.kind.columns)
     fit = sorted(fit, key=lambda each: each[1])[:MOST_COLUMNS][::-1]
     if not fit:
@@ -164,8 +164,8 @@ def _device(model: Autoencoder) -> torch.device:
 
 
 def _versions(model: Autoencoder, split: Split) -> dict[str, Tensor]:
-    """Return the first examples, corrupted if the model has noise, and their reconstructions, on the CPU."""
-    batch = split.take(slice(0, EXAMPLES))
+    """Return a few examples, corrupted if the model has noise, and their reconstructions, on the CPU."""
+    batch = split.sample(EXAMPLES).take(slice(None))
     noisy = not isinstance(model.noise, Identity)
     batch = model.corrupt(batch) if noisy else batch
     rows = {"input": batch.x} | ({"corrupted": batch.input} if noisy else {}) | {"output": model.reconstruct(batch)}

@@ -14,14 +14,14 @@ from torch.distributions import Normal
 from autoenc import metrics
 from autoenc.core import Autoencoder
 from autoenc.data.dataset import DataSpec
-from autoenc.data.split import Split
+from autoenc.data.split import Split, drawn
 from autoenc.noise import Identity
 from autoenc.objective import Objective
 from autoenc.regularizers.jacobian import jacobian_norm
 from autoenc.regularizers.kl import kl_per_dim, kl_per_example
 
 SEED = 20_011  # evaluation draws its noise and its samples of z from this seed, always
-KEPT = 2_000  # codes kept for pictures
+KEPT = 2_000  # codes kept for figures
 SENSITIVITY_EXAMPLES, SENSITIVITY_PROJECTIONS = 500, 16
 DRAWN = 1_000  # codes and draws from the prior that mmd compares
 MIXED = 2_000  # posteriors that the aggregate posterior is a mixture of
@@ -32,8 +32,7 @@ class Evaluation:
     """What `evaluate` found.
 
     numbers: the loss, each of its terms, and errors in data space. latent: latent health, and what the bottleneck
-    measures of its codes. codes (up to 2,000, K)
-    and labels: of the first examples. stats: per unit.
+    measures of its codes. codes (up to 2,000, K) and labels: of `split.sample(2_000)`, in its order. stats: per unit.
     """
 
     numbers: dict[str, float]
@@ -72,7 +71,10 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
     input, as in training; denoise_mse and denoise_psnr are of the reconstruction from corrupted input,
     noisy_* of that input itself, clipped to the range of the data.
     mse and psnr: of the reconstruction of clean input from the deterministic
-    code, mean over dimensions and examples. perplexity of texts: exp of (nll + KL) for each word.
+    code, mean over dimensions and examples. rate: KL of the posterior that nll is of, so that nll + rate bounds
+    -log p(x) also with noise or free bits. perplexity of texts: exp of the sum of nll + rate over the number of words
+    of all documents; perplexity_per_document: exp of the mean over documents of (nll + rate) / words (Miao et al.
+    2016).
     """
     kind, noisy = spec.kind, not isinstance(model.noise, Identity)
     stats = metrics.LatentStatistics()
@@ -80,7 +82,9 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
     tally: dict[str, Tensor] = {}
     codes: list[Tensor] = []
     labels: list[Tensor] = []
-    kept = 0
+    chosen = drawn(len(split), KEPT)
+    places, order = chosen.sort()
+    first = 0
 
     def add(name: str, values: Tensor) -> None:
         sums[name] = values.double().sum() + sums.get(name, 0.0)
@@ -88,8 +92,16 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
     with evaluation_mode(model, objective):
         for stored in split.in_order(batch_size):
             batch = model.corrupt(stored)
-            for name, value in objective(model, batch, torch.inf).parts.items():
+            out = model(batch)
+            for name, value in objective.losses(model, batch, out, torch.inf).parts.items():
                 add(name, value.expand(len(batch)))
+            rate = None if out.code.posterior is None else kl_per_example(model, out.code)
+            if rate is not None:
+                add("rate", rate)
+            if (words := kind.words(stored.x)) is not None:
+                bound = out.nll if rate is None else out.nll + rate
+                add("bound", bound)
+                add("bound_per_word", bound / words.clamp(min=1))
             code = model.encode(stored)
             params = model.decode(code.mean, stored).float()
             for name, values in kind.metrics(params, stored.x, model.likelihood).items():
@@ -105,26 +117,28 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
                 add("kl_estimate", kl_per_example(model, code))
             for name, total in model.bottleneck.tally(code).items():
                 tally[name] = total + tally.get(name, 0)
-            if kept < KEPT:
-                codes.append(code.mean.flatten(1)[: KEPT - kept].float().cpu())
-                labels += [] if stored.y is None else [stored.y[: KEPT - kept].cpu()]
-                kept += len(codes[-1])
+            here = places[(places >= first) & (places < first + len(stored))] - first
+            codes.append(code.mean.flatten(1).float().cpu()[here])
+            labels += [] if stored.y is None else [stored.y.cpu()[here]]
+            first += len(stored)
     numbers = {name: float(total) / len(split) for name, total in sums.items()}
     latent = stats.numbers() | {name: float(value) for name, value in model.bottleneck.metrics(tally).items()}
     if "kl_estimate" in numbers:
         latent["kl"] = numbers.pop("kl_estimate")
-    if "words" in numbers:
-        bound = numbers["nll"] + latent.get("kl", 0.0)
+    if "bound" in numbers:
+        bound, per_word = numbers.pop("bound"), numbers.pop("bound_per_word")
         numbers["perplexity"] = math.exp(min(bound / max(numbers["words"], 1e-9), 700.0))
-    return Evaluation(numbers, latent, stats, torch.cat(codes), torch.cat(labels) if labels else None)
+        numbers["perplexity_per_document"] = math.exp(min(per_word, 700.0))
+    back = order.argsort()
+    return Evaluation(numbers, latent, stats, torch.cat(codes)[back], torch.cat(labels)[back] if labels else None)
 
 
 def sensitivity(model: Autoencoder, split: Split) -> float:
-    """Mean Frobenius norm of dz/dx over the first 500 examples: how far a small change of x moves the code.
+    """Mean Frobenius norm of dz/dx over 500 examples: how far a small change of x moves the code.
 
     Exact for codes of up to 64 numbers, by 16 random projections beyond.
     """
-    batch = split.take(slice(0, SENSITIVITY_EXAMPLES))
+    batch = split.sample(SENSITIVITY_EXAMPLES).take(slice(None))
     with evaluation_mode(model):
         latent_dim = model.encode(split.take(slice(0, 1))).mean.numel()
         projections = None if latent_dim <= 64 else SENSITIVITY_PROJECTIONS
@@ -134,7 +148,7 @@ def sensitivity(model: Autoencoder, split: Split) -> float:
 
 @torch.no_grad()
 def mutual_information(model: Autoencoder, split: Split, batch_size: int) -> float | None:
-    """I(x; z) in nats between the first 2,000 examples and their codes; None where the code is no Gaussian.
+    """I(x; z) in nats between 2,000 examples and their codes; None where the code is no Gaussian.
 
     E_x KL(q(z|x) || p(z)) - KL(q(z) || p(z)), q(z) the mean of q(z|x) over the examples (Hoffman & Johnson 2016), which
     is the mean of log q(z|x) - log q(z), estimated with one draw of z for each example (He et al. 2019, "Lagging
@@ -144,7 +158,7 @@ def mutual_information(model: Autoencoder, split: Split, batch_size: int) -> flo
     z: list[Tensor] = []
     mean: list[Tensor] = []
     std: list[Tensor] = []
-    some = split.subset(slice(0, MIXED))
+    some = split.sample(MIXED)
     with evaluation_mode(model):
         for batch in some.in_order(batch_size):
             posterior = model.encode(batch).posterior
@@ -161,9 +175,9 @@ def mutual_information(model: Autoencoder, split: Split, batch_size: int) -> flo
 
 @torch.no_grad()
 def prior_mismatch(model: Autoencoder, split: Split, batch_size: int) -> float | None:
-    """`metrics.mmd` between the codes of the first 1,000 examples, z ~ q(z|x), and as many draws from the prior; None
+    """`metrics.mmd` between the codes of 1,000 examples, z ~ q(z|x), and as many draws from the prior; None
     where there is no prior. 0 where the aggregate posterior is the prior."""
-    some = split.subset(slice(0, DRAWN))
+    some = split.sample(DRAWN)
     with evaluation_mode(model):
         codes = torch.cat([model.encode(batch).z.flatten(1) for batch in some.in_order(batch_size)])
         drawn = model.bottleneck.sample(len(codes))

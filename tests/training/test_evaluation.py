@@ -3,18 +3,28 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
-from autoenc import bottlenecks, likelihoods
+from autoenc import bottlenecks, likelihoods, networks
 from autoenc.core import Autoencoder, Batch
-from autoenc.data.dataset import Data
+from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.kinds.counts import Counts
+from autoenc.data.split import Split
 from autoenc.metrics import psnr
-from autoenc.noise import Gaussian, Masking
+from autoenc.noise import Gaussian, Identity, Masking
 from autoenc.objective import Objective
 from autoenc.regularizers import KL, L1
 from autoenc.schedules import WarmUp
-from autoenc.training.evaluation import Evaluation, evaluate, sensitivity
+from autoenc.training.evaluation import (
+    Evaluation,
+    evaluate,
+    evaluation_mode,
+    mutual_information,
+    prior_mismatch,
+    sensitivity,
+)
 
 MakeModel, MakeData = Callable[..., Autoencoder], Callable[..., Data]
 
@@ -129,21 +139,50 @@ def test_denoising_is_measured_against_the_clean_data(make_model: MakeModel, mak
     assert numbers["nll"] == pytest.approx(nll, rel=1e-5), "the loss is of corrupted input, as in training"
 
 
-def test_codes_are_deterministic_of_clean_input_in_order_with_their_labels(
+def test_codes_are_deterministic_and_of_clean_input_with_their_labels(
     make_model: MakeModel, make_data: MakeData
 ) -> None:
     model, data = make_model(bottlenecks.Gaussian, corruption=Masking(0.5)), make_data(val=10)
     result = run(model, data, batch_size=4)
-    torch.testing.assert_close(result.codes, model.encode(everything(data)).mean)
-    assert result.labels.tolist() == list(range(10))
+    chosen = data.val.sample(10).take(slice(None))
+    torch.testing.assert_close(result.codes, model.encode(chosen).mean)
+    assert torch.equal(result.labels, chosen.y)
+    assert sorted(result.labels.tolist()) == list(range(10))
 
 
-def test_no_more_codes_are_kept_than_pictures_need(make_model: MakeModel, make_data: MakeData) -> None:
+def test_kept_codes_are_a_random_sample_and_statistics_are_of_all(make_model: MakeModel, make_data: MakeData) -> None:
     data = make_data(val=2300)
     result = run(make_model(), data, batch_size=900)
     assert result.codes.shape == (2000, 3)
-    assert result.labels.tolist() == list(range(2000))
-    assert result.stats.count == 2300, "statistics are of all"
+    assert torch.equal(result.labels, data.val.sample(2000).y)
+    for part in (result.labels, result.labels[:500]):  # the first of them are a sample, too
+        assert part.double().mean().item() == pytest.approx(2299 / 2, rel=0.1)
+    assert result.stats.count == 2300
+
+
+def test_numbers_of_sorted_and_of_shuffled_rows_agree(make_model: MakeModel) -> None:
+    """Of rows sorted by class, the first 1,000 are not the data."""
+    classes = torch.arange(4).repeat_interleave(1500)
+    x = 3 * torch.eye(6)[classes] + 0.3 * torch.randn(6000, 6)
+    model = make_model(bottlenecks.Gaussian)
+    order = torch.randperm(6000)
+    found = [
+        (sensitivity(model, split), mutual_information(model, split, 500), prior_mismatch(model, split, 500))
+        for split in (Split(x), Split(x[order]))
+    ]
+    np.testing.assert_allclose(found[0], found[1], rtol=0.1, atol=0.02)
+
+
+def test_perplexity_with_noise_is_of_one_posterior(make_model: MakeModel, make_data: MakeData) -> None:
+    """nll and KL of the same, corrupted, input: any other sum bounds nothing."""
+    model, data = make_model(bottlenecks.Gaussian, corruption=Masking(0.5)), make_data(val=8)
+    result = run(model, data, batch_size=8, kl=KL(free_bits=5.0))
+    with evaluation_mode(model):
+        code = model.encode(model.corrupt(everything(data)))
+    assert code.posterior is not None
+    kl = torch.distributions.kl_divergence(code.posterior, torch.distributions.Normal(0.0, 1.0)).sum(-1).mean()
+    assert result.numbers["rate"] == pytest.approx(kl.item(), rel=1e-5)
+    assert result.numbers["rate"] != pytest.approx(result.latent["kl"], rel=1e-3), "of clean input"
 
 
 def test_latent_kl_is_the_closed_form_over_the_split(make_model: MakeModel, make_data: MakeData) -> None:
@@ -179,3 +218,23 @@ def test_sensitivity_of_a_large_code_is_estimated_closely(make_model: MakeModel,
     exact = weights.square().sum((1, 2)).sqrt().mean().item()
     assert sensitivity(model, data.val) == pytest.approx(exact, rel=0.05)
     assert not math.isnan(exact)
+
+
+def test_perplexity_of_bags_of_words_is_named_for_what_is_averaged() -> None:
+    """Of all words together, and the mean over documents (Miao et al. 2016); of TF-IDF weights, none."""
+    texts = ["a an the", "dogs cats", "dogs dogs dogs dogs cats", "birds"]
+    for view in ("counts", "tfidf"):
+        kind = Counts.learn(texts, view, 100, 1, True, False)
+        split = Split(kind.tokenize(texts)[0])
+        x = split.take(slice(None)).x
+        pair = networks.linear(kind.shape, 2, kind=kind)
+        bottleneck = bottlenecks.Deterministic(pair.feature_shape, 2)
+        model = Autoencoder(Identity(), pair.encoder, bottleneck, pair.decoder, likelihoods.Multinomial())
+        result = evaluate(model, Objective({}), split, DataSpec("texts", kind), 2)
+        if view == "tfidf":
+            assert not [name for name in result.numbers if "perplexity" in name or name == "words"]
+            continue
+        nll, words = model(Batch(x)).nll.detach(), x.sum(1)
+        assert result.numbers["perplexity"] == pytest.approx((nll.sum() / words.sum()).exp().item(), rel=1e-5)
+        each = (nll / words).mean().exp().item()
+        assert result.numbers["perplexity_per_document"] == pytest.approx(each, rel=1e-5)

@@ -65,7 +65,8 @@ def latent(subject: Subject) -> Numbers:
     """Latent health on all test examples, the mean norm of the Jacobian of the code, mutual information."""
     run = subject.run
     found = evaluation.latent_health(run.model, subject.test, subject.measured, run.spec, run.batch_size)
-    return found | {"verdict": metrics.verdict(found).text}
+    remedy = run.model.likelihood.remedy(subject.measured.numbers.get("mse", 0.0))
+    return found | {"verdict": metrics.verdict(found, remedy).text}
 
 
 def bounds(subject: Subject) -> Numbers:

@@ -106,16 +106,17 @@ class Counts(Texts):
         """Number of words."""
         return len(self.vocabulary)
 
-    def words(self, x: Tensor) -> Tensor:
-        """Return the number of words of each document."""
-        return x.sum(-1)
+    def words(self, x: Tensor) -> Tensor | None:
+        """Return the number of words of each document; None for TF-IDF weights, which count nothing."""
+        return None if self.idf is not None else x.sum(-1)
 
     def metrics(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> dict[str, Tensor]:
-        return {"words": self.words(x)}
+        words = self.words(x)
+        return {} if words is None else {"words": words}
 
     def error(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
-        """Return the negative log-likelihood per word, in nats."""
-        return likelihood.nll(params, x) / self.words(x).clamp(min=1)
+        """Return the negative log-likelihood per word (per unit of weight for TF-IDF), in nats."""
+        return likelihood.nll(params, x) / x.sum(-1).clamp(min=1)
 
     def comparable(self, x: np.ndarray) -> np.ndarray:
         """Return relative word frequencies: each row sums to 1."""
