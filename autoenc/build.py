@@ -74,7 +74,7 @@ def build_data(config: Mapping[str, Any], kind: Kind | None = None) -> Data:
     Args:
         kind: of a run, used as it is; learnt from the training split where there is none.
     """
-    given = {} if kind is None else {"kind": kind}
+    given = {"excluded": config["anomaly_classes"]} | ({} if kind is None else {"kind": kind})
     return without(make("data", config["data"], given), config["anomaly_classes"], "anomaly_classes")
 
 

@@ -88,6 +88,9 @@ def one(args: argparse.Namespace) -> None:
     else:
         split, labels = run.data.test, detect.known_anomalies(run, args.anomaly)
         names = run.data.example_names("test")
+        if labels is not None and not args.anomaly and not labels.any():
+            print("no row of the test split is an anomaly: scores without AUROC")
+            labels = None
     if labels is not None:
         detect.check_labels(labels, f"--labels {args.labels}" if args.labels else f"{run.path}: test split")
     result = detect.detect(detector, split, labels, args.score, args.quantile)

@@ -77,6 +77,20 @@ def class_numbers(spec: DataSpec, classes: Sequence[str], name: str) -> list[int
     return [spec.classes.index(wanted) for wanted in classes]
 
 
+def learnable(labels: Sequence[str] | None, excluded: Sequence[str], name: str) -> list[int] | slice:
+    """Return the index of the training examples that a kind learns from: those that `without` leaves.
+
+    Args:
+        labels: class of each training example. excluded: names of classes. name: of the data set, for errors.
+    """
+    if not excluded or labels is None:
+        return slice(None)
+    kept = [i for i, label in enumerate(labels) if label not in excluded]
+    if not kept:
+        raise DataError(f"anomaly_classes={','.join(excluded)}: leaves no rows of {name} to train and validate on")
+    return kept
+
+
 def without(data: Data, classes: Sequence[str], name: str = "classes") -> Data:
     """Exclude classes from training and validation; in the test split they are the anomalies.
 

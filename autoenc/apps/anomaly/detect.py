@@ -29,8 +29,8 @@ class Detected:
 
     scores: name -> (N,). thresholds: score -> the quantile of the validation rows. anomaly: (N,) bool, where the
     chosen score lies above its threshold. columns: (N, <=3) of vectors, what contributed most, as `contributions`.
-    labels: (N,) bool, True for what is an anomaly, where that is known. baselines: method -> (N,), where there are
-    labels. numbers: score or method -> {auroc, average_precision}, where there are labels.
+    labels: (N,) bool, True for what is an anomaly, where that is known; other rows are masked. baselines: method ->
+    (N,), where there are labels. numbers: score or method -> {auroc, average_precision}, where there are labels.
     """
 
     score: str
@@ -48,6 +48,8 @@ class Detected:
         counts = {"rows": len(self.anomaly), "above_threshold": int(self.anomaly.sum())}
         if self.labels is not None:
             counts["anomalies"] = int(self.labels.sum())
+            if unlabelled := int(np.ma.getmaskarray(self.labels).sum()):
+                counts["unlabelled"] = unlabelled
             counts["anomalies_above_threshold"] = int((self.labels & self.anomaly).sum())
         return {"score": self.score, "quantile": self.quantile, **counts, "thresholds": self.thresholds,
                 "numbers": self.numbers}  # fmt: skip
@@ -62,7 +64,7 @@ class Detected:
             cells.append(["; ".join(str(part) for part in row if part != "") for row in self.columns])
         if self.labels is not None:
             header.append("label")
-            cells.append([str(int(v)) for v in self.labels])
+            cells.append(["" if v is None else str(int(v)) for v in self.labels.tolist()])
         return header, [list(row) for row in zip(*cells, strict=True)]
 
     def order(self) -> np.ndarray:
@@ -139,13 +141,19 @@ def check_labels(labels: np.ndarray, what: str = "labels") -> None:
 
 
 def quality(labels: np.ndarray, values: np.ndarray) -> dict[str, float]:
-    """AUROC, the chance that an anomaly scores higher than a normal row; and average precision."""
+    """AUROC, the chance that an anomaly scores higher than a normal row; and average precision; without masked rows."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
+    labels, values = _known(labels, values)
     return {
         "auroc": float(roc_auc_score(labels, values)),
         "average_precision": float(average_precision_score(labels, values)),
     }
+
+
+def _known(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    known = ~np.ma.getmaskarray(labels)
+    return np.asarray(labels)[known], values[known]
 
 
 def mean_numbers(numbers: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
@@ -216,7 +224,7 @@ def roc(result: Detected) -> np.ndarray:
     figure = new_figure(6, 5.5)
     axes = figure.subplots()
     for name, values in (result.scores | result.baselines).items():
-        false, true, _ = roc_curve(result.labels, values)
+        false, true, _ = roc_curve(*_known(result.labels, values))
         style = "--" if name in result.baselines else "-"
         label = f"{name}: {result.numbers[name]['auroc']:.3f}"
         axes.plot(false, true, style, label=label, linewidth=2.5 if name == result.score else 1.2)

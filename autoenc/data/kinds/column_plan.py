@@ -77,7 +77,7 @@ class Plan:
         parts = [("number", pipeline(False), plain), ("log", pipeline(True), logged), ("category", encoder, categories)]
         transformer = ColumnTransformer([part for part in parts if part[2]], sparse_threshold=0)
         order = tuple(name for name in frame if name in {*numbers, *categories})
-        table = Table.fitted(source, tuple(numbers), tuple(categories), transformer, order, frame)
+        table = Table.fitted(source.learnt(), tuple(numbers), tuple(categories), transformer, order, frame)
         for name, shared in zip(categories, _shared(transformer), strict=True):
             if shared is not None:
                 notes.append(f"column {name}: the {len(shared)} rarest values share one dimension")

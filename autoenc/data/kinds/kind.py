@@ -104,7 +104,7 @@ class Kind:
             DataError: a missing or unreadable file, or data that differ from the training data.
         """
         split = self.encode(numbers_of_file(path), str(path), noisy, support)
-        return Examples(split, [str(i) for i in range(len(split))])
+        return Examples(split, [str(i) for i in range(1, len(split) + 1)])
 
     def encode(self, raw: Any, what: str = "input", noisy: bool = False, support: tuple[float, float] = REAL) -> Split:
         """Return examples given in Python as the model is fed them.

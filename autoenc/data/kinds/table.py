@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from autoenc.data.kinds.estimator_json import from_plain, to_plain
 from autoenc.data.kinds.kind import REAL, Column, Kind, common, is_numeric
+from autoenc.data.readers.class_names import MISSING, class_name, class_names, known_class
 from autoenc.data.readers.tables import Source, dates_as_text
 from autoenc.data.split import Examples, Split
 from autoenc.errors import DataError, one_line
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 SHOWN = 4  # rows displayed by `show`
 PROBED = 3  # rows stored to check compatibility with another version of scikit-learn
 UNSEEN = "(unseen)"  # a category not seen in training: all its dimensions are 0
-MISSING = "(missing)"  # the category of an empty cell
 
 
 class SignedLog(TransformerMixin, BaseEstimator):
@@ -259,19 +259,22 @@ class Table(Kind):
     def read(
         self, path: Path, resize: bool = False, noisy: bool = False, support: tuple[float, float] = REAL
     ) -> Examples:
-        """Read the rows of a file in the format of the training file; they are named by their numbers from 0."""
+        """Read the rows of a file in the format of the training file; they are named by their numbers from 1."""
         frame = self._frame(path)
-        return Examples(Split(torch.from_numpy(self._new(frame, str(path)))), [str(i) for i in range(len(frame))])
+        return Examples(Split(torch.from_numpy(self._new(frame, str(path)))), [str(i) for i in frame.index])
 
     def anomalies(self, path: Path, options: Mapping[str, Any]) -> np.ndarray | None:
-        """Return which rows of a file are not of the class `normal`; None if there is none or a label is missing."""
+        """Return which rows of a file are not of the class `normal`; rows without a label are masked."""
         label, normal = options.get("label"), options.get("normal")
         if label is None or normal is None:
             return None
+        normal = class_name(normal) or MISSING
         frame = self._frame(path)
-        if label not in frame or frame[label].isna().any():
+        if label not in frame:
             return None
-        return (frame[label].map(class_name) != class_name(normal)).to_numpy(bool)
+        names = class_names(frame[label], normal)
+        anomaly = (names.fillna(normal).map(lambda name: known_class(name, [normal])) != normal).to_numpy(bool)
+        return np.ma.array(anomaly, mask=names.isna().to_numpy()) if names.isna().any() else anomaly
 
     def _frame(self, path: Path) -> pd.DataFrame:
         unused = tuple(name for name in self.source.names if name not in (*self.numbers, *self.categories))
@@ -346,12 +349,6 @@ class Table(Kind):
             "imputed, scaled and one-hot encoded as kind.json says first"
         )
         return {"text": text, "columns": [dataclasses.asdict(column) for column in self.columns]}
-
-
-def class_name(value: object) -> str:
-    """Return a label as text, whole floats as integers: 1 for 1.0."""
-    text = str(value)
-    return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text
 
 
 def numeric(column: pd.Series) -> pd.Series:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import csv
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoenc.data.readers.arrays import is_number, read_arrays
+from autoenc.data.readers.arrays import read_arrays
+from autoenc.data.readers.delimited import header_names, rows, unique
 from autoenc.errors import DataError, one_line
 
 if TYPE_CHECKING:
@@ -17,7 +19,11 @@ if TYPE_CHECKING:
 TEXTS = (".csv", ".txt", ".tsv", ".data")
 ARRAYS = (".npz", ".npy")
 CHUNK = 50_000  # rows
+PEEK = 100  # rows that decide whether numbers in the first line are names
 WHOLE, COMMA = r"[+-]?\d{1,3}(?:[ .]?\d{3})*", r",\d+"  # European numbers: 1.234 and ,5
+# Markers of missing values, as pandas reads them.
+MARKERS = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"}
+MARKERS |= {"NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 
 
 @dataclass(frozen=True)
@@ -25,22 +31,28 @@ class Source:
     """The format of table files; saved with the run, so that new files are read in the same way.
 
     Args:
-        header: whether the first line of a CSV file has the names of the columns.
+        header: whether the first line of a CSV file has the names of the columns. None: it has; an error if it may be
+            data.
         names: names of the columns of a file without a header; column_0 ... by default.
-        separator: separator of the columns of a CSV file.
-        encoding: of a CSV file.
+        separator: separator of the columns of a CSV file; whitespace: any number of blanks or tabs.
+        encoding: of a CSV file. UTF-8 and UTF-16 are told apart by a byte order mark.
         missing: markers of missing values, beside empty cells, NA, NaN, null and the like.
         decimal: decimal separator in a CSV file: . or ,
         optional: columns that a file without a header may lack: labels and unused columns.
+        quoting: of cells in a CSV file: double ("" is a quote in a quoted cell), backslash, or none.
+        skip: lines to skip at the beginning of a CSV file. comment: beginning of lines to skip.
     """
 
-    header: bool = True
+    header: bool | None = True
     names: tuple[str, ...] = ()
     separator: str = ","
     encoding: str = "utf-8"
     missing: tuple[str, ...] = ()
     decimal: str = "."
     optional: tuple[str, ...] = ()
+    quoting: str = "double"
+    skip: int = 0
+    comment: str = ""
 
     def read(self, path: Path) -> pd.DataFrame:
         """Read all rows. Cells of a CSV file are text or missing.
@@ -50,79 +62,73 @@ class Source:
         """
         import pandas as pd
 
-        return pd.concat(list(self.chunks(path)), ignore_index=True)
+        return pd.concat(list(self.chunks(path)))
 
-    def chunks(self, path: Path) -> Iterator[pd.DataFrame]:
-        """Yield the rows in chunks of 50,000 (NumPy files in one chunk)."""
+    def chunks(self, path: Path, notes: list[str] | None = None) -> Iterator[pd.DataFrame]:
+        """Yield the rows in chunks of 50,000 (NumPy files in one chunk); the index numbers them from 1.
+
+        Args:
+            notes: receives remarks on names of columns.
+        """
         if not path.is_file():
             raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: is a folder, not a file")
         if path.stat().st_size == 0:
             raise DataError(f"{path}: is empty")
         suffix = path.suffix.lower()
         if suffix in TEXTS:
-            yield from self._csv(path)
+            chunks = self._csv(path, suffix, [] if notes is None else notes)
         elif suffix == ".parquet":
-            yield from _parquet(path)
+            chunks = _parquet(path)
         elif suffix in ARRAYS:
-            yield self._array(path)
+            chunks = iter([self._array(path)])
         else:
             raise DataError(f"{path}: expected .csv, .txt, .tsv, .parquet, .npz or .npy, found '{suffix}'")
+        count = 0
+        for chunk in chunks:
+            chunk.index = range(count + 1, count + len(chunk) + 1)
+            count += len(chunk)
+            yield chunk
+        if not count:
+            raise DataError(f"{path}: has no rows")
 
-    def _csv(self, path: Path) -> Iterator[pd.DataFrame]:
+    def _csv(self, path: Path, suffix: str, notes: list[str]) -> Iterator[pd.DataFrame]:
         import pandas as pd
 
-        separator = "\t" if path.suffix.lower() == ".tsv" else self.separator
-        encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
-        try:
-            names = self._checked(path, separator, encoding)
-            chunks = pd.read_csv(
-                path, sep=separator, encoding=encoding, header=0 if self.header else None, names=names, dtype="str",
-                index_col=False, na_values=list(self.missing), skipinitialspace=True, chunksize=CHUNK,
-            )  # fmt: skip
-            with chunks:
-                yield from (chunk if self.decimal == "." else chunk.apply(_with_points) for chunk in chunks)
-        except UnicodeError as error:
-            raise DataError(
-                f"{path}: is not {self.encoding} ({one_line(error)}); data.encoding=latin-1 can decode every file"
-            ) from None
-        except LookupError:
-            raise DataError(f"data.encoding={self.encoding}: no such encoding") from None
-        except (csv.Error, OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read as CSV ({one_line(error)})") from None
-
-    def _checked(self, path: Path, separator: str, encoding: str) -> list[str]:
-        """Return the names of the columns; DataError for rows of different lengths, which pandas would pad silently."""
-        names: list[str] = []
-        with path.open(newline="", encoding=encoding) as file:
-            rows = csv.reader(file, delimiter=separator)
-            count = 0
-            for row in rows:
-                if not names and row:
-                    names = self._names(path, row)
-                    count -= self.header
-                if row and len(row) != len(names):
-                    raise DataError(f"{path}: line {rows.line_num} has {len(row)} columns, expected {len(names)}")
-                count += bool(row)
-        if count < 1:
+        separator = "\t" if suffix == ".tsv" else self.separator
+        found = rows(path, separator, self.encoding, self.quoting, self.skip, self.comment)
+        start = list(islice(found, PEEK + 1))
+        if not start:
             raise DataError(f"{path}: has no rows")
-        return names
+        names = self._names(path, start[0][1], [row for _, row in start[1:]], notes)
+        found = chain(start[self.header is not False :], found)
+        markers = MARKERS | {text for marker in self.missing for text in _spellings(marker)}
+        while part := list(islice(found, CHUNK)):
+            cells = zip(*(_of_width(path, line, row, len(names)) for line, row in part), strict=True)
+            columns = [[None if (text := c.strip()) in markers else text for c in column] for column in cells]
+            frame = pd.DataFrame({i: pd.Series(column, dtype="str") for i, column in enumerate(columns)})
+            frame.columns = names
+            yield frame if self.decimal == "." else frame.apply(_with_points)
 
-    def _names(self, path: Path, first: Sequence[str]) -> list[str]:
-        if self.header:
-            names = [cell.strip() for cell in first]
-            if any(is_number(name) for name in names):
-                shown = ", ".join(names[:4])
-                raise DataError(f"{path}: line 1 ({shown}, ...) has numbers, not names; data.header=false for data")
-            if len(names) == 1 and (other := next((s for s in ";\t|" if s in names[0]), None)):
-                raise DataError(f"{path}: line 1 is one column, '{names[0][:40]}'; \"data.separator='{other}'\"?")
-        else:
-            names = list(self.names) or [f"column_{i}" for i in range(len(first))]
-            if len(first) == len(without := [name for name in names if name not in self.optional]):
-                names = without
-            if len(names) != len(first):
-                raise DataError(f"{path}: has {len(first)} columns, data.names has {len(names)}")
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise DataError(f"{path}: two columns are named '{min(twice)}'")
+    def _names(self, path: Path, first: Sequence[str], body: Sequence[Sequence[str]], notes: list[str]) -> list[str]:
+        if self.header is not False:
+            names = header_names(path, first, body, sure=self.header is True)
+            given = [cell.strip() for cell in first]
+            changed = [f"{i + 1}: {new}" for i, (old, new) in enumerate(zip(given, names, strict=True)) if old != new]
+            if changed:
+                more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+                notes.append(
+                    f"{path}: columns without a name or with that of another are renamed, "
+                    f"by position {', '.join(changed[:3])}{more}"
+                )
+            return names
+        names = list(self.names) or [f"column_{i}" for i in range(len(first))]
+        if len(first) == len(without := [name for name in names if name not in self.optional]):
+            names = without
+        if len(names) != len(first):
+            raise DataError(f"{path}: has {len(first)} columns, data.names has {len(names)}")
+        if len(unique(names)) != len(set(names)):
+            twice = min(name for name in names if names.count(name) > 1)
+            raise DataError(f"data.names: two columns are named '{twice}'")
         return names
 
     def _array(self, path: Path) -> pd.DataFrame:
@@ -141,6 +147,28 @@ class Source:
             frame["y"] = arrays["y"].ravel()
         return frame
 
+    def learnt(self) -> Source:
+        """Return the format as new files are read: the names are known, so that no first line is in doubt."""
+        return dataclasses.replace(self, header=self.header is not False)
+
+
+def _spellings(marker: str) -> set[str]:
+    """Return a marker as it may be written: -200 also as -200.0."""
+    try:
+        number = float(marker)
+    except ValueError:
+        return {marker}
+    return {marker, str(number), f"{number:g}"}
+
+
+def _of_width(path: Path, line: int, row: list[str], width: int) -> list[str]:
+    """Return a row without empty cells beyond the last column; DataError for another number of cells."""
+    if len(row) > width and not any(cell.strip() for cell in row[width:]):
+        row = row[:width]
+    if len(row) != width:
+        raise DataError(f"{path}: line {line} has {len(row)} columns, expected {width}")
+    return row
+
 
 def _parquet(path: Path) -> Iterator[pd.DataFrame]:
     import pyarrow as pa
@@ -148,16 +176,10 @@ def _parquet(path: Path) -> Iterator[pd.DataFrame]:
 
     try:
         with ParquetFile(path) as file:
-            rows = 0
             for batch in file.iter_batches(CHUNK):
-                frame = batch.to_pandas().reset_index(drop=True)
-                frame.index += rows  # row numbers of the file, as for CSV
-                rows += len(frame)
-                yield dates_as_text(frame)
+                yield dates_as_text(batch.to_pandas().reset_index(drop=True))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({one_line(error)})") from None
-    if not rows:
-        raise DataError(f"{path}: has no rows")
 
 
 def _with_points(column: pd.Series) -> pd.Series:

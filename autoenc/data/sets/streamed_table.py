@@ -40,13 +40,13 @@ def streamed(recipe: Recipe, folder: Path, kind: Table | None) -> Data:
     files = [stamp(path) for path in recipe.paths]
     options = plain.to_plain({k: v for k, v in vars(recipe).items() if k not in ("paths", "source", "plan")})
     parts = [plain.to_plain(dataclasses.asdict(part)) for part in (recipe.source, recipe.plan)]
-    key: dict[str, Any] = {"what": "table 2", "files": files, "options": options, "parts": parts}
+    key: dict[str, Any] = {"what": "table 3", "files": files, "options": options, "parts": parts}
     if kind is not None:
         key["kind"] = zlib.crc32(json.dumps(values_of(kind)).encode())
 
     def write(writer: Writer) -> None:
-        learned, classes, notes = _learn(recipe, kind)
-        _write(recipe, learned, classes, writer)
+        learned, classes, spelling, notes = _learn(recipe, kind)
+        _write(recipe, learned, classes, spelling, writer)
         writer.values |= {"kind": values_of(learned), "classes": list(classes), "notes": notes}
 
     entry = cached(key, folder, write)
@@ -54,7 +54,10 @@ def streamed(recipe: Recipe, folder: Path, kind: Table | None) -> Data:
     sizes = ", ".join(f"{len(entry.rows(name)):,}" for name in NAMES if name in entry.crcs)
     notes = [*entry.values["notes"], f"read in chunks; {sizes} rows are stored in {entry.path}"]
     splits = [_split(entry, name, recipe.label is not None) for name in NAMES]
-    return recipe.data(learned, splits, tuple(entry.values["classes"]), tuple(entry.values["range"]), notes)
+    rows: dict[str, list[int]] = {
+        name: entry.rows(f"{name}_row")[:].tolist() for name in ("train", "test") if name in entry.crcs
+    }
+    return recipe.data(learned, splits, tuple(entry.values["classes"]), tuple(entry.values["range"]), notes, rows)
 
 
 def values_of(kind: Table) -> dict[str, Any]:
@@ -72,8 +75,8 @@ def _split(entry: Entry, name: str, labelled: bool) -> Split:
 
 def _draws(
     recipe: Recipe, notes: list[str] | None = None
-) -> Iterator[tuple[pd.DataFrame, pd.Series | None, np.ndarray]]:
-    """Yield chunks, labels and the split of each row: a reproducible index into NAMES, or -1 for none."""
+) -> Iterator[tuple[int, pd.DataFrame, pd.Series | None, np.ndarray]]:
+    """Yield file, chunk, labels and the split of each row: a reproducible index into NAMES, or -1 for none."""
     random = np.random.default_rng(recipe.split_seed)
     for number, path in enumerate(recipe.paths):
         for frame, labels in recipe.chunks(path, notes):
@@ -84,25 +87,27 @@ def _draws(
                 where = np.where(v < recipe.val_fraction, 1, 0)
                 if len(recipe.paths) == 1:
                     where[u < recipe.test_fraction] = 2
-            if recipe.normal is not None:
+            if recipe.normal is not None and number == 0:
                 assert labels is not None
-                where[(where != 2) & (labels != recipe.normal).to_numpy()] = -1
-            yield frame, labels, where
+                where[(labels != recipe.normal).to_numpy()] = 2 if len(recipe.paths) == 1 else -1
+            if recipe.excluded and labels is not None:
+                where[(where != 2) & labels.isin(recipe.excluded).to_numpy()] = -1
+            yield number, frame, labels, where
 
 
-def _learn(recipe: Recipe, kind: Table | None) -> tuple[Table, tuple[str, ...], list[str]]:
-    """Return the preprocessing, the classes of all rows, and notes."""
+def _learn(recipe: Recipe, kind: Table | None) -> tuple[Table, tuple[str, ...], dict[str, str], list[str]]:
+    """Return the preprocessing, the classes of all rows, the spelling of those of the test file, and notes."""
     import pandas as pd
 
     if kind is not None and recipe.label is None:
-        return kind, (), []
-    classes: set[str] = set()
+        return kind, (), {}, []
+    classes: list[set[str]] = [set() for _ in recipe.paths]
     random = np.random.default_rng(recipe.split_seed + 1)
     sample, seen = pd.DataFrame(), 0
     notes: list[str] = []
-    for frame, labels, where in _draws(recipe, notes):
-        classes |= set() if labels is None else set(labels)
-        if len(classes) > MOST_CLASSES:
+    for number, frame, labels, where in _draws(recipe, notes):
+        classes[number] |= set() if labels is None else set(labels)
+        if len(classes[number]) > MOST_CLASSES:
             break  # not classes: rejected below, before they fill the memory
         if kind is None:
             train = frame[where == 0]
@@ -111,29 +116,35 @@ def _learn(recipe: Recipe, kind: Table | None) -> tuple[Table, tuple[str, ...], 
             sample = pd.concat([sample, train.assign(**{_KEY: random.random(len(train))})])
             if len(sample) > SAMPLE:
                 sample = sample.nsmallest(SAMPLE, _KEY)
-    found = tuple(sorted(classes))
+    spelling, remarks = recipe.spelling(classes[0], classes[-1])
+    notes += remarks
+    found = tuple(sorted(classes[0] | {spelling.get(name, name) for name in classes[-1]}))
     recipe.check_classes(found)
     if kind is not None:
-        return kind, found, notes
+        return kind, found, spelling, notes
+    if not seen:
+        recipe.check_sizes([0, 1, 1])
     fitted, more = recipe.plan.fit(sample.drop(columns=_KEY).sort_index(), recipe.source)
     if seen > len(sample):
         more.append(f"preprocessing is fitted to {len(sample):,} of {seen:,} training rows")
-    return fitted, found, notes + more
+    return fitted, found, spelling, notes + more
 
 
 _KEY = "autoenc: order of the sample"
 
 
-def _write(recipe: Recipe, kind: Table, classes: tuple[str, ...], writer: Writer) -> None:
+def _write(recipe: Recipe, kind: Table, classes: tuple[str, ...], spelling: dict[str, str], writer: Writer) -> None:
     index = {name: i for i, name in enumerate(classes)}
+    index |= {name: index[known] for name, known in spelling.items()}
     low, high = np.inf, -np.inf
-    for frame, labels, where in _draws(recipe):
+    for part, frame, labels, where in _draws(recipe):
         for number, name in enumerate(NAMES):
             chosen = where == number
             if not chosen.any():
                 continue
-            rows = kind.matrix(frame[chosen], str(recipe.paths[0]))
+            rows = kind.matrix(frame[chosen], str(recipe.paths[part]))
             writer.append(rows, name)
+            writer.append(frame.index[chosen].to_numpy(np.int64), f"{name}_row")
             if labels is not None:
                 writer.append(labels[chosen].map(index).to_numpy(np.int64), f"{name}_y")
             if number == 0:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from autoenc.data.dataset import Data
 from autoenc.data.kinds.kind import Kind
+from autoenc.data.readers.class_names import MISSING, class_name
+from autoenc.data.readers.delimited import QUOTES, separator_of
 from autoenc.data.readers.tables import Source
 from autoenc.data.sets.table_recipe import Recipe
 from autoenc.data.split import Split, check_fractions, hold_out, three_way
@@ -31,16 +33,19 @@ def table(
     test_path: str | None = None,
     label: str | None = None,
     normal: str | int | float | bool | None = None,
-    drop: Sequence[str] = (),
-    header: bool = True,
-    names: Sequence[str] = (),
+    drop: Sequence[str | int | float] = (),
+    header: bool | None = None,
+    names: Sequence[str | int | float] = (),
     separator: str = ",",
     decimal: Literal[".", ","] = ".",
     encoding: str = "utf-8",
-    missing: Sequence[str] = (),
+    quoting: Literal["double", "backslash", "none"] = "double",
+    skip: int = 0,
+    comment: str | None = None,
+    missing: Sequence[str | int | float] = (),
     scaling: Literal["standard", "robust", "quantile", "none"] = "standard",
-    log: bool | Sequence[str] = False,
-    categorical: Sequence[str] = (),
+    log: bool | Sequence[str | int | float] = False,
+    categorical: Sequence[str | int | float] = (),
     max_categories: int = 100,
     stream: bool | None = None,
     cache: str = FOLDER,
@@ -48,6 +53,7 @@ def table(
     test_fraction: float = 0.1,
     split_seed: int = 0,
     kind: Kind | None = None,
+    excluded: Sequence[str] = (),
 ) -> Data:
     """Load a table as vectors (D,): numbers are imputed and scaled, categories one-hot encoded.
 
@@ -57,10 +63,11 @@ def table(
         path: .csv, .txt, .tsv, .parquet, .npy, or .npz with X and optionally y.
         test_path: a second file with the test rows.
         label: column of the classes; not an input of the model.
-        normal: class to train and validate on; the others are the anomalies of the test split. Rows without a label are
-            left out.
-        drop: columns to leave out.
-        header, names, separator, decimal, encoding, missing: format of the file; see readers.tables.Source.
+        normal: class to train and validate on; all rows of the others are anomalies of the test split, those of `path`
+            only if there is no test_path. Rows without a label are left out.
+        drop: columns to leave out; one of the files has each.
+        header, names, separator, decimal, encoding, quoting, skip, comment, missing: format of the file; see
+            readers.tables.Source.
         scaling, log, categorical, max_categories: preprocessing; see kinds.column_plan.Plan.
         stream: read in chunks into a cache on disk, with constant memory; see streamed_table.py. None: for files larger
             than 200 MB.
@@ -69,30 +76,42 @@ def table(
         test_fraction: fraction of all rows that is held out for testing if there is no test_path.
         split_seed: seed of both draws.
         kind: kind of a finished run, used instead of fitting one.
+        excluded: classes that nothing is learned from.
 
     Raises:
         ConfigError, DataError: an invalid option, file or column.
     """
     from autoenc.data.kinds.column_plan import Plan
-    from autoenc.data.kinds.table import Table, class_name
+    from autoenc.data.kinds.table import Table
     from autoenc.data.sets.streamed_table import streamed
 
     if path is None:
         raise ConfigError("path", None, "name a file: data.path=FILE.csv")
-    require(len(separator) == 1, "separator", repr(separator), "must be one character")
+    what = "must be one character, \\t for a tab, or whitespace"
+    require(len(separator_of(separator)) == 1, "separator", repr(separator), what)
+    require(quoting in QUOTES, "quoting", quoting, f"must be one of {', '.join(QUOTES)}")
+    require(skip >= 0, "skip", skip, "must be 0 or more")
     require(normal is None or label is not None, "normal", normal, "needs data.label, the column that has this value")
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     assert kind is None or isinstance(kind, Table)
     require(decimal in (".", ","), "decimal", repr(decimal), "must be . or ,")
     require(decimal != separator, "decimal", repr(decimal), "is also the separator of the columns")
-    source = Source(header, tuple(names), separator, encoding, tuple(missing), decimal)
-    plan = Plan(scaling, log if isinstance(log, bool) else tuple(log), tuple(categorical), max_categories)
+    source = Source(
+        header, _texts(names), separator, encoding, _texts(missing), decimal, (), quoting, skip, comment or ""
+    )
+    plan = Plan(scaling, log if isinstance(log, bool) else _texts(log), _texts(categorical), max_categories)
     paths = tuple(Path(p).expanduser() for p in (path, test_path) if p is not None)
-    normal = None if normal is None else class_name(normal)
-    recipe = Recipe(paths, label, normal, tuple(drop), source, plan, val_fraction, test_fraction, split_seed)
+    normal = None if normal is None else class_name(normal) or MISSING
+    recipe = Recipe(
+        paths, label, normal, tuple(excluded), _texts(drop), source, plan, val_fraction, test_fraction, split_seed
+    )
     if stream is None:
         stream = any(p.is_file() and p.stat().st_size > LARGE for p in paths)
     return streamed(recipe, Path(cache), kind) if stream else _in_memory(recipe, kind)
+
+
+def _texts(values: Sequence[str | int | float]) -> tuple[str, ...]:
+    return tuple(class_name(value) for value in values)
 
 
 def _in_memory(recipe: Recipe, kind: Table | None) -> Data:
@@ -103,12 +122,14 @@ def _in_memory(recipe: Recipe, kind: Table | None) -> Data:
     notes: list[str] = []
     for path in recipe.paths:
         chunks, labels = zip(*recipe.chunks(path, notes), strict=True)
-        frames.append(pd.concat(chunks))  # the index is the row of the file, from 0
+        frames.append(pd.concat(chunks))  # the index is the row of the file, from 1
         texts += [] if recipe.label is None else [pd.concat(labels, ignore_index=True)]
     y: list[Tensor | None] = [None] * len(frames)
     classes: tuple[str, ...] = ()
     if texts:
-        codes, values = pd.factorize(pd.concat(texts), sort=True)
+        spelling, remarks = recipe.spelling(set(texts[0]), set(texts[-1]))
+        notes += remarks
+        codes, values = pd.factorize(pd.concat([texts[0], *(t.replace(spelling) for t in texts[1:])]), sort=True)
         y = list(torch.from_numpy(codes.astype(np.int64)).split([len(each) for each in texts]))
         classes = tuple(map(str, values))
         recipe.check_classes(classes)
@@ -120,7 +141,15 @@ def _in_memory(recipe: Recipe, kind: Table | None) -> Data:
         train, val = hold_out(index[0], recipe.val_fraction, recipe.split_seed, "val_fraction")
         test = index[1]
     if recipe.normal is not None:
-        train, val = (_only(split, classes.index(recipe.normal)) for split in (train, val))
+        normal = classes.index(recipe.normal)
+        if len(frames) == 1:  # anomalies are rare: all of them are test rows
+            anomalies = [part.tensor[part.y != normal] for part in (train, val)]
+            test = index[0].subset(torch.cat([test.tensor, *anomalies]).sort().values)
+        train, val = (_only(split, [normal]) for split in (train, val))
+    if recipe.excluded and classes:
+        kept = [i for i, name in enumerate(classes) if name not in recipe.excluded]
+        train, val = (_only(split, kept) for split in (train, val))
+    recipe.check_sizes([len(split) for split in (train, val, test)])
     if kind is None:
         kind, remarks = recipe.plan.fit(frames[0].iloc[train.tensor.numpy()], recipe.source)
         notes += remarks
@@ -134,6 +163,6 @@ def _in_memory(recipe: Recipe, kind: Table | None) -> Data:
     return recipe.data(kind, splits, classes, splits[0].range(), notes, names)
 
 
-def _only(split: Split, number: int) -> Split:
+def _only(split: Split, classes: Sequence[int]) -> Split:
     assert split.y is not None
-    return split.subset((split.y == number).nonzero().squeeze(1))
+    return split.subset(torch.isin(split.y, torch.tensor(classes)).nonzero().squeeze(1))

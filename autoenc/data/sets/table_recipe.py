@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.readers.class_names import MISSING, class_names, known_class
 from autoenc.data.readers.tables import Source
 from autoenc.data.split import Split
 from autoenc.errors import DataError
@@ -28,6 +29,7 @@ class Recipe:
     paths: tuple[Path, ...]
     label: str | None
     normal: str | None
+    excluded: tuple[str, ...]
     drop: tuple[str, ...]
     source: Source
     plan: Plan
@@ -38,27 +40,48 @@ class Recipe:
     def chunks(self, path: Path, notes: list[str] | None = None) -> Iterator[tuple[pd.DataFrame, pd.Series | None]]:
         """Yield chunks of the columns to train on and of the labels as text.
 
-        If there is a normal class, rows without a label are skipped, and their number is added to `notes` at the end.
+        Rows without any input are skipped and, if there is a normal class, rows without a label. Their numbers are
+        added to `notes` at the end.
         """
-        from autoenc.data.kinds.table import MISSING, class_name
-
-        out = 0
-        for frame in self.source.chunks(path):
-            for option, names in (("label", [self.label] if self.label else []), ("drop", self.drop)):
-                for name in names:
-                    if name not in frame:
-                        there = ", ".join(map(str, frame))
-                        raise DataError(f"data.{option}={name}: {path} has no such column; it has {there}")
+        empty = out = left = 0
+        for frame in self.source.chunks(path, notes):
+            self._check_columns(path, frame)
+            inputs = frame.drop(columns=[name for name in {*self.drop, self.label} if name in frame])
+            kept = inputs.notna().any(axis=1)
+            empty += int((~kept).sum())
             labels = None
             if self.label is not None:
-                column = frame[self.label].astype("object")
-                if self.normal is not None:
-                    out += int(column.isna().sum())
-                    frame, column = frame[column.notna()], column[column.notna()]
-                labels = column.where(column.notna(), MISSING).map(class_name)
-            yield frame.drop(columns=list(dict.fromkeys([*self.drop, *([self.label] if self.label else [])]))), labels
-        if out and notes is not None:
-            notes.append(f"Attention: {path}: {out:,} rows have no {self.label} and are left out")
+                labels = class_names(frame[self.label], self.normal)
+                if self.normal is None:
+                    labels = labels.fillna(MISSING)
+                out += int((kept & labels.isna()).sum())
+                kept &= labels.notna()
+                labels = labels[kept]
+            left += int(kept.sum())
+            yield inputs[kept], labels
+        if not left:
+            raise DataError(f"{path}: {'no row has a value' if empty else f'no row has a {self.label}'}")
+        if notes is not None:
+            if empty:
+                notes.append(f"{path}: {empty:,} rows without any value are left out")
+            if out:
+                notes.append(f"Attention: {path}: {out:,} rows have no {self.label} and are left out")
+
+    def _check_columns(self, path: Path, frame: pd.DataFrame) -> None:
+        """Raise DataError if there is no column of labels, or if none of the files has a column to drop."""
+        there = ", ".join(frame)
+        if self.label is not None and self.label not in frame:
+            raise DataError(f"data.label={self.label}: {path} has no such column; it has {there}")
+        others = [other for other in self.paths if other != path]
+        for name in self.drop:
+            if name not in frame and not any(name in next(self.source.chunks(other)) for other in others):
+                raise DataError(f"data.drop={name}: {path} has no such column; it has {there}")
+
+    def spelling(self, train: Collection[str], test: Collection[str]) -> tuple[dict[str, str], list[str]]:
+        """Return classes of the test file -> those of the training file that differ by a full stop, and a note."""
+        found = {name: known for name in sorted(test) if (known := known_class(name, train)) != name}
+        listed = ", ".join(f"{name} as {known}" for name, known in found.items())
+        return found, [f"{self.paths[-1]}: classes are spelt as in the training file: {listed}"] if found else []
 
     def check_classes(self, classes: Sequence[str]) -> None:
         """Raise DataError if the label is a quantity or if the normal class does not exist."""
@@ -74,6 +97,14 @@ class Recipe:
             there = ", ".join(classes[:20])
             raise DataError(f"data.normal={self.normal}: {self.paths[0]} has no such class; it has {there}")
 
+    def check_sizes(self, sizes: Sequence[int]) -> None:
+        """Raise DataError unless each split has rows."""
+        for name, size in zip(("train", "validate", "test"), sizes, strict=True):
+            if size == 0:
+                of = f" of the class {self.normal}" if self.normal and name != "test" else ""
+                why = f"anomaly_classes={','.join(self.excluded)}: " if self.excluded and name != "test" else ""
+                raise DataError(f"{why}{self.paths[0]}: no row{of} is left to {name} on")
+
     def data(
         self,
         kind: Table,
@@ -84,11 +115,8 @@ class Recipe:
         names: Mapping[str, Sequence[Any]] | None = None,
     ) -> Data:
         """Return the data set of three splits."""
+        self.check_sizes([len(split) for split in splits])
         train, val, test = splits
-        for name, split in (("train", train), ("validate", val), ("test", test)):
-            if len(split) == 0:
-                of = f" of the class {self.normal}" if self.normal and name != "test" else ""
-                raise DataError(f"{self.paths[0]}: no row{of} is left to {name} on")
         anomalies = () if self.normal is None else tuple(name for name in classes if name != self.normal)
         if self.normal is not None and not anomalies:
             where = f"data.label={self.label}: every row is of the class {self.normal}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.dataset import Data, DataSpec, learnable
 from autoenc.data.kinds.counts import Counts, View
 from autoenc.data.kinds.tokens import Level, Tokens
 from autoenc.data.readers import texts as documents
@@ -34,6 +34,7 @@ def text(
     test_fraction: float = 0.1,
     split_seed: int = 0,
     kind: Tokens | None = None,
+    excluded: Sequence[str] = (),
 ) -> Data:
     """Load the documents of a text file (one per line) or of a CSV file as token ids (T,) int64, with EOS and padding.
 
@@ -52,6 +53,7 @@ def text(
         test_fraction: fraction of all documents that is held out if there is no test_path.
         split_seed: seed of both draws.
         kind: kind of a finished run, used instead of learning one.
+        excluded: labels of training texts that nothing is learned from.
 
     Raises:
         ConfigError: a value out of range, an unknown column or encoding.
@@ -59,7 +61,7 @@ def text(
     """
     read = partial(documents.read, column=column, label=label, encoding=encoding)
     files, notes = _files(path, val_path, test_path, read, val_fraction, test_fraction, split_seed)
-    training = files["training"]
+    training = _learned_from(files["training"], excluded, str(path))
     learned = kind or Tokens.learn(
         training.texts, level, vocabulary_size, min_count, max_length, lowercase, training.column, encoding
     )
@@ -82,6 +84,7 @@ def bag_of_words(
     test_fraction: float = 0.1,
     split_seed: int = 0,
     kind: Counts | None = None,
+    excluded: Sequence[str] = (),
 ) -> Data:
     """Load the documents of a text or CSV file as sparse word counts (V,) float32.
 
@@ -94,11 +97,16 @@ def bag_of_words(
     """
     read = partial(documents.read, column=column, label=label, encoding=encoding)
     files, notes = _files(path, val_path, test_path, read, val_fraction, test_fraction, split_seed)
-    training = files["training"]
+    training = _learned_from(files["training"], excluded, str(path))
     learned = kind or Counts.learn(
         training.texts, view, vocabulary_size, min_count, lowercase, stop_words, training.column, encoding
     )
     return _data(path, files, learned, notes, vocabulary_size, min_count)
+
+
+def _learned_from(documents: Documents, excluded: Sequence[str], name: str) -> Documents:
+    index = learnable(documents.labels, excluded, name)
+    return documents if isinstance(index, slice) else documents.select(index)
 
 
 def _files(

@@ -287,9 +287,9 @@ def test_the_script_on_a_file_of_rows(table_run: Path, tmp_path: Path, script: S
     code, said, error = script(*file, "--labels", tmp_path / "truth.csv")
     assert code == 0, error
     mse = np.square(x - run.reconstruct(x)).mean(1)
-    assert said.splitlines()[-2].startswith(f"highest: {mse.argmax()} (")
+    assert said.splitlines()[-2].startswith(f"highest: {mse.argmax() + 1} (")
     rows = list(csv.DictReader(where.open()))
-    assert [row["name"] for row in rows] == [str(i) for i in range(len(x))]
+    assert [row["name"] for row in rows] == [str(i) for i in range(1, len(x) + 1)]
     assert [row["label"] for row in rows] == [str(int(v)) for v in truth]
     assert [float(row["error"]) for row in rows] == pytest.approx(mse, rel=1e-4)
     assert all(len(row["columns"].split()) == 3 for row in rows)

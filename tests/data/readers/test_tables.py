@@ -55,8 +55,16 @@ BAD = {
     "header alone": ("a,b\n", {}, "has no rows"),
     "no header": ("1,2\n3,4\n", {}, r"line 1 \(1, 2, ...\) has numbers, not names; data.header=false"),
     "semicolons": (GOOD.replace(",", ";"), {}, r"is one column.*data.separator=';'"),
-    "twice": (GOOD.replace("a,b", "a,a", 1), {}, "two columns are named 'a'"),
+    "a stray quote": (GOOD.replace("20,6", '20,"6').replace("30,2", '"30,2'), {}, r"line 22: .*data\.quoting=none"),
+    "a quote that closes later": (
+        GOOD.replace("20,6", '"20,6').replace("40,5", '40",5'),
+        {},
+        r"a quote in line 22 is closed in line 42 .*data\.quoting=none",
+    ),
+    "an unclosed quote": (GOOD.replace("20,6", '"20,6'), {}, r"line 22: a quote is never closed; data\.quoting=none"),
     "no label": (GOOD, {"label": "kind"}, r"data.label=kind: .* has no such column; it has a, b, k"),
+    "blanks": ("a b  c\n" + "1 2  3\n" * 30, {}, r"is one column.*data.separator='whitespace'"),
+    "zero bytes": (GOOD.encode("utf-16-le"), {}, r"data\.encoding=utf-16-le"),
     "no column to drop": (GOOD, {"drop": ["q"]}, r"data.drop=q: .* has no such column"),
     "a typing error in the class": (GOOD, {"label": "k", "normal": "X"}, r"data\.normal=X: .*'x'"),
     "commas in numbers": (
@@ -72,7 +80,7 @@ BAD = {
         {"label": "b"},
         r"data.label=b: 2,000 different values",
     ),
-    "all missing": ("a,b\n" + ",\n" * 50, {}, "no column is left to train on"),
+    "all missing": ("a,b\n" + ",\n" * 50, {}, "no row has a value"),
     "unknown category": (GOOD, {"categorical": ["z"]}, r"'z'; .*a, b, k"),
     "few rows": ("a,b\n1,2\n", {}, "too few"),
 }
@@ -133,12 +141,13 @@ def test_labels_are_named_as_they_are_typed(tmp_path: Path) -> None:
 
 def test_the_rows_of_the_splits_are_those_of_the_file(tmp_path: Path) -> None:
     frame = shop(120)
-    frame.insert(0, "row", np.arange(120.0))
+    frame.insert(0, "row", np.arange(1.0, 121.0))
     frame.loc[::8, "state"] = None
     frame.to_csv(tmp_path / "a.csv", index=False)
     frame.to_parquet(tmp_path / "a.parquet", row_group_size=50)
-    for name in ("a.csv", "a.parquet"):
-        data = table(str(tmp_path / name), label="state", normal="good", scaling="none")
+    for name, stream in (("a.csv", False), ("a.csv", True), ("a.parquet", False)):
+        options: dict[str, Any] = {"stream": stream, "cache": str(tmp_path / "cache"), "scaling": "none"}
+        data = table(str(tmp_path / name), label="state", normal="good", **options)
         for part, split in (("train", data.train), ("test", data.test)):
             assert data.example_names(part) == [str(int(row)) for row in split.rows()[:, 0]]
 

@@ -16,6 +16,7 @@ from table_files import fitted, shop
 from autoenc import likelihoods, load_run
 from autoenc.apps import inputs
 from autoenc.apps.anomaly import detect
+from autoenc.build import build_data
 from autoenc.data import table
 from autoenc.data.kinds import estimator_json as plain
 from autoenc.data.kinds.table import SignedLog, Table
@@ -85,6 +86,31 @@ def test_nothing_is_learnt_from_validation_and_test_rows(tmp_path: Path, stream:
     assert json.dumps(fitted(first).state()) == json.dumps(fitted(second).state())
     assert np.array_equal(first.train.rows(), second.train.rows())
     assert not np.array_equal(first.test.rows(), second.test.rows())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_nothing_is_learnt_from_classes_that_are_left_out(tmp_path: Path, stream: bool) -> None:
+    frame = shop(400)
+    frame.loc[frame["state"] == "bad", ["price", "colour"]] = [1e6, "gold"]
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    config = {"_target_": "autoenc.data.table", "path": str(tmp_path / "a.csv"), "label": "state", "stream": stream}
+    config["cache"] = str(tmp_path / "cache")
+    learnt = {}
+    for excluded in ([], ["bad"]):
+        data = build_data({"data": config, "anomaly_classes": excluded})
+        learnt[len(excluded)] = json.dumps(values_of(fitted(data)))
+    assert "gold" in learnt[0]
+    assert "gold" not in learnt[1]
+    assert fitted(data).ranges["price"][1] < 1e6
+    assert data.spec.anomalies == ("bad",)
+    for split in (data.train, data.val):
+        assert split.y is not None
+        assert set(split.y.tolist()) == {data.spec.classes.index("good")}
+    assert data.train.tensor.mean(0)[0] == pytest.approx(0, abs=1e-5)
+    frame["state"] = "bad"
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(DataError, match=r"anomaly_classes=bad: .*no row is left to train on"):
+        build_data({"data": config, "anomaly_classes": ["bad"]})
 
 
 def test_without_anomalies_a_note_says_that_nothing_can_be_measured(tmp_path: Path) -> None:

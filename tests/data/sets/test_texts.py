@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
+from autoenc.build import build_data
 from autoenc.data import bag_of_words, kinds, text
 from autoenc.data.dataset import Data
 from autoenc.data.kinds.counts import Counts
@@ -85,6 +86,32 @@ def test_words_of_the_other_splits_count_for_nothing(tmp_path: Path, view: str) 
         val = expected.transform((tmp_path / "val_path.txt").read_text().splitlines()).toarray()
         assert fed(data.val).numpy() == pytest.approx(val, abs=1e-6)
         assert fed(data.val).norm(dim=1) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("made", ["text", "bag_of_words"])
+def test_nothing_is_learnt_from_classes_that_are_left_out(tmp_path: Path, made: str) -> None:
+    texts, labels = lines(60), ["usual", "odd"] * 30
+    texts = [f"{t} comet comet" if label == "odd" else t for t, label in zip(texts, labels, strict=True)]
+    config = {"_target_": f"autoenc.data.{made}", "path": write(tmp_path / "a.csv", texts, labels)}
+    config |= {"min_count": 1} | ({"view": "tfidf"} if made == "bag_of_words" else {})
+    learnt = {}
+    for excluded in ([], ["odd"]):
+        data = build_data({"data": config, "anomaly_classes": excluded})
+        (tmp_path / str(len(excluded))).mkdir()
+        data.spec.kind.save(tmp_path / str(len(excluded)))
+        learnt[len(excluded)] = " ".join(p.read_text() for p in (tmp_path / str(len(excluded))).iterdir())
+    assert "comet" in learnt[0]
+    assert "comet" not in learnt[1]
+    if isinstance(data.spec.kind, Counts):
+        assert data.train.y is not None
+        usual = [t for t, label in zip(texts, labels, strict=True) if label == "usual"]
+        assert len(data.train) < len(usual)
+        n, kind = len(data.train), data.spec.kind
+        assert kind.idf is not None
+        present = (data.train.rows() > 0).sum(0)
+        assert kind.idf == pytest.approx(np.log((1 + n) / (1 + present)) + 1, rel=1e-5)
+    with pytest.raises(DataError, match="anomaly_classes=odd,usual: leaves no rows"):
+        build_data({"data": config, "anomaly_classes": ["odd", "usual"]})
 
 
 @pytest.mark.parametrize("level", ["word", "bpe"])

@@ -1,0 +1,37 @@
+"""Names of classes, as files of tables have them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from autoenc.data.readers.tables import MARKERS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MISSING = "(missing)"  # the class, and the category, of an empty cell
+
+
+def class_name(value: object) -> str:
+    """Return a label as text, whole floats as integers: 1 for 1.0."""
+    text = str(value).strip()
+    return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text
+
+
+def class_names(column: pd.Series, normal: str | None) -> pd.Series:
+    """Return labels as text or missing; where the normal class is an empty cell or None, those are its labels."""
+    names = column.astype("object").where(column.notna(), None).map(class_name, na_action="ignore")
+    return names.fillna(normal or MISSING) if is_missing(normal) else names
+
+
+def is_missing(normal: str | None) -> bool:
+    """Whether the normal class is that of empty cells."""
+    return normal is not None and (normal in MARKERS or normal == MISSING)
+
+
+def known_class(name: str, known: Collection[str]) -> str:
+    """Return the known class that a name differs from by a full stop at most (<=50K. and <=50K), or the name."""
+    if name in known:
+        return name
+    return next((each for each in known if each.rstrip(" .") == name.rstrip(" .")), name)
