@@ -27,13 +27,13 @@ class Metric:
 
     @property
     def label(self) -> str:
-        """For tables and axes: the name, the unit and an arrow in the better direction."""
+        """The name, the unit and an arrow in the better direction, for tables and axes."""
         arrow = {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
         return f"{self.name}{f' [{self.unit}]' if self.unit else ''}{arrow}"
 
     @property
     def sign(self) -> int:
-        """What a value is multiplied by so that lower is better."""
+        """The factor that makes lower values better: -1 or 1. A metric without a direction counts as lower."""
         return -1 if self.higher_is_better else 1
 
 
@@ -49,21 +49,29 @@ TABLE = {
             LOWER,
             "negative log-likelihood of x given z; of corrupted input where there is noise",
         ),
-        Metric("kl", "nats", NEITHER, "KL divergence of the posterior from the prior, per example"),
-        Metric("elbo", "nats", LOWER, "negative evidence lower bound: nll + KL per example"),
+        Metric(
+            "kl",
+            "nats",
+            NEITHER,
+            "KL divergence of the posterior from the prior, without its weight. Beside the loss: the term, of "
+            "corrupted input and with free bits if set; under latent: of clean input, without free bits",
+        ),
+        Metric("elbo", "nats", LOWER, "minus the evidence lower bound, nll + KL: an upper bound on -log p(x)"),
         Metric("nll_importance", "nats", LOWER, "-log p(x) by importance sampling (Burda et al. 2016)"),
         Metric("rate", "nats", NEITHER, "KL of the posterior that nll is of: nll + rate bounds -log p(x)"),
         Metric("perplexity", "", LOWER, "exp of (nll + rate) per word of all texts together"),
         Metric("perplexity_per_document", "", LOWER, "exp of the mean over texts of (nll + rate) per word"),
         Metric("perplexity_importance", "", LOWER, "exp of nll_importance per word"),
         # Reconstruction
-        Metric("mse", "", LOWER, "squared error of the reconstruction, mean over dimensions and examples"),
-        Metric("psnr", "dB", HIGHER, "peak signal-to-noise ratio of the reconstruction, mean over examples"),
+        Metric(
+            "mse", "", LOWER, "squared error of the reconstruction of clean input, mean over dimensions and examples"
+        ),
+        Metric("psnr", "dB", HIGHER, "peak signal-to-noise ratio of the reconstruction of clean input"),
         Metric("ssim", "", HIGHER, "structural similarity (Wang et al. 2004), at most 1"),
         Metric("accuracy", "", HIGHER, "fraction of the tokens that are the likeliest given those before"),
         Metric("words", "words", NEITHER, "words, or tokens with the end, per example"),
-        Metric("denoise_mse", "", LOWER, "mse of the reconstruction from corrupted input to the clean input"),
-        Metric("denoise_psnr", "dB", HIGHER, "psnr of the reconstruction from corrupted input"),
+        Metric("denoise_mse", "", LOWER, "mse between the reconstruction of corrupted input and the clean input"),
+        Metric("denoise_psnr", "dB", HIGHER, "psnr of the reconstruction of corrupted input against the clean input"),
         Metric("noisy_mse", "", NEITHER, "mse of the corrupted input itself, clipped to the range of the data"),
         Metric("noisy_psnr", "dB", NEITHER, "psnr of the corrupted input itself, clipped to the range of the data"),
         # The code
@@ -73,7 +81,13 @@ TABLE = {
         Metric("mean_active", "units", NEITHER, "units that are not zero, mean over examples"),
         Metric("dead_units", "units", LOWER, "units that are zero for every example"),
         Metric("jacobian_norm", "", NEITHER, "Frobenius norm of the derivative of the code, mean over examples"),
-        Metric("mutual_information", "nats", HIGHER, "of x and z over 2,000 examples, at most log 2,000 = 7.6"),
+        Metric(
+            "mutual_information",
+            "nats",
+            HIGHER,
+            "of x and z, estimated from N = at most 2,000 examples. The estimate cannot exceed log N (7.6 for 2,000): "
+            "a value near log N means that much or more",
+        ),
         Metric("code_perplexity", "codes", HIGHER, "exp of the entropy of the use of the codebook"),
         Metric("codes_used", "", HIGHER, "fraction of the codebook that is used"),
         Metric("mmd", "", LOWER, "maximum mean discrepancy of the codes and the prior (Gretton et al. 2012), squared"),
@@ -117,41 +131,55 @@ TABLE = {
         Metric("angle_deg", "degrees", LOWER, "largest principal angle to the true subspace"),
     )
 }
-HEADLINE = ("mse", "perplexity", "accuracy")  # the first that a run has summarises it
+HEADLINE = ("mse", "perplexity", "accuracy")  # the first that a run has summarizes it
+COUNTED = ("precision", "logistic")  # a number of neighbours or labels may follow: precision@10, logistic_100
+EXPLAINED = ("kl", "elbo", "denoise_mse", "denoise_psnr", "mutual_information")  # their names can mislead
+UNITS = {"nats": "natural logarithms, per example", "dB": "decibels", "units": "dimensions of the code"}
 
 
 def metric(name: str) -> Metric:
     """Return the row of a reported number.
 
-    A prefix such as `probes.codes.` does not matter, nor do a number of neighbours or labels (`precision@10`,
-    `logistic_100`). `_std` and `_sd` end the names of standard deviations. What is not in the table is a term of an
-    objective, of which less is better.
+    Prefixes such as `probes.codes.` are ignored, as are a number of neighbours or labels (`precision@10`,
+    `logistic_100`). `_std` and `_sd` end the names of standard deviations. A name that is not in the table is a term
+    of an objective, and lower is better.
     """
     base = _base(name)
     if spread := re.fullmatch(r"(.+)_(?:std|sd)", base):
         of = metric(spread[1])
         return Metric(base, of.unit, None, f"standard deviation of {of.name}")
-    row = _listed(base)
+    row = _row(base)
     return Metric(base, "", False, "a term of the objective") if row is None else replace(row, name=base)
 
 
 def label(name: str) -> str:
-    """Return a reported number's full name as tables show it, with its unit and an arrow; other words as they are."""
-    known = _listed(re.sub(r"_(?:std|sd)$", "", _base(name))) is not None
+    """Return the full name of a metric with its unit and an arrow; a name that is no metric is returned as it is."""
+    known = _row(re.sub(r"_(?:std|sd)$", "", _base(name))) is not None
     return replace(metric(name), name=name).label if known else name
 
 
+def legend(names: Iterable[str]) -> list[str]:
+    """Return lines that explain the arrows and units in the labels of these metrics, and names that can mislead."""
+    rows = [metric(name) for name in dict.fromkeys(names)]
+    directions = {row.higher_is_better for row in rows}
+    signs = [f"{a} {w} is better" for a, w, d in (("↓", "lower", LOWER), ("↑", "higher", HIGHER)) if d in directions]
+    signs += [f"[{unit}] {UNITS[unit]}" for unit in dict.fromkeys(row.unit for row in rows) if unit in UNITS]
+    explained = dict.fromkeys(row.name for row in rows if row.name in EXPLAINED)
+    return ["; ".join(signs)] * bool(signs) + [f"{name}: {TABLE[name].meaning}" for name in explained]
+
+
 def _base(name: str) -> str:
-    """The name without its prefix."""
+    """Return the name without its prefix."""
     return name.rpartition(".")[2].rpartition("/")[2]
 
 
-def _listed(base: str) -> Metric | None:
-    """The row of the table, also for a number of neighbours or labels; None where there is none."""
-    return TABLE.get(base) or TABLE.get(re.sub(r"(@|_)\d+$", "", base))
+def _row(base: str) -> Metric | None:
+    """Return the row of the table, ignoring a number of neighbours or labels; None if there is none."""
+    counted = re.fullmatch(rf"({'|'.join(COUNTED)})[@_]\d+", base)
+    return TABLE.get(counted[1] if counted else base)
 
 
 def headline(names: Iterable[str]) -> str:
-    """Return the number that summarises a run which has these numbers."""
-    there = set(names)
-    return next((name for name in HEADLINE if name in there), "loss")
+    """Return the metric that summarizes a run with these metrics."""
+    given = set(names)
+    return next((name for name in HEADLINE if name in given), "loss")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016: a unit is active where the variance of its posterior mean is above
 ZERO = 1e-3  # a unit of a sparse code counts as zero below
+PAIRS = 2_000  # examples that mutual information is estimated from: at most log PAIRS
 
 
 def mse_per_example(x: Tensor, x_hat: Tensor) -> Tensor:
@@ -100,11 +102,12 @@ class Verdict:
     text: str
 
 
-def verdict(latent: dict[str, float], remedy: str = "") -> Verdict:
-    """Has the posterior collapsed, or have units died? Says what to try where it has.
+def verdict(latent: dict[str, float], remedy: str = "", examples: int | None = None) -> Verdict:
+    """Return whether the posterior has collapsed or units have died, with a remedy.
 
     Args:
         remedy: against a collapsed posterior, tried before the usual ones; see `Likelihood.remedy`.
+        examples: in the split of the metrics; the estimate of mutual information cannot exceed their logarithm.
     """
     if "codes_used" in latent:
         used = f"{latent['codes_used']:.0%} of the entries of the codebook, perplexity {latent['code_perplexity']:.1f}"
@@ -116,7 +119,9 @@ def verdict(latent: dict[str, float], remedy: str = "") -> Verdict:
     if "kl" in latent:
         used = f"{active} of {dim} latent dimensions active, KL {latent['kl']:.2f} nats"
         if "mutual_information" in latent:
-            used += f", mutual information of x and z {latent['mutual_information']:.2f} nats"
+            shared, ceiling = latent["mutual_information"], math.log(min(examples or PAIRS, PAIRS))
+            least = "at least " if shared > 0.95 * ceiling else ""
+            used += f", mutual information of x and z {least}{shared:.2f} nats"
         usual = "regularizer=[kl_warmup], regularizer.kl.free_bits=0.1 or a smaller regularizer.kl.weight"
         remedy = f"try {remedy}, or {usual}" if remedy else f"try {usual}"
         if active > 0 and latent["kl"] > 1 and latent.get("mutual_information", 1.0) < 0.1:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autoenc.metric_table import TABLE, headline, label, metric
+from autoenc.metric_table import TABLE, headline, label, legend, metric
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
 
@@ -26,6 +26,8 @@ DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
         ("retrieval.PCA-32.precision@10", "", True),
         ("anomaly.knn.auroc", "", True),
         ("my_own_regularizer", "", False),
+        ("kl_2", "", False),  # a second regularizer, not KL divergence with a number of neighbours
+        ("psnr_100", "", False),
     ],
 )
 def test_direction_and_unit(name: str, unit: str, better: bool | None) -> None:
@@ -42,6 +44,14 @@ def test_labels_carry_the_unit_and_an_arrow() -> None:
     assert label("probes.codes.logistic_100") == "probes.codes.logistic_100 ↑"
     assert label("psnr_std") == "psnr_std [dB]"
     assert headline(["loss", "perplexity", "accuracy"]) == "perplexity"
+
+
+def test_the_legend_explains_arrows_units_and_names_that_mislead() -> None:
+    lines = legend(["mse", "psnr", "kl", "probes.codes.mutual_information", "seconds"])
+    assert lines[0].startswith("↓ lower is better; ↑ higher is better; [dB] decibels; [nats] natural")
+    assert [line.partition(":")[0] for line in lines[1:]] == ["kl", "mutual_information"]
+    assert legend(["dim_of_something_else"]) == ["↓ lower is better"]
+    assert legend(["zeros"]) == []
 
 
 def test_every_number_of_a_run_is_in_the_table(vae_run: Path, dae_run: Path) -> None:

@@ -114,3 +114,9 @@ def test_a_code_that_has_nothing_to_do_with_x_has_not_collapsed_but_is_not_train
 
 def test_verdict_of_a_dense_code_says_nothing_of_activity() -> None:
     assert "at a time" not in verdict(latent(8, 8)).text
+
+
+def test_mutual_information_at_its_ceiling_is_a_lower_bound() -> None:
+    used = latent(16, 16) | {"kl": 30.0, "mutual_information": 5.8}
+    assert "mutual information of x and z at least 5.80 nats" in verdict(used, examples=360).text
+    assert "mutual information of x and z 5.80 nats" in verdict(used, examples=10_000).text

@@ -24,7 +24,6 @@ SEED = 20_011  # evaluation draws its noise and its samples of z from this seed,
 KEPT = 2_000  # codes kept for figures
 SENSITIVITY_EXAMPLES, SENSITIVITY_PROJECTIONS = 500, 16
 DRAWN = 1_000  # codes and draws from the prior that mmd compares
-MIXED = 2_000  # posteriors that the aggregate posterior is a mixture of
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def mutual_information(model: Autoencoder, split: Split, batch_size: int) -> flo
     z: list[Tensor] = []
     mean: list[Tensor] = []
     std: list[Tensor] = []
-    some = split.sample(MIXED)
+    some = split.sample(metrics.PAIRS)
     with evaluation_mode(model):
         for batch in some.in_order(batch_size):
             posterior = model.encode(batch).posterior
