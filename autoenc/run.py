@@ -21,7 +21,7 @@ from autoenc.config.stored import parse_config, read_config
 from autoenc.data import Data, kinds
 from autoenc.errors import ConfigError, Interrupted, NotFinite, one_line
 from autoenc.files import flat, write_json, write_text
-from autoenc.metric_table import metric
+from autoenc.metric_table import legend, metric
 from autoenc.metrics import verdict
 from autoenc.training import checkpoint
 from autoenc.training.evaluation import Evaluation, evaluate, latent_health
@@ -68,7 +68,7 @@ def train(
     device = build.pick_device(settings.device)
     with torch_settings(settings), seeded(config["seed"]):
         parts = build.build(config, device, data)
-        check_monitor(parts)
+        check_monitor(parts, resume)
         text = yaml.safe_dump(config, sort_keys=False)
         fingerprint = parts.data.train.fingerprint()
         with claimed(run_dir), disk_errors(run_dir), logged(run_dir):
@@ -113,14 +113,20 @@ def train(
                     tracker.close()
 
 
-def check_monitor(parts: Parts) -> None:
-    """ConfigError unless the number that chooses the best weights is one that evaluation gives."""
-    few = parts.data.val.subset(slice(0, 2))
+def check_monitor(parts: Parts, resume: bool = False) -> None:
+    """Check that evaluation computes `trainer.monitor` and that it has a direction.
+
+    Runs of version 0.1 could monitor a metric without one, such as kl; they resume as they started, lower is better.
+
+    Raises:
+        ConfigError: it does not, or has none.
+    """
+    few, monitor = parts.data.val.subset(slice(0, 2)), parts.settings.monitor
     names = evaluate(parts.model, parts.objective, few, parts.data.spec, parts.settings.eval_batch_size).numbers
     directed = [name for name in names if metric(name).higher_is_better is not None]
-    if parts.settings.monitor not in directed:
-        why = "is neither better where it is higher nor where it is lower; " if parts.settings.monitor in names else ""
-        raise ConfigError("trainer.monitor", parts.settings.monitor, f"{why}must be one of {', '.join(directed)}")
+    if monitor not in (names if resume else directed):
+        why = "has no better direction; " if monitor in names else ""
+        raise ConfigError("trainer.monitor", monitor, f"{why}must be one of {', '.join(directed)}")
 
 
 def _fit_and_finish(
@@ -154,7 +160,8 @@ def _fit_and_finish(
         for name, split in (("val", data.val), ("test", data.test))
     }
     latent = latent_health(model, data.test, results["test"], data.spec, batch_size)
-    judged = verdict(latent, model.likelihood.remedy(results["val"].numbers.get("mse", 0.0)))
+    remedy = model.likelihood.remedy(results["val"].numbers.get("mse", 0.0))
+    judged = verdict(latent, remedy, len(data.test))
     summary = {
         "state": "finished",
         "step": best["step"],
@@ -182,6 +189,8 @@ def _fit_and_finish(
     write_json(run_dir / "summary.json", summary)
     reference.save(reference.compute(model, data, batch_size, trainer.device), run_dir / reference.FILE)
     progress.console.print(result_table("result", {"val": results["val"].numbers, "test": results["test"].numbers}))
+    for line in legend(results["test"].numbers):
+        progress.line(line)
     progress.line(judged.text if judged.healthy else f"Attention: {judged.text}")
     perf = summary["perf"]
     progress.line(

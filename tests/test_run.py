@@ -93,6 +93,23 @@ def test_same_seed_same_run_other_seed_other_run(tmp_path: Path) -> None:
     assert a != c
 
 
+def test_a_run_that_monitored_a_metric_without_direction_resumes_with_lower_as_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version 0.1 accepted trainer.monitor=kl."""
+    config = checked("model=vae", *SMALL, "trainer.epochs=3", "trainer.monitor=kl")
+    with pytest.raises(ConfigError, match=r"^trainer\.monitor=kl: has no better direction; must be one of loss, nll"):
+        run.train(config, tmp_path / "new")
+    with monkeypatch.context() as version_0_1:
+        version_0_1.setattr(run, "check_monitor", lambda *args: None)
+        run.train(config, tmp_path / "old")
+    record = json.loads((tmp_path / "old" / "run.json").read_text())
+    (tmp_path / "old" / "run.json").write_text(json.dumps(record | {"state": "interrupted"}))
+    summary = run.resume(tmp_path / "old")
+    kl = {line["step"]: line["kl"] for line in lines(tmp_path / "old") if line["split"] == "val"}
+    assert summary["step"] == min(kl, key=lambda step: kl[step])
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
