@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from autoenc.config import checks as config
 from autoenc.config.messages import hydra_message
 from autoenc.errors import ConfigError, Interrupted, NotFinite, UserError, one_line
+from autoenc.metric_table import metric
 
 DONE, WRONG, FAILED = 0, 2, 1
 
@@ -92,14 +93,17 @@ def _refuse_used(key: str, folder: Path) -> None:
 
 
 def _report_sweep() -> None:
-    from autoenc.apps.protocol.compare import report_sweep
+    from autoenc.apps.protocol.compare_table import report_sweep
 
     assert Callbacks.sweep_dir is not None
     Callbacks.failed = report_sweep(Callbacks.sweep_dir)
 
 
 def job(cfg: DictConfig) -> float:
-    """Train one run and return the monitored validation metric for sweepers."""
+    """Train one run and return what a minimizing sweeper needs: the validation value of `trainer.monitor`.
+
+    Metrics that are better if higher, such as psnr, are negated, so that lower is always better. NaN if the run failed.
+    """
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     if run_dir.is_relative_to(Path.cwd()):
         run_dir = run_dir.relative_to(Path.cwd())
@@ -130,7 +134,8 @@ def _train(cfg: DictConfig, run_dir: Path) -> float:
     groups = HydraConfig.get().runtime.choices
     choices = {k: str(v) for k, v in groups.items() if k in config.GROUPS and v is not None}
     summary = run.train(checked, run_dir, choices)
-    return float(summary["val"][checked["trainer"]["monitor"]])
+    monitor = checked["trainer"]["monitor"]
+    return metric(monitor).sign * float(summary["val"][monitor])
 
 
 def _items(override: str) -> list[str]:

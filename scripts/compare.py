@@ -1,7 +1,7 @@
-"""Compare runs: a table, a CSV with every number, plots, and the settings in which they differ.
+"""Compare runs: a table with the settings in which they differ; with --output also a CSV with every metric, and plots.
 
-Takes run directories, folders of sweeps, or any folder above runs. Numbers are of the test split; those of
-scripts/evaluate.py are there too, where it has been run (for instance --sort probes.codes.logistic).
+Takes run directories, folders of sweeps, or any folder above runs. Runs are ranked by a metric of the validation split;
+the other metrics are of the test split, those of scripts/evaluate.py included.
 """
 
 from __future__ import annotations
@@ -13,45 +13,47 @@ from autoenc.command import execute, parser
 
 EXAMPLES = """examples:
   python scripts/compare.py outputs/mnist                            every run on MNIST
+  python scripts/compare.py outputs/mnist --show probes.codes.logistic      with a metric of scripts/evaluate.py
   python scripts/compare.py outputs/sweeps/A outputs/mnist/vae/B --sort psnr --output report/
 
-results: comparison.csv, comparison.png (numbers against the latent dimension; rate and distortion where there is a KL)
+results, with --output: comparison.csv, comparison.png (metrics against the latent dimension, or a bar for each run;
+rate and distortion where there is a KL)
 """
 
 
 def main(args: argparse.Namespace) -> None:
-    """Read, sort, print, write."""
-    from autoenc.apps.protocol import compare
-    from autoenc.errors import UserError
-    from autoenc.files import write_text
+    """Read, rank, print, write."""
+    from autoenc.apps.protocol import compare, compare_table
+    from autoenc.errors import ConfigError, UserError
     from autoenc.training.tracking import console
 
-    folder = Path(args.output or ".")
-    files = [folder / name for name in ("comparison.csv", "comparison.png")]
-    if not args.force and (there := [file for file in files if file.exists()]):
-        raise UserError(f"{there[0]}: is there already; --force writes over it")
+    existing = [p for name in compare_table.FILES if args.output and (p := Path(args.output) / name).exists()]
+    if existing and not args.force:
+        raise UserError(f"{existing[0]}: already exists; --force overwrites it")
     rows = compare.read_runs(args.runs)
     metric = args.sort or compare.chief(rows)
-    rows = compare.ordered(rows, metric)
-    keys = compare.differing(rows, in_all=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(files[0], compare.csv_text(rows, keys))
-    drawn = compare.plot(rows, keys, files[1], also=[metric])
-    screen = console()
-    screen.print(compare.table(rows, keys, also=[metric]))
+    rows = compare.ranked(rows, metric)
+    if missing := [name for name in args.show if not any(name in row.numbers for row in rows)]:
+        known = sorted({name for row in rows for name in row.numbers})
+        raise ConfigError("--show", missing[0], f"no run has this metric; {compare.suggest(missing[0], known)}")
+    keys, screen = compare.differing(rows), console()
+    compare_table.print_comparison(rows, keys, metric, args.show, screen)
     data = sorted({str(row.settings["data"]) for row in rows if "data" in row.settings})
     if len(data) > 1:
-        screen.print(f"Attention: the runs are on different data ({', '.join(data)}): their numbers do not compare")
-    for key in keys:
-        values = sorted({str(row.settings[key]) for row in rows if key in row.settings})
-        screen.print(f"they differ in {key}: {', '.join(values)}", markup=False)
-    screen.print(f"written: {', '.join(str(file) for file in (files if drawn else files[:1]))}")
+        screen.print(f"Attention: the runs are on different data ({', '.join(data)}): their metrics are not comparable")
+    if args.output:
+        Path(args.output).mkdir(parents=True, exist_ok=True)
+        written = compare_table.write(rows, keys, Path(args.output), [metric, *args.show])
+        screen.print(f"written: {', '.join(map(str, written))}")
 
 
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES, run=False)
     arguments.add_argument("runs", nargs="+", metavar="RUN", help="run directories, sweeps, or folders above runs")
     arguments.add_argument(
-        "--sort", metavar="NUMBER", help="the best first by this (default: mse; perplexity where there is no mse)"
+        "--sort", metavar="METRIC", help="rank by this validation metric (default: mse; perplexity for text data)"
+    )
+    arguments.add_argument(
+        "--show", metavar="METRIC", nargs="+", default=[], help="more test metrics for the table and the plot"
     )
     execute(main, arguments)

@@ -14,7 +14,7 @@ EXAMPLES = """examples:
   python scripts/evaluate.py RUN
   python scripts/evaluate.py RUN --only reconstruction latent
 
-results: evaluation.json in the run, which scripts/compare.py reads: --sort probes.codes.logistic
+results: evaluation.json in the run, which scripts/compare.py reads: --show probes.codes.logistic
 """
 
 

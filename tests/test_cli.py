@@ -7,8 +7,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hydra.types import RunMode
 
 from autoenc import cli
 
@@ -114,7 +116,7 @@ def test_sweep_goes_on_past_a_failing_job_and_ends_with_a_comparison(tmp_path: P
     assert done.returncode == 1
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     assert sorted(p.name.split("_")[0] for p in sweep.iterdir() if p.is_dir()) == ["0", "1", "2", "3"]
-    rows = list(csv.DictReader((sweep / "comparison.csv").open()))
+    rows = sorted(csv.DictReader((sweep / "comparison.csv").open()), key=lambda row: row["run"])
     assert [row["state"] for row in rows] == ["finished", "finished", "failed", "finished"]
     assert "model.bottleneck.k=8: must lie in [1, model.latent_dim=2]" in rows[2]["error"]
     assert [row["model.latent_dim"] for row in rows] == ["2", "12", "2", "12"]
@@ -124,6 +126,23 @@ def test_sweep_goes_on_past_a_failing_job_and_ends_with_a_comparison(tmp_path: P
             assert float(row["mse"]) == summary["test"]["mse"]
     assert (sweep / "comparison.png").stat().st_size > 5_000
     assert "3 of 4 runs finished" in done.stdout
+
+
+def test_a_minimizing_sweeper_gets_lower_values_for_better_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from autoenc import run
+
+    hydra_state = SimpleNamespace(
+        overrides=SimpleNamespace(task=[]),
+        runtime=SimpleNamespace(choices={}, output_dir=str(tmp_path)),
+        mode=RunMode.RUN,
+    )
+    monkeypatch.setattr(cli.HydraConfig, "get", lambda: hydra_state)
+    monkeypatch.setattr(cli.config, "check", lambda cfg: cfg)
+    monkeypatch.setattr(run, "train", lambda *args: {"val": {"psnr": 20.0, "accuracy": 0.5, "mse": 3.0}})
+    values = {name: cli.job({"trainer": {"monitor": name}, "regularizer": {}}) for name in ("psnr", "accuracy", "mse")}
+    assert values == {"psnr": -20.0, "accuracy": -0.5, "mse": 3.0}
 
 
 def test_sweep_is_refused_whole_where_a_job_cannot_be_composed(tmp_path: Path) -> None:
@@ -137,6 +156,6 @@ def test_sweep_in_parallel(tmp_path: Path) -> None:
     done = train(tmp_path, *args)
     assert done.returncode == 0, done.stderr
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
-    rows = list(csv.DictReader((sweep / "comparison.csv").open()))
+    rows = sorted(csv.DictReader((sweep / "comparison.csv").open()), key=lambda row: row["run"])
     assert [(row["seed"], row["state"]) for row in rows] == [("1", "finished"), ("2", "finished")]
     assert rows[0]["loss"] != rows[1]["loss"]

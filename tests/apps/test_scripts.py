@@ -139,13 +139,19 @@ def test_project(call: Call, vae_run: Path, copied: Callable[[Path], Path]) -> N
     assert "project:00000" in (path / "projector_config.pbtxt").read_text()
 
 
-def test_compare(call: Call, ae_run: Path, vae_run: Path, tmp_path: Path) -> None:
-    code, out, _ = call("compare", ae_run, vae_run, "--output", tmp_path / "o", "--sort", "psnr")
-    assert code == 0
-    assert "they differ in model: ae, vae" in out
+def test_compare(call: Call, ae_run: Path, vae_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call("compare", ae_run, vae_run, "--sort", "psnr", "--show", "seconds")
+    assert (code, list(tmp_path.iterdir())) == (0, []), "nothing is written unasked"
+    assert "Ranked by validation psnr, highest first" in out
+    assert "seconds [s] ↓" in out
+    assert call("compare", ae_run, vae_run, "--output", tmp_path / "o")[0] == 0
     assert {p.name for p in (tmp_path / "o").iterdir()} == {"comparison.csv", "comparison.png"}
     code, _, err = call("compare", ae_run, "--output", tmp_path / "o")
-    assert (code, "is there already" in err) == (2, True)
+    assert (code, err) == (2, f"{tmp_path / 'o' / 'comparison.csv'}: already exists; --force overwrites it\n")
+    assert call("compare", ae_run, "--output", tmp_path / "o", "--force")[0] == 0
+    code, _, err = call("compare", ae_run, vae_run, "--show", "sekonds")
+    assert (code, err) == (2, "--show=sekonds: no run has this metric; did you mean 'seconds'?\n")
 
 
 def test_evaluate(call: Call, vae_run: Path, copied: Callable[[Path], Path]) -> None:

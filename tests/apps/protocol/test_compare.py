@@ -1,8 +1,9 @@
-"""Comparison: which settings differ, which run is best, and what the files say."""
+"""Comparison: reading runs, ranking them, and the settings in which they differ."""
 
-import csv
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,38 +12,80 @@ from autoenc.apps.protocol.compare import Row
 from autoenc.errors import ConfigError, DataError
 
 
+def done(name: str, settings: dict[str, Any], **val: float) -> Row:
+    return Row(name, "finished", settings, val, {"mse": 1.0})
+
+
 def test_runs_of_two_models_differ_in_the_model_and_not_in_its_options(
     ae_run: Path, vae_run: Path, dae_run: Path
 ) -> None:
     rows = compare.read_runs([ae_run, vae_run])
-    assert compare.differing(rows, in_all=True) == ["model"]
+    assert compare.differing(rows) == ["model"]
     rows = compare.read_runs([ae_run, vae_run, dae_run])
-    assert compare.differing(rows, in_all=True) == ["model", "model.latent_dim"]
+    assert compare.differing(rows) == ["model", "model.latent_dim"]
     assert [row.settings["model"] for row in rows] == ["ae", "vae", "dae"]
     assert len({row.name for row in rows}) == 3
 
 
-def test_the_best_comes_first_whichever_way_the_number_counts(ae_run: Path, vae_run: Path) -> None:
-    rows = compare.read_runs([vae_run, ae_run])
-    mse, psnr = compare.ordered(rows, "mse"), compare.ordered(rows, "psnr")
-    assert mse[0].numbers["mse"] < mse[1].numbers["mse"]
-    assert psnr[0].numbers["psnr"] > psnr[1].numbers["psnr"]
-    assert compare.ordered(rows, "kl")[-1].settings["model"] == "ae", "runs without the number are last"
-    with pytest.raises(ConfigError, match=r"--sort=mze: no run has this number; did you mean 'mse'\?"):
-        compare.ordered(rows, "mze")
+def test_a_setting_that_a_run_lacks_is_shown() -> None:
+    plain, weak, strong = ({"noise": "none"}, {"noise": "mask", "noise.p": 0.3}, {"noise": "mask", "noise.p": 0.5})
+    assert compare.differing([done("a", plain), done("b", weak), done("c", strong)]) == ["noise", "noise.p"]
+    assert compare.differing([done("a", plain), done("b", weak)]) == ["noise"], "p follows from the noise"
+    assert compare.differing([done("a", {"seed": 0}), done("b", {"seed": 0, "new.option": 1})]) == ["new.option"]
+    failed = Row("c", "failed", {"seed": 0})
+    assert compare.differing([done("b", {"seed": 0, "new.option": 1}), failed]) == [], "it did not get so far"
 
 
-def test_numbers_of_the_evaluation_are_there_too(ae_run: Path, tmp_path: Path) -> None:
-    import shutil
+def test_settings_of_the_machine_do_not_count() -> None:
+    assert compare.differing([done("a", {"trainer.threads": 1}), done("b", {"trainer.threads": 2})]) == []
 
+
+def test_runs_are_ranked_by_validation_and_never_by_test() -> None:
+    good_test = Row("a", "finished", {}, {"mse": 2.0, "psnr": 10.0}, {"mse": 0.1, "auroc": 0.5})
+    good_val = Row("b", "finished", {}, {"mse": 1.0, "psnr": 20.0}, {"mse": 0.9})
+    none = Row("c", "finished", {}, {}, {"mse": 0.01})
+    rows = [none, good_test, good_val]
+    assert [row.name for row in compare.ranked(rows, "mse")] == ["b", "a", "c"]
+    assert [row.name for row in compare.ranked(rows, "psnr")] == ["b", "a", "c"]
+    assert compare.best(rows, "mse") is compare.best(rows, "psnr") is good_val
+    assert compare.best([good_val, none], "mse") is None, "there is nothing to compare it with"
+    assert compare.best(rows, "auroc") is None, "it has no validation value"
+    with pytest.raises(
+        ConfigError, match=r"^--sort=auroc: is of the test split only; rank by one of mse, psnr; --show"
+    ):
+        compare.ranked(rows, "auroc")
+    with pytest.raises(ConfigError, match=r"^--sort=mze: no run has this metric; did you mean 'mse'\?"):
+        compare.ranked(rows, "mze")
+
+
+def test_validation_test_and_evaluation_metrics_are_read(ae_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(ae_run, tmp_path / "run"))
     (run / "evaluation.json").write_text(json.dumps({"probes": {"codes": {"logistic": 0.5}}, "skipped": {"a": "b"}}))
     (row,) = compare.read_runs([tmp_path])
+    summary = json.loads((run / "summary.json").read_text())
+    assert row.val == summary["val"]
+    assert row.numbers["mse"] == summary["test"]["mse"] != row.val["mse"]
     assert row.numbers["probes.codes.logistic"] == 0.5
     assert "skipped.a" not in row.numbers
-    (run / "evaluation.json").write_text("{")
-    with pytest.raises(DataError, match=r"evaluation\.json: is no JSON"):
-        compare.read_runs([run])
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("evaluation.json", "{"),
+        ("summary.json", "[1]"),
+        ("summary.json", '{"val": 3}'),
+        ("config.yaml", "a: [1"),
+        ("config.yaml", "text"),
+    ],
+)
+def test_a_damaged_run_is_a_row_with_its_error(file: str, text: str, ae_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(ae_run, tmp_path / "whole")
+    shutil.copytree(ae_run, tmp_path / "damaged")
+    (tmp_path / "damaged" / file).write_text(text)
+    damaged, whole = compare.ranked(compare.read_runs([tmp_path]), "mse")[::-1]
+    assert (damaged.state, whole.state, damaged.numbers) == ("damaged", "finished", {})
+    assert str(tmp_path / "damaged") in damaged.error
 
 
 def test_jobs_are_in_the_order_of_their_numbers_and_each_is_there_once(tmp_path: Path) -> None:
@@ -55,14 +98,3 @@ def test_jobs_are_in_the_order_of_their_numbers_and_each_is_there_once(tmp_path:
         compare.runs_in([Path(__file__).parent])
     with pytest.raises(DataError, match="no such directory"):
         compare.runs_in([tmp_path / "nothing"])
-
-
-def test_the_csv_has_every_number_and_the_picture_is_drawn(ae_run: Path, vae_run: Path, tmp_path: Path) -> None:
-    rows = compare.read_runs([ae_run, vae_run])
-    keys = compare.differing(rows, in_all=True)
-    (first, second) = csv.DictReader(compare.csv_text(rows, keys).splitlines())
-    assert (first["model"], second["model"], first["kl"]) == ("ae", "vae", "")
-    assert float(second["kl"]) == rows[1].numbers["kl"]
-    assert compare.plot(rows, keys, tmp_path / "c.png")
-    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
-    assert not compare.plot([Row("x", "failed", {})], [], tmp_path / "d.png")
