@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from autoenc.core import Batch
-from autoenc.data.storage.order import Shuffled
 from autoenc.errors import DataError, require
 
 PAD, BOS, EOS, UNK, MASK = range(5)  # token ids of every vocabulary: padding, begin, end, unknown, masked
@@ -144,7 +143,7 @@ class Split:
     def shuffled(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from number `start` on, in the epoch's random order."""
         device = self.x.device if isinstance(self.x, Tensor) else None
-        yield from self._batches(Shuffled(len(self), batch_size, seed, epoch, start, device))
+        yield from self._batches(shuffled_indices(len(self), batch_size, seed, epoch, device)[start:])
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yield all examples in order; the last batch may be smaller."""
@@ -156,6 +155,19 @@ class Split:
         else:
             for x, index in zip(self.x.fetch(indexes), indexes, strict=True):
                 yield self._batch(x, index)
+
+
+def shuffled_indices(
+    size: int, batch_size: int, seed: int, epoch: int, device: torch.device | None = None
+) -> Sequence[Tensor]:
+    """Return the indices (B,) int64 of each batch of an epoch, in random order; the last batch may be smaller.
+
+    The order is a function of (size, seed, epoch), so that resuming needs no state but the number of the batch.
+    """
+    if size == 0:
+        return ()
+    key = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+    return torch.randperm(size, generator=torch.Generator().manual_seed(key)).to(device or "cpu").split(batch_size)
 
 
 def trimmed(ids: Tensor) -> Tensor:
