@@ -122,5 +122,5 @@ def test_a_damaged_image_a_pickle_and_a_missing_file_are_named(images: Run, tmp_
     with pytest.raises(DataError, match="no such file or folder"):
         inputs.read(images, tmp_path / "nothing")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match="folder: has no pictures"):
+    with pytest.raises(DataError, match="folder: has no images"):
         inputs.read(images, tmp_path / "folder")

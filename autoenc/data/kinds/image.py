@@ -17,7 +17,7 @@ from autoenc.data.kinds.kind import REAL, Kind, as_tensor, common, is_numeric
 from autoenc.data.readers import images
 from autoenc.data.readers.arrays import numbers_of_file
 from autoenc.data.readers.folders import tree
-from autoenc.data.readers.images import Look
+from autoenc.data.readers.images import ImageFormat
 from autoenc.data.split import Examples, Split
 from autoenc.errors import DataError
 from autoenc.metrics import mse_per_example, psnr
@@ -32,11 +32,11 @@ class Image(Kind):
     """Images (C, H, W).
 
     Args:
-        look: size, mode and transforms applied to image files; None: files must have the size of `shape`.
+        format: size, mode and transforms of image files; None: files must have the size of `shape`.
         contrast: width in pixels of the window of `contrast_normalized`; 0: no normalization.
     """
 
-    look: Look | None = None
+    format: ImageFormat | None = None
     contrast: float = 0.0
 
     name: ClassVar[str] = "image"
@@ -105,15 +105,15 @@ class Image(Kind):
     def _decoded(self, file: Any, resize: bool) -> np.ndarray:
         """Decode an image file or a Pillow image to (C, H, W) uint8."""
         channels, height, width = self.shape
-        look = self.look or images.Look(channels, height, width, "stretch")
+        image_format = self.format or ImageFormat(channels, height, width, "stretch")
         try:
-            if self.look is None and not resize:
-                found_height, found_width = images.look_at(str(file))[1:] if is_path(file) else file.size[::-1]
+            if self.format is None and not resize:
+                found_height, found_width = images.read_header(str(file))[1:] if is_path(file) else file.size[::-1]
                 if (found_width, found_height) != (width, height):
                     found = f"{found_width}x{found_height}"
                     why = f"expected {width}x{height} pixels, found {found}; --resize scales images"
                     raise WrongSize(f"{file}: {why}")
-            return np.array(images.decode(file, look))
+            return np.array(images.decode(file, image_format))
         except DataError:
             raise
         except Exception as error:  # damaged files raise almost every kind of error
@@ -164,18 +164,18 @@ class Image(Kind):
         return picture_grid(x, min(columns, len(x)), self.low, self.high, list(labels) or None)
 
     def state(self) -> dict[str, Any]:
-        return {"look": None if self.look is None else asdict(self.look), "contrast": self.contrast}
+        return {"look": None if self.format is None else asdict(self.format), "contrast": self.contrast}
 
     @classmethod
     def load(cls, folder: Path, values: dict[str, Any]) -> Image:
         look = values.get("look")
-        return cls(**common(values), look=look and look_of(look), contrast=float(values.get("contrast", 0.0)))
+        return cls(**common(values), format=look and format_of(look), contrast=float(values.get("contrast", 0.0)))
 
     def description(self) -> dict[str, Any]:
         """Return the description of the input for export.json."""
         text = f"float32, (N, C, H, W), values as in training: {self.low:.6g} to {self.high:.6g}"
         text += "; uint8 (0 to 255) is multiplied by 1/255" if self.bounded else "; nothing is rescaled"
-        if self.look is not None:
+        if self.format is not None:
             text += "; image files are converted to one size and mode as kind.json says"
         if self.contrast:
             text += f"; contrast is normalised over a Gaussian window of {self.contrast:g} pixels first"
@@ -186,13 +186,13 @@ class WrongSize(DataError):
     """An image does not have the size of the training images."""
 
 
-def look_of(values: Mapping[str, Any]) -> Look:
-    """Return the look that kind.json describes; ValueError for transforms that are not allowed."""
+def format_of(values: Mapping[str, Any]) -> ImageFormat:
+    """Return the format that kind.json describes; ValueError for transforms that are not allowed."""
     plain = {**values}
     steps = tuple((str(name), dict(options)) for name, options in plain.pop("transforms"))
     if any(name not in TRANSFORMS for name, _ in steps):
         raise ValueError(f"transforms other than {', '.join(TRANSFORMS)}")
-    return Look(**plain, transforms=steps)
+    return ImageFormat(**plain, transforms=steps)
 
 
 def contrast_normalized(image: np.ndarray, window: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Trees of picture files: which there are, and what the folders say of them."""
+"""Trees of image files: their paths, and the splits and classes that folders stand for."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), 
 
 @dataclass(frozen=True)
 class Tree:
-    """The picture files below a folder, in the order of their relative paths.
+    """The image files below a folder, in the order of their relative paths.
 
-    names: relative paths. stamps: size and time of writing (ns) of each. others: files of other kinds, left alone.
+    names: relative paths. stamps: size and time of modification (ns) of each. others: number of other files.
     """
 
     root: Path
@@ -31,88 +31,90 @@ class Tree:
         return [os.path.join(self.root, name) for name in self.names]
 
     def labels(self) -> list[str] | None:
-        """The class of each file, its first folder; None where files lie outside of such folders."""
+        """Return the class of each file, its first folder; None if any file is outside such folders."""
         folders = [name.split(os.sep, 1) for name in self.names]
         return None if any(len(parts) == 1 for parts in folders) else [parts[0] for parts in folders]
 
     @property
     def has_folders(self) -> bool:
-        """Whether some files lie in folders."""
+        """Whether some files are in folders."""
         return any(os.sep in name for name in self.names)
 
     def digest(self) -> str:
-        """What changes when a file comes, goes, or is written to."""
+        """Return a checksum of the paths, sizes and times of all files."""
         sha = hashlib.sha256(os.fsencode(self.root.resolve()))
         for name, (size, written) in zip(self.names, self.stamps, strict=True):
             sha.update(os.fsencode(name) + f"\0{size}\0{written}\n".encode())
         return sha.hexdigest()
 
 
-def tree(root: Path) -> Tree:
-    """All picture files below a folder. Hidden ones are left out, and no folder is entered twice, whatever the links.
+def tree(root: Path, recursive: bool = True) -> Tree:
+    """List the image files below a folder, or in it. Hidden files are left out; links are followed, no folder twice.
 
     Raises:
-        DataError: no such folder, no pictures in it, or it cannot be read.
+        DataError: no such folder, no images in it, or it cannot be read.
     """
     if not root.exists():
         raise DataError(f"{root}: no such folder")
     if not root.is_dir():
-        raise DataError(f"{root}: is a file, not a folder of pictures")
-    found: list[tuple[str, int, int]] = []
+        raise DataError(f"{root}: is a file, not a folder of images")
+    images: list[tuple[str, int, int]] = []
     others = 0
-    status = root.stat()
-    entered = {(status.st_dev, status.st_ino)}
-    waiting = [str(root)]
+    entered = {_identity(root)}
     try:
-        while waiting:
-            folder = waiting.pop()
-            # Real folders before links to them, so that a class has the name of the folder.
-            for entry in sorted(os.scandir(folder), key=lambda e: (e.is_symlink(), e.name)):
-                if entry.name.startswith("."):
-                    continue
-                try:
-                    status = entry.stat()
-                except FileNotFoundError:  # a link to nothing
-                    others += 1
-                    continue
-                if entry.is_dir():
-                    if (status.st_dev, status.st_ino) not in entered:
-                        entered.add((status.st_dev, status.st_ino))
-                        waiting.append(entry.path)
-                elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                    found.append((os.path.relpath(entry.path, root), status.st_size, status.st_mtime_ns))
+        for folder, folders, names in os.walk(root, followlinks=True, onerror=_raise):
+            below = {name: os.path.join(folder, name) for name in sorted(folders) if not name.startswith(".")}
+            folders.clear()
+            for name in sorted(below, key=lambda name: os.path.islink(below[name])) if recursive else ():
+                # Links are last, so that a class has the name of the folder.
+                if (identity := _identity(below[name])) not in entered:
+                    entered.add(identity)
+                    folders.append(name)
+            for name in names:
+                path = os.path.join(folder, name)
+                if name.lower().endswith(SUFFIXES) and not name.startswith(".") and os.path.isfile(path):
+                    status = os.stat(path)
+                    images.append((os.path.relpath(path, root), status.st_size, status.st_mtime_ns))
                 else:
-                    others += 1
+                    others += not name.startswith(".")
     except OSError as error:
         raise DataError(f"{error.filename or root}: cannot be read ({os.strerror(error.errno or 0)})") from None
-    if not found:
-        what = f"; the {others} files in it are of other kinds" if others else ""
-        raise DataError(f"{root}: has no pictures ({', '.join(SUFFIXES)}){what}")
-    found.sort()
-    return Tree(root, tuple(f[0] for f in found), tuple(f[1:] for f in found), others)
+    if not images:
+        why = f"; the {others} files in it have other suffixes" if others else ""
+        raise DataError(f"{root}: has no images ({', '.join(SUFFIXES)}){why}")
+    images.sort()
+    return Tree(root, tuple(image[0] for image in images), tuple(image[1:] for image in images), others)
+
+
+def _identity(path: str | Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def parts(path: str, test_path: str | None) -> tuple[dict[str, Path], list[str]]:
-    """The folders of the splits, and what else lies beside them.
+    """Return the folder of each split (train, val, test) that exists, and the names of other folders beside train/.
 
-    {"train": ..., "val": ..., "test": ...} as far as there are such sub-folders; without train/, the folder itself is
-    "train". A test_path is "test".
+    Without train/, the folder itself is "train". A test_path is "test".
     """
     root = Path(path).expanduser()
     below = {p.name.lower(): p for p in sorted(root.iterdir()) if p.is_dir()} if root.is_dir() else {}
-    found = {
+    splits = {
         part: next(below[name] for name in names if name in below)
         for part, names in PARTS.items()
         if any(name in below for name in names)
     }
     beside: list[str] = []
-    if "train" in found:
-        beside = sorted(p.name for p in below.values() if p not in found.values() and not p.name.startswith("."))
+    if "train" in splits:
+        beside = sorted(p.name for p in below.values() if p not in splits.values() and not p.name.startswith("."))
     else:
-        found = {"train": root}
+        splits = {"train": root}
     if test_path is not None:
-        require("test" not in found, "test_path", test_path, f"{path} has test pictures already ({found.get('test')})")
-        found["test"] = Path(test_path).expanduser()
-        if found["test"].resolve() == found["train"].resolve():
-            raise ConfigError("test_path", test_path, "is the folder of the training pictures")
-    return found, beside
+        require("test" not in splits, "test_path", test_path, f"{path} already has test images ({splits.get('test')})")
+        splits["test"] = Path(test_path).expanduser()
+        if splits["test"].resolve() == splits["train"].resolve():
+            raise ConfigError("test_path", test_path, "is the folder of the training images")
+    return splits, beside

@@ -11,6 +11,7 @@ import torch
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
 from autoenc.data.readers import images
+from autoenc.data.readers.folders import tree
 from autoenc.data.split import Split, check_fractions
 from autoenc.errors import ConfigError, DataError, require
 
@@ -78,10 +79,7 @@ def layout(path: Path, val_fraction: float = 0.2, split_seed: int = 0) -> Layout
 def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected train/{GOOD}/, test/<kind>/ and ground_truth/<kind>/")
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in images.SUFFIXES and not p.name.startswith("."))
-    if not files:
-        raise DataError(f"{folder}: has no images ({', '.join(images.SUFFIXES)})")
-    return files
+    return [Path(file) for file in tree(folder, recursive=False).files]
 
 
 def _mask(folder: Path, file: Path) -> Path:
@@ -95,8 +93,8 @@ def _mask(folder: Path, file: Path) -> Path:
 def read_picture(file: Path, channels: int) -> np.ndarray:
     """Read an image file of any size and mode as (C, H, W) uint8; DataError if it cannot be read."""
     try:
-        with images.opened(file) as image:
-            array = np.array(images.plain(image, channels))
+        with images.open_image(file) as image:
+            array = np.array(images.convert(image, channels))
     except Exception as error:  # damaged files raise almost every kind of error
         raise DataError(f"{file}: cannot be read as an image ({images.reason(error)})") from None
     return np.ascontiguousarray(array[None] if channels == 1 else array.transpose(2, 0, 1))
@@ -180,6 +178,6 @@ def defects(
 
 def _is_grey(file: Path) -> bool:
     try:
-        return images.look_at(str(file))[0]
+        return images.read_header(str(file)).grey
     except Exception as error:
         raise DataError(f"{file}: cannot be read as an image ({images.reason(error)})") from None

@@ -19,7 +19,7 @@ from autoenc.errors import ConfigError, DataError, one_line, require
 
 if TYPE_CHECKING:  # modules that import Pillow are imported where they are used
     from autoenc.data.readers.folders import Tree
-    from autoenc.data.readers.images import Look
+    from autoenc.data.readers.images import ImageFormat
 
 LARGEST = 4_096  # pixels a side
 MOST_WORKERS = 8
@@ -70,9 +70,9 @@ def image_folder(
         ConfigError, DataError: a value out of range, a missing folder, too few images, too many unreadable files.
     """
     from autoenc.data.readers.folders import parts, tree
-    from autoenc.data.storage.augmented import Pictures
-    from autoenc.data.storage.decoding import Pool
-    from autoenc.data.storage.image_cache import Store
+    from autoenc.data.storage.augmented import AugmentedImages
+    from autoenc.data.storage.image_cache import ImageStore
+    from autoenc.data.storage.workers import Pool
 
     if path is None:
         raise ConfigError("path", None, "name a folder of images: data.path=FOLDER")
@@ -83,16 +83,17 @@ def image_folder(
     folders, beside = parts(path, test_path)
     trees = {part: tree(folder) for part, folder in folders.items()}
     pool = Pool(min(MOST_WORKERS, len(os.sched_getaffinity(0))) if workers is None else workers)
-    store = Store(list(trees.values()), pool, cache, cache_folder, max_bad)
+    store = ImageStore(list(trees.values()), pool, cache, cache_folder, max_bad)
     if kind is None:
-        look = _look(store.survey if size is None or mode is None else None, size, mode, fit, transforms)
+        image_format = _format(store.survey if size is None or mode is None else None, size, mode, fit, transforms)
     else:
         assert isinstance(kind, Image)
-        assert kind.look is not None
-        look = kind.look
-    require(shift < min(look.height, look.width), "shift", shift, f"must be less than {min(look.height, look.width)}")
+        assert kind.format is not None
+        image_format = kind.format
+    side = min(image_format.shape[1:])
+    require(shift < side, "shift", shift, f"must be less than {side}")
 
-    stored = store.pixels(look)
+    stored = store.pixels(image_format)
     classes, y, unlabelled = _labels(trees)
     kept = torch.tensor(stored.kept)
     first = 0
@@ -102,7 +103,7 @@ def image_folder(
     for part, found in trees.items():
         here = ((kept >= first) & (kept < first + len(found.names))).nonzero().squeeze(1)
         labels = None if y is None else y[kept[here]]
-        everything = Pictures(stored.x, None, scale=1 / 255)
+        everything = AugmentedImages(stored.x, None, scale=1 / 255)
         splits[part], indices[part] = replace(everything.subset(here), y=labels), Split(kept[here])
         first += len(found.names)
     needed = 1 + sum(part not in splits for part in ("val", "test"))
@@ -113,7 +114,7 @@ def image_folder(
         if part not in splits:
             for each in (splits, indices):
                 each["train"], each[part] = hold_out(each["train"], fraction, split_seed, f"{part}_fraction")
-    assert isinstance(splits["train"], Pictures)
+    assert isinstance(splits["train"], AugmentedImages)
     train = replace(splits["train"], flip=flip, shift=shift)
 
     notes = [*stored.notes]
@@ -122,20 +123,20 @@ def image_folder(
     if beside:
         notes.append(f"{path}: folders beside train/ are ignored: {', '.join(beside)}")
     name = Path(path).expanduser().resolve().name
-    spec = DataSpec(name, Image(look.shape, 0.0, 1.0, look), classes)
+    spec = DataSpec(name, Image(image_format.shape, 0.0, 1.0, image_format), classes)
     names = {part: [files[i] for i in indices[part].tensor.tolist()] for part in ("train", "test")}
     return Data(spec, train, splits["val"], splits["test"], notes=tuple(notes), names=names)
 
 
-def _look(
+def _format(
     survey: Any,
     size: int | Sequence[int] | None,
     mode: str | None,
     fit: str,
     transforms: Sequence[Mapping[str, Any]],
-) -> Look:
+) -> ImageFormat:
     """Return the size, mode and transforms; `survey` is called if they depend on the images."""
-    from autoenc.data.readers.images import Look, transformation
+    from autoenc.data.readers.images import ImageFormat, build_transform
 
     steps = []
     for step in transforms:
@@ -147,7 +148,7 @@ def _look(
         steps.append((name, dict(options)))
     if steps:
         try:
-            transformation(steps)
+            build_transform(steps)
         except (TypeError, ValueError) as error:
             raise ConfigError("transforms", [dict(step) for step in transforms], one_line(error)) from None
     grey, smallest, largest = survey() if survey else (False, (0, 0), (0, 0))
@@ -160,7 +161,7 @@ def _look(
     height, width = (size, size) if isinstance(size, int) else tuple(size) if len(size) == 2 else (0, 0)
     require(min(height, width) >= 1 and max(height, width) <= LARGEST, "size", size,
             f"must be a side in pixels, or [height, width], each 1 to {LARGEST}")  # fmt: skip
-    return Look(1 if mode == "grey" or (mode is None and grey) else 3, height, width, fit, tuple(steps))
+    return ImageFormat(1 if mode == "grey" or (mode is None and grey) else 3, height, width, fit, tuple(steps))
 
 
 def _labels(trees: Mapping[str, Tree]) -> tuple[tuple[str, ...], torch.Tensor | None, str]:

@@ -1,4 +1,4 @@
-"""Where the pixels of picture files are kept: in the cache, in memory, or nowhere but in the files."""
+"""Decoded images of a data set: kept in the cache and in memory, or decoded from the files in each epoch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,23 +17,21 @@ import PIL
 from torch import Tensor
 
 from autoenc.data.readers.folders import Tree
-from autoenc.data.readers.images import Look
+from autoenc.data.readers.images import ImageFormat, decode_files, read_headers
 from autoenc.data.split import Rows
 from autoenc.data.storage import cache as caches
-from autoenc.data.storage.decoding import PictureRows, Pool
+from autoenc.data.storage.image_files import TASK, ImageFileRows, task_size
+from autoenc.data.storage.workers import Pool
 from autoenc.errors import DataError
 
-VERSION = 1  # of what this file keeps; goes up when old entries must not be used any more
-IN_MEMORY = 256 * 2**20  # bytes of pixels that are read into memory once
-MANY = 2_000  # files that are worth a bar on the terminal
+VERSION = 1  # part of every key; increased if old entries must not be used any more
+IN_MEMORY = 256 * 2**20  # bytes of pixels that are read into memory
+MANY = 2_000  # files from which on a progress bar is shown
 
 
 @dataclass(frozen=True)
-class Stored:
-    """The pictures that can be decoded.
-
-    x: their rows. kept: the place of each among all files. notes: what a person should know, a line each.
-    """
+class StoredImages:
+    """Rows x of the images that can be decoded, the index of each among all files, and notes for the user."""
 
     x: Tensor | Rows
     kept: list[int]
@@ -40,12 +39,13 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Store:
-    """Picture files of one data set, and where what is computed from them goes.
+class ImageStore:
+    """The image files of a data set, and the cache for what is computed from them.
 
     Args:
-        cache: false writes nothing; true writes the pixels; "auto" writes them where half of what is free suffices.
-        max_bad: files that may be unreadable.
+        cache: false: write nothing; true: write the pixels; "auto": write them if they fit half of the free space.
+        folder: folder of the cache.
+        max_bad: maximum number of unreadable files.
     """
 
     trees: Sequence[Tree]
@@ -60,93 +60,88 @@ class Store:
         return [file for tree in self.trees for file in tree.files]
 
     def survey(self) -> tuple[bool, tuple[int, int], tuple[int, int]]:
-        """Of all pictures: whether they are grey; the smallest and the largest (height, width), by area.
+        """Return whether all images are grey, and the smallest and the largest (height, width) by area.
 
         Raises:
-            DataError: not one of the files can be read.
+            DataError: none of the files can be read.
         """
+        values = self._computed_once(self._key("heads"), self._survey)
+        return values["grey"], tuple(values["smallest"]), tuple(values["largest"])
 
-        def look() -> dict[str, Any]:
-            grey, sizes, why = True, set(), ""
-            for answers, _ in self._seen(self.pool.map(self.files, None)):
-                for answer in answers:
-                    if isinstance(answer, str):
-                        why = why or answer
-                    else:
-                        grey = grey and answer[0]
-                        sizes.add(answer[1:])
-            if not sizes:
-                raise DataError(f"{self.files[0]}: {why}; none of {len(self.files)} files can be read")
-            ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
-            return {"grey": grey, "smallest": ordered[0], "largest": ordered[-1]}
+    def _survey(self) -> dict[str, Any]:
+        files = self.files
+        headers = [header for part in self._map(read_headers, files, TASK) for header in part]
+        readable = [header for header in headers if not isinstance(header, str)]
+        if not readable:
+            raise DataError(f"{files[0]}: {headers[0]}; none of {len(files)} files can be read")
+        sizes = sorted({header[1:] for header in readable}, key=lambda size: (size[0] * size[1], size))
+        return {"grey": all(header.grey for header in readable), "smallest": sizes[0], "largest": sizes[-1]}
 
-        found = self._remembered(self._key("heads"), look)
-        return found["grey"], tuple(found["smallest"]), tuple(found["largest"])
-
-    def pixels(self, look: Look) -> Stored:
-        """The pictures as `look` says: decoded now and kept, found in the cache, or decoded whenever they are needed.
+    def pixels(self, image_format: ImageFormat) -> StoredImages:
+        """Return the images in a format: read from the cache, decoded into it, or as files that are decoded on demand.
 
         Raises:
-            DataError: more than `max_bad` files cannot be decoded; cache=true, and it cannot be written.
+            DataError: more than `max_bad` files cannot be decoded; cache=true, and the cache cannot be written.
         """
-        files, key = self.files, self._key("pixels", look=asdict(look), pillow=PIL.__version__)
-        size = len(files) * look.nbytes
+        files, key = self.files, self._key("pixels", look=asdict(image_format), pillow=PIL.__version__)
         why = "data.cache=false"
         if self.cache is not False:
-            why = "" if self.cache is True else self._too_large(size)
+            why = "" if self.cache is True else self._too_large(len(files) * image_format.nbytes)
             if not why or caches.find(key, self.folder):
                 try:
-                    return self._cached(files, look, key)
+                    return self._cached(files, image_format, key)
                 except caches.CacheError as error:
                     if self.cache is True:
                         raise
                     why = str(error)
-        # Each picture is decoded once before training, so that no bad one turns up in the middle of it.
-        note = self._remembered(self._key("checked", key=key), lambda: self._decode(files, look))
-        kept = _without(len(files), note["bad"])
-        rows = PictureRows([files[i] for i in kept], look, self.pool, note["crc"])
+        # Each image is decoded once before training, so that damaged files are found before and not during it.
+        checked = self._computed_once(self._key("checked", key=key), lambda: self._decode(files, image_format))
+        kept = _without(len(files), checked["bad"])
+        rows = ImageFileRows([files[i] for i in kept], image_format, self.pool, checked["crc"])
         by = f"by {self.pool.workers} worker processes" if self.pool.workers else "in this process"
-        said = f"pictures are decoded anew in every epoch, {by}: {why}"
-        return Stored(rows, kept, [*self._bad(files, note["bad"]), said])
+        return StoredImages(
+            rows, kept, [*self._unreadable(files, checked["bad"]), f"images are decoded in each epoch, {by}: {why}"]
+        )
 
-    def _cached(self, files: list[str], look: Look, key: Mapping[str, Any]) -> Stored:
-        started, fresh = time.perf_counter(), []
+    def _cached(self, files: list[str], image_format: ImageFormat, key: Mapping[str, Any]) -> StoredImages:
+        started, written = time.perf_counter(), []
 
         def write(writer: caches.Writer) -> None:
-            fresh.append(True)
-            writer.values = self._decode(files, look, writer.append)
+            writer.values = self._decode(files, image_format, writer.append)
+            written.append(True)
 
         entry = caches.cached(key, self.folder, write)
         bad = entry.values["bad"]
         kept = _without(len(files), bad)
-        rows = entry.rows()
-        x: Tensor | Rows = rows[:] if len(kept) * look.nbytes <= IN_MEMORY else rows
-        size = f"{len(kept) * look.nbytes / 2**20:,.0f} MB"
-        where = "in memory" if isinstance(x, Tensor) else "mapped, with bounded memory"
+        rows, size = entry.rows(), len(kept) * image_format.nbytes
+        x: Tensor | Rows = rows[:] if size <= IN_MEMORY else rows
         seconds = time.perf_counter() - started
-        how = f"decoded once in {seconds:.1f} s, kept in" if fresh else "were decoded before, read from"
-        return Stored(x, kept, [*self._bad(files, bad), f"{len(kept):,} pictures {how} {entry.path} ({size}, {where})"])
+        how = f"decoded in {seconds:.1f} s and stored in" if written else "read from the cache"
+        where = "in memory" if isinstance(x, Tensor) else "memory-mapped"
+        note = f"{len(kept):,} images {how} {entry.path} ({size / 2**20:,.0f} MB, {where})"
+        return StoredImages(x, kept, [*self._unreadable(files, bad), note])
 
     def _decode(
-        self, files: list[str], look: Look, append: Callable[[np.ndarray], None] | None = None
+        self, files: list[str], image_format: ImageFormat, append: Callable[[np.ndarray], None] | None = None
     ) -> dict[str, Any]:
-        """Decode all and hand on the good ones: which are bad and why, and the CRC-32 of the good ones."""
+        """Decode all files and append the readable ones. Return the unreadable ones and the CRC-32 of the others."""
         bad: list[tuple[int, str]] = []
-        crc, place = 0, 0
-        for said, pixels in self._seen(self.pool.map(files, look)):
-            bad += [(place + i, why) for i, why in said.items()]
-            self._bad(files, bad)
-            good = np.delete(pixels, list(said), axis=0) if said else pixels
+        crc, start = 0, 0
+        decode = partial(decode_files, image_format=image_format)
+        for pixels, errors in self._map(decode, files, task_size(image_format)):
+            bad += [(start + i, why) for i, why in errors.items()]
+            self._unreadable(files, bad)
+            good = np.delete(pixels, list(errors), axis=0) if errors else pixels
             crc = zlib.crc32(good.reshape(-1).data, crc)
             if append is not None and len(good):
                 append(good)
-            place += len(pixels)
+            start += len(pixels)
         if len(bad) == len(files):
             raise DataError(f"{files[0]}: {bad[0][1]}; none of {len(files)} files can be read")
         return {"bad": bad, "crc": crc}
 
-    def _bad(self, files: list[str], bad: Sequence[Sequence[Any]]) -> list[str]:
-        """What to say of the bad ones; DataError where there are more than there may be."""
+    def _unreadable(self, files: list[str], bad: Sequence[Sequence[Any]]) -> list[str]:
+        """Return a note on unreadable files; DataError if there are too many."""
         if not bad:
             return []
         first = f"{files[bad[0][0]]}: {bad[0][1]}"
@@ -158,8 +153,8 @@ class Store:
     def _key(self, what: str, **more: Any) -> dict[str, Any]:
         return {"pictures": what, "version": VERSION, "trees": [tree.digest() for tree in self.trees], **more}
 
-    def _remembered(self, key: Mapping[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What `compute` gives, from the cache where it is there, and kept there where that may be."""
+    def _computed_once(self, key: Mapping[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the values under a key of the cache, computed and stored if missing."""
         if self.cache is False:
             return compute()
 
@@ -172,25 +167,26 @@ class Store:
             return compute()
 
     def _too_large(self, size: int) -> str:
-        """Why so many bytes are not cached unasked, or nothing."""
+        """Return why so many bytes are not cached by default; empty if they are."""
         folder = Path(self.folder).expanduser().absolute()
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        free = shutil.disk_usage(there).free
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(existing).free
         if size <= free / 2:
             return ""
         return f"a cache of {size / 2**30:,.1f} GB would take more than half of the {free / 2**30:,.1f} GB free there"
 
-    def _seen(self, parts: Iterator[Any]) -> Iterator[Any]:
-        """The same, with a bar on the terminal where there are many."""
+    def _map(self, function: Callable[[Sequence[str]], Any], files: Sequence[str], step: int) -> Iterator[Any]:
+        """Apply a function to `step` files at a time, with a progress bar if there are many."""
         from rich.console import Console
         from rich.progress import track
 
-        count, console = len(self.files), Console(stderr=True)
-        quiet = count < MANY or not console.is_terminal
-        total = math.ceil(count / self.pool.step(None))
-        yield from track(parts, "looking at pictures", total, console=console, transient=True, disable=quiet)
+        console = Console(stderr=True)
+        quiet = len(files) < MANY or not console.is_terminal
+        results = self.pool.map(function, (files[i : i + step] for i in range(0, len(files), step)))
+        total = math.ceil(len(files) / step)
+        yield from track(results, "reading images", total, console=console, transient=True, disable=quiet)
 
 
 def _without(count: int, bad: Sequence[Sequence[Any]]) -> list[int]:
-    out = {place for place, _ in bad}
-    return [i for i in range(count) if i not in out]
+    unreadable = {i for i, _ in bad}
+    return [i for i in range(count) if i not in unreadable]

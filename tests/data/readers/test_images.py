@@ -1,33 +1,35 @@
-"""A picture file as pixels: modes, sizes, and what torchvision makes of the same."""
+"""Decoding image files: modes and sizes, compared with Pillow and torchvision."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from picture_files import RNG, noise, save
+from image_files import RNG, noise, save
 from PIL import Image
 from torchvision.transforms import v2
 
-from autoenc.data.readers import images as pictures
-from autoenc.data.readers.images import Look
+from autoenc.data.readers import images
+from autoenc.data.readers.images import ImageFormat
 
 
 def rounded(array: np.ndarray) -> np.ndarray:
     return np.floor(array + 0.5).astype(np.uint8)
 
 
-def test_every_mode_is_read_as_a_viewer_shows_it(tmp_path: Path) -> None:
+def test_every_mode_is_read_as_an_image_viewer_shows_it(tmp_path: Path) -> None:
     rgb, grey, alpha = noise(), noise(channels=1), noise(channels=1)
     luma = np.asarray(Image.fromarray(rgb).convert("L"))
-    look, grey_look = Look(3, 12, 16), Look(1, 12, 16)
+    rgb_format, grey_format = ImageFormat(3, 12, 16), ImageFormat(1, 12, 16)
 
     def same(
         name: str, image: np.ndarray | Image.Image, wanted: np.ndarray, tolerance: int = 0, **options: Any
     ) -> None:
-        found = pictures.decode(save(tmp_path / name, image, **options), look if wanted.ndim == 3 else grey_look)
-        found = found.transpose(1, 2, 0) if wanted.ndim == 3 else found[0]
-        assert np.abs(found.astype(int) - wanted).max() <= tolerance, name
+        decoded = images.decode(
+            save(tmp_path / name, image, **options), rgb_format if wanted.ndim == 3 else grey_format
+        )
+        decoded = decoded.transpose(1, 2, 0) if wanted.ndim == 3 else decoded[0]
+        assert np.abs(decoded.astype(int) - wanted).max() <= tolerance, name
 
     def three(array: np.ndarray) -> np.ndarray:
         return np.stack([array] * 3, -1)
@@ -58,30 +60,30 @@ def test_every_mode_is_read_as_a_viewer_shows_it(tmp_path: Path) -> None:
         turned = np.rot90(rgb, 1)
         same(f"turned.{suffix}", np.ascontiguousarray(turned), rgb, exif=exif,
              **({"lossless": True} if suffix == "webp" else {}))  # fmt: skip
-        assert pictures.look_at(str(tmp_path / f"turned.{suffix}")) == (False, 12, 16)
+        assert images.read_header(str(tmp_path / f"turned.{suffix}")) == (False, 12, 16)
     with pytest.raises(ValueError, match="floating-point"):
-        pictures.decode(save(tmp_path / "float.tif", Image.fromarray(deep.astype(np.float32))), look)
+        images.decode(save(tmp_path / "float.tif", Image.fromarray(deep.astype(np.float32))), rgb_format)
 
 
 @pytest.mark.parametrize(("height", "width"), [(12, 16), (40, 15), (33, 33), (9, 50)])
 @pytest.mark.parametrize("size", [(8, 8), (10, 14), (20, 20)])
 def test_scaling_has_the_pixels_of_torchvision(height: int, width: int, size: tuple[int, int]) -> None:
     image = Image.fromarray(noise(height, width))
-    stretched = pictures.decode(image, Look(3, *size, fit="stretch"))
+    stretched = images.decode(image, ImageFormat(3, *size, fit="stretch"))
     assert np.array_equal(stretched, np.asarray(v2.Resize(size)(image)).transpose(2, 0, 1))
     if size[0] == size[1]:
-        cropped = pictures.decode(image, Look(3, *size))
+        cropped = images.decode(image, ImageFormat(3, *size))
         wanted = v2.Compose([v2.Resize(size[0]), v2.CenterCrop(size)])(image)
         assert np.array_equal(cropped, np.asarray(wanted).transpose(2, 0, 1))
     steps = (("Pad", {"padding": 3}), ("CenterCrop", {"size": [9, 9]}))
     wanted = v2.Compose([v2.Pad(3), v2.CenterCrop(9), v2.Resize(size)])(image)
-    found = pictures.decode(image, Look(3, *size, fit="stretch", transforms=steps))
-    assert np.array_equal(found, np.asarray(wanted).transpose(2, 0, 1))
+    decoded = images.decode(image, ImageFormat(3, *size, fit="stretch", transforms=steps))
+    assert np.array_equal(decoded, np.asarray(wanted).transpose(2, 0, 1))
 
 
 def test_a_large_jpeg_is_decoded_at_a_fraction_and_looks_the_same(tmp_path: Path) -> None:
     smooth = Image.fromarray(noise(16, 16)).resize((1600, 1200), Image.Resampling.BICUBIC)
     path = save(tmp_path / "large.jpg", smooth, quality=95)
-    found = pictures.decode(path, Look(3, 32, 32)).astype(int)
+    decoded = images.decode(path, ImageFormat(3, 32, 32)).astype(int)
     wanted = v2.Compose([v2.Resize(32), v2.CenterCrop(32)])(Image.open(path))
-    assert np.abs(found - np.asarray(wanted).transpose(2, 0, 1)).max() <= 3
+    assert np.abs(decoded - np.asarray(wanted).transpose(2, 0, 1)).max() <= 3

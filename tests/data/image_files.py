@@ -1,4 +1,4 @@
-"""Picture files for tests, and what a data set holds of them."""
+"""Image files for tests."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,20 +26,20 @@ def save(path: Path, array: np.ndarray | Image.Image, **options: Any) -> Path:
     return path
 
 
-def filled(folder: Path, n: int = 12, **size: int) -> dict[str, np.ndarray]:
-    """n PNG files in two class folders: what they hold."""
-    held = {f"{'ab'[i % 2]}/{i:02}.png": noise(**size) for i in range(n)}
-    for name, array in held.items():
+def write_images(folder: Path, n: int = 12, **size: int) -> dict[str, np.ndarray]:
+    """Write n PNG files in two class folders. Return relative path -> pixels."""
+    arrays = {f"{'ab'[i % 2]}/{i:02}.png": noise(**size) for i in range(n)}
+    for name, array in arrays.items():
         save(folder / name, array)
-    return held
+    return arrays
 
 
-def everything(*splits: Split) -> torch.Tensor:
+def read_all(*splits: Split) -> torch.Tensor:
     return torch.cat([split.take(slice(None)).x for split in splits])
 
 
-def refusal(kind: type[UserError], function: Callable[[], object]) -> str:
-    """The one line that a call is refused with."""
+def error_message(kind: type[UserError], function: Callable[[], object]) -> str:
+    """Return the message, one line, of the error that a call raises."""
     with pytest.raises(kind) as caught:
         function()
     assert "\n" not in str(caught.value)
