@@ -214,8 +214,6 @@ def test_streamed_and_in_memory_agree(tmp_path: Path) -> None:
 MEASURE = """
 import resource, sys
 from autoenc.data import table
-from autoenc.data.storage import order
-order.MANY = 50_000
 data = table(sys.argv[1], stream=True, cache=sys.argv[2], test_fraction=0.05, val_fraction=0.05)
 seen = sum(float(batch.x.sum()) for batch in data.train.shuffled(1_000, seed=0, epoch=0))
 most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
