@@ -81,6 +81,7 @@ TABLE = {
         Metric("mean_active", "units", NEITHER, "units that are not zero, mean over examples"),
         Metric("dead_units", "units", LOWER, "units that are zero for every example"),
         Metric("jacobian_norm", "", NEITHER, "Frobenius norm of the derivative of the code, mean over examples"),
+        Metric("jacobian_relative", "", NEITHER, "jacobian_norm divided by the spread of the code"),
         Metric(
             "mutual_information",
             "nats",

@@ -188,12 +188,15 @@ def latent_health(
 ) -> dict[str, float]:
     """All that is said of the code: what `evaluate` found on a split, and what is computed on a part of it.
 
-    jacobian_norm: `sensitivity`; not of token ids, which have no derivative. mutual_information: of Gaussian codes.
-    mmd: where there is a prior.
+    jacobian_norm: `sensitivity`; not of token ids, which have no derivative. jacobian_relative: the same divided by
+    the spread of the code, the square root of its total variance: scaling the code does not change it.
+    mutual_information: of Gaussian codes. mmd: where there is a prior.
     """
     numbers = dict(found.latent)
     if spec.kind.continuous:
         numbers["jacobian_norm"] = sensitivity(model, split)
+        if (spread := float(found.stats.variance.sum().sqrt())) > 0:
+            numbers["jacobian_relative"] = numbers["jacobian_norm"] / spread
     if (mismatch := prior_mismatch(model, split, batch_size)) is not None:
         numbers["mmd"] = mismatch
     if (shared := mutual_information(model, split, batch_size)) is not None:

@@ -21,6 +21,7 @@ from autoenc.training.evaluation import (
     Evaluation,
     evaluate,
     evaluation_mode,
+    latent_health,
     mutual_information,
     prior_mismatch,
     sensitivity,
@@ -171,6 +172,21 @@ def test_numbers_of_sorted_and_of_shuffled_rows_agree(make_model: MakeModel) -> 
         for split in (Split(x), Split(x[order]))
     ]
     np.testing.assert_allclose(found[0], found[1], rtol=0.1, atol=0.02)
+
+
+def test_the_relative_jacobian_does_not_change_with_the_scale_of_the_code(
+    make_model: MakeModel, make_data: MakeData
+) -> None:
+    model, data = make_model(), make_data()
+    found = []
+    for _ in range(2):
+        latent = latent_health(model, data.val, run(model, data), data.spec, 4)
+        found.append((latent["jacobian_norm"], latent["jacobian_relative"]))
+        with torch.no_grad():
+            model.bottleneck.linear.weight *= 0.1
+            model.bottleneck.linear.bias *= 0.1
+    assert found[1][0] == pytest.approx(0.1 * found[0][0], rel=1e-4)
+    assert found[1][1] == pytest.approx(found[0][1], rel=1e-4)
 
 
 def test_perplexity_with_noise_is_of_one_posterior(make_model: MakeModel, make_data: MakeData) -> None:
