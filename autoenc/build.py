@@ -22,6 +22,7 @@ from autoenc.data.kinds.kind import Kind
 from autoenc.errors import ConfigError, one_line
 from autoenc.initialization import initialize, start_at_mean, start_tied
 from autoenc.objective import Objective
+from autoenc.regularizers.jacobian import BATCH_STATISTICS
 from autoenc.training.settings import TrainerSettings
 
 NOTHING = {"columns": (), "vocabulary": 0}  # what constructors get that ask for it where the data have none
@@ -179,6 +180,8 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
         model.bottleneck.check(len(data.train))
     except ConfigError as error:
         raise error.under("model.bottleneck") from None
+    if min(settings.batch_size, len(data.train)) < 2 and any(isinstance(m, BATCH_STATISTICS) for m in model.modules()):
+        raise ConfigError("trainer.batch_size", settings.batch_size, "must be 2 or more with network.norm=batch")
     objective = build_objective(config, model, data.spec, settings.total_steps(len(data.train))).to(device)
     players = objective.players(model)
     learning = {id(p) for module in (model, objective) for p in module.parameters() if p.requires_grad}

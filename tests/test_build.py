@@ -105,6 +105,12 @@ def test_what_does_not_fit_is_refused_by_the_key_as_it_is_typed(
     assert "\n" not in str(refused.value)
 
 
+def test_batch_statistics_of_single_examples_are_refused(compose: Compose) -> None:
+    config = compose("network.norm=batch", "trainer.batch_size=1")
+    with pytest.raises(ConfigError, match=r"^trainer\.batch_size=1: must be 2 or more .*network\.norm=batch"):
+        build.build(config, torch.device("cpu"))
+
+
 def test_compiling_what_differentiates_twice_is_refused(compose: Compose) -> None:
     model, objective = make_all(compose("model=contractive"), IMAGES)
     with pytest.raises(ConfigError, match=r"^trainer\.compile=True: .*jacobian"):

@@ -162,12 +162,19 @@ def shuffled_indices(
 ) -> Sequence[Tensor]:
     """Return the indices (B,) int64 of each batch of an epoch, in random order; the last batch may be smaller.
 
+    A single example that would be left over joins the last batch: one example has no batch statistics.
     The order is a function of (size, seed, epoch), so that resuming needs no state but the number of the batch.
     """
     if size == 0:
         return ()
     key = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
-    return torch.randperm(size, generator=torch.Generator().manual_seed(key)).to(device or "cpu").split(batch_size)
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(key)).to(device or "cpu")
+    sizes = [batch_size] * (size // batch_size)
+    if (rest := size % batch_size) == 1 and sizes:
+        sizes[-1] += 1
+    elif rest:
+        sizes.append(rest)
+    return order.split(sizes)
 
 
 def trimmed(ids: Tensor) -> Tensor:

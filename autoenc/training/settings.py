@@ -52,5 +52,6 @@ class TrainerSettings:
         return self.steps or self.epochs * self.steps_per_epoch(num_train)
 
     def steps_per_epoch(self, num_train: int) -> int:
-        """The last, smaller batch of an epoch counts as a step."""
-        return math.ceil(num_train / self.batch_size)
+        """Return the number of batches of `split.shuffled_indices`."""
+        steps, rest = divmod(num_train, self.batch_size)
+        return max(1, steps + (rest > 1))
