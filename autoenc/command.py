@@ -44,6 +44,12 @@ def parser(
     return arguments
 
 
+def add_input(arguments: argparse.ArgumentParser, what: str = "new data") -> None:
+    """Add --input and --resize."""
+    arguments.add_argument("--input", metavar="PATH", help=f"{what}: .csv .parquet .txt .npy .npz, an image, a folder")
+    arguments.add_argument("--resize", action="store_true", help="scale images to the size that the run was trained on")
+
+
 def positive(text: str) -> int:
     """Parse a positive integer."""
     value = int(text)

@@ -1,4 +1,4 @@
-"""The contract that every variant fits. Read this first.
+"""The interfaces that every variant implements. Read this first.
 
     x --noise--> encoder --> bottleneck --> decoder --> likelihood        objective = nll + weighted regularizers
 
@@ -21,15 +21,15 @@ Distribution.set_default_validate_args(False)
 
 @dataclass(frozen=True)
 class Batch:
-    """What is fed."""
+    """Examples as a model is fed them."""
 
-    x: Tensor  # (B, *shape) clean data; of texts (B, T) token ids, padded with 0 (data/spec.py: PAD)
+    x: Tensor  # (B, *shape) clean data; for text data (B, T) token ids, padded with 0 (data/split.py: PAD)
     y: Tensor | None = None  # (B,) labels: for conditioning and evaluation, never for the unsupervised loss
-    corrupted: Tensor | None = None  # (B, *shape) what the encoder reads instead of x, where there is noise
+    corrupted: Tensor | None = None  # (B, *shape) input of the encoder instead of x, if there is noise
 
     @property
     def input(self) -> Tensor:
-        """(B, *shape) what the encoder reads."""
+        """(B, *shape) input of the encoder."""
         return self.x if self.corrupted is None else self.corrupted
 
     def __len__(self) -> int:
@@ -38,18 +38,20 @@ class Batch:
 
 @dataclass(frozen=True)
 class Code:
-    """What a bottleneck returns."""
+    """The output of a bottleneck."""
 
-    z: Tensor  # (B, *latent_shape) what the decoder reads
-    mean: Tensor  # (B, *latent_shape) deterministic: what every application uses
-    posterior: Distribution | None = None  # q(z|x), factorised over dimensions; None where the code is deterministic
-    losses: dict[str, Tensor] = field(default_factory=dict)  # the bottleneck's own, () or (B,)
-    info: dict[str, Tensor] = field(default_factory=dict)  # pre-activations, indices ...: read by regularizers, tally
+    z: Tensor  # (B, *latent_shape) input of the decoder
+    mean: Tensor  # (B, *latent_shape) deterministic code, which every application uses
+    posterior: Distribution | None = None  # q(z|x), factorized over dimensions; None if the code is deterministic
+    losses: dict[str, Tensor] = field(default_factory=dict)  # terms of the bottleneck itself, () or (B,)
+    info: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # pre-activations, indices, ...; read by regularizers and `tally`
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a forward pass returns."""
+    """The output of a forward pass."""
 
     code: Code
     params: Tensor  # (B, *shape) decoder output: the parameters of p(x|z)
@@ -58,9 +60,9 @@ class Output:
 
 @dataclass(frozen=True)
 class Loss:
-    """What an objective returns."""
+    """The output of an objective."""
 
-    total: dict[str, Tensor]  # player -> scalar that this player minimises
+    total: dict[str, Tensor]  # player -> scalar that this player minimizes
     parts: dict[str, Tensor]  # name -> detached scalar, logged under that name
 
 
@@ -70,26 +72,26 @@ def sum_over_dims(values: Tensor, x: Tensor) -> Tensor:
 
 
 class Likelihood(nn.Module):
-    """p(x|z), given the decoder's output. Subclasses are in likelihoods.py."""
+    """p(x|z) given the output of the decoder. Subclasses are in likelihoods.py."""
 
     def nll_per_dim(self, params: Tensor, x: Tensor) -> Tensor:
-        """-log p(x|z) of each dimension, in nats: (*S, B, *shape), (B, *shape) -> (*S, B, *shape)."""
+        """Return -log p(x|z) of each dimension in nats: (*S, B, *shape), (B, *shape) -> (*S, B, *shape)."""
         raise NotImplementedError
 
     def nll(self, params: Tensor, x: Tensor) -> Tensor:
-        """-log p(x|z) in nats: (*S, B, *shape), (B, *shape) -> (*S, B)."""
+        """Return -log p(x|z) in nats: (*S, B, *shape), (B, *shape) -> (*S, B)."""
         return sum_over_dims(self.nll_per_dim(params, x), x)
 
     def mean(self, params: Tensor) -> Tensor:
-        """E[x|z] in data space: what is shown as the reconstruction."""
+        """Return E[x|z] in data space: the reconstruction."""
         raise NotImplementedError
 
     def params_of(self, mean: Tensor) -> Tensor:
-        """The parameters whose `mean` is the argument, as near as they get: the inverse of `mean`."""
+        """Return parameters whose `mean` is as close as possible to the argument: the inverse of `mean`."""
         raise NotImplementedError
 
     def support(self) -> tuple[float, float]:
-        """The range that x must lie in."""
+        """Return the range that x must lie in."""
         return -torch.inf, torch.inf
 
     def remedy(self, mse: float) -> str:
@@ -102,19 +104,19 @@ class Prior(nn.Module):
     """p(z) over codes of shape `latent_shape`. Subclasses are in priors.py."""
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log p(z) in nats: (*S, *latent_shape) -> (*S)."""
+        """Return log p(z) in nats: (*S, *latent_shape) -> (*S)."""
         raise NotImplementedError
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
-        """(n, *latent_shape) draws, less spread at a temperature below 1; at 0 the likeliest codes."""
+        """Draw codes (n, *latent_shape), with less spread at a temperature below 1; at 0 the most likely codes."""
         raise NotImplementedError
 
     def kl(self, posterior: Distribution) -> Tensor | None:
-        """KL(q(z_j|x) || p(z_j)) in nats of each dimension, (B, *latent_shape); None without a closed form."""
+        """Return KL(q(z_j|x) || p(z_j)) in nats, (B, *latent_shape); None without a closed form."""
         return None
 
     def quantiles(self, levels: Tensor) -> Tensor | None:
-        """The quantiles of each dimension: (L,) in (0, 1) -> (L, *latent_shape); None where they are not known."""
+        """Return quantiles of each dimension: (L,) in (0, 1) -> (L, *latent_shape); None if they are not known."""
         return None
 
 
@@ -124,11 +126,11 @@ class Bottleneck(nn.Module):
     Features are (B, F) or a map (B, C, H, W). Codes of a map keep its positions: `latent_shape` is (latent_dim, H, W).
 
     Attributes:
-        latent_shape: of one code.
-        prior: p(z); None where there is none.
+        latent_shape: shape of one code.
+        prior: p(z), or None.
         has_posterior: whether `Code.posterior` is a distribution.
-        code_range: the interval that the numbers of a code lie in.
-        no_density: why no smooth density fits the codes; None where one does.
+        code_range: interval of the values of a code.
+        no_density: the reason why no smooth density fits the codes, or None.
     """
 
     latent_shape: tuple[int, ...]
@@ -144,49 +146,51 @@ class Bottleneck(nn.Module):
         raise NotImplementedError
 
     def project(self, z: Tensor) -> Tensor:
-        """The valid code nearest to each z: (N, *latent_shape) -> (N, *latent_shape). Valid codes stay as they are."""
+        """Return the valid code nearest to each z (N, *latent_shape). Valid codes are unchanged."""
         low, high = self.code_range
         return z if (low, high) == (-torch.inf, torch.inf) else z.clamp(low, high)
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor | None:
-        """(n, *latent_shape) codes drawn from the prior; None where there is none."""
+        """Draw codes (n, *latent_shape) from the prior; None if there is none."""
         return None if self.prior is None else self.project(self.prior.sample(n, temperature))
 
     def margin(self, code: Code) -> Tensor | None:
-        """How far each example is from a discontinuity of the code, (B,): for comparing implementations that round
-        differently. None where the code is continuous in the features."""
+        """Return the distance (B,) of each example from a discontinuity of the code; None if the code is continuous.
+
+        Close to a discontinuity, implementations that round differently return different codes.
+        """
         return None
 
     def tally(self, code: Code) -> dict[str, Tensor]:
-        """Sums over the examples of a batch, name -> tensor, that `metrics` of many batches are computed from."""
+        """Return sums over the examples of a batch, from which `metrics` are computed: name -> tensor."""
         return {}
 
     def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Numbers that are logged and never trained on, name -> scalar, from the `tally` of all examples."""
+        """Return numbers to log, which are not trained on, from the `tally` of all examples: name -> scalar."""
         return {}
 
     def check(self, examples: int) -> None:
-        """ConfigError where so many training examples are too few."""
+        """Raise ConfigError if there are too few training examples."""
 
 
 class Autoregressive(nn.Module):
-    """A decoder of sequences that is told what came before: p(x|z) = prod_t p(x_t | x_<t, z)."""
+    """An autoregressive decoder of sequences: p(x|z) = prod_t p(x_t | x_<t, z)."""
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """(*S, B, *latent), (B, T) -> (*S, R, V): logits of the R tokens that are not padding, ordered as x[x != 0].
+        """Return logits (*S, R, V) of the R tokens that are not padding, ordered as x[x != 0].
 
-        Those of x_t are computed from x_<t and z alone. Half of a batch of texts is padding: it gets no logits, which
-        are most of the work and of the memory.
+        z is (*S, B, *latent), x (B, T). The logits of x_t depend on x_<t and z only. Padding, half of a batch
+        of texts, has no logits: they are most of the work and of the memory.
         """
         raise NotImplementedError
 
     def generate(self, z: Tensor) -> Tensor:
-        """(B, *latent) -> (B, T) the sequences that z stands for, each token the likeliest after those before."""
+        """Decode greedily: (B, *latent) -> (B, T)."""
         raise NotImplementedError
 
 
 class Autoencoder(nn.Module):
-    """noise, encoder, bottleneck, decoder and likelihood in a row."""
+    """Noise, encoder, bottleneck, decoder and likelihood."""
 
     def __init__(
         self, noise: nn.Module, encoder: nn.Module, bottleneck: Bottleneck, decoder: nn.Module, likelihood: Likelihood
@@ -199,37 +203,36 @@ class Autoencoder(nn.Module):
         self.likelihood = likelihood
 
     def corrupt(self, batch: Batch) -> Batch:
-        """The batch with noise on what the encoder reads; x stays clean, it is the target."""
+        """Return the batch with noise on the input of the encoder; x, the target, stays clean."""
         return replace(batch, corrupted=self.noise(batch.x))
 
     def encode(self, batch: Batch) -> Code:
-        """The code of what the batch has as input: `corrupted` where there is one, else x."""
+        """Return the code of `batch.input`: `corrupted` if there is noise, else x."""
         return self.bottleneck(self.encoder(batch.input))
 
     def decode(self, z: Tensor, batch: Batch | None = None) -> Tensor:
-        """(*S, *latent) -> (*S, *shape): the parameters of p(x|z). Of sequences, those of each x_t given x_<t; see
-        Autoregressive."""
+        """Return the parameters of p(x|z), for sequences of each p(x_t | x_<t, z): (*S, *latent) -> (*S, *shape)."""
         if isinstance(self.decoder, Autoregressive):
-            assert batch is not None, "sequences need what came before; see `expected`"
+            assert batch is not None, "sequences need the tokens before; see `expected`"
             return self.decoder(z, batch.x)
         return self.decoder(z)
 
     def expected(self, z: Tensor) -> Tensor:
-        """(B, *latent) -> (B, *shape) in data space, what z stands for: E[x|z]; of sequences, what is generated."""
+        """Return E[x|z] in data space, for sequences the generated one: (B, *latent) -> (B, *shape)."""
         if isinstance(self.decoder, Autoregressive):
             return self.decoder.generate(z)
         return self.likelihood.mean(self.decode(z).float())
 
     def nll(self, z: Tensor, batch: Batch) -> Tensor:
-        """-log p(x|z) in nats: (*S, B, *latent) -> (*S, B)."""
+        """Return -log p(x|z) in nats: (*S, B, *latent) -> (*S, B)."""
         return self._nll(self.decode(z, batch), batch.x)
 
     def _nll(self, params: Tensor, x: Tensor) -> Tensor:
-        # In float32 whatever the precision of the networks: a sum over thousands of dimensions needs it.
+        # float32 in mixed precision too: a sum over thousands of dimensions needs it
         return self.likelihood.nll(params.float(), x)
 
     def forward(self, batch: Batch) -> Output:
-        """Corrupt (in training mode only, and only where the batch is not corrupted already), encode, decode."""
+        """Corrupt (in training mode, unless the batch is corrupted already), encode, decode."""
         if self.training and batch.corrupted is None:
             batch = self.corrupt(batch)
         code = self.encode(batch)
@@ -238,7 +241,7 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch) -> Tensor:
-        """(B, *shape) in data space, from the deterministic code: the same twice."""
+        """Return the reconstruction from the deterministic code, in data space: (B, *shape)."""
         return self.expected(self.encode(batch).mean)
 
 
@@ -250,13 +253,13 @@ class Regularizer:
     auxiliary: ClassVar[bool] = False  # only helps training: minimised, but not part of the reported loss
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
-        """The unweighted term: (B,) or (), nats or the term's own unit."""
+        """Return the unweighted term: (B,) or (), in nats or a unit of its own."""
         raise NotImplementedError
 
     def check(self, model: Autoencoder) -> None:
-        """ConfigError where the term cannot work with the model."""
+        """Raise ConfigError if the term cannot be computed for the model."""
 
 
 def weight_at(weight: float | Callable[[float], float], step: float) -> float:
-    """The value of a weight, a number or a schedule, at a step."""
+    """Return the value of a weight, a number or a schedule, at a step."""
     return weight(step) if callable(weight) else weight

@@ -1,5 +1,7 @@
 """Errors that users can correct: one line, exit code 2, no traceback."""
 
+from pathlib import Path
+
 
 class UserError(Exception):
     """The config, the command line or the data is invalid; the message gives the remedy."""
@@ -47,3 +49,9 @@ def require(condition: bool, key: str, value: object, why: str) -> None:
 def one_line(error: BaseException) -> str:
     """Return the first non-empty line of an error message."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def check_new(path: Path, force: bool = False) -> None:
+    """Raise UserError if a file exists, unless it may be overwritten."""
+    if path.exists() and not force:
+        raise UserError(f"{path}: already exists; --force overwrites it")

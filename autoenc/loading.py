@@ -1,4 +1,4 @@
-"""A finished run, read back and put to work."""
+"""Loading and use of finished runs."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 class Run:
-    """A trained model with what is needed to use it.
+    """A trained model and its data description, for use.
 
-    Arrays go in as NumPy arrays or tensors, and come out as what went in: float32, on the CPU. Everything is
-    computed from the deterministic code: the same twice, whatever the batch an example is in.
+    Methods take NumPy arrays or tensors and return the same type: float32, on the CPU. All results are computed from
+    the deterministic code and do not depend on the other examples of a batch.
 
     Attributes:
-        model, objective: with the weights of the best validation number, in evaluation mode; objective is None for
+        model, objective: with the weights of the best validation value, in evaluation mode; objective is None for
             models that were trained in memory.
-        config: resolved and checked. spec: what one example of the data is. record: run.json.
+        config: resolved and checked. spec: the description of the data. record: run.json.
     """
 
     def __init__(
@@ -128,20 +128,20 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The chosen model, for titles: vae, dae ..."""
+        """Name of the model option, for titles: vae, dae, ..."""
         return self.record.get("choices", {}).get("model", "model")
 
     @property
     def latent_dim(self) -> int:
-        """K, the number of values in a code, whatever its shape."""
+        """K, the number of values in a code."""
         return math.prod(self.model.bottleneck.latent_shape)
 
     def encode(self, x: Array) -> Array:
-        """The deterministic codes: (N, *shape) -> (N, K)."""
+        """Return deterministic codes: (N, *shape) -> (N, K)."""
         return self._apply(x, lambda batch: self.model.encode(batch).mean.flatten(1))
 
     def decode(self, z: Array) -> Array:
-        """What codes stand for, in data space: (N, K) -> (N, *shape). Codes are projected first, see `project`."""
+        """Decode codes, after `project`, to data space: (N, K) -> (N, *shape)."""
         codes = torch.as_tensor(np.asarray(z) if not isinstance(z, Tensor) else z).float()
         if codes.dim() != 2 or codes.shape[1] != self.latent_dim:
             raise DataError(f"codes: expected (N, {self.latent_dim}), found {tuple(codes.shape)}")
@@ -150,32 +150,31 @@ class Run:
 
     @torch.no_grad()
     def project(self, z: np.ndarray) -> np.ndarray:
-        """The nearest codes that the bottleneck can make, (N, K) -> (N, K) float32: entries of a codebook, k active
-        units, values in the range of the activation; z itself where all codes are valid."""
+        """Return the nearest valid codes, (N, K) -> (N, K) float32; see `Bottleneck.project`."""
         parts = torch.from_numpy(z).float().split(self.batch_size)
         return torch.cat([self._shaped_codes(part).flatten(1).cpu() for part in parts]).numpy()
 
     def _shaped_codes(self, z: Tensor) -> Tensor:
-        """(N, K) -> (N, *latent_shape) on the device, projected."""
+        """Return projected codes in their shape, on the device: (N, K) -> (N, *latent_shape)."""
         bottleneck = self.model.bottleneck
         return bottleneck.project(z.to(self.device).unflatten(1, bottleneck.latent_shape))
 
     def reconstruct(self, x: Array) -> Array:
-        """What the model makes of the examples, in data space: (N, *shape) -> (N, *shape)."""
+        """Return reconstructions in data space: (N, *shape) -> (N, *shape)."""
         return self._apply(x, self.model.reconstruct)
 
     @torch.no_grad()
     def prior_sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> Tensor | None:
-        """(n, *latent_shape) codes drawn from p(z) that depend on the seed alone; None where there is no prior."""
+        """Draw codes (n, *latent_shape) from p(z), determined by the seed; None if there is no prior."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return self.model.bottleneck.sample(n, temperature)
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
-        """(n, *shape) means of p(x|z) for z drawn from the prior.
+        """Return means of p(x|z) for z drawn from the prior: (n, *shape).
 
         Raises:
-            UserError: the code is deterministic, it has no prior. `autoenc.apps.generation.generate` fits one.
+            UserError: a deterministic code without a prior; `autoenc.apps.generation.density` fits one.
         """
         z = self.prior_sample(n, seed)
         if z is None:
@@ -187,42 +186,42 @@ class Run:
         return self.decode(z.flatten(1).cpu().numpy())
 
     def __deepcopy__(self, memo: object) -> Run:
-        """Itself: a run is only read, and scikit-learn copies what estimators hold."""
+        """Return the run itself: scikit-learn copies attributes of estimators, and a run is read only."""
         return self
 
     def as_transformer(self) -> CodeTransformer:
-        """The encoder as a scikit-learn transformer: transform encodes, inverse_transform decodes."""
+        """Return the encoder as a scikit-learn transformer: transform encodes, inverse_transform decodes."""
         from autoenc.transformer import CodeTransformer
 
         return CodeTransformer(self)
 
     def over(self, split: Split, function: Callable[[Batch], Tensor], batch_size: int | None = None) -> Tensor:
-        """`function` of every batch of a split, joined: (N, ...) on the CPU. Evaluation's seed holds within."""
+        """Return `function` of every batch of a split, joined: (N, ...) on the CPU, with evaluation's seed."""
         return reference.over(self.model, split, function, batch_size or self.batch_size, self.device)
 
     def codes(self, split: Split) -> np.ndarray:
-        """(N, K) deterministic codes of a split."""
+        """Return the deterministic codes of a split: (N, K)."""
         return self.over(split, lambda batch: self.model.encode(batch).mean.flatten(1).float()).numpy()
 
     def inputs(self, x: Any, what: str = "input", noisy: bool = False) -> Split:
-        """New examples as the model is fed them, checked against the training data; see `Kind.encode`.
+        """Return new examples as the model is fed them, checked against the training data; see `Kind.encode`.
 
         Args:
-            x: arrays, tensors, and whatever the kind of data encodes: data frames, lists of texts, paths of images.
+            x: arrays, tensors, or other objects that the kind encodes: data frames, lists of texts, paths of images.
             what: the source, for messages.
             noisy: values may lie outside the range of clean data.
 
         Raises:
-            DataError: another shape, no numbers, values that are not finite or that the model gives no density.
+            DataError: another shape, no numbers, or values that are not finite or have no density.
         """
         return self.spec.kind.encode(x, what, noisy, self.model.likelihood.support())
 
     def _apply(self, x: Array, function: Callable[[Batch], Tensor]) -> Array:
-        def found(batch: Batch) -> Tensor:
-            made = function(batch)
-            return made.float() if made.is_floating_point() else made  # token ids stay what they are
+        def as_float(batch: Batch) -> Tensor:
+            result = function(batch)
+            return result.float() if result.is_floating_point() else result  # token ids stay integers
 
-        return _like(self.over(self.inputs(x), found), x)
+        return _like(self.over(self.inputs(x), as_float), x)
 
     @torch.no_grad()
     def _expected(self, z: Tensor) -> Tensor:
@@ -234,29 +233,31 @@ def _like(tensor: Tensor, x: Any) -> Any:
 
 
 def load_run(path: str | Path, device: str = "auto") -> Run:
-    """A finished run, ready for use on `device` (auto, cpu, cuda or mps).
+    """Load a finished run for use on `device` (auto, cpu, cuda or mps).
 
-    Runs nothing that the directory contains: checkpoints are tensors and plain values, and a `_target_` builds parts
-    of this package or torch's optimizers and modules, nothing else.
+    Executes nothing that the directory contains: checkpoints are tensors and plain values, and a `_target_` can only
+    build parts of this package and torch's optimizers and modules.
 
     Raises:
-        DataError: the path is no run, the run is not finished, of another version, or damaged.
+        DataError: not a run, not finished, of another version, or damaged.
     """
     path = Path(path)
     if not path.exists():
         near = newest_below(path.parent) if path.parent != Path() else ""
         raise DataError(f"{path}: no such directory{near}")
     if not (path / "run.json").exists():
-        raise DataError(f"{path}: is no run directory (it has no run.json){newest_below(path)}")
+        raise DataError(f"{path}: is not a run directory (it has no run.json){newest_below(path)}")
     record = read_record(path)
-    if (found := record.get("format", 1)) != FORMAT:
+    if (written := record.get("format", 1)) != FORMAT:
         version = record.get("versions", {}).get("autoenc", "unknown")
-        raise DataError(f"{path}: was written by autoenc {version} in format {found}, this one reads format {FORMAT}")
+        raise DataError(
+            f"{path}: was written by autoenc {version} in format {written}; this version reads format {FORMAT}"
+        )
     if record["state"] != "finished":
         raise DataError(
             f"{path}: the run is not finished ({record['state']}); resume with: python train.py resume={path}"
         )
-    config, chosen = read_config(path), build.pick_device(device, "device")
+    config = read_config(path)
     spec = read_spec(path, config["data"])
     model = build.build_model(config, spec)
     objective = build.build_objective(config, model, spec, total_steps=1)
@@ -264,8 +265,8 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
     try:
         checkpoint.restore_best(checkpoint.load(weights, "cpu"), model, objective)
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise DataError(f"{weights}: does not fit config.yaml ({_reason(error)})") from None
-    return Run(path, model, config, spec, record, chosen, objective=objective)
+        raise DataError(f"{weights}: does not match config.yaml ({_reason(error)})") from None
+    return Run(path, model, config, spec, record, build.pick_device(device, "device"), objective=objective)
 
 
 def _reason(error: Exception) -> str:

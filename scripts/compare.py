@@ -1,6 +1,6 @@
 """Compare runs: a table with the settings in which they differ; with --output also a CSV with every metric, and plots.
 
-Takes run directories, folders of sweeps, or any folder above runs. Runs are ranked by a metric of the validation split;
+Takes run directories, folders of sweeps, or any folder that contains runs. Runs are ranked by a validation metric;
 the other metrics are of the test split, those of scripts/evaluate.py included.
 """
 
@@ -17,19 +17,18 @@ EXAMPLES = """examples:
   python scripts/compare.py outputs/sweeps/A outputs/mnist/vae/B --sort psnr --output report/
 
 results, with --output: comparison.csv, comparison.png (metrics against the latent dimension, or a bar for each run;
-rate and distortion where there is a KL)
+rate and distortion if there is a KL)
 """
 
 
 def main(args: argparse.Namespace) -> None:
     """Read, rank, print, write."""
     from autoenc.apps.protocol import compare, compare_table
-    from autoenc.errors import ConfigError, UserError
+    from autoenc.errors import ConfigError, check_new
     from autoenc.training.tracking import console
 
-    existing = [p for name in compare_table.FILES if args.output and (p := Path(args.output) / name).exists()]
-    if existing and not args.force:
-        raise UserError(f"{existing[0]}: already exists; --force overwrites it")
+    for name in compare_table.FILES if args.output else ():
+        check_new(Path(args.output) / name, args.force)
     rows = compare.read_runs(args.runs)
     metric = args.sort or compare.chief(rows)
     rows = compare.ranked(rows, metric)
@@ -49,7 +48,9 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES, run=False)
-    arguments.add_argument("runs", nargs="+", metavar="RUN", help="run directories, sweeps, or folders above runs")
+    arguments.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run directories, sweeps, or folders that contain runs"
+    )
     arguments.add_argument(
         "--sort", metavar="METRIC", help="rank by this validation metric (default: mse; perplexity for text data)"
     )

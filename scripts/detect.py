@@ -1,8 +1,8 @@
-"""Find anomalies: rows or images unlike those that a run was trained on.
+"""Find anomalies: rows or images that differ from those that a run was trained on.
 
 Without --input: the test split. The classes that the run was trained without (python train.py ... anomaly_classes=[3]),
-or that --anomaly names, count as anomalies there, and each score is measured, beside PCA and an isolation forest.
-Several runs: a table of AUROC with their mean. With --input: rows or images of yours.
+or that --anomaly names, are the anomalies, and each score is compared with PCA and an isolation forest. Several runs: a
+table of AUROC (higher is better) with their mean. With --input: new rows or images.
 """
 
 from __future__ import annotations
@@ -11,39 +11,39 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoenc.command import execute, fraction, parser
+from autoenc.command import add_input, execute, fraction, parser
 
 if TYPE_CHECKING:
     from autoenc.apps.anomaly.detect import Detected
     from autoenc.apps.outputs import Outputs
     from autoenc.loading import Run
 
-EXAMPLES = """scores, higher is more unusual:
+EXAMPLES = """scores, higher is more anomalous:
   error         mean squared error of the reconstruction
   nll           -log p(x|z) of the deterministic code, nats
-  elbo          the negative evidence lower bound, nats; where the code has a posterior (model=vae)
-  mahalanobis   distance of the code from the mean of the training codes, by their covariance
+  elbo          negative evidence lower bound, nats; if the code has a posterior (model=vae)
+  mahalanobis   Mahalanobis distance of the code from the mean of the training codes
   knn           mean distance of the code to its 10 nearest training codes
-  local         knn, divided by what knn is for those 10
-  forest        how few splits set code and error apart from those of the training rows (isolation forest)
-  combined      how rare error, knn and forest are together, among the training rows
-scores of pictures in patches (data=defects), pixel by pixel:
-  error, ssim   difference of picture and reconstruction: squared, or structural similarity
-  shift         of their means along a stroke through the pixel, relative to what is usual there
-  memory        distance of what a bank of filters says of the place from the nearest place in good pictures
-  combined      shift and memory together
+  local         knn, divided by the mean knn of those 10
+  forest        isolation forest on code and error
+  combined      error, knn and forest: sum of -log p, p the fraction of training rows that score as high
+scores of each pixel for images in patches (data=defects):
+  error, ssim   difference of image and reconstruction: squared, or structural similarity
+  shift         difference of their means along a stroke through the pixel, relative to good images
+  memory        distance of filter responses from the nearest ones in good images
+  combined      geometric mean of shift and memory
 
 examples:
   python scripts/detect.py RUN                                      the test split, results in RUN/detect/
   python scripts/detect.py RUN --input new.csv --output scores.csv
-  python scripts/detect.py RUN --input new.npy --labels truth.npy   AUROC on rows of yours
+  python scripts/detect.py RUN --input new.npy --labels truth.npy   AUROC on new rows
   python train.py -m model=ae data=mnist model.latent_dim=32 'anomaly_classes=[0],[1],[2]'
   python scripts/detect.py outputs/sweeps/mnist-*/[0-9]*/           the runs of a sweep, and their mean
 
-results: detect.json (thresholds, counts, AUROC, average precision), detect.csv (each row), roc.png, heatmap.png. With
---input only where --output NAME.csv is given: NAME.csv, NAME.json, NAME_roc.png, NAME_heatmap.png. With several runs
-only where --output FOLDER is given: detect.json, detect.csv. Of runs on data=defects: detect.json, detect.csv (each
-picture), heat_*.png (each picture), heatmap.png; with --input only where --output FOLDER is given
+results: detect.json (thresholds, counts, AUROC, average precision), detect.csv (each row), roc.png, heatmap.png
+  --input          only with --output NAME.csv: NAME.csv, NAME.json, NAME_roc.png, NAME_heatmap.png
+  several runs     only with --output FOLDER: detect.json, detect.csv
+  data=defects     detect.json, detect.csv and heat_*.png (each image), heatmap.png; --input only with --output FOLDER
 """
 IMAGES = 12  # in the heat map
 HIGHEST = 5
@@ -60,13 +60,13 @@ def main(args: argparse.Namespace) -> None:
     if len(args.run) == 1:
         one(args)
     elif args.input:
-        raise UserError(f"--input {args.input}: is for one run, {len(args.run)} are given")
+        raise UserError(f"--input {args.input}: needs one run, {len(args.run)} are given")
     else:
         several(args)
 
 
 def one(args: argparse.Namespace) -> None:
-    """One run, on its test split or on a file."""
+    """Score the test split of a run, or new data."""
     from autoenc import load_run
     from autoenc.apps import inputs
     from autoenc.apps.anomaly import detect
@@ -82,8 +82,8 @@ def one(args: argparse.Namespace) -> None:
     if args.score is not None:
         detector.check(args.score)
     if args.input:
-        found = inputs.read(run, args.input, args.resize)
-        split, names = found.split, found.names
+        new = inputs.read(run, args.input, args.resize)
+        split, names = new.split, new.names
         labels = inputs.labels(args.labels, len(split)) != 0 if args.labels else detect.labels_in(run, args.input)
     else:
         split, labels = run.data.test, detect.known_anomalies(run, args.anomaly)
@@ -102,15 +102,15 @@ def one(args: argparse.Namespace) -> None:
                 out.figure(f"{prefix}roc", detect.roc(result))
             if run.spec.kind.images:
                 out.figure(f"{prefix}heatmap", detect.heatmap(run, split, result.order()[:IMAGES]))
-    say(result, names)
+    report(result, names)
     if out is not None:
         print(f"scores of each row: {out.folder / out.name}.csv")
     else:
-        print("nothing is written; --output NAME.csv keeps the score of each row")
+        print("no files are written; --output NAME.csv stores the scores of each row")
 
 
 def inspect(run: Run, args: argparse.Namespace) -> None:
-    """A run on good pictures (data=defects): where its test pictures, or yours of any size, show a defect."""
+    """Find defects in the test images of a run on data=defects, or in new images of any size."""
     from PIL import Image
 
     from autoenc.apps.anomaly import inspection as defects
@@ -119,11 +119,13 @@ def inspect(run: Run, args: argparse.Namespace) -> None:
     from autoenc.training.tracking import console, method_table, track
 
     if wrong := [name for name in ("labels", "anomaly", "resize") if getattr(args, name)]:
-        raise UserError(f"--{wrong[0]}: is not for runs on data=defects; the folders of the pictures say what is good")
+        raise UserError(
+            f"--{wrong[0]}: is not for runs on data=defects, where the folders of the images are the labels"
+        )
     layout = defects.layout_of(run)
     parts = defects.new_parts(args.input) if args.input else list(layout.test)
     out = Outputs(run, "detect", args.output, args.force) if args.output or not args.input else None
-    result = defects.inspect(run, parts, layout, args.score, args.quantile, lambda files: track(files, "pictures"))
+    result = defects.inspect(run, parts, layout, args.score, args.quantile, lambda files: track(files, "images"))
     if out is not None:
         with out:
             out.csv("detect", *result.table(parts))
@@ -136,8 +138,8 @@ def inspect(run: Run, args: argparse.Namespace) -> None:
     for kind in next(iter(result.numbers.values()), {}):
         screen.print(method_table(f"defects: {kind}", {name: each[kind] for name, each in result.numbers.items()}))
     screen.print(
-        f"{result.defective.sum():,} of {len(parts):,} pictures above the threshold: {result.score} > "
-        f"{result.thresholds[result.score]:.4g}, the {result.quantile:g} quantile of {len(layout.held_out)} good ones"
+        f"{result.defective.sum():,} of {len(parts):,} images above the threshold: {result.score} > "
+        f"{result.thresholds[result.score]:.4g}, the {result.quantile:g} quantile of {len(layout.held_out)} good images"
     )
     highest = (f"{parts[i].name} ({result.scores[result.score][i]:.4g})" for i in result.order()[:HIGHEST])
     screen.print("highest: " + ", ".join(highest))
@@ -146,9 +148,9 @@ def inspect(run: Run, args: argparse.Namespace) -> None:
 
 
 def outputs(run: Run, args: argparse.Namespace) -> tuple[Outputs | None, str]:
-    """Where results go, and what stands in front of the names of figures; None: nowhere but the screen."""
+    """Return the outputs, or None if results are only printed, and the prefix of the names of figures."""
     from autoenc.apps.outputs import Outputs
-    from autoenc.errors import UserError
+    from autoenc.errors import UserError, check_new
 
     if not args.input:
         return Outputs(run, "detect", args.output, args.force), ""
@@ -159,14 +161,13 @@ def outputs(run: Run, args: argparse.Namespace) -> tuple[Outputs | None, str]:
         raise UserError(f"--output {path}: with --input, name a .csv file")
     for given in (args.input, args.labels):
         if given and path.exists() and path.samefile(given):
-            raise UserError(f"--output {path}: is what is read; name another file")
-    if path.exists() and not args.force:
-        raise UserError(f"{path}: is there already; --force writes over it")
+            raise UserError(f"--output {path}: is an input file; name another file")
+    check_new(path, args.force)
     return Outputs(run, path.stem, path.parent, args.force), f"{path.stem}_"
 
 
-def say(result: Detected, names: list[str]) -> None:
-    """How good each score is where that is known, how many rows are above the threshold, and which are highest."""
+def report(result: Detected, names: list[str]) -> None:
+    """Print the quality of each score if there are labels, the number of anomalies and the highest scores."""
     from autoenc.training.tracking import console, method_table
 
     screen = console()
@@ -181,7 +182,7 @@ def say(result: Detected, names: list[str]) -> None:
 
 
 def several(args: argparse.Namespace) -> None:
-    """AUROC on the test split of each run, and the mean over runs of the numbers that all of them have."""
+    """Print AUROC on the test split of each run, and the mean over runs of the scores that all of them have."""
     from autoenc import load_run
     from autoenc.apps.anomaly import detect
     from autoenc.apps.anomaly.scores import Detector
@@ -195,45 +196,39 @@ def several(args: argparse.Namespace) -> None:
         run = load_run(path, args.device)
         classes[path] = args.anomaly or detect.left_out_of(run)
         if not classes[path]:
-            raise UserError(f"{path}: was trained on every class; --anomaly says which ones are anomalies")
+            raise UserError(f"{path}: was trained on every class; name the anomalies with --anomaly")
         titles[path] = f"{len(titles)}: {run.name}, anomalies {','.join(classes[path])}"
     out = Outputs(run, "detect", args.output, args.force) if args.output else None
-    found: dict[str, detect.Detected] = {}
+    results: dict[str, detect.Detected] = {}
     for path in track(list(classes), "runs"):
-        run = load_run(path, args.device)  # again, so that no run keeps its data once it is done
+        run = load_run(path, args.device)  # loaded again, so that only one data set is in memory
         labels = detect.known_anomalies(run, args.anomaly)
-        found[path] = detect.detect(Detector(run), run.data.test, labels, args.score, args.quantile)
-    mean = detect.mean_numbers([result.numbers for result in found.values()])
-    auroc = {path: {name: result.numbers[name]["auroc"] for name in mean} for path, result in found.items()}
+        results[path] = detect.detect(Detector(run), run.data.test, labels, args.score, args.quantile)
+    mean = detect.mean_numbers([result.numbers for result in results.values()])
+    auroc = {path: {name: result.numbers[name]["auroc"] for name in mean} for path, result in results.items()}
     if out is not None:
         with out:
-            rows = [[path, ",".join(classes[path]), *auroc[path].values()] for path in found]
+            rows = [[path, ",".join(classes[path]), *auroc[path].values()] for path in results]
             out.csv("detect", ["run", "anomalies", *mean], rows)
-            out.json({"mean": mean, "runs": {path: result.summary() for path, result in found.items()}})
-    table = {titles[path]: auroc[path] for path in found}
+            out.json({"mean": mean, "runs": {path: result.summary() for path, result in results.items()}})
+    table = {titles[path]: auroc[path] for path in results}
     table["mean"] = {name: numbers["auroc"] for name, numbers in mean.items()}
     console().print(method_table("AUROC", table))
 
 
 def class_names(text: str) -> list[str]:
-    """CLASS[,CLASS]."""
+    """Parse CLASS[,CLASS]."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES, output="path", several=True)
-    arguments.add_argument("--input", metavar="PATH", help="new data: .csv .parquet .txt .npy .npz, an image, a folder")
-    arguments.add_argument(
-        "--labels", metavar="FILE", help="a number for each row of --input, 0: normal (default: its data.label)"
-    )
-    arguments.add_argument("--resize", action="store_true", help="scale images to the size that the run was trained on")
+    add_input(arguments)
+    arguments.add_argument("--labels", metavar="FILE",
+                           help="a number for each row of --input, 0: normal (default: its data.label)")  # fmt: skip
     arguments.add_argument("--anomaly", metavar="CLASS[,CLASS]", type=class_names, default=[],
-                           help="anomalies in the test split (default: what the run was trained without)")  # fmt: skip
-    arguments.add_argument(
-        "--score",
-        metavar="NAME",
-        help="what decides (default: local for images, combined for the rest)",
-    )
+                           help="anomalies in the test split (default: the classes left out of training)")  # fmt: skip
+    arguments.add_argument("--score", metavar="NAME", help="deciding score (default: local for images, else combined)")
     arguments.add_argument("--quantile", type=fraction, default=0.99,
-                           help="of the validation scores, where the threshold lies (default: 0.99)")  # fmt: skip
+                           help="quantile of the validation scores, the threshold (default: 0.99)")  # fmt: skip
     execute(main, arguments)

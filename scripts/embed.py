@@ -1,26 +1,26 @@
 """Write the codes of a data set or of a file: features for another model.
 
-Without --input: all three splits of the run's own data, with labels. --probe also says how good they are as features:
-accuracy of logistic regression and nearest neighbours on the codes, on as many principal components and on raw input.
+Without --input: the three splits of the run's data set, with labels. --probe also measures the codes as features:
+accuracy of logistic regression and nearest neighbours on codes, as many principal components and raw input.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from autoenc.command import execute, parser
+from autoenc.command import add_input, execute, parser
 
 EXAMPLES = """examples:
   python scripts/embed.py RUN                                  codes of training, validation and test examples
-  python scripts/embed.py RUN --input new.npy --output codes/  codes of a file of yours
+  python scripts/embed.py RUN --input new.npy --output codes/  codes of new data
   python scripts/embed.py RUN --format csv --probe
 
-results: embed.json; codes.npz with z_train, y_train, z_val ... (of a file: z, names), or a CSV for each split
+results: embed.json; codes.npz with z_train, y_train, z_val, ... (for --input: z, names), or a CSV for each split
 """
 
 
 def main(args: argparse.Namespace) -> None:
-    """Encode, perhaps probe, write."""
+    """Encode, probe on request, write."""
     import numpy as np
 
     from autoenc import load_run
@@ -29,20 +29,20 @@ def main(args: argparse.Namespace) -> None:
     from autoenc.errors import UserError
 
     if args.probe and args.input:
-        raise UserError("--probe is of the run's own data; leave --input out")
+        raise UserError("--probe needs the data set of the run; it cannot be combined with --input")
     run = load_run(args.run, args.device)
     with Outputs(run, "embed", args.output, args.force) as out:
         if args.input:
-            found = inputs.read(run, args.input, args.resize)
-            tables = {"": (run.codes(found.split), np.array(found.names), "name")}
+            new = inputs.read(run, args.input, args.resize)
+            tables = {"": (run.codes(new.split), np.array(new.names), "name")}
         else:
             data, classes = run.data, np.array(run.spec.classes)
             tables = {}
             for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
-                y = np.arange(len(split)) if split.y is None else split.y.cpu().numpy()
-                tables[f"_{name}"] = (run.codes(split), y if split.y is None else classes[y], "label")
-                if split.y is None:
-                    tables[f"_{name}"] = (run.codes(split), y, "row")
+                notes, kind = np.arange(len(split)), "row"
+                if split.y is not None:
+                    notes, kind = classes[split.y.cpu().numpy()], "label"
+                tables[f"_{name}"] = (run.codes(split), notes, kind)
         if args.format == "npz":
             keys = {"label": "y", "row": "row", "name": "names"}
             arrays = {f"z{s}": z for s, (z, _, _) in tables.items()}
@@ -59,13 +59,12 @@ def main(args: argparse.Namespace) -> None:
         rows = {suffix.strip("_") or "input": len(z) for suffix, (z, _, _) in tables.items()}
         out.json({"latent_dim": run.latent_dim, "rows": rows} | ({"probe": numbers} if numbers else {}))
     out.table("test accuracy", numbers)
-    out.say(f"{sum(rows.values()):,} codes of {run.latent_dim} numbers in {out.folder}")
+    out.say(f"{sum(rows.values()):,} codes of {run.latent_dim} values in {out.folder}")
 
 
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES)
-    arguments.add_argument("--input", metavar="PATH", help="new data: .csv .parquet .txt .npy .npz, an image, a folder")
-    arguments.add_argument("--resize", action="store_true", help="scale images to the size that the run was trained on")
+    add_input(arguments)
     arguments.add_argument("--format", choices=("npz", "csv"), default="npz", help="default: npz")
     arguments.add_argument("--probe", action="store_true", help="measure the codes as features; needs labels")
     execute(main, arguments)

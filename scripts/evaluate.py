@@ -1,7 +1,7 @@
-"""Evaluate a run by the one protocol, on the test split: comparable between variants, twice the same numbers.
+"""Evaluate a run on the test split by one protocol: reproducible, and comparable between variants.
 
-Reconstruction, latent health, denoising, features for a classifier, retrieval, projection, anomaly detection and
-generation: whatever the run's data and model allow. What is left out is named, with the reason.
+Sections: reconstruction, latent, bounds, denoising, probes, retrieval, projection, anomaly, generation, recovery.
+Sections that do not apply to the data or the model are skipped, with the reason.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def main(args: argparse.Namespace) -> None:
 
     run = load_run(args.run, args.device)
     with Outputs(run, "evaluation", args.output or run.path, args.force) as out:
-        found = evaluate.evaluate(run, args.only or list(evaluate.SECTIONS))
-        out.json(found)
-    for title, rows in evaluate.tables(found, run.name):
+        numbers = evaluate.evaluate(run, args.only or list(evaluate.SECTIONS))
+        out.json(numbers)
+    for title, rows in evaluate.tables(numbers, run.name):
         out.table(title, rows)
-    for section, why in found["skipped"].items():
-        out.say(f"{section}: left out: {why}")
+    for section, reason in numbers["skipped"].items():
+        out.say(f"{section}: skipped: {reason}")
     out.say(f"written: {out.folder / 'evaluation.json'}")
 
 
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES)
-    arguments.add_argument("--only", nargs="+", metavar="SECTION", help="some of the sections named above")
+    arguments.add_argument("--only", nargs="+", metavar="SECTION", help="sections to compute (default: all)")
     execute(main, arguments)

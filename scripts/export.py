@@ -1,7 +1,7 @@
-"""Export a trained run for deployment, as ONNX and torch.export files that need nothing of this package.
+"""Export a trained run for deployment, as ONNX and torch.export files that do not need this package.
 
 Encoder (x -> code), decoder (code -> reconstruction) and score (x -> mean squared error of each example, and the
-reconstruction), all for batches of any size. Each file is checked against the run before anything is written.
+reconstruction), for batches of any size. Each file is compared with the run before anything is written.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ EXAMPLES = """examples:
 
 results: {encoder,decoder,score}.onnx (one file each, weights inside), {encoder,decoder,score}.pt2 (torch.export.load),
 export.json (shape, range and scale of the input, score threshold, checksums, differences, an example that needs only
-numpy and onnxruntime); exit code 1 and no files where one differs from the run by more than 1e-4
+numpy and onnxruntime); exit code 1 and no files if one differs from the run by more than 1e-4
 """
 
 
@@ -40,19 +40,18 @@ def main(args: argparse.Namespace) -> None:
         file: {"difference": difference, "size, kB": result.sizes[file] / 1000}
         for file, difference in result.differences.items()
     }
-    out.table(f"export, {result.metadata['verification']['examples']} test examples", rows)
+    out.table(f"export, {result.metadata['verification']['examples']} training examples", rows)
     score = result.metadata["score"]
     out.say(
-        f"a reconstruction error above {result.threshold:.4g} is an anomaly: quantile {score['quantile']:g} of "
+        f"a mean squared error above {result.threshold:.4g} is an anomaly: quantile {score['quantile']:g} of "
         f"{score['validation_examples']:,} validation scores"
     )
-    out.say(f"{out.folder / 'export.json'}: what a deployment needs to know, with an example")
+    out.say(f"{out.folder / 'export.json'}: input, threshold and an example")
 
 
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES)
-    arguments.add_argument("--opset", type=positive, default=20, help="of ONNX, 18 to 25 (default: 20)")
-    arguments.add_argument(
-        "--quantile", type=fraction, default=0.99, help="of the validation scores: the threshold (default: 0.99)"
-    )
+    arguments.add_argument("--opset", type=positive, default=20, help="opset of ONNX, 18 to 25 (default: 20)")
+    arguments.add_argument("--quantile", type=fraction, default=0.99,
+                           help="quantile of the validation scores, the threshold (default: 0.99)")  # fmt: skip
     execute(main, arguments)

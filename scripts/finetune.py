@@ -1,4 +1,4 @@
-"""Does pre-training pay? Fine-tune the encoder of a run on few labels, against the same network from scratch."""
+"""Fine-tune the encoder of a run on few labels, and compare with the same network trained from scratch."""
 
 from __future__ import annotations
 
@@ -22,18 +22,16 @@ def main(args: argparse.Namespace) -> None:
 
     run = load_run(args.run, args.device)
     with Outputs(run, "finetune", args.output, args.force) as out:
-        found = finetune(run, args.labels, args.seeds, args.steps, args.lr)
-        numbers = {f"{c.labels} labels": c.numbers() for c in found}
+        comparisons = finetune(run, args.labels, args.seeds, args.steps, args.lr)
+        numbers = {f"{c.labels} labels": c.numbers() for c in comparisons}
         out.json({"seeds": args.seeds, "steps": args.steps, "lr": args.lr, "numbers": numbers})
     out.table(f"test accuracy, {args.seeds} seeds", numbers)
     for labels, row in numbers.items():
-        spread = max(row["pretrained_std"], row["scratch_std"])
         if args.seeds < 2:
-            continue  # one draw says nothing of what another would give
-        pays = "pays" if row["margin"] > spread else "hurts" if row["margin"] < -spread else "makes no clear difference"
-        out.say(
-            f"{labels}: pre-training {pays}: a margin of {row['margin']:+.4f}, a spread of {spread:.4f} over the seeds"
-        )
+            continue  # no standard deviation
+        margin, std = row["margin"], max(row["pretrained_std"], row["scratch_std"])
+        effect = "helps" if margin > std else "hurts" if margin < -std else "makes no clear difference"
+        out.say(f"{labels}: pre-training {effect}: margin {margin:+.4f}, standard deviation {std:.4f} over the seeds")
     out.say(f"written: {out.folder / 'finetune.json'}")
 
 
@@ -41,6 +39,6 @@ if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES)
     arguments.add_argument("--labels", type=positive, nargs="+", default=[100, 1_000], help="default: 100 1000")
     arguments.add_argument("--seeds", type=positive, default=5, help="default: 5")
-    arguments.add_argument("--steps", type=positive, default=300, help="of training, each (default: 300)")
+    arguments.add_argument("--steps", type=positive, default=300, help="training steps of each network (default: 300)")
     arguments.add_argument("--lr", type=float, default=1e-3, help="learning rate (default: 0.001)")
     execute(main, arguments)

@@ -1,20 +1,20 @@
 """Show codes in two or three dimensions: directly, by PCA, t-SNE or UMAP.
 
-Test examples, or a file of yours. Also writes the codes for TensorBoard's embedding projector, with labels and images.
+Test examples, or new data with --input. Also writes the codes, with labels and images, for TensorBoard's projector.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from autoenc.command import execute, parser, positive
+from autoenc.command import add_input, execute, parser, positive
 
 EXAMPLES = """examples:
   python scripts/project.py RUN                        2,000 test examples by t-SNE
   python scripts/project.py RUN --method pca --dim 3
   python scripts/project.py RUN --method umap          needs: pip install umap-learn
 
-results: project.json (trustworthiness and agreement of neighbours, k = 10), points.csv, METHOD.png
+results: project.json (trustworthiness and agreement of labels among neighbours, k = 10), points.csv, METHOD.png
 """
 
 
@@ -28,14 +28,14 @@ def main(args: argparse.Namespace) -> None:
     run = load_run(args.run, args.device)
     with Outputs(run, "project", args.output, args.force) as out:
         if args.input:
-            found = inputs.read(run, args.input, args.resize)
-            split, names = found.split, found.names
+            new = inputs.read(run, args.input, args.resize)
+            split, names = new.split, new.names
         else:
             split = run.data.test.subset(slice(0, args.count))
             names = run.data.example_names("test")[: len(split)]
         projection = project.project(run, split, args.method, args.dim, args.seed)
         title = f"{args.method} of {len(split):,} codes of {run.name} on {run.spec.name}"
-        out.figure(args.method, project.picture(run.spec, split, projection, title))
+        out.figure(args.method, project.figure(run.spec, split, projection, title))
         labels = None if split.y is None else [run.spec.classes[i] for i in split.y.tolist()]
         header = ["name", *(f"x{i}" for i in range(args.dim)), *(["label"] if labels else [])]
         columns = [names, *projection.points.T.tolist(), *([labels] if labels else [])]
@@ -51,7 +51,6 @@ if __name__ == "__main__":
     arguments.add_argument("--method", choices=("direct", "pca", "tsne", "umap"), default="tsne", help="default: tsne")
     arguments.add_argument("--dim", type=int, choices=(2, 3), default=2, help="default: 2")
     arguments.add_argument("--count", type=positive, default=2_000, help="test examples (default: 2000)")
-    arguments.add_argument("--input", metavar="PATH", help="new data: .csv .parquet .txt .npy .npz, an image, a folder")
-    arguments.add_argument("--resize", action="store_true", help="scale images to the size that the run was trained on")
-    arguments.add_argument("--seed", type=int, default=0, help="of t-SNE and UMAP (default: 0)")
+    add_input(arguments)
+    arguments.add_argument("--seed", type=int, default=0, help="seed of t-SNE and UMAP (default: 0)")
     execute(main, arguments)

@@ -1,7 +1,7 @@
 """Find the training examples whose codes are nearest to a query.
 
-The index of codes is built at the first call and kept in the run (RUN/index/). Search is exact. Without --input, test
-examples are the queries, and precision@k and mean average precision are measured where there are labels.
+The index of codes is built on the first call and stored in the run (RUN/index/). The search is exact. Without --input,
+test examples are the queries, and precision@k and mean average precision are measured if there are labels.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from autoenc.command import execute, parser, positive
+from autoenc.command import add_input, execute, parser, positive
 
 EXAMPLES = """examples:
   python scripts/retrieve.py RUN                                all test examples: precision@10, mean average precision
@@ -17,8 +17,8 @@ EXAMPLES = """examples:
   python scripts/retrieve.py RUN --input query.png --output hits/
   python scripts/retrieve.py RUN --text "a probe in orbit" "a fast graphics card"
 
-results: retrieve.json, hits.csv (query, rank, row of the training split, score, label; of texts, their beginnings),
-hits.png (query | hits; of images)
+results: retrieve.json, hits.csv (query, rank, row of the training split, score, label; for text data the beginning of
+each text), hits.png (query | hits, for images)
 """
 
 SHOWN = 10  # queries whose hits are printed
@@ -38,11 +38,11 @@ def main(args: argparse.Namespace) -> None:
 
     given = [option for option in ("input", "index", "text") if getattr(args, option)]
     if len(given) > 1:
-        raise UserError(f"--{given[0]} and --{given[1]} are both queries; give one of them")
+        raise UserError(f"--{given[0]} and --{given[1]} both give queries; use one of them")
     run = load_run(args.run, args.device)
     kind, classes = run.spec.kind, run.spec.classes
     if args.text and not kind.texts:
-        raise UserError(f"--text: {run.spec.name} is no text; --input takes a file")
+        raise UserError(f"--text: {run.spec.name} is not text data; use --input FILE")
     labels = None  # of the queries
     with Outputs(run, "retrieve", args.output, args.force) as out:
         if args.input:
@@ -71,19 +71,19 @@ def main(args: argparse.Namespace) -> None:
             if not args.index:
                 some, stored = slice(0, MAP_QUERIES), index.codes[:MAP_ROWS].numpy()
                 numbers["map"] = retrieve.mean_average_precision(stored, y[:MAP_ROWS], codes[some], y_query[some])
-        places = hits.places.ravel()
-        captions = rows.captions(places)
-        texts = captions or ([str(rows.names[i]) for i in places.tolist()] if len(rows.names) else None)
+        positions = hits.positions.ravel()
+        captions = rows.captions(positions)
+        texts = captions or ([str(rows.names[i]) for i in positions.tolist()] if len(rows.names) else None)
         lines: list[list[Any]] = []
-        for i, (place, score) in enumerate(zip(places.tolist(), hits.scores.ravel().tolist(), strict=True)):
-            label = "" if y is None else classes[int(y[place])]
-            line = [names[i // args.k], i % args.k + 1, int(rows.numbers[place]), f"{score:.6g}", label]
+        for i, (position, score) in enumerate(zip(positions.tolist(), hits.scores.ravel().tolist(), strict=True)):
+            label = "" if y is None else classes[int(y[position])]
+            line = [names[i // args.k], i % args.k + 1, int(rows.numbers[position]), f"{score:.6g}", label]
             lines.append(line + ([] if texts is None else [texts[i]]))
         header = ["query", "rank", "row", args.metric, "label"]
         out.csv("hits", header + ([] if texts is None else ["text" if captions else "name"]), lines)
         if kind.images:
             out.figure("hits", retrieve.figure(run, queries, names, hits, rows))
-            drawn = hits.places[: retrieve.DRAWN]
+            drawn = hits.positions[: retrieve.DRAWN]
             if missing := int((~rows.shown(drawn)).sum()):
                 out.say(
                     f"hits.png: {missing} of {drawn.size} hits are blank: their images are not stored in {run.path}"
@@ -103,11 +103,8 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES)
-    arguments.add_argument(
-        "--input", metavar="PATH", help="queries of yours: .csv, .parquet, .txt, .npy, .npz, an image, a folder"
-    )
-    arguments.add_argument("--text", nargs="+", metavar="TEXT", help="queries of yours, for runs on texts")
-    arguments.add_argument("--resize", action="store_true", help="scale images to the size that the run was trained on")
+    add_input(arguments, "queries")
+    arguments.add_argument("--text", nargs="+", metavar="TEXT", help="queries, for runs on text data")
     arguments.add_argument("--index", type=int, nargs="+", metavar="I", help="test examples as queries")
     arguments.add_argument("--k", type=positive, default=10, help="hits for each query (default: 10)")
     arguments.add_argument("--metric", choices=("cosine", "euclidean"), default="cosine", help="default: cosine")

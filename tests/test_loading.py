@@ -145,12 +145,12 @@ def test_paths_that_are_no_finished_run(vae_run: Path, copied: Callable[[Path], 
     with pytest.raises(DataError, match="nothing: no such directory"):
         load_run(tmp_path / "nothing")
     path = copied(vae_run)
-    with pytest.raises(DataError, match=f"is no run directory .*the newest runs there: {path}$"):
+    with pytest.raises(DataError, match=f"has no run.json.*the newest runs there: {path}$"):
         load_run(tmp_path)
     record = json.loads((path / "run.json").read_text())
     for change, message in (
         ({"state": "interrupted"}, f"not finished .interrupted.; resume with: python train.py resume={path}"),
-        ({"format": 99}, r"was written by autoenc [\d.]+ in format 99, this one reads format 1"),
+        ({"format": 99}, r"was written by autoenc [\d.]+ in format 99.* reads format 1"),
     ):
         (path / "run.json").write_text(json.dumps(record | change))
         with pytest.raises(DataError, match=message):
@@ -165,7 +165,7 @@ def test_weights_of_another_model_are_refused_in_one_line(
 ) -> None:
     path = copied(vae_run)
     shutil.copy(ae_run / "checkpoints" / "best.pt", path / "checkpoints" / "best.pt")
-    with pytest.raises(DataError, match=r"best.pt: does not fit config.yaml \(.*bottleneck") as refused:
+    with pytest.raises(DataError, match=r"best.pt: .*config.yaml .*bottleneck") as refused:
         load_run(path)
     assert "\n" not in str(refused.value)
 

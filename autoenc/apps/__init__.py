@@ -1,1 +1,1 @@
-"""What finished runs are good for."""
+"""Applications of finished runs."""

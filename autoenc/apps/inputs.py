@@ -1,4 +1,4 @@
-"""Files of new data, as a run is fed them."""
+"""Reading files of new data."""
 
 from __future__ import annotations
 

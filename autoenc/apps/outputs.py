@@ -1,9 +1,8 @@
-"""Where results of an application go: whole or not at all, and never over older ones unasked."""
+"""Writing results of an application: all files or none, and older results are not overwritten by default."""
 
 from __future__ import annotations
 
 import csv
-import io
 import os
 import shutil
 import tempfile
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from autoenc.data.split import Split
-from autoenc.errors import UserError
+from autoenc.errors import UserError, check_new
 from autoenc.figures import sprites
 from autoenc.files import write_json
 from autoenc.loading import Run
@@ -26,19 +25,19 @@ from autoenc.training.tracking import Tracker, console, method_table
 
 
 class Outputs:
-    """The files of one application, gathered aside and moved into place together when the block ends well.
+    """The files of one application, collected in a temporary folder and moved into place when the block succeeds.
 
         with Outputs(run, "denoise", args.output, args.force) as out:
             out.json({"psnr": ...})
             out.figure("examples", image)
 
     Args:
-        name: of the application; the results lie in RUN/<name>/, the summary is <name>.json.
-        folder: somewhere else. Figures go to the run's TensorBoard in any case, as <name>/<figure>.
-        force: write over what is there.
+        name: of the application; results are written to RUN/<name>/, the summary to <name>.json.
+        folder: another folder. Figures are also added to the run's TensorBoard, as <name>/<figure>.
+        force: overwrite existing results.
 
     Raises:
-        UserError: there are results already; at once, not after the work is done.
+        UserError: results exist; at the start, not after the computation.
     """
 
     def __init__(self, run: Run, name: str, folder: str | Path | None = None, force: bool = False):
@@ -48,14 +47,12 @@ class Outputs:
         self.projector: tuple[Tensor, list[str] | None, Tensor | None] | None = None
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"--output {self.folder}: is a file; name a folder")
-        self._refuse(f"{name}.json")
+        check_new(self.folder / f"{name}.json", force)
 
     def __enter__(self) -> Outputs:
-        above = self.folder
-        while not above.exists():
-            above = above.parent
+        parent = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
         try:
-            self._aside = Path(tempfile.mkdtemp(prefix=f".{self.name}.", dir=above))
+            self._temporary = Path(tempfile.mkdtemp(prefix=f".{self.name}.", dir=parent))
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written ({error.strerror})") from None
         return self
@@ -66,17 +63,17 @@ class Outputs:
         try:
             if kind is None:
                 with disk_errors(self.folder):
-                    self._keep()
+                    self._move()
         finally:
-            shutil.rmtree(self._aside, ignore_errors=True)
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
-    def _keep(self) -> None:
-        names = sorted(path.name for path in self._aside.iterdir())
+    def _move(self) -> None:
+        names = sorted(path.name for path in self._temporary.iterdir())
         for name in names:
-            self._refuse(name)
+            check_new(self.folder / name, self.force)
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in names:
-            os.replace(self._aside / name, self.folder / name)
+            os.replace(self._temporary / name, self.folder / name)
         if self.figures or self.projector:
             tracker = Tracker(self.run.path)
             for name, image in self.figures.items():
@@ -85,44 +82,37 @@ class Outputs:
                 tracker.embedding(*self.projector, tag=self.name)
             tracker.close()
 
-    def _refuse(self, name: str) -> None:
-        if not self.force and (self.folder / name).exists():
-            raise UserError(f"{self.folder / name}: is there already; --force writes over it")
-
     def path(self, name: str) -> Path:
-        """Where a library may write a file of that name."""
-        return self._aside / name
+        """Return the temporary path of a file."""
+        return self._temporary / name
 
     def json(self, value: Mapping[str, Any]) -> None:
-        """The summary: <name>.json."""
+        """Write the summary, <name>.json."""
         write_json(self.path(f"{self.name}.json"), dict(value))
 
     def npz(self, name: str, **arrays: np.ndarray) -> None:
-        """Arrays, compressed."""
+        """Write compressed arrays."""
         np.savez_compressed(self.path(f"{name}.npz"), allow_pickle=False, **arrays)
 
     def csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """A table."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-        self.path(f"{name}.csv").write_text(text.getvalue())
+        """Write a table."""
+        with self.path(f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
     def figure(self, name: str, image: np.ndarray) -> None:
-        """An (H, W, 3) uint8 picture as PNG, and in the run's TensorBoard."""
+        """Write an (H, W, 3) uint8 image as PNG and to the run's TensorBoard."""
         from PIL import Image
 
         Image.fromarray(image).save(self.path(f"{name}.png"))
         self.figures[name] = image
 
     def embedding(self, codes: np.ndarray, labels: list[str] | None, split: Split) -> None:
-        """Codes (N, K) for TensorBoard's projector, with thumbnails where the examples are images."""
+        """Write codes (N, K) for TensorBoard's projector, with thumbnails for images."""
         thumbnails = sprites(split, self.run.spec, len(codes))
         self.projector = torch.from_numpy(codes), labels, thumbnails
 
     def images(self, names: Sequence[str], images: np.ndarray) -> None:
-        """A PNG for each image (N, C, H, W) in data space, under its name; numbers get a word in front."""
+        """Write each image (N, C, H, W) in data space as a PNG with its name; image_ is prepended to numbers."""
         from PIL import Image
 
         low, high = self.run.spec.low, self.run.spec.high
@@ -132,10 +122,10 @@ class Outputs:
             Image.fromarray(tile.squeeze(-1) if tile.shape[-1] == 1 else tile).save(self.path(f"{stem}.png"))
 
     def table(self, title: str, rows: Mapping[str, Mapping[str, float | str]]) -> None:
-        """Numbers on the screen: a line for each method."""
+        """Print a table of numbers, a row for each method."""
         if rows:
             console().print(method_table(title, rows))
 
     def say(self, text: str) -> None:
-        """A line on the screen."""
+        """Print a line."""
         console().print(text)

@@ -139,7 +139,7 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "compare": ([], {"comparison.csv", "comparison.png"}),
 }
 # What a kind of data has not, and the words that say so.
-NO_IMAGES, NO_LABELS, ONLY_OTHERS = "denoising is for images", "has no labels", "was trained on texts"
+NO_IMAGES, NO_LABELS, ONLY_OTHERS = "denoising is for images", "has no labels", "was trained on text data"
 PATCHES = "expected 16x16 pixels, found 20x18; --resize scales images"
 REFUSED: dict[str, dict[str, str]] = {
     "table": {"denoise": NO_IMAGES},

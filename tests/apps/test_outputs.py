@@ -39,7 +39,7 @@ def test_older_results_stay_without_force(vae_run: Path, copied: Callable[[Path]
     run = load_run(copied(vae_run), "cpu")
     with Outputs(run, "test") as out:
         write(out, 1.0)
-    with pytest.raises(UserError, match=r"test.json: is there already; --force writes over it"):
+    with pytest.raises(UserError, match=r"test.json: already exists; --force"):
         Outputs(run, "test")
     with Outputs(run, "test", force=True) as out:
         write(out, 2.0)
@@ -63,7 +63,7 @@ def test_an_error_leaves_nothing(vae_run: Path, copied: Callable[[Path], Path]) 
 def test_a_file_of_another_kind_in_the_folder_is_not_overwritten(vae_run: Path, tmp_path: Path) -> None:
     run = load_run(vae_run, "cpu")
     (tmp_path / "rows.csv").write_text("mine")
-    with pytest.raises(UserError, match=r"rows.csv: is there already"), Outputs(run, "test", tmp_path) as out:
+    with pytest.raises(UserError, match=r"rows.csv: already exists; --force"), Outputs(run, "test", tmp_path) as out:
         write(out)
     assert [p.name for p in tmp_path.iterdir()] == ["rows.csv"]
     assert (tmp_path / "rows.csv").read_text() == "mine"

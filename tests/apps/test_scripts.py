@@ -42,7 +42,8 @@ def test_a_path_that_is_no_run_is_one_line_and_exit_code_2(call: Call, name: str
     assert err == f"{tmp_path / 'nothing'}: no such directory\n"
     code, _, err = call(name, tmp_path)
     assert code == 2
-    assert err.startswith(f"{tmp_path}: is no run directory")
+    assert err.startswith(f"{tmp_path}: ")
+    assert "run.json" in err
     assert err.count("\n") == 1
 
 
@@ -74,7 +75,7 @@ def test_denoise(call: Call, dae_run: Path, copied: Callable[[Path], Path], tmp_
     )
     assert call("denoise", path)[0] == 2
     code, _, err = call("denoise", path, "--count", 5)
-    assert err == f"{path}/denoise/denoise.json: is there already; --force writes over it\n"
+    assert err.startswith(f"{path}/denoise/denoise.json: already exists; --force")
     np.save(tmp_path / "in.npy", arrays["noisy"])
     np.save(tmp_path / "clean.npy", arrays["clean"][:3])
     out_dir = tmp_path / "out"
@@ -158,7 +159,7 @@ def test_evaluate(call: Call, vae_run: Path, copied: Callable[[Path], Path]) -> 
     path = copied(vae_run)
     code, out, _ = call("evaluate", path, "--only", "reconstruction", "latent", "anomaly")
     assert code == 0
-    assert "anomaly: left out: no class was left out" in out
+    assert "anomaly: skipped: no class was left out" in out
     assert set(json.loads((path / "evaluation.json").read_text())) == {"reconstruction", "latent", "skipped"}
     assert call("evaluate", path)[0] == 2
     assert call("evaluate", path, "--only", "wrong", "--force")[2].startswith("--only=wrong: must be among")

@@ -322,4 +322,4 @@ def test_hits_are_rows_of_the_training_split_where_the_reference_is_a_part_of_it
     (tmp_path / "train.npz").unlink()
     code, _, err = call("retrieve", tmp_path / "run", "--input", new, "--k", 1, "--output", tmp_path / "hits")
     assert code == 0, err
-    assert (tmp_path / "hits" / "hits.csv").read_text().splitlines()[1].split(",")[:3] == ["0", "1", str(row)]
+    assert (tmp_path / "hits" / "hits.csv").read_text().splitlines()[1].split(",")[1:3] == ["1", str(row)]

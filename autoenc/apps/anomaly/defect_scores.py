@@ -1,4 +1,4 @@
-"""How defective each pixel of a picture is to a run that has seen patches of faultless ones."""
+"""Defect scores of pixels, by a run trained on patches of good images."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from autoenc.errors import DataError
 from autoenc.loading import Run
 from autoenc.training.evaluation import evaluation_mode
 
-SMOOTH = 2.0  # pixels: a defect is larger than a pixel, most deviations of a good texture are not
+SMOOTH = 2.0  # pixels: defects are larger than a pixel, most deviations of a good texture are not
 LONG, THIN = 6.0, 1.5  # pixels, along and across the strokes that the error is averaged over: cracks are long and thin
 ANGLES = 8  # of these strokes, in half a turn
-REACH = 15  # pixels of a stroke to either side of its middle: 2.5 LONG
-QUIET = 0.005  # of the range: pictures that deviate less than this are taken to be equally quiet
+REACH = 15  # pixels of a stroke on either side of its centre: 2.5 LONG
+QUIET = 0.005  # of the range: smaller deviations are treated as equal
 SCALES = (1.0, 2.0, 4.0, 8.0)  # pixels, of the filter bank
-STEP = 4  # pixels between the places where its responses are looked at
-MEMORY = 10_000  # responses that are kept
-FLOOR = 1e-3  # of the largest variance: directions in which good pictures vary less count as if they varied so much
-EDGE = 50  # good pictures, at most, that show how much larger the deviation is near the edges
-TINY = 1e-6  # where a run copies its input, nothing deviates
+STEP = 4  # pixels between the positions of responses
+MEMORY = 10_000  # stored responses
+FLOOR = 1e-3  # of the largest variance: lower bound of the variance of a direction
+EDGE = 50  # good images, at most, for the deviation near the edges
+TINY = 1e-6  # added to deviations, which are 0 if a run copies its input
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A picture and what a run makes of it: x, made (C, H, W) in [0, 1].
+    """An image and its reconstruction: x, x_hat (C, H, W) in [0, 1].
 
-    distance: (H, W), of `Memory`. edge: (H, W), the deviation usual so close to an edge, as a multiple of that inside.
+    Args:
+        distance: (H, W), of `Memory`. edge: (H, W) mean deviation of good images, relative to that far from the edges.
     """
 
     x: np.ndarray
-    made: np.ndarray
+    x_hat: np.ndarray
     distance: np.ndarray
     edge: np.ndarray
 
@@ -53,18 +54,18 @@ def _smoothed(x: np.ndarray) -> np.ndarray:
 
 
 def _error(seen: Seen) -> np.ndarray:
-    return _smoothed(np.square(seen.x - seen.made).mean(0))
+    return _smoothed(np.square(seen.x - seen.x_hat).mean(0))
 
 
 def _ssim(seen: Seen) -> np.ndarray:
     from skimage.metrics import structural_similarity
 
     options = {"data_range": 1.0, "gaussian_weights": True, "use_sample_covariance": False, "full": True}
-    return 1 - structural_similarity(seen.x, seen.made, channel_axis=0, **options)[1].mean(0)
+    return 1 - structural_similarity(seen.x, seen.x_hat, channel_axis=0, **options)[1].mean(0)
 
 
 def _strokes() -> np.ndarray:
-    """Gaussian windows that are longer than wide, one for each angle, each of sum 1: (ANGLES, side, side)."""
+    """Return elongated Gaussian windows of sum 1, one for each angle: (ANGLES, side, side)."""
     side = np.arange(-REACH, REACH + 1, dtype=np.float32)
     angle = np.arange(ANGLES, dtype=np.float32)[:, None, None] * (np.pi / ANGLES)
     along = side * np.cos(angle) + side[:, None] * np.sin(angle)
@@ -73,15 +74,15 @@ def _strokes() -> np.ndarray:
     return found / found.sum((1, 2), keepdims=True)
 
 
-def deviation(x: np.ndarray, made: np.ndarray) -> np.ndarray:
-    """How much darker or brighter pictures are than what was made of them: (C, H, W) -> (H, W).
+def deviation(x: np.ndarray, x_hat: np.ndarray) -> np.ndarray:
+    """Return the difference in brightness of image and reconstruction: (C, H, W) -> (H, W).
 
-    The mean along a stroke through each pixel, relative to the median of all strokes of that angle in the picture: a
-    texture with a direction differs most along it. That of the angle at which it is highest.
+    The mean along a stroke through each pixel, relative to the median of all strokes of that angle in the image, since
+    oriented textures differ most along their direction; maximum over angles.
     """
     from scipy import signal
 
-    error = np.pad(x - made, ((0, 0), (REACH, REACH), (REACH, REACH)), "reflect")
+    error = np.pad(x - x_hat, ((0, 0), (REACH, REACH), (REACH, REACH)), "reflect")
     highest = np.zeros(x.shape[1:], np.float32)
     for stroke in _strokes():
         found = np.abs(signal.fftconvolve(error, stroke[None], "valid", axes=(1, 2))).mean(0)
@@ -90,25 +91,25 @@ def deviation(x: np.ndarray, made: np.ndarray) -> np.ndarray:
 
 
 def _shift(seen: Seen) -> np.ndarray:
-    return deviation(seen.x, seen.made) / seen.edge
+    return deviation(seen.x, seen.x_hat) / seen.edge
 
 
 # name -> (H, W), higher is more defective
 SCORES: dict[str, Callable[[Seen], np.ndarray]] = {
     "error": _error,  # squared error
     "ssim": _ssim,  # 1 - structural similarity of picture and reconstruction (Bergmann et al. 2019)
-    "shift": _shift,  # deviation along a short stroke, relative to what is usual so close to an edge
-    "memory": lambda seen: seen.distance,  # distance from what good pictures look like to a fixed bank of filters
-    "combined": lambda seen: np.sqrt(_shift(seen) * seen.distance),  # shift and memory: what both find unusual
+    "shift": _shift,  # deviation along a short stroke, relative to good images
+    "memory": lambda seen: seen.distance,  # distance from the filter responses of good images
+    "combined": lambda seen: np.sqrt(_shift(seen) * seen.distance),  # geometric mean of shift and memory
 }
 BEST = "combined"  # the best on defects painted on held-out good tiles, with experiment=defects_tiles
 
 
 def responses(x: np.ndarray) -> np.ndarray:
-    """What a fixed bank of filters answers, every 4 pixels: (C, H, W) -> (28 C, H / 4, W / 4).
+    """Return the responses of a bank of filters every 4 pixels: (C, H, W) -> (28 C, H / 4, W / 4).
 
-    Derivatives of Gaussians up to the second order at four scales, each in the units of its scale (Lindeberg 1998),
-    and the contrast within each.
+    Derivatives of Gaussians up to second order at four scales, normalized by scale (Lindeberg 1998), and the local
+    contrast at each scale.
     """
     from scipy import ndimage
 
@@ -125,44 +126,44 @@ def responses(x: np.ndarray) -> np.ndarray:
 
 
 class Memory:
-    """Responses at 10,000 places of good pictures; in the manner of PatchCore (Roth et al. 2022), on fixed filters.
+    """Responses at 10,000 positions of good images; similar to PatchCore (Roth et al. 2022) with fixed filters.
 
     Args:
-        pictures: what models are fed of them, (C, H, W) in [0, 1].
+        images: (C, H, W) in [0, 1], as models are fed them. count: their number.
     """
 
-    def __init__(self, pictures: Iterable[np.ndarray], count: int):
-        random, kept = np.random.default_rng(SEED), []
-        for x in pictures:
+    def __init__(self, images: Iterable[np.ndarray], count: int):
+        random, stored = np.random.default_rng(SEED), []
+        for x in images:
             found = responses(x)
             found = found.reshape(len(found), -1).T
-            kept.append(random.permutation(found)[: -(-MEMORY // count)])
-        rows = np.concatenate(kept)
+            stored.append(random.permutation(found)[: -(-MEMORY // count)])
+        rows = np.concatenate(stored)
         self._mean = rows.mean(0)
         variances, directions = np.linalg.eigh(np.cov(rows - self._mean, rowvar=False))
         self._whiten = directions / np.sqrt(variances + FLOOR * variances.max())
         self._index = Index((rows - self._mean) @ self._whiten, "euclidean")
 
     def distance(self, x: np.ndarray) -> np.ndarray:
-        """The distance, in standard deviations, of each place from the nearest one in memory: (C, H, W) -> (H, W)."""
+        """Return the whitened distance of each position from the nearest stored one: (C, H, W) -> (H, W)."""
         found = responses(x)
         codes = (found.reshape(len(found), -1).T - self._mean) @ self._whiten
         coarse = torch.from_numpy(self._index.search(codes, 1).scores).reshape(1, 1, *found.shape[1:])
-        height, width = found.shape[1] * STEP, found.shape[2] * STEP  # as many places as pixels, or up to 3 fewer
+        height, width = found.shape[1] * STEP, found.shape[2] * STEP  # the size of the image, or up to 3 pixels less
         fine = F.interpolate(coarse, size=(height, width), mode="bilinear")
         fine = F.pad(fine, (0, max(0, x.shape[2] - width), 0, max(0, x.shape[1] - height)), mode="replicate")
         return fine[0, 0, : x.shape[1], : x.shape[2]].numpy()
 
 
 def edge_distance(size: Sequence[int], most: int) -> np.ndarray:
-    """Pixels between each pixel of a picture (H, W) and its nearest edge: 0 at the edge, up to `most`."""
+    """Return the distance in pixels of each pixel (H, W) from the nearest edge: 0 at the edge, up to `most`."""
     down, across = (np.minimum(np.arange(side), np.arange(side)[::-1]) for side in size)
     found: np.ndarray = np.minimum(np.minimum.outer(down, across), most)
     return found
 
 
 class Inspector:
-    """The maps of one run. What they refer to is read from good pictures that the run was trained on, once."""
+    """Defect maps of one run, fitted to the good images that it was trained on."""
 
     def __init__(self, run: Run, good: Sequence[Path]):
         self.run = run
@@ -175,56 +176,55 @@ class Inspector:
         self._edge = self._at_the_edge(fed(good[:: -(-len(good) // EDGE)]))
 
     def _fed(self, image: np.ndarray) -> Tensor:
-        """An image (C, H, W) uint8 of any size as the model is fed patches of it."""
+        """Return an image (C, H, W) uint8 of any size as the model is fed patches of it."""
         return torch.from_numpy(self.run.spec.kind.prepared(image)).float() / 255
 
-    def _at_the_edge(self, pictures: Iterable[Tensor]) -> np.ndarray:
-        """The mean deviation of good pictures 0, 1, 2 ... pixels from an edge, as a multiple of that inside.
+    def _at_the_edge(self, images: Iterable[Tensor]) -> np.ndarray:
+        """Return the mean deviation of good images at 0, 1, 2, ... pixels from an edge, relative to that inside.
 
-        Some parts end near the edges of their pictures, and a rim or the background shows. That is no defect, but too
-        rare to be learnt well. The last number, 1, is for all pixels that no window sees together with an edge.
+        Rims and backgrounds near the edges are not defects, but too rare to be learned well. The last value, 1, is for
+        all pixels that no window covers together with an edge.
         """
         size = self.run.spec.shape[-1]
         total, count = np.zeros(size + 1), np.zeros(size + 1)
-        for x in pictures:
-            place = edge_distance(x.shape[1:], size).ravel()
-            total += np.bincount(place, deviation(x.numpy(), self.reconstruct(x).numpy()).ravel(), size + 1)
-            count += np.bincount(place, minlength=size + 1)
-        usual = total[count > 0] / count[count > 0]  # in small pictures, no pixel is so far inside
-        found: np.ndarray = (usual + TINY) / (usual[-1] + TINY)
-        return found.clip(0.5)  # around parts on a plain ground, next to nothing deviates: not blown up without end
+        for x in images:
+            distance = edge_distance(x.shape[1:], size).ravel()
+            total += np.bincount(distance, deviation(x.numpy(), self.reconstruct(x).numpy()).ravel(), size + 1)
+            count += np.bincount(distance, minlength=size + 1)
+        mean = total[count > 0] / count[count > 0]  # small images have no pixels so far inside
+        found: np.ndarray = (mean + TINY) / (mean[-1] + TINY)
+        return found.clip(0.5)  # on plain backgrounds there is hardly any deviation: bounded amplification
 
-    def maps(self, picture: np.ndarray, name: str = "picture") -> dict[str, np.ndarray]:
-        """Each score of each pixel: (C, H, W) uint8 -> name -> (H, W) float32.
+    def maps(self, image: np.ndarray, name: str = "image") -> dict[str, np.ndarray]:
+        """Return the scores of each pixel: (C, H, W) uint8 -> name of the score -> (H, W) float32.
 
         Raises:
-            DataError: the picture is smaller than a patch; `name` is what it is called.
+            DataError: the image, called `name`, is smaller than a patch.
         """
         size = self.run.spec.shape[-1]
-        if min(picture.shape[1:]) < size:
-            found = f"{picture.shape[2]}x{picture.shape[1]}"
-            raise DataError(f"{name}: has {found} pixels, the run looks at patches of {size}x{size}")
-        x = self._fed(picture)
+        if min(image.shape[1:]) < size:
+            found = f"{image.shape[2]}x{image.shape[1]}"
+            raise DataError(f"{name}: has {found} pixels, smaller than the patches of the run, {size}x{size}")
+        x = self._fed(image)
         edge = self._edge[edge_distance(x.shape[1:], len(self._edge) - 1)]
         seen = Seen(x.numpy(), self.reconstruct(x).numpy(), self._memory.distance(x.numpy()), edge)
         return {key: score(seen).astype(np.float32) for key, score in SCORES.items()}
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """What the run makes of a picture: (C, H, W) -> (C, H, W).
+        """Return the reconstruction of an image: (C, H, W) -> (C, H, W).
 
-        Windows of the size of a patch, half a window apart, joined with the weights of a Hann window. Memory: that of
-        the picture, and of a batch of windows.
+        Windows of the size of a patch, half a window apart, averaged with the weights of a Hann window. Memory: the
+        image, and a batch of windows.
         """
         run, size = self.run, self.run.spec.shape[-1]
         height, width = x.shape[1:]
         stride = size // 2
-        # Mirrored beyond its edges, so that as many windows see a pixel there as any other. Without that, the edges
-        # are what looks most unusual.
+        # Reflected beyond the edges, so that all pixels are in as many windows; otherwise edges score highest.
         bottom, right = (stride + -side % stride for side in (height, width))
         padded = F.pad(x[None], (stride, right, stride, bottom), mode="reflect")[0]
         window = torch.hann_window(size + 2, periodic=False)[1:-1]
         weights = torch.outer(window, window)  # (size, size)
-        made, total = torch.zeros_like(padded), torch.zeros(padded.shape[1:])
+        x_hat, total = torch.zeros_like(padded), torch.zeros(padded.shape[1:])
         with evaluation_mode(run.model), torch.no_grad():
             for top, rows in self._strips(padded, stride):
                 slab = padded[:, top : top + size + (rows - 1) * stride]
@@ -232,13 +232,13 @@ class Inspector:
                 images = run.model.reconstruct(Batch(x=windows.to(run.device))).float().cpu()
                 parts = torch.cat([images * weights, weights.expand(len(images), 1, -1, -1)], 1)
                 joined = F.fold(parts.flatten(1).T[None], slab.shape[1:], size, stride=stride)[0]
-                place = slice(top, top + slab.shape[1])
-                made[:, place] += joined[:-1]
-                total[place] += joined[-1]
-        return (made / total)[:, stride : stride + height, stride : stride + width]
+                covered = slice(top, top + slab.shape[1])
+                x_hat[:, covered] += joined[:-1]
+                total[covered] += joined[-1]
+        return (x_hat / total)[:, stride : stride + height, stride : stride + width]
 
     def _strips(self, padded: Tensor, stride: int) -> Iterator[tuple[int, int]]:
-        """First pixel and number of the rows of windows that make a batch."""
+        """Yield the first pixel and the number of rows of windows of each batch."""
         down, across = ((side - self.run.spec.shape[-1]) // stride + 1 for side in padded.shape[1:])
         step = max(1, self.run.batch_size // across)
         for first in range(0, down, step):

@@ -1,4 +1,4 @@
-"""Anomaly detection: which rows are unlike those that the model was trained on, beside the classical methods."""
+"""Anomaly detection, compared with classical methods."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Detected:
-    """What was found in N rows.
+    """The scores of N rows.
 
-    scores: name -> (N,). thresholds: score -> the quantile of the validation rows. anomaly: (N,) bool, where the
-    chosen score lies above its threshold. columns: (N, <=3) of vectors, what contributed most, as `contributions`.
-    labels: (N,) bool, True for what is an anomaly, where that is known; other rows are masked. baselines: method ->
-    (N,), where there are labels. numbers: score or method -> {auroc, average_precision}, where there are labels.
+    Args:
+        score: the deciding score. scores: name -> (N,). thresholds: name -> `quantile` of the validation rows.
+        anomaly: (N,) bool, whether the deciding score is above its threshold.
+        columns: (N, <= 3) `contributions`, for vectors and tables.
+        labels: (N,) bool, True for anomalies, or None; rows without a label are masked.
+        baselines: method -> (N,), with labels.
+        numbers: score or method -> {auroc, average_precision}, with labels; higher is better.
     """
 
     score: str
@@ -44,7 +47,7 @@ class Detected:
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def summary(self) -> dict[str, object]:
-        """For detect.json."""
+        """Return the contents of detect.json."""
         counts = {"rows": len(self.anomaly), "above_threshold": int(self.anomaly.sum())}
         if self.labels is not None:
             counts["anomalies"] = int(self.labels.sum())
@@ -55,7 +58,7 @@ class Detected:
                 "numbers": self.numbers}  # fmt: skip
 
     def table(self, names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-        """Header and rows for a CSV: name, the scores, anomaly by the chosen score, and columns and label if any."""
+        """Return header and rows for a CSV: name, scores, anomaly, and columns and label if any."""
         header = ["name", *self.scores, "anomaly"]
         cells = [list(names), *([f"{v:.7g}" for v in values] for values in self.scores.values())]
         cells.append([str(int(v)) for v in self.anomaly])
@@ -68,7 +71,7 @@ class Detected:
         return header, [list(row) for row in zip(*cells, strict=True)]
 
     def order(self) -> np.ndarray:
-        """Row numbers, the most unusual first."""
+        """Return row numbers, the most anomalous first."""
         return np.argsort(-self.scores[self.score], kind="stable")
 
 
@@ -78,35 +81,35 @@ def detect(
     """Score the rows of a split and mark those above the threshold.
 
     Args:
-        labels: (N,) bool, True for what is an anomaly: AUROC and average precision, also of PCA and an isolation
-            forest on the same rows.
-        score: the one that decides; the detector's best where none is named.
+        labels: (N,) bool, True for anomalies, to compute AUROC and average precision of the scores and the baselines.
+        score: the deciding score; None: `detector.best`.
 
     Raises:
-        UserError: the run does not have the score; labels of one kind only.
+        UserError: the run does not have the score, or the labels are all equal.
     """
     score = score or detector.best
     detector.check(score)
     if labels is not None:
         check_labels(labels)
     thresholds = {name: detector.threshold(name, quantile) for name in detector.names}
-    found = detector.scores(split)
-    beside = {} if labels is None else baselines(detector.run, split)
-    numbers = {} if labels is None else {name: quality(labels, values) for name, values in (found | beside).items()}
+    scores = detector.scores(split)
+    others = {} if labels is None else baselines(detector.run, split)
+    numbers = {} if labels is None else {name: quality(labels, values) for name, values in (scores | others).items()}
     columns = contributions(detector.run, split) if detector.run.spec.kind.named_dimensions else None
-    anomaly = found[score] > thresholds[score]
-    return Detected(score, quantile, found, thresholds, anomaly, columns, labels, beside, numbers)
+    anomaly = scores[score] > thresholds[score]
+    return Detected(score, quantile, scores, thresholds, anomaly, columns, labels, others, numbers)
 
 
 def left_out_of(run: Run) -> list[str]:
-    """The classes that a run was trained without, by name."""
-    return list(run.spec.anomalies) or run.config["anomaly_classes"]  # runs of before have the config alone
+    """Return the names of the classes that a run was trained without."""
+    return list(run.spec.anomalies) or run.config["anomaly_classes"]  # run.json of old runs does not have them
 
 
 def known_anomalies(run: Run, classes: Sequence[str] = ()) -> np.ndarray | None:
-    """(N,) bool, which test rows are of the anomaly classes: these, or those that the run was trained without.
+    """Return which test rows are of the anomaly classes (N,) bool; None if there are no such classes.
 
-    None where neither says any.
+    Args:
+        classes: names of the anomaly classes; default: those that the run was trained without.
 
     Raises:
         UserError: no labels, an unknown class.
@@ -120,7 +123,7 @@ def known_anomalies(run: Run, classes: Sequence[str] = ()) -> np.ndarray | None:
         raise UserError(f"--anomaly {','.join(wanted)}: the test rows of {run.spec.name} have no labels")
     if trained_on := [name for name in wanted if name not in left_out]:
         warnings.warn(
-            f"{run.path}: was trained on {', '.join(trained_on)} too, so that they are not new to it; to leave them "
+            f"{run.path}: was trained on {', '.join(trained_on)} too; to leave them "
             f"out: python train.py ... anomaly_classes=[{','.join(wanted)}]",
             stacklevel=2,
         )
@@ -134,14 +137,17 @@ def labels_in(run: Run, path: str | Path) -> np.ndarray | None:
 
 
 def check_labels(labels: np.ndarray, what: str = "labels") -> None:
-    """UserError unless there are anomalies and normal rows."""
+    """Raise UserError unless there are anomalies and normal rows."""
     if labels.all() or not labels.any():
         kind = "anomalies" if labels.all() else "normal"
         raise UserError(f"{what}: all {len(labels):,} rows are {kind}; AUROC needs anomalies and normal rows")
 
 
 def quality(labels: np.ndarray, values: np.ndarray) -> dict[str, float]:
-    """AUROC, the chance that an anomaly scores higher than a normal row; and average precision; without masked rows."""
+    """Return AUROC, the probability that an anomaly scores higher than a normal row, and average precision.
+
+    Masked labels are ignored.
+    """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     labels, values = _known(labels, values)
@@ -157,7 +163,7 @@ def _known(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def mean_numbers(numbers: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """The mean over runs of what all of them have."""
+    """Return the mean over runs of the scores that all of them have."""
     return {
         name: {key: float(np.mean([each[name][key] for each in numbers])) for key in numbers[0][name]}
         for name in numbers[0]
@@ -166,11 +172,10 @@ def mean_numbers(numbers: Sequence[dict[str, dict[str, float]]]) -> dict[str, di
 
 
 def baselines(run: Run, split: Split) -> dict[str, np.ndarray]:
-    """Classical scores of the same rows, fitted on (at most 20,000) training rows as they are: name -> (N,).
+    """Return scores of classical methods, fitted to the reference rows (at most 20,000 training rows): name -> (N,).
 
-    pca: mean squared error of the reconstruction from as many components as the code has numbers; where the code has as
-    many as there are dimensions, which would reconstruct everything, from those with 95% of the variance.
-    isolation_forest: Liu, Ting & Zhou 2008.
+    pca: mean squared error of the reconstruction from as many components as the code has values, or from those with 95%
+    of the variance if the code has as many as the data. isolation_forest: Liu, Ting & Zhou 2008.
     """
     from sklearn.decomposition import PCA
     from sklearn.ensemble import IsolationForest
@@ -187,11 +192,11 @@ def baselines(run: Run, split: Split) -> dict[str, np.ndarray]:
 
 
 def contributions(run: Run, split: Split, count: int = 3) -> np.ndarray:
-    """What made each row unusual, the largest part first: (N, count), of vectors with fewer columns as many.
+    """Return the columns that contributed most to the score of each row, the largest first: (N, count).
 
-    Of vectors, the numbers of the columns with the largest squared error. Of tables, texts: the columns whose nll lies
-    furthest above its mean over the validation rows, with what was found and what the model made of it; fewer, and then
-    empty texts, where fewer lie above it and were reconstructed as something else.
+    For vectors, column numbers by squared error. For tables, texts with value and reconstruction of the columns whose
+    nll exceeds its mean over the validation rows most; empty texts follow if there are fewer, or if the reconstruction
+    equals the value.
     """
     kind = run.spec.kind
     if not kind.columns:
@@ -208,16 +213,16 @@ def contributions(run: Run, split: Split, count: int = 3) -> np.ndarray:
     excess = table[:, :size] - run.reference.val_column_nll
     order = np.argsort(-excess, axis=1, kind="stable")
     names = [c.name for c in kind.columns]
-    found, made = kind.cells(split.rows()), kind.cells(table[:, size:])
+    cells, reconstructed = kind.cells(split.rows()), kind.cells(table[:, size:])
     texts = np.full((len(split), count), "", dtype=object)
     for i, row in enumerate(order):
-        above = [names[c] for c in row if excess[i, c] > 0 and found[names[c]][i] != made[names[c]][i]][:count]
-        texts[i, : len(above)] = [f"{name}={found[name][i]} (not {made[name][i]})" for name in above]
+        above = [names[c] for c in row if excess[i, c] > 0 and cells[names[c]][i] != reconstructed[names[c]][i]][:count]
+        texts[i, : len(above)] = [f"{name}={cells[name][i]} (not {reconstructed[name][i]})" for name in above]
     return texts
 
 
 def roc(result: Detected) -> np.ndarray:
-    """The curve of each score (the chosen one bold) and of the baselines (dashed)."""
+    """Draw the ROC curves of the scores (the deciding one bold) and of the baselines (dashed)."""
     from sklearn.metrics import roc_curve
 
     assert result.labels is not None
@@ -230,23 +235,23 @@ def roc(result: Detected) -> np.ndarray:
         axes.plot(false, true, style, label=label, linewidth=2.5 if name == result.score else 1.2)
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
     axes.set(
-        xlabel="false alarms [part of the normal rows]",
-        ylabel="found [part of the anomalies]",
-        title="ROC; the area beside each name",
+        xlabel="false positive rate",
+        ylabel="true positive rate",
+        title="ROC curves and their areas",
     )
     axes.legend(fontsize=8, loc="lower right")
     return pixels(figure)
 
 
 def heatmap(run: Run, split: Split, rows: np.ndarray) -> np.ndarray:
-    """Rows: input, reconstruction and squared error (mean over channels, bright is large), for these images."""
+    """Draw input, reconstruction and squared error (mean over channels, bright is large) of some images."""
     from matplotlib import colormaps
 
     chosen = split.subset(torch.from_numpy(rows))
-    x, made = chosen.take(slice(None)).x.cpu(), run.over(chosen, run.model.reconstruct)
-    error = (x - made).square().mean(1).numpy()  # (n, H, W)
+    x, x_hat = chosen.take(slice(None)).x.cpu(), run.over(chosen, run.model.reconstruct)
+    error = (x - x_hat).square().mean(1).numpy()  # (n, H, W)
     low, high = run.spec.low, run.spec.high
     heat = colormaps["inferno"](error / max(error.max(), 1e-12))[..., :3]
-    colour = torch.from_numpy(heat).float().permute(0, 3, 1, 2) * (high - low) + low  # in the range of the data
-    images = torch.cat([x.expand(-1, 3, -1, -1), made.expand(-1, 3, -1, -1), colour])
+    colour = torch.from_numpy(heat).float().permute(0, 3, 1, 2) * (high - low) + low  # to the range of the data
+    images = torch.cat([x.expand(-1, 3, -1, -1), x_hat.expand(-1, 3, -1, -1), colour])
     return picture_grid(images, len(rows), low, high, ["input", "output", "error"])

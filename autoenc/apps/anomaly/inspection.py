@@ -1,4 +1,4 @@
-"""Inspection: which pictures show a defect, and where."""
+"""Inspection: detection and localization of defects in images."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from autoenc.errors import DataError, UserError
 from autoenc.figures import new_figure, pixels
 from autoenc.loading import Run
 
-SHOWN = 12  # pictures in the contact sheet
-OPACITY = 0.7  # of the heat over a picture, at the threshold and above
-ALL = "all"  # kinds of defect together
+SHOWN = 12  # images in the contact sheet
+OPACITY = 0.7  # of the heat map over an image, at the threshold and above
+ALL = "all"  # all kinds of defect
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """What was found in N pictures.
+    """The scores of N images.
 
-    scores: name -> (N,), see `image_score`. thresholds: score -> the quantile of the held-out good pictures.
-    maps: (H, W) of each picture, by the chosen score. defective: (N,) bool, where its score is above the threshold.
-    numbers: score -> kind of defect, or `all` -> {image_auroc, pixel_auroc, pro}, of those pictures and the good ones;
-    empty where kinds are not known.
+    Args:
+        score: the deciding score. scores: name -> (N,), see `image_score`.
+        thresholds: name -> `quantile` of the held-out good images.
+        maps: (H, W) of each image, by the deciding score. defective: (N,) bool, whether it is above its threshold.
+        numbers: score -> kind of defect, or `all` -> {image_auroc, pixel_auroc, pro}, of these and the good images,
+            higher is better; empty if the kinds are not known.
     """
 
     score: str
@@ -41,13 +43,13 @@ class Inspected:
     numbers: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
     def summary(self) -> dict[str, object]:
-        """For detect.json."""
-        counts = {"pictures": len(self.defective), "above_threshold": int(self.defective.sum())}
+        """Return the contents of detect.json."""
+        counts = {"images": len(self.defective), "above_threshold": int(self.defective.sum())}
         return {"score": self.score, "quantile": self.quantile, **counts, "thresholds": self.thresholds,
                 "numbers": self.numbers}  # fmt: skip
 
     def table(self, parts: Sequence[Part]) -> tuple[list[str], list[list[str]]]:
-        """Header and rows for a CSV: image, kind, the scores, and defective by the chosen score."""
+        """Return header and rows for a CSV: image, kind, the scores, and defective."""
         values = list(zip(*self.scores.values(), strict=True))
         rows = [
             [part.file.name, part.kind, *(f"{v:.7g}" for v in values[i]), str(int(self.defective[i]))]
@@ -56,31 +58,31 @@ class Inspected:
         return ["image", "kind", *self.scores, "defective"], rows
 
     def order(self) -> np.ndarray:
-        """Numbers of the pictures, the most defective first."""
+        """Return the numbers of the images, the most defective first."""
         return np.argsort(-self.scores[self.score], kind="stable")
 
 
 def inspects(run: Run) -> bool:
-    """Whether the data of a run are pictures to be inspected."""
+    """Whether the data of a run are images to inspect."""
     return run.config["data"]["_target_"] == "autoenc.data.defects"
 
 
 def layout_of(run: Run) -> Layout:
-    """The files of the folder that a run was trained on, split as they were then."""
+    """Return the files of the folder that a run was trained on, split as in training."""
     data = run.config["data"]
     return layout(Path(data["path"]).expanduser(), data["val_fraction"], data["split_seed"])
 
 
 def new_parts(path: str | Path) -> list[Part]:
-    """Pictures of yours: a file, or those in a folder. Their kind is not known; DataError where there are none."""
+    """Return new images, a file or those in a folder, of unknown kind; DataError if there are none."""
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
     if not files:
         below = sorted({p.parent.name for p in path.glob("*/*") if p.suffix.lower() in SUFFIXES})
-        hint = f"; they lie in its folders {', '.join(below[:5])}: name one of these" if below else ""
-        raise DataError(f"{path}: has no pictures ({', '.join(SUFFIXES)}){hint}")
+        hint = f"; its folders {', '.join(below[:5])} have some: give one of these" if below else ""
+        raise DataError(f"{path}: has no images ({', '.join(SUFFIXES)}){hint}")
     return [Part(file, "") for file in files]
 
 
@@ -92,22 +94,21 @@ def inspect(
     quantile: float = 0.99,
     progress: Callable[[list[Path]], Iterable[Path]] = lambda files: files,
 ) -> Inspected:
-    """Score pictures of any size, pixel by pixel.
+    """Score the pixels of images of any size.
 
     Args:
-        parts: the pictures. Where some are of kind `good` and others are not, the scores are measured; pixel by pixel
-            where there are masks.
-        files: of the run (`layout_of`). Those held out say where the threshold lies.
-        score: the one that decides; None for the best.
-        progress: wraps what is gone through.
+        parts: the images. The scores are measured if there are good and defective ones; for pixels, if there are masks.
+        files: of the run (`layout_of`). Thresholds are quantiles of the held-out images.
+        score: the deciding score; None: the best.
+        progress: wraps the iteration over files.
 
     Raises:
-        UserError: there is no such score.
-        DataError: a file is no picture, smaller than a patch, or has a mask of another size.
+        UserError: an unknown score.
+        DataError: a file is not an image, smaller than a patch, or has a mask of another size.
     """
     score = score or BEST
     if score not in SCORES:
-        raise UserError(f"--score {score}: for the defects of pictures, there are {', '.join(SCORES)}")
+        raise UserError(f"--score {score}: must be one of {', '.join(SCORES)}")
     inspector, channels = Inspector(run, files.train), run.spec.shape[0]
     found: list[dict[str, np.ndarray]] = []
     truth: list[np.ndarray] = []
@@ -132,9 +133,9 @@ def inspect(
 def measured(
     kinds: np.ndarray, scores: np.ndarray, maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]
 ) -> dict[str, dict[str, float]]:
-    """kind of defect, or `all` -> {image_auroc, pixel_auroc, pro}, each with all good pictures; pixels with masks only.
+    """Return kind of defect, or `all` -> {image_auroc, pixel_auroc, pro}, of each kind and all good images.
 
-    masks is empty where there are none. Empty unless there are good and defective pictures.
+    Without masks (an empty sequence), return image_auroc only. Empty unless there are good and defective images.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -151,10 +152,7 @@ def measured(
 
 
 def overlay(run: Run, part: Part, values: np.ndarray, limit: float) -> np.ndarray:
-    """A picture with its map (H, W) over it as heat: (H, W, 3) uint8.
-
-    The heat grows from nothing at 0 to what is brightest at `limit`, the threshold, and beyond it.
-    """
+    """Draw a map (H, W) over its image, brightest from the threshold `limit` on: (H, W, 3) uint8."""
     from matplotlib import colormaps
 
     level = (values / max(limit, 1e-12)).clip(0, 1)[..., None]
@@ -164,17 +162,17 @@ def overlay(run: Run, part: Part, values: np.ndarray, limit: float) -> np.ndarra
 
 
 def contact_sheet(run: Run, result: Inspected, parts: Sequence[Part]) -> np.ndarray:
-    """The most defective pictures above their heat maps, with kind, score and the outline of the mask."""
+    """Draw the most defective images above their heat maps, with kind, score and the outline of the mask."""
     rows = result.order()[:SHOWN]
     tallest = max(result.maps[i].shape[0] / result.maps[i].shape[1] for i in rows)
     figure = new_figure(1.5 * len(rows), 2 * 1.5 * min(max(tallest, 0.5), 2.5) + 0.6)
     limit = result.thresholds[result.score]
     for column, i in enumerate(rows):
-        picture = read_picture(parts[i].file, run.spec.shape[0])
-        mask = read_mask(parts[i], picture.shape[1:])
-        for row, image in enumerate((picture.transpose(1, 2, 0), overlay(run, parts[i], result.maps[i], limit))):
+        image = read_picture(parts[i].file, run.spec.shape[0])
+        mask = read_mask(parts[i], image.shape[1:])
+        for row, drawn in enumerate((image.transpose(1, 2, 0), overlay(run, parts[i], result.maps[i], limit))):
             axes = figure.add_subplot(2, len(rows), row * len(rows) + column + 1)
-            axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+            axes.imshow(drawn, cmap="gray", vmin=0, vmax=255)
             axes.axis("off")
             if row and mask.any():
                 axes.contour(mask, levels=[0.5], colors="cyan", linewidths=0.6)

@@ -1,4 +1,4 @@
-"""How unusual an example is to a model: by what the model makes of it, and by where its code lies."""
+"""Anomaly scores from reconstructions and codes."""
 
 from __future__ import annotations
 
@@ -15,33 +15,31 @@ from autoenc.reference import bound, row_table
 NAMES = ("error", "nll", "elbo", "mahalanobis", "knn", "local", "forest", "combined")
 COMBINED = ("error", "knn", "forest")
 NEIGHBOURS = 10
-FLOOR = 1e-3  # of the mean distance between neighbours: beside exact copies, everything would be infinitely far
+FLOOR = 1e-3  # of the mean distance between neighbours: relative to exact copies, all distances would be infinite
 SEED = 0
 
 
 class Detector:
-    """The scores of one run; higher is more unusual. What they refer to is fitted once, on training rows.
+    """The anomaly scores of one run, fitted to its reference rows; higher is more anomalous.
 
-    error        mean squared error of the reconstruction from the deterministic code; of texts, nll for each word
+    error        mean squared error of the reconstruction from the deterministic code; for text data, nll per word
     nll          -log p(x|z) at the deterministic code, nats
-    elbo         the negative evidence lower bound, nats; where the code has a posterior
-    mahalanobis  distance of the code from the mean of the training codes, in the metric of their covariance,
-                 shrunk as by Ledoit & Wolf (2004)
-    knn          mean distance of the code to the 10 nearest of (at most 20,000) training codes
-    local        knn, divided by the mean knn of these 10 among the training codes: near 1 where the code lies as
-                 densely as its neighbours do (in the manner of the local outlier factor, Breunig et al. 2000)
-    forest       how few splits set the code and the log of the error apart from those of the training rows (isolation
-                 forest, Liu, Ting & Zhou 2008)
-    combined     how rare error, knn and forest together are: the sum of -log p, p the part of the training rows that
-                 score as high (Fisher's method of combining tests)
+    elbo         negative evidence lower bound, nats; if the code has a posterior
+    mahalanobis  Mahalanobis distance of the code from the mean of the training codes, with shrunk covariance (Ledoit &
+                 Wolf 2004)
+    knn          mean distance of the code to the 10 nearest training codes
+    local        knn, divided by the mean knn of these 10 among the training codes: near 1 if the density at the code is
+                 that at its neighbours (similar to the local outlier factor, Breunig et al. 2000)
+    forest       isolation forest (Liu, Ting & Zhou 2008) on the code and the log of the error
+    combined     sum of -log p over error, knn and forest, p the fraction of training rows that score as high (Fisher's
+                 method of combining tests)
 
-    The score of a row depends on that row alone, not on its neighbours in the file or the size of batches.
-    Training rows, when scored, count themselves among their neighbours.
+    The score of a row does not depend on other rows or the batch size. Training rows are their own neighbours.
 
     Attributes:
-        best: the score that decides unless another is asked for. `local` for images: the highest mean AUROC where one
-            digit of MNIST is the anomaly, over all ten. `combined` for the rest: the steadiest over three models on the
-            six ADBench tables, on splits that no figure is quoted of.
+        best: the default score. `local` for images: the highest mean AUROC with each digit of MNIST as the anomaly.
+            `combined` for other data: the most consistent over three models on the six ADBench tables, on splits
+            without published results.
     """
 
     def __init__(self, run: Run):
@@ -51,33 +49,33 @@ class Detector:
 
     @property
     def names(self) -> list[str]:
-        """The scores that this run has."""
+        """The scores of this run."""
         return [name for name in NAMES if name != "elbo" or self._bounded]
 
     def check(self, name: str) -> None:
-        """UserError unless the run has the score."""
+        """Raise UserError unless the run has the score."""
         if name not in self.names:
             why = "elbo is for codes with a posterior; " if name == "elbo" else ""
             raise UserError(f"--score {name}: {why}{self.run.path} has {', '.join(self.names)}")
 
     def scores(self, split: Split) -> dict[str, np.ndarray]:
-        """Each score of each row of a split: name -> (N,) float64."""
+        """Return the scores of the rows of a split: name -> (N,) float64."""
         model, kind = self.run.model, self.run.spec.kind
-        found = self._scored(self.run.over(split, lambda batch: row_table(model, kind, batch)).double().numpy())
+        scores = self._scored(self.run.over(split, lambda batch: row_table(model, kind, batch)).double().numpy())
         if self._bounded:
-            found["elbo"] = self.run.over(split, lambda batch: bound(model, batch)).double().numpy()
-        return {name: found[name] for name in self.names}
+            scores["elbo"] = self.run.over(split, lambda batch: bound(model, batch)).double().numpy()
+        return {name: scores[name] for name in self.names}
 
     def _scored(self, table: np.ndarray) -> dict[str, np.ndarray]:
-        """The scores that follow from error, nll and code: (N, 2 + K) -> name -> (N,)."""
+        """Return the scores computed from error, nll and code: (N, 2 + K) -> name -> (N,)."""
         z = table[:, 2:]
-        found = {"error": table[:, 0], "nll": table[:, 1], "mahalanobis": np.sqrt(self._cloud.mahalanobis(z))}
+        scores = {"error": table[:, 0], "nll": table[:, 1], "mahalanobis": np.sqrt(self._cloud.mahalanobis(z))}
         distances, neighbours = self._training.kneighbors(z)
-        found["knn"] = distances.mean(1)
-        found["local"] = found["knn"] / self._spacing[neighbours].mean(1)
-        found["forest"] = -self._forest.score_samples(_trees_see(table))
-        found["combined"] = np.sum([rarity(self._combined[name], found[name]) for name in COMBINED], axis=0)
-        return found
+        scores["knn"] = distances.mean(1)
+        scores["local"] = scores["knn"] / self._spacing[neighbours].mean(1)
+        scores["forest"] = -self._forest.score_samples(_forest_features(table))
+        scores["combined"] = np.sum([rarity(self._combined[name], scores[name]) for name in COMBINED], axis=0)
+        return scores
 
     @cached_property
     def _table(self) -> np.ndarray:
@@ -86,28 +84,28 @@ class Detector:
 
     @cached_property
     def _combined(self) -> dict[str, np.ndarray]:
-        """What `combined` is made of, of the reference rows; none is its own neighbour."""
+        """The components of `combined` for the reference rows; no row is its own neighbour."""
         return {
             "error": self._table[:, 0],
             "knn": self._training.kneighbors()[0].mean(1),
-            "forest": -self._forest.score_samples(_trees_see(self._table)),
+            "forest": -self._forest.score_samples(_forest_features(self._table)),
         }
 
     @cached_property
     def _forest(self) -> Any:
         from sklearn.ensemble import IsolationForest
 
-        return IsolationForest(random_state=SEED).fit(_trees_see(self._table))
+        return IsolationForest(random_state=SEED).fit(_forest_features(self._table))
 
     @cached_property
     def validation(self) -> dict[str, np.ndarray]:
-        """The scores of the validation rows, which thresholds are quantiles of."""
+        """The scores of at most 20,000 validation rows (2,000 for elbo), whose quantiles are the thresholds."""
         reference = self.run.reference
-        found = self._scored(reference.val_table.astype(np.float64))
-        return found | ({"elbo": reference.val_bound.astype(np.float64)} if self._bounded else {})
+        scores = self._scored(reference.val_table.astype(np.float64))
+        return scores | ({"elbo": reference.val_bound.astype(np.float64)} if self._bounded else {})
 
     def threshold(self, name: str, quantile: float = 0.99) -> float:
-        """Above it, a row is an anomaly: `threshold` of the validation scores."""
+        """Return the threshold of a score: the quantile of the validation scores."""
         self.check(name)
         return threshold(self.validation[name], quantile)
 
@@ -123,19 +121,21 @@ class Detector:
 
         codes = self._table[:, 2:]
         if len(codes) < 2:
-            raise UserError(f"{self.run.path}: one training row has no neighbours")
+            raise UserError(f"{self.run.path}: needs two training rows or more")
         return NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(codes) - 1)).fit(codes)
 
     @cached_property
     def _spacing(self) -> np.ndarray:
-        """knn of each training code among the others, away from 0."""
+        """knn of each training code among the others, bounded away from 0."""
         knn = self._training.kneighbors()[0].mean(1)
         return np.maximum(knn, max(FLOOR * knn.mean(), np.finfo(np.float64).tiny))
 
 
 def rarity(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """-log of the part of the reference that is as large: (N,) nats. Beyond its largest value, log(value / largest)
-    is added, so that the order goes on."""
+    """Return -log of the fraction of the reference that is as large: (N,) nats.
+
+    Beyond the largest value, log(value / largest) is added to preserve the order.
+    """
     ordered = np.sort(reference)
     as_large = len(ordered) - np.searchsorted(ordered, values) + 1
     tiny = np.finfo(np.float64).tiny
@@ -143,17 +143,12 @@ def rarity(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
     return -np.log(as_large / (len(ordered) + 1)) + np.maximum(beyond, 0)
 
 
-def scores(run: Run, split: Split) -> dict[str, np.ndarray]:
-    """Each score that the run has of each row of a split: name -> (N,) float64. See Detector."""
-    return Detector(run).scores(split)
-
-
 def threshold(values: np.ndarray, quantile: float) -> float:
-    """The smallest of these scores that at least this part of them does not exceed."""
+    """Return the smallest of the scores that at least a fraction `quantile` of them does not exceed."""
     require(0 < quantile < 1, "--quantile", quantile, "must lie between 0 and 1")
     return float(np.quantile(values, quantile, method="inverted_cdf"))
 
 
-def _trees_see(table: np.ndarray) -> np.ndarray:
-    """(N, K + 1) the code and the log of the error, which spans orders of magnitude."""
+def _forest_features(table: np.ndarray) -> np.ndarray:
+    """Return the code and the log of the error, which spans orders of magnitude: (N, K + 1)."""
     return np.column_stack([table[:, 2:], np.log(np.maximum(table[:, 0], np.finfo(np.float32).tiny))])

@@ -1,4 +1,4 @@
-"""Codes as features for another model, and how good they are: probes beside PCA and the raw input."""
+"""Quality of codes as features, measured by probes and compared with PCA and the raw input."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from autoenc.errors import UserError
 from autoenc.loading import Run
 
 MOST = 20_000  # labels of the large probe
-FEW, DRAWS = 100, 5  # labels of the small one, and how often they are drawn
+FEW, DRAWS = 100, 5  # labels of the small probe, and number of draws
 NEIGHBOURS = 5
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Representation:
-    """One way to say an example in numbers: training and test rows (N, D), float32."""
+    """Features of the training and test rows: (N, D) float32."""
 
     train: np.ndarray
     test: np.ndarray
 
 
 def representations(run: Run) -> dict[str, Representation]:
-    """The codes, as many principal components (fitted on training rows), and the raw input.
+    """Return the codes, as many principal components (fitted on training rows), and the raw input.
 
-    Of bags of words, the codes and latent semantic analysis: a truncated singular value decomposition of their TF-IDF
-    (Deerwester et al. 1990). Of token ids, the codes.
+    For bags of words, return the codes and latent semantic analysis: a truncated singular value decomposition of their
+    TF-IDF (Deerwester et al. 1990). For token ids, return the codes.
     """
     codes = {"codes": Representation(run.codes(run.data.train), run.codes(run.data.test))}
     if not run.spec.kind.continuous:
@@ -53,7 +53,7 @@ def representations(run: Run) -> dict[str, Representation]:
 
 
 def need_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of the training and of the test rows; UserError where there are none, or only one class."""
+    """Return the labels of the training and test rows; UserError without labels or with one class."""
     train, test = run.data.train.y, run.data.test.y
     if train is None or test is None:
         raise UserError(f"{run.path}: {run.spec.name} has no labels")
@@ -62,18 +62,18 @@ def need_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
     return train.cpu().numpy(), test.cpu().numpy()
 
 
-def probe(found: Mapping[str, Representation], y: np.ndarray, y_test: np.ndarray) -> dict[str, dict[str, float]]:
-    """Test accuracy of classifiers that see a representation and nothing else.
+def probe(features: Mapping[str, Representation], y: np.ndarray, y_test: np.ndarray) -> dict[str, dict[str, float]]:
+    """Return the test accuracy of classifiers on each representation.
 
-    logistic, 5-nn: trained on up to 20,000 labels. logistic_100, logistic_100_std: on 100 labels, mean and standard
-    deviation over 5 stratified draws; where there are so many. The same rows for each representation, which is
-    divided by its root mean square beforehand, so that one penalty (C = 1) means the same to all.
+    logistic, 5-nn: trained on up to 20,000 labels. logistic_100, logistic_100_std: mean and standard deviation over 5
+    stratified draws of 100 labels, if there are enough. All representations are trained on the same rows and divided
+    by their standard deviation, so that one penalty (C = 1) has the same meaning for all.
     """
     many = many_labels(y)
     numbers = {}
-    for name, found_rows in found.items():
-        scale = np.sqrt(np.square(found_rows.train - found_rows.train.mean(0)).mean()) + 1e-12
-        x, x_test = found_rows.train / scale, found_rows.test / scale
+    for name, rows in features.items():
+        scale = np.sqrt(np.square(rows.train - rows.train.mean(0)).mean()) + 1e-12
+        x, x_test = rows.train / scale, rows.test / scale
         neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(many))).fit(x[many], y[many])
         numbers[name] = {
             "logistic": _logistic(x[many], y[many], x_test, y_test),
@@ -86,12 +86,12 @@ def probe(found: Mapping[str, Representation], y: np.ndarray, y_test: np.ndarray
 
 
 def many_labels(y: np.ndarray) -> np.ndarray:
-    """Places of up to 20,000 labels, drawn at random."""
+    """Return the positions of up to 20,000 labels, drawn at random."""
     return np.random.default_rng(SEED).permutation(len(y))[:MOST]
 
 
 def few_labels(y: np.ndarray, size: int = FEW, draws: int = DRAWS) -> list[np.ndarray]:
-    """Places of `size` labels, drawn with every class in its share; none where there are hardly more than these."""
+    """Return positions of `size` labels, stratified by class, for each draw; [] with fewer than 2 `size` labels."""
     if len(y) < 2 * size or np.bincount(y)[np.unique(y)].min() < 2 or len(np.unique(y)) > size:
         return []
     splitter = StratifiedShuffleSplit(draws, train_size=size, random_state=SEED)
@@ -100,5 +100,5 @@ def few_labels(y: np.ndarray, size: int = FEW, draws: int = DRAWS) -> list[np.nd
 
 def _logistic(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> float:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of raw pixels; the accuracy stands long before
+        warnings.simplefilter("ignore", ConvergenceWarning)  # raw pixels; the accuracy converges long before
         return float(LogisticRegression(max_iter=300).fit(x, y).score(x_test, y_test))

@@ -1,4 +1,4 @@
-"""Does pre-training pay? The encoder as the start of a classifier, against the same network from scratch."""
+"""Fine-tuning of an encoder as a classifier, compared with the same network trained from scratch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from autoenc.training.tracking import track
 
 
 class Classifier(nn.Module):
-    """encoder -> deterministic code -> batch normalisation -> linear layer."""
+    """Encoder, deterministic code, batch normalization, linear layer."""
 
     def __init__(self, model: Autoencoder, latent_dim: int, classes: int):
         super().__init__()
@@ -35,14 +35,14 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Test accuracies with `labels` labels, one for each seed; the seed draws labels, first weights and batches."""
+    """Test accuracies with `labels` labels, one for each seed of labels, initial weights and batches."""
 
     labels: int
     pretrained: list[float]
     scratch: list[float]
 
     def numbers(self) -> dict[str, float]:
-        """Means and standard deviations over the seeds, and the mean margin."""
+        """Return means and standard deviations over the seeds, and the mean margin."""
         return {
             "pretrained": float(np.mean(self.pretrained)),
             "pretrained_std": float(np.std(self.pretrained)),
@@ -55,13 +55,12 @@ class Comparison:
 def finetune(
     run: Run, labels: Sequence[int] = (100, 1_000), seeds: int = 5, steps: int = 300, lr: float = 1e-3
 ) -> list[Comparison]:
-    """Train classifiers on few labels, once from the run's weights and once from new ones; all else is the same.
+    """Train classifiers on few labels, from the run's weights and from new ones; everything else is the same.
 
-    Adam with batches of up to 64 for `steps` steps; the learning rate falls to 0 along a cosine. Every draw of labels
-    has every class in its share.
+    Adam with batches of up to 64 for `steps` steps and a cosine schedule. Draws of labels are stratified by class.
 
     Raises:
-        UserError: no labels, or too few of them.
+        UserError: no labels, or too few.
     """
     y, _ = need_labels(run)
     jobs = []
@@ -69,31 +68,31 @@ def finetune(
         draws = few_labels(y, size, seeds)
         if len(draws) < seeds:
             raise UserError(
-                f"--labels {size}: {run.spec.name} has {len(y)} labelled training examples, too few to draw"
+                f"--labels {size}: {run.spec.name} has {len(y)} labelled training examples, too few to draw from"
             )
         jobs += [(size, seed, index) for seed, index in enumerate(draws)]
-    found = {size: Comparison(size, [], []) for size in labels}
+    comparisons = {size: Comparison(size, [], []) for size in labels}
     mean = run.data.mean()
     for size, seed, index in track(jobs, "fine-tuning"):
         split = run.data.train.subset(torch.from_numpy(index))
-        for start, accuracies in (("pretrained", found[size].pretrained), ("scratch", found[size].scratch)):
+        for start, accuracies in (("pretrained", comparisons[size].pretrained), ("scratch", comparisons[size].scratch)):
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 pretrained = start == "pretrained"
                 model = copy.deepcopy(run.model) if pretrained else build.build_model(run.config, run.spec, mean)
                 accuracies.append(_accuracy(run, model, split, steps, lr))
-    return list(found.values())
+    return list(comparisons.values())
 
 
 def _accuracy(run: Run, model: Autoencoder, split: Split, steps: int, lr: float) -> float:
-    """Test accuracy of a classifier trained on the split."""
+    """Return the test accuracy of a classifier trained on the split."""
     network = Classifier(model, run.latent_dim, len(run.spec.classes)).to(run.device).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     on_device = split.on(run.device)
     seed = int(torch.randint(2**31, ()))
     batches = (batch for epoch in itertools.count() for batch in on_device.shuffled(64, seed, epoch))
-    # Batch normalisation has no variance of one example.
+    # Batch normalization needs two examples.
     for batch in itertools.islice((batch for batch in batches if len(batch) > 1), steps):
         assert batch.y is not None
         loss = F.cross_entropy(network(batch), batch.y)

@@ -1,4 +1,4 @@
-"""Codes in two or three dimensions, and how much of their neighbourhoods survives."""
+"""Projection of codes to two or three dimensions, and measures of preserved neighbourhoods."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ SEED = 0
 class Projection:
     """Points (N, 2 or 3) of N codes.
 
-    numbers: trustworthiness: how far the neighbours in the picture are neighbours in the code, 1 at best (Venna & Kaski
-    2001), k = 10. trustworthiness_input: the same against the input, which compares codes of different models.
-    neighbour_agreement: the part of the 10 nearest points that are of the same class, where there are labels;
-    neighbour_agreement_code: the same in the code.
+    Numbers, all in [0, 1] and higher is better:
+        trustworthiness: whether neighbours of points are neighbours of codes (Venna & Kaski 2001), k = 10.
+        trustworthiness_input: the same for neighbours in the input, to compare codes of different models.
+        neighbour_agreement: fraction of the 10 nearest points with the same label, if there are labels.
+        neighbour_agreement_code: the same for the nearest codes.
     """
 
     points: np.ndarray
@@ -37,13 +38,13 @@ class Projection:
 
 
 def project(run: Run, split: Split, method: Method = "tsne", dim: int = 2, seed: int = SEED) -> Projection:
-    """The codes of a split in `dim` dimensions.
+    """Project the codes of a split to `dim` dimensions.
 
-    direct: the code itself, for codes of 2 (3) numbers. pca: principal components. tsne: van der Maaten & Hinton 2008,
-    started from PCA. umap: McInnes et al. 2018.
+    direct: the code itself, for codes of 2 (3) values. pca: principal components. tsne: van der Maaten & Hinton 2008,
+    initialized by PCA. umap: McInnes et al. 2018.
 
     Raises:
-        UserError: direct, and the code has another size; umap, which is not installed; too few rows.
+        UserError: direct for a code of another size; umap is not installed; too few rows.
     """
     codes = run.codes(split)
     if len(codes) < 4 * NEIGHBOURS:
@@ -62,13 +63,13 @@ def project(run: Run, split: Split, method: Method = "tsne", dim: int = 2, seed:
 
 
 def reduce(codes: np.ndarray, method: Method, dim: int, seed: int = SEED) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Points (N, dim), float32, and the names of the axes."""
+    """Return points (N, dim) float32 and the names of the axes."""
     if method == "direct":
         if codes.shape[1] != dim:
-            raise UserError(f"--method direct: the code has {codes.shape[1]} numbers, not {dim}; use pca or tsne")
+            raise UserError(f"--method direct: the code has {codes.shape[1]} values, not {dim}; use pca or tsne")
         return codes, tuple(f"z[{i}]" for i in range(dim))
     if codes.shape[1] < dim:
-        raise UserError(f"--dim {dim}: the code has {codes.shape[1]} numbers only")
+        raise UserError(f"--dim {dim}: the code has only {codes.shape[1]} values")
     if method == "pca":
         pca = PCA(dim, svd_solver="full").fit(codes)
         shares = pca.explained_variance_ratio_
@@ -86,11 +87,11 @@ def reduce(codes: np.ndarray, method: Method, dim: int, seed: int = SEED) -> tup
 
 
 def agreement(points: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
-    """The part of the k nearest other points that have the point's own label, mean over points."""
-    places = NearestNeighbors(n_neighbors=k).fit(points).kneighbors(return_distance=False)  # without the point itself
-    return float((y[places] == y[:, None]).mean())
+    """Return the mean fraction of the k nearest other points that have the same label."""
+    nearest = NearestNeighbors(n_neighbors=k).fit(points).kneighbors(return_distance=False)  # without the point itself
+    return float((y[nearest] == y[:, None]).mean())
 
 
-def picture(spec: DataSpec, split: Split, found: Projection, title: str) -> np.ndarray:
-    """The points, coloured by label where there are labels."""
-    return scatter(found.points, None if split.y is None else split.y.cpu(), spec.classes, found.axes, title)
+def figure(spec: DataSpec, split: Split, projection: Projection, title: str) -> np.ndarray:
+    """Draw the points, coloured by label if there are labels."""
+    return scatter(projection.points, None if split.y is None else split.y.cpu(), spec.classes, projection.axes, title)

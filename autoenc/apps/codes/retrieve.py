@@ -1,4 +1,4 @@
-"""Semantic retrieval: an index of codes, the nearest examples of a query, and how often they are of its class."""
+"""Retrieval of the training examples with the nearest codes, and its precision."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ from autoenc.loading import Run
 Metric = Literal["cosine", "euclidean"]
 FOLDER = "index"  # in the run directory
 DRAWN = 10  # queries in the figure
-BLOCK, QUERIES = 1_024, 1_024  # codes and queries of one matrix product: 4 MB of similarities stay in the cache
+BLOCK, QUERIES = 1_024, 1_024  # codes and queries of one matrix product: 4 MB of similarities fit the cache
 
 
 @dataclass(frozen=True)
 class Hits:
-    """The k nearest examples of each query: places in the indexed rows and scores, (Q, k), the nearest first.
+    """The k nearest examples of each query, nearest first.
 
-    scores: cosine similarity, or Euclidean distance.
+    Args:
+        positions: (Q, k) among the indexed rows. scores: (Q, k) cosine similarities or Euclidean distances.
     """
 
-    places: np.ndarray
+    positions: np.ndarray
     scores: np.ndarray
 
 
 class Index:
     """An exact index of codes (N, K): every query is compared with every code.
 
-    A matrix product block by block. Most blocks hold nothing nearer than what has been found for a query already, and
-    only their largest score is looked at. A million codes of 32 numbers answer 1,000 queries in a second or two on two
-    cores; faiss's IndexFlat, as its wheel comes, took nine there.
+    Computed as matrix products of blocks. Most blocks contain no code nearer than the current neighbours of a query,
+    and only their largest score is compared. 1,000 queries to a million codes of 32 values take one to two seconds on
+    two cores; faiss's IndexFlat from its wheel took nine.
     """
 
     def __init__(self, codes: np.ndarray, metric: Metric = "cosine"):
@@ -54,42 +55,44 @@ class Index:
         return len(self.codes)
 
     def search(self, codes: np.ndarray, k: int) -> Hits:
-        """The k nearest of each row of (Q, K)."""
+        """Return the k nearest codes to each row of (Q, K)."""
         if codes.ndim != 2 or codes.shape[1] != self.codes.shape[1]:
             raise DataError(f"queries: expected (Q, {self.codes.shape[1]}), found {codes.shape}")
         if k > len(self):
             raise UserError(f"k={k}: the index has {len(self)} examples")
         queries = self._prepared(codes)
         parts = [self._nearest(part, k) for part in queries.split(QUERIES)]
-        places = torch.cat(parts) if parts else torch.empty(0, k, dtype=torch.int64)
-        found = self.codes[places]  # (Q, k, K)
+        positions = torch.cat(parts) if parts else torch.empty(0, k, dtype=torch.int64)
+        nearest = self.codes[positions]  # (Q, k, K)
         if self.metric == "cosine":
-            scores = (found * queries[:, None]).sum(-1)
+            scores = (nearest * queries[:, None]).sum(-1)
         else:
-            scores = (found - queries[:, None]).square().sum(-1).sqrt()
+            scores = (nearest - queries[:, None]).square().sum(-1).sqrt()
         order = scores.argsort(dim=1, descending=self.metric == "cosine", stable=True)
-        return Hits(places.gather(1, order).numpy(), scores.gather(1, order).numpy())
+        return Hits(positions.gather(1, order).numpy(), scores.gather(1, order).numpy())
 
     def _nearest(self, queries: Tensor, k: int) -> Tensor:
-        """(Q, k) places of the codes with the largest similarity, in no order."""
+        """Return the positions (Q, k) of the codes with the largest similarity, unordered."""
         best = queries.new_full((len(queries), k), -torch.inf)
-        places = torch.zeros(len(queries), k, dtype=torch.int64)
-        memory = queries.new_empty(len(queries) * min(BLOCK, len(self)))  # once: fresh pages cost more than products
+        positions = torch.zeros(len(queries), k, dtype=torch.int64)
+        memory = queries.new_empty(
+            len(queries) * min(BLOCK, len(self))
+        )  # allocated once: new pages cost more than products
         for start in range(0, len(self), BLOCK):
             block = self.codes[start : start + BLOCK]
             similarity = memory[: len(queries) * len(block)].view(len(queries), len(block))
             torch.mm(queries, block.T, out=similarity)
-            if self.metric == "euclidean":  # grows as |q - x|^2 falls
+            if self.metric == "euclidean":  # decreases with |q - x|^2
                 similarity -= block.square().sum(1) / 2
             better = (similarity.amax(1) > best.amin(1)).nonzero().squeeze(1)
             values, columns = similarity[better].topk(min(k, len(block)), dim=1)
-            values, columns = torch.cat([best[better], values], 1), torch.cat([places[better], columns + start], 1)
+            values, columns = torch.cat([best[better], values], 1), torch.cat([positions[better], columns + start], 1)
             best[better], kept = values.topk(k, dim=1, sorted=False)
-            places[better] = columns.gather(1, kept)
-        return places
+            positions[better] = columns.gather(1, kept)
+        return positions
 
     def _prepared(self, codes: np.ndarray) -> Tensor:
-        """(N, K) float32, of length 1 for the cosine."""
+        """Convert codes to (N, K) float32, of length 1 for the cosine."""
         tensor = torch.from_numpy(np.ascontiguousarray(codes, dtype=np.float32))
         return F.normalize(tensor, dim=1) if self.metric == "cosine" else tensor
 
@@ -100,13 +103,13 @@ class Index:
 
     @classmethod
     def load(cls, path: Path, metric: Metric, size: int, dim: int) -> Index:
-        """Read an index of `size` codes of `dim` numbers; DataError where the file holds anything else."""
+        """Read an index of `size` codes of `dim` values; DataError for other contents."""
         try:
             codes = np.load(path, allow_pickle=False)
         except UNREADABLE as error:
-            raise DataError(f"{path}: cannot be read ({one_line(error)}); --force builds it anew") from None
+            raise DataError(f"{path}: cannot be read ({one_line(error)}); --force builds it again") from None
         if not isinstance(codes, np.ndarray) or codes.shape != (size, dim) or codes.dtype != np.float32:
-            raise DataError(f"{path}: is no index of {size} codes of {dim} numbers; --force builds it anew")
+            raise DataError(f"{path}: is not an index of {size} codes of {dim} values; --force builds it again")
         return cls(codes, metric)
 
 
@@ -138,12 +141,12 @@ class Indexed:
 
     def images(self, positions: np.ndarray) -> Tensor:
         """Return the rows at some positions (n, *shape), blank if they are not among `rows`."""
-        found = self.rows.take(
+        images = self.rows.take(
             torch.from_numpy(np.searchsorted(self.row_index, positions).clip(0, len(self.rows) - 1))
         ).x
-        found = found.clone()
-        found[~torch.from_numpy(self.shown(positions))] = 0
-        return found
+        images = images.clone()
+        images[~torch.from_numpy(self.shown(positions))] = 0
+        return images
 
 
 def indexed(run: Run) -> Indexed:
@@ -210,32 +213,33 @@ def _read(path: Path) -> Any:
 
 
 def retrieve(run: Run, queries: Split, k: int = 10, metric: Metric = "cosine", force: bool = False) -> Hits:
-    """The k training examples whose codes are nearest to those of the queries."""
+    """Return the k training examples whose codes are nearest to those of the queries."""
     return open_index(run, metric, force).search(run.codes(queries), k)
 
 
 def precision(hits: Hits, y: np.ndarray, y_query: np.ndarray) -> float:
-    """precision@k: the part of the hits that are of the query's class, mean over queries."""
-    return float((y[hits.places] == y_query[:, None]).mean())
+    """Return precision@k: the mean fraction of hits with the label of the query."""
+    return float((y[hits.positions] == y_query[:, None]).mean())
 
 
 def mean_average_precision(codes: np.ndarray, y: np.ndarray, queries: np.ndarray, y_query: np.ndarray) -> float:
-    """Mean over queries of the average precision of the whole ranking by cosine similarity (Manning et al. 2008, 8.4).
+    """Return the mean average precision of rankings of all codes by cosine similarity (Manning et al. 2008, 8.4).
 
-    codes (N, K) with labels (N,), queries (Q, K) with labels (Q,). Queries of a class without an example do not count.
+    Args:
+        codes: (N, K) with labels y (N,). queries: (Q, K) with labels y_query (Q,); classes that y lacks do not count.
     """
     index = Index(codes, "cosine")
-    found = []
+    parts = []
     for start in range(0, len(queries), 100):
         part = slice(start, start + 100)
-        same = y[index.search(queries[part], len(codes)).places] == y_query[part, None]
+        same = y[index.search(queries[part], len(codes)).positions] == y_query[part, None]
         ranks = np.arange(1, len(codes) + 1)
         relevant = same.sum(1)
         average = (np.cumsum(same, 1) / ranks * same).sum(1)[relevant > 0] / relevant[relevant > 0]
-        found.append(average)
-    values = np.concatenate(found)
+        parts.append(average)
+    values = np.concatenate(parts)
     if len(values) == 0:
-        raise UserError("no query is of a class that the index has")
+        raise UserError("no query has a class of the indexed examples")
     return float(values.mean())
 
 
@@ -257,6 +261,6 @@ def baseline(run: Run, queries: Split, y_query: np.ndarray, k: int) -> dict[str,
 def figure(run: Run, queries: Split, names: Sequence[str], hits: Hits, rows: Indexed) -> np.ndarray:
     """Draw a row of images for each of the first ten queries: the query and its hits, blank if not stored."""
     count = min(DRAWN, len(queries))
-    tiles = [torch.cat([queries.take(slice(q, q + 1)).x, rows.images(hits.places[q])]) for q in range(count)]
+    tiles = [torch.cat([queries.take(slice(q, q + 1)).x, rows.images(hits.positions[q])]) for q in range(count)]
     captions = [f"query {name}"[:14] for name in names[:count]]
-    return picture_grid(torch.cat(tiles), hits.places.shape[1] + 1, run.spec.low, run.spec.high, captions)
+    return picture_grid(torch.cat(tiles), hits.positions.shape[1] + 1, run.spec.low, run.spec.high, captions)

@@ -1,4 +1,4 @@
-"""Export for deployment: ONNX and torch.export files that need nothing of this package, checked against the run."""
+"""Export for deployment: ONNX and torch.export files that do not need this package, checked against the run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from autoenc.metrics import mse_per_example
 
 QUANTILE = 0.99
 TOLERANCE = 1e-4
-EXAMPLES = 200  # reference rows that files are checked on
+EXAMPLES = 200  # reference rows that files are compared on
 BATCHES = 1, 7, EXAMPLES
 USAGE = """import json, numpy as np, onnxruntime
 info = json.load(open("export.json"))
@@ -36,15 +36,16 @@ print("anomaly:", score > info["score"]["threshold"])"""
 
 
 class Unfaithful(Exception):
-    """An exported file does not compute what the run computes."""
+    """The outputs of an exported file differ from those of the run."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """Results of `export`.
 
-    differences: file -> largest |file - run| / max(1, |run|) over outputs, examples and sizes of batches.
-    threshold: the score above which an example is an anomaly. metadata: what export.json says.
+    Args:
+        differences: file -> largest |file - run| / max(1, |run|) over outputs, examples and batch sizes.
+        threshold: the score above which an example is an anomaly. metadata: the contents of export.json.
     """
 
     folder: Path
@@ -55,37 +56,38 @@ class Exported:
 
 
 def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = QUANTILE) -> Exported:
-    """Write {encoder,decoder,score}.{onnx,pt2} and export.json, overwriting them, and the state of
-    the kind of data: kind.json, and vocabulary.json for bags of words.
+    """Write {encoder,decoder,score}.{onnx,pt2}, export.json and the state of the kind of data (kind.json, ...).
 
-    Every file is run, before anything is written, on up to 200 reference rows in batches of 1, 7 and 200, and compared
-    with the run on the CPU.
+    Before anything is written, the outputs of every file for up to 200 reference rows, in batches of 1, 7 and 200, are
+    compared with those of the run on the CPU. Existing files are overwritten.
 
     Args:
-        folder: made where it is not there.
+        folder: created if it does not exist.
         opset: of ONNX, 18 to 25.
-        quantile: part of the validation rows whose score does not exceed the threshold.
+        quantile: fraction of the validation rows whose score does not exceed the threshold.
 
     Raises:
-        Unfaithful: a file differs from the run by more than 1e-4, relative to max(1, |value|); nothing was written.
-        UserError: the run reads texts, an operator of the model cannot be exported, or onnxruntime does not know it.
+        Unfaithful: a file differs from the run by more than 1e-4, relative to max(1, |value|); nothing is written.
+        UserError: a run on text data, or an operator that cannot be exported or that onnxruntime does not support.
     """
     if not run.spec.kind.continuous:
-        raise UserError(f"{run.path}: reads texts, which are not exported; scripts/embed.py writes their codes")
+        raise UserError(f"{run.path}: models of text data cannot be exported; scripts/embed.py writes codes")
     require(OPSETS[0] <= opset <= OPSETS[1], "--opset", opset, f"must lie in [{OPSETS[0]}, {OPSETS[1]}]")
-    require(0 < quantile < 1, "--quantile", quantile, "must lie between 0 and 1")  # before the seconds of exporting
+    require(
+        0 < quantile < 1, "--quantile", quantile, "must lie between 0 and 1"
+    )  # before exporting, which takes seconds
     cpu = Run(run.path, copy.deepcopy(run.model), run.config, run.spec, run.record, torch.device("cpu"))
-    cpu.__dict__["reference"] = run.reference  # read once
+    cpu.__dict__["reference"] = run.reference  # reused
     parts = parts_of(cpu.model, run.spec.shape, run.latent_dim)
     files = {f"{name}.onnx": content for name, content in onnx_files(parts, opset, str(run.path)).items()}
     files |= {f"{name}.pt2": pt2_file(part, f"{run.path}: {name}.pt2") for name, part in parts.items()}
 
-    given, expected = _reference(cpu)
+    inputs, expected = _reference(cpu)
     differences = {}
     for name, content in files.items():
         part = name.partition(".")[0]
         call = (onnx_call if name.endswith(".onnx") else pt2_call)(content, f"{run.path}: {name}")
-        differences[name] = max(_difference(call, given[part], expected[part], size) for size in BATCHES)
+        differences[name] = max(_difference(call, inputs[part], expected[part], size) for size in BATCHES)
         if not differences[name] <= TOLERANCE:  # NaN too
             raise Unfaithful(
                 f"{run.path}: {name} differs from the run by {differences[name]:.2g} relative to max(1, |value|), "
@@ -94,8 +96,8 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
     limit = threshold(run.reference.val_mse.astype(np.float64), quantile)
     metadata = _metadata(run, parts, opset, quantile, limit) | {
         "verification": {
-            "examples": len(given["score"]),
-            "ties_left_out": min(EXAMPLES, len(run.reference)) - len(given["score"]),  # see _settled
+            "examples": len(inputs["score"]),
+            "ties_left_out": min(EXAMPLES, len(run.reference)) - len(inputs["score"]),  # see _settled
             "tolerance": TOLERANCE,
             "differences": differences,
         },
@@ -112,63 +114,51 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
 
 
 def _reference(run: Run) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
-    """Up to 200 reference rows and their codes, and what the run makes of them: input and outputs of each part."""
+    """Return input and expected outputs of each part for up to 200 reference rows."""
     x = _settled(run, run.reference_rows(EXAMPLES).take(slice(0, EXAMPLES)).x)
     split = Split(x)
     code, reconstruction = run.codes(split), run.over(split, run.model.reconstruct).numpy()
-    error = _errors(run, split)
-    given = {"encoder": x.numpy(), "decoder": code, "score": x.numpy()}
-    return given, {"encoder": [code], "decoder": [reconstruction], "score": [error, reconstruction]}
+    error = run.over(split, lambda batch: mse_per_example(batch.x, run.model.reconstruct(batch))).numpy()
+    inputs = {"encoder": x.numpy(), "decoder": code, "score": x.numpy()}
+    return inputs, {"encoder": [code], "decoder": [reconstruction], "score": [error, reconstruction]}
 
 
 def _settled(run: Run, x: Tensor) -> Tensor:
-    """The examples that rounding cannot give another code: where a choice, of units or of entries, is no tie. What
-    remains is never empty."""
+    """Return the examples whose code does not depend on rounding: no ties between units or entries of a codebook.
+
+    If there are none, return all.
+    """
 
     def margin(batch: Batch) -> Tensor:
-        found = run.model.bottleneck.margin(run.model.encode(batch))
-        return torch.full((len(batch),), torch.inf) if found is None else found
+        distance = run.model.bottleneck.margin(run.model.encode(batch))
+        return torch.full((len(batch),), torch.inf) if distance is None else distance
 
     clear = run.over(Split(x), margin) > TOLERANCE
     return x[clear] if clear.any() else x
 
 
-def _difference(call: Call, given: np.ndarray, expected: list[np.ndarray], size: int) -> float:
-    """Largest |found - expected| / max(1, |expected|) over the outputs for the first `size` examples."""
-    found, wanted = call(np.ascontiguousarray(given[:size])), [array[:size] for array in expected]
-    if [array.shape for array in found] != [array.shape for array in wanted]:
+def _difference(call: Call, x: np.ndarray, expected: list[np.ndarray], size: int) -> float:
+    """Return the largest |output - expected| / max(1, |expected|) over the outputs for the first `size` examples."""
+    outputs, expected = call(np.ascontiguousarray(x[:size])), [array[:size] for array in expected]
+    if [array.shape for array in outputs] != [array.shape for array in expected]:
         return float("inf")
-    pairs = zip(found, wanted, strict=True)
+    pairs = zip(outputs, expected, strict=True)
     return max(float(np.max(np.abs(a - b) / np.maximum(1, np.abs(b)))) for a, b in pairs)
 
 
-def _errors(run: Run, split: Split) -> np.ndarray:
-    def error(batch: Batch) -> Tensor:
-        return mse_per_example(batch.x, run.model.reconstruct(batch))
-
-    return run.over(split, error).numpy()
-
-
 def _metadata(run: Run, parts: Mapping[str, Part], opset: int, quantile: float, limit: float) -> dict[str, Any]:
-    """What a deployment needs to know, without a path of this machine."""
+    """Return the contents of export.json, without paths."""
     spec, record = run.spec, run.record
     by_255 = (spec.low, spec.high) == (0.0, 1.0)
     words = f"{spec.kind.description().pop('text')}; the data set is {spec.name}"
     before = {"file": "kind.json", "kind": spec.kind.name, **spec.kind.description(), "text": words}
     return {
-        "input": {
-            "name": "x", "shape": ["N", *spec.shape], "dtype": "float32",
-            "low": spec.low, "high": spec.high,
-        },
-        "preprocessing": {
-            "scale": 1.0,
-            "uint8_scale": 1 / 255 if by_255 else None,
-            **before,
-        },
+        "input": {"name": "x", "shape": ["N", *spec.shape], "dtype": "float32", "low": spec.low, "high": spec.high},
+        "preprocessing": {"scale": 1.0, "uint8_scale": 1 / 255 if by_255 else None, **before},
         "latent_dim": run.latent_dim,
         "files": {name: {"input": part.input, "outputs": list(part.outputs)} for name, part in parts.items()},
         "score": {
-            "definition": "mean over dimensions of (x - reconstruction)^2; an anomaly where it is above the threshold",
+            "definition": "mean over dimensions of (x - reconstruction)^2; an anomaly if it is above the threshold",
             "threshold": limit,
             "quantile": quantile,
             "validation_examples": len(run.reference.val_mse),

@@ -1,4 +1,4 @@
-"""Models as files that need nothing of this package: ONNX and torch.export."""
+"""Conversion of models to ONNX and torch.export files."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from onnx.utils import Extractor
 
 OPSET = 20
-OPSETS = 18, 25  # below, the exporter has no translations; above, onnxscript 0.7 has no converter
+OPSETS = 18, 25  # supported by the exporter and by onnxscript 0.7
 
 Call = Callable[[np.ndarray], list[np.ndarray]]
 
 
 class Encode(nn.Module):
-    """(N, *shape) -> (N, K), the deterministic code."""
+    """Deterministic codes: (N, *shape) -> (N, K)."""
 
     def __init__(self, model: Autoencoder):
         super().__init__()
@@ -40,12 +40,12 @@ class Encode(nn.Module):
         return self.code(x).flatten(1)
 
     def code(self, x: Tensor) -> Tensor:
-        """(N, *latent_shape)."""
+        """Return codes in their shape: (N, *latent_shape)."""
         return self.bottleneck(self.encoder(x)).mean.float()
 
 
 class Decode(nn.Module):
-    """(N, K) -> (N, *shape) in data space. Codes are projected to valid ones, as `Run.decode` does."""
+    """Reconstructions in data space from codes, which are projected first: (N, K) -> (N, *shape)."""
 
     def __init__(self, model: Autoencoder):
         super().__init__()
@@ -55,12 +55,12 @@ class Decode(nn.Module):
         return self.reconstruction(self.bottleneck.project(code.unflatten(1, self.bottleneck.latent_shape)))
 
     def reconstruction(self, z: Tensor) -> Tensor:
-        """(N, *latent_shape) -> (N, *shape)."""
+        """Decode valid codes: (N, *latent_shape) -> (N, *shape)."""
         return self.likelihood.mean(self.decoder(z).float())
 
 
 class Score(nn.Module):
-    """(N, *shape) -> (N,) mean squared error of the reconstruction, and the reconstruction (N, *shape)."""
+    """Mean squared error (N,) of the reconstruction, and the reconstruction (N, *shape)."""
 
     def __init__(self, model: Autoencoder):
         super().__init__()
@@ -73,7 +73,7 @@ class Score(nn.Module):
 
 @dataclass(frozen=True)
 class Part:
-    """A module to export: one tensor in, one or more out. example: (2, ...) an input."""
+    """A module to export, with one input and one or more outputs, and an example (2, ...) of the input."""
 
     module: nn.Module
     input: str
@@ -82,7 +82,7 @@ class Part:
 
 
 def parts_of(model: Autoencoder, shape: tuple[int, ...], latent_dim: int) -> dict[str, Part]:
-    """What is exported of a model (on the CPU, in evaluation mode): encoder, decoder and score."""
+    """Return encoder, decoder and score of a model (on the CPU, in evaluation mode)."""
     x, code = torch.zeros(2, *shape), torch.zeros(2, latent_dim)
     return {
         "encoder": Part(Encode(model), "x", ("code",), x),
@@ -97,21 +97,21 @@ class _Together(nn.Module):
         self.parts = nn.ModuleList(modules)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        found = (part(x) for part, x in zip(self.parts, inputs, strict=True))
-        return tuple(tensor for out in found for tensor in (out if isinstance(out, tuple) else (out,)))
+        outputs = (part(x) for part, x in zip(self.parts, inputs, strict=True))
+        return tuple(tensor for out in outputs for tensor in (out if isinstance(out, tuple) else (out,)))
 
 
 def onnx_files(parts: Mapping[str, Part], opset: int = OPSET, what: str = "model") -> dict[str, bytes]:
-    """Each part as a self-contained ONNX model with a batch axis "N".
+    """Return each part as a self-contained ONNX model with a batch axis "N".
 
-    Translated together and then cut apart: a call of the exporter takes seconds, however small the model is.
+    All parts are exported in one call, which takes seconds for any model, and then separated.
     """
     from onnx.utils import Extractor
 
     inputs = [f"{name}.{part.input}" for name, part in parts.items()]
     outputs = [f"{name}.{output}" for name, part in parts.items() for output in part.outputs]
-    with _mendable(f"{what}: cannot be exported to ONNX opset {opset}"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about its own insides
+    with _user_errors(f"{what}: cannot be exported to ONNX opset {opset}"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # from the exporter
         program = _traced(_Together([p.module for p in parts.values()]), *(p.example for p in parts.values()))
         translated = torch.onnx.export(
             program, input_names=inputs, output_names=outputs, opset_version=opset, dynamo=True, external_data=False,
@@ -130,7 +130,7 @@ def _opset(model: ModelProto) -> int:
 
 
 def _cut(extractor: Extractor, name: str, part: Part) -> ModelProto:
-    """One part of the model of all, with the part's own names and none of what tells of the machine it is from."""
+    """Return one part of the joint model, with the names of the part and without debugging information."""
     import onnx
 
     plain = {f"{name}.{word}": word for word in (part.input, *part.outputs)}
@@ -138,9 +138,9 @@ def _cut(extractor: Extractor, name: str, part: Part) -> ModelProto:
     model.producer_name, model.producer_version, model.graph.name = "autoenc", __version__, name
     graph = model.graph
     graph.ClearField("value_info")
-    for thing in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
-        thing.ClearField("doc_string")
-        thing.ClearField("metadata_props")  # of nodes: the trace of the Python code, with its paths
+    for item in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        item.ClearField("doc_string")
+        item.ClearField("metadata_props")  # stack traces with paths
     for node in graph.node:
         node.input[:] = [plain.get(word, word) for word in node.input]
         node.output[:] = [plain.get(word, word) for word in node.output]
@@ -152,8 +152,8 @@ def _cut(extractor: Extractor, name: str, part: Part) -> ModelProto:
 
 
 def pt2_file(part: Part, what: str = "model") -> bytes:
-    """A part as torch.export.save writes it, with a dynamic batch axis."""
-    with _mendable(f"{what}: cannot be exported by torch.export"):
+    """Return a part in the format of torch.export.save, with a dynamic batch axis."""
+    with _user_errors(f"{what}: cannot be exported by torch.export"):
         file = io.BytesIO()
         torch.export.save(_traced(part.module, part.example), file)
         return file.getvalue()
@@ -163,20 +163,20 @@ def pt2_file(part: Part, what: str = "model") -> bytes:
 def _traced(module: nn.Module, *examples: Tensor) -> ExportedProgram:
     axes = [{0: Dim(f"N{i}")} for i in range(len(examples))]
     shapes = (tuple(axes),) if isinstance(module, _Together) else tuple(axes)
-    examples = tuple(example.clone() for example in examples)  # inputs that are one tensor would become one input
+    examples = tuple(example.clone() for example in examples)  # inputs that share memory would become one input
     program = torch.export.export(module.eval(), examples, dynamic_shapes=shapes)
     graph = program.graph_module.graph
-    # The sample that a Gaussian bottleneck draws and nobody reads; and assertions that tie the file to the CPU.
+    # The unused sample of a Gaussian bottleneck, and assertions that restrict the file to the CPU.
     graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
     for node in graph.nodes:
-        node.meta.pop("stack_trace", None)  # has the paths of this machine
+        node.meta.pop("stack_trace", None)  # contains paths
     program.graph_module.recompile()
     return program
 
 
 @contextmanager
-def _mendable(what: str) -> Iterator[None]:
-    """Whatever exporters and runtimes raise, as one line: the first cause, which is the one that names an operator."""
+def _user_errors(what: str) -> Iterator[None]:
+    """Raise exceptions of exporters and runtimes as UserError with their first cause, which names the operator."""
     try:
         yield
     except Exception as error:
@@ -187,20 +187,20 @@ def _mendable(what: str) -> Iterator[None]:
 
 
 def onnx_call(content: bytes, what: str = "model") -> Call:
-    """An ONNX model as a function of its input, run by onnxruntime on the CPU."""
+    """Return an ONNX model as a function, run by onnxruntime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    with _mendable(f"{what}: onnxruntime {onnxruntime.__version__} cannot run it"):
+    with _user_errors(f"{what}: onnxruntime {onnxruntime.__version__} cannot run it"):
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda x: session.run(None, {name: x})
 
 
 def pt2_call(content: bytes, what: str = "model") -> Call:
-    """What torch.export.save wrote as a function of its input."""
-    with _mendable(f"{what}: cannot be read back"):
+    """Return a model in the format of torch.export.save as a function."""
+    with _user_errors(f"{what}: cannot be loaded"):
         module = torch.export.load(io.BytesIO(content)).module()
 
     @torch.no_grad()

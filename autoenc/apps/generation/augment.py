@@ -1,4 +1,4 @@
-"""Augmentation: a few labelled examples become many, by way of their codes."""
+"""Augmentation of a few labelled examples with examples generated from their codes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from autoenc.training.tracking import track
 
 METHODS = ("smote", "gaussian")
 NEIGHBOURS = 5
-SEEDS = 5  # draws of the labelled examples that a comparison is over
-TESTED = 5_000  # test examples at most: a kernel machine reads every pair
+SEEDS = 5  # draws of the labelled examples in a comparison
+TESTED = 5_000  # test examples at most: a kernel machine evaluates every pair
 
 
 @dataclass(frozen=True)
 class Augmented:
-    """x (N, *shape) in data space, y (N,) labels, generated (N,): False for the real examples, which come first."""
+    """x (N, *shape) in data space, labels y (N,), generated (N,): False for the real examples, which come first."""
 
     x: np.ndarray
     y: np.ndarray
@@ -32,19 +32,18 @@ class Augmented:
 
 
 def augment(run: Run, labels: int = 100, per_class: int = 100, method: str = "smote", seed: int = 0) -> Augmented:
-    """`labels` labelled training examples, as many of each class as there are, and `per_class` new ones of each class.
+    """Return `labels` training examples, balanced over classes, and `per_class` generated ones of each class.
 
-    The encoder has seen all training examples, without their labels: this is semi-supervised.
+    The encoder was trained on all training examples without labels: this is semi-supervised.
 
-        smote     a code z = z_i + u (z_j - z_i) between that of an example and one of its 5 nearest of the same class,
-                  u uniform (Chawla et al. 2002); decoded, with what the code of x_i lost put back:
-                  x = decode(z) + x_i - decode(z_i)
-        gaussian  a code from a Gaussian with the class's mean and its covariance as Ledoit & Wolf (2004) shrink it
+        smote     z = z_i + u (z_j - z_i) for an example i, one of its 5 nearest neighbours j of the same class, and u
+                  uniform (Chawla et al. 2002); x = decode(z) + x_i - decode(z_i) restores the residual of x_i
+        gaussian  z from a Gaussian with the mean and the shrunk covariance (Ledoit & Wolf 2004) of the class
 
-    smote is the default because classifiers on its sets were better, on digits and on MNIST.
+    smote is the default: classifiers trained on its sets were more accurate on digits and MNIST.
 
     Raises:
-        UserError: data without labels, fewer than two labels for each class, more than there are; gaussian on TopK.
+        UserError: data without labels, fewer than two labels for each class, too few examples; gaussian on TopK.
     """
     require(method in METHODS, "--method", method, f"must be one of {', '.join(METHODS)}")
     random = np.random.default_rng(seed)
@@ -53,19 +52,18 @@ def augment(run: Run, labels: int = 100, per_class: int = 100, method: str = "sm
     assert real.y is not None
     x, y = real.x.cpu().numpy(), real.y.cpu().numpy()
     codes = run.codes(chosen)
-    lost = x - run.decode(codes)
+    residual = x - run.decode(codes)
     if method == "gaussian":
         check_smooth(run)
-    made = []
+    decoded = []
     for label in np.unique(y):
         rows = np.flatnonzero(y == label)
         if method == "smote":
             parents, z = _between(codes[rows], per_class, random)
-            made.append(run.decode(z) + lost[rows[parents]])
+            decoded.append(run.decode(z) + residual[rows[parents]])
         else:
-            made.append(run.decode(_class_gaussian(run, codes[rows]).sample(per_class, int(random.integers(2**32)))))
-    new = np.concatenate(made)
-    new = run.spec.kind.clip(new)
+            decoded.append(run.decode(_class_gaussian(run, codes[rows]).sample(per_class, int(random.integers(2**32)))))
+    new = run.spec.kind.clip(np.concatenate(decoded))
     generated = np.arange(len(x) + len(new)) >= len(x)
     return Augmented(np.concatenate([x, new]), np.concatenate([y, np.repeat(np.unique(y), per_class)]), generated)
 
@@ -73,9 +71,9 @@ def augment(run: Run, labels: int = 100, per_class: int = 100, method: str = "sm
 def compare(
     run: Run, labels: int = 100, per_class: int = 100, method: str = "smote", seed: int = 0
 ) -> dict[str, dict[str, list[float]]]:
-    """Test accuracy of classifiers of raw data, trained on real and on real and generated examples.
+    """Return the test accuracy of classifiers of raw data, trained without and with generated examples.
 
-    classifier -> {real, augmented} -> one number for each of 5 draws of the labelled examples, seeds `seed` and on.
+    classifier -> {real, augmented} -> a value for each of 5 draws of the labelled examples, with seeds from `seed`.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -87,25 +85,24 @@ def compare(
     x_test, y_test = test.x.flatten(1).cpu().numpy(), test.y.cpu().numpy()
     scale = [] if run.spec.kind.one_unit else [StandardScaler()]
     models = {"logistic regression": LogisticRegression(max_iter=300), "RBF SVM": SVC()}
-    found: dict[str, dict[str, list[float]]] = {name: {"real": [], "augmented": []} for name in models}
+    accuracy: dict[str, dict[str, list[float]]] = {name: {"real": [], "augmented": []} for name in models}
     for s in track(range(seed, seed + SEEDS), "classifiers"):
-        made = augment(run, labels, per_class, method, s)
-        x, real = made.x.reshape(len(made.x), -1), ~made.generated
+        examples = augment(run, labels, per_class, method, s)
+        x, real = examples.x.reshape(len(examples.x), -1), ~examples.generated
         for name, model in models.items():
             for kind, rows in (("real", real), ("augmented", np.ones_like(real))):
-                fitted = make_pipeline(*scale, model).fit(x[rows], made.y[rows])
-                found[name][kind].append(float(fitted.score(x_test, y_test)))
-    return found
+                fitted = make_pipeline(*scale, model).fit(x[rows], examples.y[rows])
+                accuracy[name][kind].append(float(fitted.score(x_test, y_test)))
+    return accuracy
 
 
-def save(run: Run, made: Augmented, path: Path) -> None:
-    """x, y, generated and classes as a `.npz` that `data=arrays data.path=...` trains on; x_test and y_test are the
-    run's own test split, so that what is trained on it is judged by real examples."""
+def save(run: Run, examples: Augmented, path: Path) -> None:
+    """Write a .npz for `data=arrays data.path=...`, with the real test examples of the run."""
     test = run.data.test.take(slice(None))
     arrays: dict[str, Any] = {
-        "x": made.x,
-        "y": made.y,
-        "generated": made.generated,
+        "x": examples.x,
+        "y": examples.y,
+        "generated": examples.generated,
         "classes": np.array(run.spec.classes, dtype=str),
         "x_test": test.x.cpu().numpy(),
     }
@@ -115,21 +112,21 @@ def save(run: Run, made: Augmented, path: Path) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def picture(run: Run, made: Augmented, columns: int = 6) -> np.ndarray | None:
-    """A row for each class, up to 12: real examples on the left, generated ones on the right; None for vectors."""
+def figure(run: Run, examples: Augmented, columns: int = 6) -> np.ndarray | None:
+    """Draw a row for each of up to 12 classes, real examples left and generated ones right; None for vectors."""
     if not run.spec.kind.images:
         return None
     tiles, labels = [], []
-    for label in np.unique(made.y)[:12]:
+    for label in np.unique(examples.y)[:12]:
         for kind in (False, True):
-            rows = np.flatnonzero((made.y == label) & (made.generated == kind))
-            tiles.append(made.x[np.resize(rows, columns)])
+            rows = np.flatnonzero((examples.y == label) & (examples.generated == kind))
+            tiles.append(examples.x[np.resize(rows, columns)])
         labels.append(run.spec.classes[label] if label < len(run.spec.classes) else str(label))
     return picture_grid(torch.from_numpy(np.concatenate(tiles)), 2 * columns, run.spec.low, run.spec.high, labels)
 
 
 def _stratified(run: Run, labels: int, random: np.random.Generator) -> np.ndarray:
-    """Places of `labels` training examples, as evenly over the classes as they allow."""
+    """Return positions of `labels` training examples, balanced over the classes."""
     split = run.data.train
     if split.y is None:
         raise UserError(f"--augment: {run.spec.name} has no labels, and examples are generated class by class")
@@ -139,17 +136,17 @@ def _stratified(run: Run, labels: int, random: np.random.Generator) -> np.ndarra
     require(labels >= least, "--labels", labels, f"must be {least} or more: two for each of {len(classes)} classes")
     require(labels <= len(y), "--labels", labels, f"must be at most {len(y)}, the labelled training examples")
     shuffled = random.permutation(len(y))
-    turn = np.empty(len(y), int)  # the how-manieth of its class an example is, in the shuffled order
+    rank = np.empty(len(y), int)  # rank within its class, in the shuffled order
     for label in classes:
         rows = shuffled[y[shuffled] == label]
         if len(rows) < 2:
             raise UserError(f"--augment: class {label} of {run.spec.name} has {len(rows)} training example; needs 2")
-        turn[rows] = np.arange(len(rows))
-    return np.sort(shuffled[np.argsort(turn[shuffled], kind="stable")][:labels])
+        rank[rows] = np.arange(len(rows))
+    return np.sort(shuffled[np.argsort(rank[shuffled], kind="stable")][:labels])
 
 
 def _between(codes: np.ndarray, n: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """SMOTE among codes (N, K): the parents (n,) and the new codes (n, K)."""
+    """Return the parents (n,) and the new codes (n, K) of SMOTE among codes (N, K)."""
     from sklearn.neighbors import NearestNeighbors
 
     count = min(NEIGHBOURS, len(codes) - 1)

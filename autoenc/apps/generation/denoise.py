@@ -1,4 +1,4 @@
-"""Denoising: noisy images to clean ones, beside the best classical filter."""
+"""Denoising of images, compared with the best classical filter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from autoenc.loading import Run
 from autoenc.metrics import mse_per_example, psnr, ssim
 from autoenc.training.tracking import track
 
-TUNED_ON = 50  # validation images that choose the classical filter and its strength
+TUNED_ON = 50  # validation images that the classical filter and its strength are selected on
 SEED = 0
 
 Filter = Callable[[np.ndarray], np.ndarray]  # (H, W) or (H, W, C) in the range of the data -> the same
@@ -27,10 +27,12 @@ Filter = Callable[[np.ndarray], np.ndarray]  # (H, W) or (H, W, C) in the range 
 
 @dataclass(frozen=True)
 class Denoised:
-    """(N, *shape) images in data space: noisy, and as the model and the best classical filter make them.
+    """Images (N, *shape) in data space: noisy, denoised by the model, and by the best classical filter.
 
-    numbers: method -> {psnr [dB], ssim}, means over images; of `noisy`, `model` and `filter`; empty where the clean
-    images are not known. filter: its name and strength, as chosen on validation images.
+    Args:
+        filter: name and strength of the filter, selected on validation images.
+        numbers: noisy, model or filter -> {psnr [dB], ssim}, means over images, higher is better; empty without clean
+            images.
     """
 
     noisy: np.ndarray
@@ -42,16 +44,16 @@ class Denoised:
 
 
 def corruption(run: Run, kind: str | None = None, level: float | None = None) -> nn.Module:
-    """Noise of a kind (gaussian, masking, salt_pepper) and level (std or p); by default what the run was trained with.
+    """Return noise of a kind (gaussian, masking, salt_pepper) and level (std or p); default: the noise of training.
 
     Raises:
-        UserError: no kind is given and the run was trained without noise.
+        UserError: no kind is given, and the run was trained without noise.
     """
     if kind is None:
         if level is not None:
             raise UserError("--level needs --noise")
         if isinstance(run.model.noise, noise.Identity):
-            raise UserError(f"{run.path}: was trained without noise; say which: --noise gaussian --level 0.5")
+            raise UserError(f"{run.path}: was trained without noise; choose one: --noise gaussian --level 0.5")
         return run.model.noise
     level = 0.3 if level is None else level
     low, high = run.spec.low, run.spec.high
@@ -63,31 +65,31 @@ def corruption(run: Run, kind: str | None = None, level: float | None = None) ->
 
 
 def denoise(run: Run, noisy: Split, clean: Split | None = None, tune: tuple[Split, Split] | None = None) -> Denoised:
-    """Noisy images through the model.
+    """Denoise images.
 
     Args:
-        noisy: what the model reads; may lie outside the range of clean data, as Gaussian noise does.
-        clean: the same images without noise: PSNR and SSIM are computed where it is given.
-        tune: (noisy, clean) images on which the classical filter is chosen; without, there is none.
+        noisy: values may lie outside the range of clean data.
+        clean: the same images without noise, for PSNR and SSIM.
+        tune: (noisy, clean) images that the classical filter is selected on; None: no filter.
     """
     _need_images(run)
     low, high = run.spec.low, run.spec.high
-    x = _whole(noisy)
-    found = run.over(noisy, run.model.reconstruct).numpy()
+    x = _array(noisy)
+    denoised = run.over(noisy, run.model.reconstruct).numpy()
     name, filtered = "", None
     if tune is not None:
-        name, best = _best_filter(_whole(tune[0]), _whole(tune[1]), high - low)
+        name, best = _best_filter(_array(tune[0]), _array(tune[1]), high - low)
         filtered = np.stack([_filtered(best, image, low, high) for image in track(list(x), f"filter: {name}")])
     numbers: dict[str, dict[str, float]] = {}
     if clean is not None:
-        truth = _whole(clean)
-        methods = {"noisy": x.clip(low, high), "model": found} | ({} if filtered is None else {"filter": filtered})
+        truth = _array(clean)
+        methods = {"noisy": x.clip(low, high), "model": denoised} | ({} if filtered is None else {"filter": filtered})
         numbers = {method: quality(truth, images, high - low) for method, images in methods.items()}
-    return Denoised(x, found, None if clean is None else _whole(clean), filtered, name, numbers)
+    return Denoised(x, denoised, None if clean is None else _array(clean), filtered, name, numbers)
 
 
 def denoise_test(run: Run, count: int, kind: str | None = None, level: float | None = None) -> Denoised:
-    """The first `count` test images with noise drawn from a fixed seed, denoised and measured."""
+    """Denoise the first `count` test images, with noise from a fixed seed."""
     _need_images(run)
     corrupt = corruption(run, kind, level)
 
@@ -102,7 +104,7 @@ def denoise_test(run: Run, count: int, kind: str | None = None, level: float | N
 
 
 def quality(clean: np.ndarray, images: np.ndarray, data_range: float) -> dict[str, float]:
-    """Mean PSNR [dB] and SSIM over images (N, C, H, W)."""
+    """Return the mean PSNR [dB] and SSIM of images (N, C, H, W)."""
     error = mse_per_example(torch.from_numpy(clean), torch.from_numpy(np.ascontiguousarray(images)))
     return {
         "psnr": float(psnr(error, data_range).mean()),
@@ -110,8 +112,8 @@ def quality(clean: np.ndarray, images: np.ndarray, data_range: float) -> dict[st
     }
 
 
-def picture(run: Run, result: Denoised, count: int = 12) -> np.ndarray:
-    """Rows: noisy, by the classical filter, denoised, clean."""
+def figure(run: Run, result: Denoised, count: int = 12) -> np.ndarray:
+    """Draw rows of images: noisy, filtered, denoised, clean."""
     rows = {"noisy": result.noisy, "filter": result.filtered, "denoised": result.denoised, "clean": result.clean}
     shown = {name: torch.from_numpy(images[:count]) for name, images in rows.items() if images is not None}
     n = min(count, len(result.noisy))
@@ -123,12 +125,12 @@ def _need_images(run: Run) -> None:
         raise UserError(f"{run.path}: denoising is for images; {run.spec.name} has {run.spec.kind.noun}")
 
 
-def _whole(split: Split) -> np.ndarray:
+def _array(split: Split) -> np.ndarray:
     return split.take(slice(None)).x.cpu().numpy()
 
 
 def _filters(sigma: float) -> Iterator[tuple[str, Filter]]:
-    """scikit-image's denoisers at several strengths. sigma: standard deviation of the noise."""
+    """Yield denoisers of scikit-image with several strengths. sigma: standard deviation of the noise."""
     from skimage import filters, morphology, restoration
 
     for weight in (0.1, 0.2, 0.4, 0.8, 1.2):
@@ -143,7 +145,7 @@ def _filters(sigma: float) -> Iterator[tuple[str, Filter]]:
 
 
 def _best_filter(noisy: np.ndarray, clean: np.ndarray, data_range: float) -> tuple[str, Filter]:
-    """The filter with the highest mean PSNR on these images."""
+    """Return the filter with the highest mean PSNR."""
     low, high = float(clean.min()), float(clean.min()) + data_range
     sigma = math.sqrt(float(np.square(noisy - clean).mean()))
     scored = []
@@ -156,5 +158,5 @@ def _best_filter(noisy: np.ndarray, clean: np.ndarray, data_range: float) -> tup
 
 
 def _filtered(function: Filter, image: np.ndarray, low: float, high: float) -> np.ndarray:
-    """A filter for (H, W), channel by channel, cut to the range of the data: (C, H, W) -> (C, H, W) float32."""
+    """Apply a filter to each channel and clip to the range of the data: (C, H, W) -> (C, H, W) float32."""
     return np.stack([np.asarray(function(channel), np.float32) for channel in image]).clip(low, high)

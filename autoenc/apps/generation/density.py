@@ -1,4 +1,4 @@
-"""Densities of codes: the bottleneck's own prior, or one that is fitted to the codes of the training split."""
+"""Densities of codes: the prior of the bottleneck, or a density fitted to training codes."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from autoenc.loading import Run
 from autoenc.reference import drawn
 
 KINDS = ("prior", "gaussian", "mixture")
-FITTED = 20_000  # training codes, drawn at random, that a density is fitted to
+FITTED = 20_000  # training codes that a density is fitted to
 SEED = 0
 
 
 class Density(Protocol):
-    """What codes are drawn from."""
+    """A distribution of codes."""
 
     @property
     def text(self) -> str:
-        """In words, for the person at the screen."""
+        """Name for messages."""
 
     def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> np.ndarray:
-        """(n, K) float32 codes. Standard deviations are multiplied by the temperature: at 0, all are means."""
+        """Draw codes (n, K) float32. Standard deviations are multiplied by the temperature."""
 
 
 @dataclass(frozen=True)
 class Prior:
-    """The bottleneck's own p(z). At temperature 1 the draws are those of `Run.sample`."""
+    """The prior p(z) of the bottleneck. At temperature 1, the draws are those of `Run.sample`."""
 
     run: Run
     text = "the prior"
@@ -45,9 +45,10 @@ class Prior:
 
 @dataclass(frozen=True)
 class Mixture:
-    """M Gaussians over codes. Their samples are projected to valid codes before they are decoded.
+    """A mixture of M Gaussians. Samples are projected to valid codes before they are decoded.
 
-    weights (M,), means (M, K), factors (M, K, K): lower Cholesky factors of the covariances.
+    Args:
+        weights: (M,). means: (M, K). factors: (M, K, K) lower Cholesky factors of the covariances.
     """
 
     weights: np.ndarray
@@ -56,7 +57,7 @@ class Mixture:
 
     @property
     def text(self) -> str:
-        """In words, for the person at the screen."""
+        """Name for messages."""
         kind = "a Gaussian" if len(self.weights) == 1 else f"a mixture of {len(self.weights)} Gaussians"
         return f"{kind} fitted to the training codes"
 
@@ -71,12 +72,12 @@ class Mixture:
 
 
 def training_codes(run: Run, most: int = FITTED) -> np.ndarray:
-    """(N, K) codes of the reference rows: all, or `most` of them drawn from a fixed seed."""
+    """Return codes of the reference rows (at most 20,000 training rows), or of `most` of them: (N, K)."""
     return run.reference.codes[drawn(len(run.reference), most)]
 
 
 def some(split: Split, most: int) -> Split:
-    """A split, or `most` of its examples drawn from a fixed seed: its rows may be in the order of their classes."""
+    """Return a split, or `most` of its examples, drawn with a fixed seed since rows may be ordered by class."""
     if len(split) <= most:
         return split
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(SEED))
@@ -84,14 +85,14 @@ def some(split: Split, most: int) -> Split:
 
 
 def of(run: Run, kind: str | None = None, components: int = 10) -> Density:
-    """The density to sample codes from.
+    """Return the density to sample codes from.
 
     Args:
-        kind: prior; gaussian or mixture, fitted to training codes. Default: the prior, a mixture where there is none.
+        kind: prior; gaussian or mixture, fitted to training codes. Default: the prior, or a mixture without a prior.
         components: of the mixture.
 
     Raises:
-        UserError: the model does not allow it (names what it does), or fewer training examples than components.
+        UserError: not possible for the model, or fewer training examples than components.
     """
     bottleneck = run.model.bottleneck
     has_prior = run.prior_sample(1) is not None
@@ -109,7 +110,7 @@ def of(run: Run, kind: str | None = None, components: int = 10) -> Density:
 
 
 def check_smooth(run: Run) -> None:
-    """UserError where no smooth density fits the codes: samples would be no codes that the decoder was trained on."""
+    """Raise UserError if no smooth density fits the codes: the decoder was not trained on such samples."""
     bottleneck = run.model.bottleneck
     if bottleneck.no_density is not None:
         kind = type(bottleneck).__name__
@@ -120,10 +121,10 @@ def check_smooth(run: Run) -> None:
 
 
 def fit(codes: np.ndarray, components: int) -> Mixture:
-    """Gaussians with full covariances for codes (N, K), fitted by expectation-maximization (scikit-learn).
+    """Fit Gaussians with full covariances to codes (N, K) by expectation-maximization.
 
-    One component is the maximum likelihood Gaussian. Every covariance is widened by 1e-6 of the mean variance of the
-    codes, so that units which never vary are no obstacle.
+    One component is the maximum likelihood Gaussian. 1e-6 of the mean variance of the codes is added to the variances,
+    so that constant units are allowed.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
@@ -132,7 +133,7 @@ def fit(codes: np.ndarray, components: int) -> Mixture:
     if len(wide) < max(2, components):
         raise UserError(f"--components {components}: the training split has {len(wide)} examples; use fewer")
     mixture = GaussianMixture(components, reg_covar=1e-6 * max(float(wide.var(0).mean()), 1e-12), random_state=SEED)
-    with warnings.catch_warnings():  # where 100 rounds do not converge, the next ones hardly change the density
+    with warnings.catch_warnings():  # after 100 iterations the density hardly changes
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(wide)
     return Mixture(mixture.weights_, mixture.means_, np.linalg.cholesky(mixture.covariances_))

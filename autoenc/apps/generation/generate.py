@@ -1,4 +1,4 @@
-"""Generation: new examples from codes that no example has."""
+"""Generation of new examples: samples, interpolations, traversals and grids of codes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from autoenc.loading import Run
 
 COLUMNS = 11  # of a traversal: odd, so that the middle one is the reconstruction
 REACH = 3.0  # standard deviations to each side
-ROWS = 10  # dimensions of the code that a traversal shows
-SIDE = 20  # of a sheet
-COMPONENTS = 32  # principal components that the Frechet distance is of
-JUDGED, REFERENCE = 2_000, 10_000  # examples of each split, and training examples, that quality reads at most
+ROWS = 10  # dimensions of the code in a traversal
+SIDE = 20  # of a grid of codes
+COMPONENTS = 32  # principal components for the Frechet distance
+COMPARED, REFERENCE = 2_000, 10_000  # samples and examples of each split, and training examples, in `quality`
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Codes (..., K) and the means of p(x|z) for them (..., *shape), in data space; labels of the rows of a grid."""
+    """Codes (..., K), their means of p(x|z) in data space (..., *shape), and labels of the rows of a grid."""
 
     z: np.ndarray
     x: np.ndarray
@@ -32,15 +32,15 @@ class Decoded:
 
 
 def samples(run: Run, n: int, density: str | Density | None = None, seed: int = 0, temperature: float = 1.0) -> Decoded:
-    """n new examples: z (n, K), x (n, *shape).
+    """Sample n examples: z (n, K), x (n, *shape).
 
     Args:
-        density: prior, gaussian, mixture, or one that `density.of` made. Default: the prior, a mixture of 10 Gaussians
-            fitted to the training codes where the bottleneck has none.
-        temperature: what the standard deviations of the density are multiplied by.
+        density: prior, gaussian, mixture, or a result of `density.of`. Default: the prior, or a mixture of 10 Gaussians
+            fitted to the training codes if the bottleneck has no prior.
+        temperature: factor of the standard deviations of the density.
 
     Raises:
-        UserError: the model does not allow the density; the line names one that it does.
+        UserError: the density is not possible for the model.
     """
     require(0 <= temperature < np.inf, "--temperature", temperature, "must be 0 or more")
     if density is None or isinstance(density, str):
@@ -49,7 +49,7 @@ def samples(run: Run, n: int, density: str | Density | None = None, seed: int = 
 
 
 def interpolate(run: Run, a: np.ndarray, b: np.ndarray, steps: int = 11) -> Decoded:
-    """From one example (*shape), as it is fed, to another on a line between codes: z (steps, K), x (steps, *shape).
+    """Interpolate linearly between the codes of two examples (*shape): z (steps, K), x (steps, *shape).
 
     The ends are the reconstructions of a and b.
     """
@@ -59,10 +59,10 @@ def interpolate(run: Run, a: np.ndarray, b: np.ndarray, steps: int = 11) -> Deco
 
 
 def traverse(run: Run, index: int = 0) -> Decoded:
-    """The code of a test example, one dimension of it at a time moved by -3 to 3 standard deviations of training codes.
+    """Vary each dimension of the code of a test example by -3 to 3 standard deviations of the training codes.
 
-    The up to 10 dimensions with the largest variance: z (R, 11, K), x (R, 11, *shape). The middle column is the
-    reconstruction. Codes stay in the range that the bottleneck allows (ReLU: not below 0).
+    Return z (R, 11, K), x (R, 11, *shape) for up to 10 dimensions with the largest variance. The middle column is the
+    reconstruction. Codes are projected to valid ones.
     """
     std = training_codes(run).std(0)
     order = std.argsort()[::-1][:ROWS]
@@ -75,17 +75,17 @@ def traverse(run: Run, index: int = 0) -> Decoded:
 
 
 def sheet(run: Run, side: int = SIDE) -> Decoded:
-    """What a 2-dimensional code stands for everywhere: z (side, side, 2), x (side, side, *shape).
+    """Decode a grid of 2-dimensional codes: z (side, side, 2), x (side, side, *shape).
 
-    The grid is of the quantiles (i + 0.5) / side: of the prior where they are known, else of each unit's training
-    codes. z[0] grows to the right, z[1] upwards.
+    The grid consists of the quantiles (i + 0.5) / side of the prior if they are known, else of the training codes. z[0]
+    increases to the right, z[1] upwards.
 
     Raises:
         UserError: the code has another number of dimensions.
     """
     if run.latent_dim != 2:
         raise UserError(
-            f"--sheet: is for codes of two numbers, model.latent_dim=2; {run.path} has {run.latent_dim}; "
+            f"--sheet: is for codes of two values, model.latent_dim=2; {run.path} has {run.latent_dim}; "
             "--traverse moves one at a time"
         )
     levels = (torch.arange(side) + 0.5) / side
@@ -111,28 +111,29 @@ def example(run: Run, index: int) -> np.ndarray:
 
 
 def quality(run: Run, density: Density, seed: int = 0, temperature: float = 1.0) -> dict[str, dict[str, float]]:
-    """How near samples are to real data, beside what validation examples get: {samples, validation} -> numbers.
+    """Return distances of samples, and of validation examples, to real data: {samples, validation} -> numbers.
 
-    All sets have the same size n, that of the smaller of validation and test split, at most 2,000: so the bias of the
-    estimates is the same in both rows, and the numbers of two models on the same data can be compared. Bags of words
-    are taken as shares of the words, which is what a model says of them: each example sums up to 1.
+    All sets have the same size n, that of the smaller of validation and test split, at most 2,000. The bias of the
+    estimates is therefore the same in both rows, and models on the same data are comparable. Bags of words are compared
+    as frequencies of words, which sum to 1.
 
-    frechet_pca: |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) of means and covariances of the first 32 principal components
-        (of training data) of the set and of test examples. Squared units of the data. Not FID: no classifier is asked.
-    nearest: mean distance to the nearest training example, as a ratio to that of validation examples. Near 0: training
-        data is repeated; below 1 is usual, since means of p(x|z) are smoother than data.
+    frechet_pca: |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) of means and covariances of the set and of test examples, in
+        32 principal components of training data. Squared units of the data, lower is better. Unlike FID, no classifier
+        is used.
+    nearest: mean distance to the nearest training example, relative to that of validation examples. Near 0, training
+        data is repeated; below 1 is common, since means of p(x|z) are smoother than data.
     """
     from sklearn.decomposition import PCA
     from sklearn.neighbors import NearestNeighbors
 
     data = run.data
-    n = min(len(data.val), len(data.test), JUDGED)
+    n = min(len(data.val), len(data.test), COMPARED)
     splits = (some(data.train, REFERENCE), some(data.val, n), some(data.test, n))
-    made = samples(run, n, density, seed, temperature).x.reshape(n, -1)
-    train, val, test, made = (run.spec.kind.comparable(x) for x in (*(split.rows() for split in splits), made))
+    sampled = samples(run, n, density, seed, temperature).x.reshape(n, -1)
+    train, val, test, sampled = (run.spec.kind.comparable(x) for x in (*(split.rows() for split in splits), sampled))
     if min(n, len(train)) < 2:
         return {}
-    sets = {"samples": made, "validation": val}
+    sets = {"samples": sampled, "validation": val}
     pca = PCA(min(COMPONENTS, *train.shape), random_state=0).fit(train)
     near = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train)
     distances = {name: float(near.kneighbors(x)[0].mean()) for name, x in sets.items()}
@@ -146,7 +147,7 @@ def quality(run: Run, density: Density, seed: int = 0, temperature: float = 1.0)
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared Frechet distance of the Gaussians with the moments of a (N, D) and b (M, D) (Dowson & Landau 1982)."""
+    """Return the squared Frechet distance of Gaussians fitted to a (N, D) and b (M, D) (Dowson & Landau 1982)."""
     cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False, dtype=np.float64)) for x in (a, b))
     values, vectors = np.linalg.eigh(cov_a)
     root = vectors * np.sqrt(values.clip(0)) @ vectors.T
@@ -155,21 +156,21 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     return float(max(means + np.trace(cov_a) + np.trace(cov_b) - 2 * cross, 0.0))
 
 
-def listed(run: Run, decoded: Decoded, steps: int | None = None) -> tuple[list[str], list[list[Any]]] | None:
-    """The examples as the header and the rows of a CSV file (`Kind.listing`); None for images.
+def listing(run: Run, decoded: Decoded, steps: int | None = None) -> tuple[list[str], list[list[Any]]] | None:
+    """Return the examples as the header and the rows of a CSV file (`Kind.listing`); None for images.
 
     Args:
-        steps: where the codes lie on paths of so many steps, row and step come first.
+        steps: length of the paths that the codes are on; adds the columns row and step.
     """
-    found = run.spec.kind.listing(torch.from_numpy(decoded.x.reshape(-1, *run.spec.shape)))
-    if found is None or steps is None:
-        return found
-    names, rows = found
+    table = run.spec.kind.listing(torch.from_numpy(decoded.x.reshape(-1, *run.spec.shape)))
+    if table is None or steps is None:
+        return table
+    names, rows = table
     return ["row", "step", *names], [[*divmod(i, steps), *row] for i, row in enumerate(rows)]
 
 
-def picture(run: Run, decoded: Decoded, columns: int) -> np.ndarray | None:
-    """The examples in rows of so many columns; None for data that people read (`listed`)."""
+def figure(run: Run, decoded: Decoded, columns: int) -> np.ndarray | None:
+    """Draw the examples in rows of `columns`; None for data shown as text (`listing`)."""
     x = torch.from_numpy(decoded.x.reshape(-1, *run.spec.shape))
     return run.spec.kind.sheet(x, columns if decoded.x.ndim > 2 or run.spec.kind.images else len(x), decoded.labels)
 

@@ -1,4 +1,4 @@
-"""Texts from codes: samples, the way from one sentence to another, reconstructions."""
+"""Generation of texts: samples, interpolations and reconstructions."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from autoenc.loading import Run
 from autoenc.networks import decoding as search
 from autoenc.networks.sequence import Decoder
 
-AT_ONCE = 100  # codes, times the width of the beam
-JUDGED = 500  # samples that `quality` makes
+BATCH = 100  # codes, times the width of the beam
+COMPARED = 500  # samples in `quality`
 
 
 @dataclass(frozen=True)
 class Writing:
-    """How a code becomes a text: the likeliest token at each step, unless another way is asked for.
+    """A method of decoding: by default the most likely token at each step.
 
     Args:
-        temperature, top_p: either one: sampling, see `search.sample`.
-        beam: width of a beam search for the likeliest text.
+        temperature, top_p: sampling, see `search.sample`.
+        beam: width of a beam search for the most likely text.
     """
 
     temperature: float | None = None
@@ -42,20 +42,20 @@ class Writing:
         require(self.beam is None or self.beam >= 1, "--beam", self.beam, "must be 1 or more")
         if self.beam is not None and self.kind == "sample":
             raise UserError(
-                "--beam searches for the likeliest text, --temperature and --top-p draw one; give one of them"
+                "--beam searches for the most likely text, --temperature and --top-p sample one; use one of them"
             )
 
     @property
     def kind(self) -> Literal["greedy", "sample", "beam"]:
-        """What is done at each step."""
+        """Name of the method."""
         if self.temperature is not None or self.top_p is not None:
             return "sample"
         return "greedy" if self.beam is None else "beam"
 
     def __str__(self) -> str:
         if self.kind == "sample":
-            return f"tokens drawn at temperature {self._temperature:g}, top-p {self._top_p:g}"
-        return f"beam search, width {self.beam}" if self.kind == "beam" else "the likeliest token at each step"
+            return f"tokens sampled at temperature {self._temperature:g}, top-p {self._top_p:g}"
+        return f"beam search, width {self.beam}" if self.kind == "beam" else "the most likely token at each step"
 
     @property
     def _temperature(self) -> float:
@@ -66,7 +66,7 @@ class Writing:
         return 1.0 if self.top_p is None else self.top_p
 
     def __call__(self, decoder: Decoder, z: Tensor, generator: torch.Generator) -> Tensor:
-        """(N, K) -> (N, T) ids."""
+        """Decode codes: (N, K) -> (N, T) ids."""
         if self.kind == "sample":
             return search.sample(decoder, z, self._temperature, self._top_p, generator)
         return search.greedy(decoder, z) if self.beam is None else search.beam(decoder, z, self.beam)
@@ -74,7 +74,7 @@ class Writing:
 
 @dataclass(frozen=True)
 class Written:
-    """Codes (N, K), the ids (N, T) made of them, and what they say."""
+    """Codes (N, K), the ids (N, T) decoded from them, and their texts."""
 
     z: np.ndarray
     ids: np.ndarray
@@ -82,37 +82,31 @@ class Written:
 
 
 def check(run: Run) -> None:
-    """UserError unless the run writes texts."""
+    """Raise UserError unless the run decodes texts."""
     if not isinstance(run.model.decoder, Decoder):
-        raise UserError(f"{run.path}: writes no texts; train one with data=text network=sequence")
+        raise UserError(f"{run.path}: does not decode texts; train a run with data=text network=sequence")
 
 
 def write(run: Run, z: np.ndarray, how: Writing | None = None, seed: int = 0) -> Written:
-    """The texts that codes (N, K) stand for; draws depend on the seed alone.
+    """Decode codes (N, K) to texts; samples are determined by the seed.
 
     Raises:
-        UserError: the run writes no texts.
+        UserError: the run does not decode texts.
     """
     check(run)
     how, decoder = how or Writing(), run.model.decoder
     assert isinstance(decoder, Decoder)
     generator = torch.Generator(run.device).manual_seed(seed)
     codes = torch.from_numpy(z.astype(np.float32)).to(run.device)
-    parts = [how(decoder, part, generator).cpu() for part in codes.split(max(1, AT_ONCE // (how.beam or 1)))]
+    parts = [how(decoder, part, generator).cpu() for part in codes.split(max(1, BATCH // (how.beam or 1)))]
     ids = torch.cat(parts)
-    return Written(z, ids.numpy(), said(run, ids))
-
-
-def said(run: Run, ids: Tensor) -> list[str]:
-    """Ids (N, T) as people read them."""
-    found: list[str] = run.spec.kind.decode(ids)
-    return found
+    return Written(z, ids.numpy(), run.spec.kind.decode(ids))
 
 
 def samples(
     run: Run, n: int, density: str | Density | None = None, seed: int = 0, how: Writing | None = None
 ) -> Written:
-    """n new texts, of codes from the prior or from a density fitted to the training codes (`apps.density`)."""
+    """Sample n texts, from the prior or from a density fitted to the training codes."""
     check(run)
     if density is None or isinstance(density, str):
         density = densities.of(run, density)
@@ -120,7 +114,7 @@ def samples(
 
 
 def sentence(run: Run, text: str) -> Split:
-    """One example: the test example of that number, or the text itself.
+    """Return one example: the test example of that number, or the text itself.
 
     Raises:
         UserError: no such test example, or an empty text.
@@ -134,9 +128,9 @@ def sentence(run: Run, text: str) -> Split:
 
 
 def interpolate(run: Run, a: str, b: str, steps: int = 11, how: Writing | None = None, seed: int = 0) -> Written:
-    """From one text to another on a straight line between their codes (Bowman et al. 2016, sec. 4.3).
+    """Interpolate linearly between the codes of two texts (Bowman et al. 2016, sec. 4.3).
 
-    The ends are the reconstructions of a and b: sentences, or numbers of test examples.
+    The ends are the reconstructions of a and b: texts, or numbers of test examples.
     """
     require(steps >= 2, "--steps", steps, "must be 2 or more")
     ends = [run.codes(sentence(run, text))[0] for text in (a, b)]
@@ -144,19 +138,19 @@ def interpolate(run: Run, a: str, b: str, steps: int = 11, how: Writing | None =
 
 
 def reconstructions(run: Run, split: Split, how: Writing | None = None, seed: int = 0) -> tuple[list[str], Written]:
-    """The texts of a split as the model reads them, and what it writes from their codes."""
+    """Return the texts of a split and their reconstructions."""
     check(run)
-    return said(run, split.tensor), write(run, run.codes(split), how, seed)
+    return run.spec.kind.decode(split.tensor), write(run, run.codes(split), how, seed)
 
 
 def quality(run: Run, density: Density, seed: int = 0, how: Writing | None = None) -> dict[str, dict[str, float]]:
-    """What 500 samples are like, beside as many validation texts: {samples, validation} -> numbers.
+    """Compare 500 samples with as many validation texts: {samples, validation} -> numbers.
 
-    words: tokens of a text, its end among them. distinct: fraction of different texts. words_used: different tokens.
-    in_training: fraction of texts that are in the training split, word for word: memory, not invention, if it is more
-    than of validation texts.
+    words: mean number of tokens of a text, including its end. distinct: fraction of different texts. words_used: number
+    of different tokens. in_training: fraction of texts that occur in the training split; memorized if it is higher than
+    for validation texts.
     """
-    n = min(JUDGED, len(run.data.val))
+    n = min(COMPARED, len(run.data.val))
     train = set(_rows(run.data.train.tensor))
     sets = {
         "samples": torch.from_numpy(samples(run, n, density, seed, how).ids),
@@ -175,5 +169,5 @@ def quality(run: Run, density: Density, seed: int = 0, how: Writing | None = Non
 
 
 def _rows(ids: Tensor) -> list[tuple[int, ...]]:
-    """Texts without their padding, to be looked up."""
+    """Return texts without padding."""
     return [tuple(i for i in row if i != PAD) for row in ids.tolist()]

@@ -1,4 +1,4 @@
-"""How likely a model finds data: the evidence lower bound, and the tighter one of importance sampling."""
+"""Bounds on the log-likelihood: the evidence lower bound, and the tighter bound by importance sampling."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from autoenc.errors import UserError, require
 from autoenc.loading import Run
 
 SAMPLES = 100
-AT_ONCE = 2**23  # numbers of the decoder's output that are in memory together
+AT_ONCE = 2**23  # values of the decoder output in memory at a time
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Upper bounds on -log p(x) in nats, (N,) each, of the same draws of z: `nll` is the lower one of the two.
+    """Upper bounds (N,) on -log p(x) in nats, from the same draws of z; `nll` <= `elbo`.
 
-    elbo: nll + KL, the negative of the evidence lower bound. nll: by importance sampling.
+    elbo: nll + KL, the negative evidence lower bound. nll: by importance sampling.
     """
 
     elbo: np.ndarray
@@ -31,21 +31,20 @@ class Bounds:
 
 
 def bounds(run: Run, split: Split, samples: int = SAMPLES) -> Bounds:
-    """-log p(x) of each example, bounded from above.
+    """Return upper bounds on -log p(x) of each example.
 
-    w_s = p(x|z_s) p(z_s) / q(z_s|x) with z_s ~ q(z|x), of clean x. elbo is the mean of -log w, nll is
-    -log(mean of w), which comes near to -log p(x) as the samples grow (Burda et al. 2016, IWAE). Draws are from
-    evaluation's seed.
+    w_s = p(x|z_s) p(z_s) / q(z_s|x) with z_s ~ q(z|x) for clean x and evaluation's seed. elbo is the mean of -log w,
+    nll is -log(mean of w), which converges to -log p(x) as `samples` grows (Burda et al. 2016, IWAE).
 
     Raises:
-        UserError: the code is deterministic, it gives data no density.
+        UserError: the code is not Gaussian.
     """
     require(samples >= 1, "samples", samples, "must be 1 or more")
     if not isinstance(run.model.encode(split.on(run.device).take(slice(0, 1))).posterior, Normal):
-        raise UserError(f"{run.path}: is for Gaussian codes (model=vae), which give data a density")
+        raise UserError(f"{run.path}: needs Gaussian codes, such as those of model=vae")
     kind = run.spec.kind
     lengths = kind.lengths(split)
-    order = torch.arange(len(split)) if lengths is None else lengths.argsort().cpu()  # by length: less padding
+    order = torch.arange(len(split)) if lengths is None else lengths.argsort().cpu()  # sorted by length: less padding
     at_once = max(1, min(run.batch_size, AT_ONCE // (samples * kind.outputs)))
     log_w = run.over(split.subset(order), lambda batch: log_weights(run, batch, samples), at_once).double()
     elbo, nll = -log_w.mean(1), math.log(samples) - log_w.logsumexp(1)
@@ -54,16 +53,16 @@ def bounds(run: Run, split: Split, samples: int = SAMPLES) -> Bounds:
 
 
 def log_weights(run: Run, batch: Batch, samples: int) -> Tensor:
-    """(B, S) log p(x|z_s) + log p(z_s) - log q(z_s|x), in parts that fit in memory."""
+    """Return log p(x|z_s) + log p(z_s) - log q(z_s|x), (B, S), computed in parts that fit in memory."""
     model = run.model
     code = model.encode(batch)
     prior = model.bottleneck.prior
     assert code.posterior is not None
     assert prior is not None
     part = max(1, AT_ONCE // (len(batch) * run.spec.kind.outputs))
-    found = []
+    parts = []
     for start in range(0, samples, part):
         z = code.posterior.sample(torch.Size([min(part, samples - start)]))  # (s, B, *latent_shape)
         ratio = prior.log_prob(z) - code.posterior.log_prob(z).flatten(2).sum(-1)
-        found.append(ratio - model.nll(z, batch))
-    return torch.cat(found).T
+        parts.append(ratio - model.nll(z, batch))
+    return torch.cat(parts).T

@@ -224,7 +224,8 @@ def test_what_is_read_is_not_written_over(script: Script, table_run: Path, tmp_p
     np.savetxt(tmp_path / "new.csv", rows, delimiter=",")
     before = (tmp_path / "new.csv").read_bytes()
     code, _, err = script(table_run, "--input", tmp_path / "new.csv", "--output", tmp_path / "new.csv", "--force")
-    assert (code, err) == (2, f"--output {tmp_path / 'new.csv'}: is what is read; name another file\n")
+    assert code == 2
+    assert err.startswith(f"--output {tmp_path / 'new.csv'}: ")
     assert (tmp_path / "new.csv").read_bytes() == before
 
 
@@ -272,7 +273,8 @@ def test_the_script_on_the_test_split(
     assert summary["above_threshold"] == above.sum() == sum(int(row["anomaly"]) for row in rows)
     assert f"{above.sum()} of 360 rows above the threshold: local > " in said
     code, _, error = script(run)
-    assert (code, error) == (2, f"{run / 'detect' / 'detect.json'}: is there already; --force writes over it\n")
+    assert code == 2
+    assert error.startswith(f"{run / 'detect' / 'detect.json'}: already exists; --force")
 
 
 def test_the_script_on_a_file_of_rows(table_run: Path, tmp_path: Path, script: Script) -> None:
@@ -298,7 +300,8 @@ def test_the_script_on_a_file_of_rows(table_run: Path, tmp_path: Path, script: S
     assert made["numbers"]["error"]["auroc"] == roc_auc_score(truth, mse) > 0.95
     assert (tmp_path / "scores_roc.png").exists()
     before = where.read_bytes()
-    assert script(*file)[::2] == (2, f"{where}: is there already; --force writes over it\n")
+    code, _, error = script(*file)
+    assert (code, error.startswith(f"{where}: already exists; --force")) == (2, True)
     assert where.read_bytes() == before
     assert script(*file, "--force")[0] == 0
     assert b"label" not in where.read_bytes()

@@ -28,18 +28,18 @@ def test_tsne_of_digits_keeps_neighbourhoods_and_pca_does_so_less(ae_run: Path) 
     assert tsne.numbers["neighbour_agreement"] > 0.75
     assert np.array_equal(tsne.points, again.points)
     assert np.abs(pca.points) == pytest.approx(np.abs(PCA(2).fit_transform(run.codes(split))), abs=1e-3)
-    assert project.picture(run.spec, split, tsne, "title").shape[2] == 3
+    assert project.figure(run.spec, split, tsne, "title").shape[2] == 3
 
 
 def test_direct_is_the_code_itself_and_needs_its_size(ae_run: Path, train_run: Callable[..., Path]) -> None:
     run = load_run(ae_run, "cpu")
-    with pytest.raises(UserError, match="--method direct: the code has 8 numbers, not 2; use pca or tsne"):
+    with pytest.raises(UserError, match=r"--method direct: .* 8 values, not 2; use pca"):
         project.project(run, run.data.test, "direct")
     two = load_run(train_run("model=ae", "model.latent_dim=2", "trainer.epochs=1"), "cpu")
     found = project.project(two, two.data.test, "direct")
     assert np.array_equal(found.points, two.codes(two.data.test))
     assert found.numbers["trustworthiness"] == 1.0
-    with pytest.raises(UserError, match="--dim 3: the code has 2 numbers only"):
+    with pytest.raises(UserError, match=r"--dim 3: .*only 2 values"):
         project.project(two, two.data.test, "pca", dim=3)
     with pytest.raises(UserError, match="30 rows are too few"):
         project.project(two, two.data.test.subset(slice(0, 30)), "pca")

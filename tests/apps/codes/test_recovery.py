@@ -95,4 +95,4 @@ def test_what_has_no_known_atoms_is_left_out_with_the_reason() -> None:
     skipped = evaluate.evaluate(deep, ["recovery"])["skipped"]
     assert skipped == {"recovery": "needs a linear decoder (network=linear or network=dictionary)"}
     skipped = evaluate.evaluate(pictures, ["recovery"])["skipped"]
-    assert skipped == {"recovery": "shapes was not made from a dictionary or a subspace that is known"}
+    assert skipped == {"recovery": "shapes has no known dictionary or subspace"}

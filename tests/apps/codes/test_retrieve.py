@@ -20,7 +20,7 @@ def test_hits_are_the_nearest_neighbours(metric: retrieve.Metric) -> None:
     codes, queries = random.normal(size=(200, 6)).astype(np.float32), random.normal(size=(9, 6)).astype(np.float32)
     hits = retrieve.Index(codes, metric).search(queries, 5)
     distances, places = NearestNeighbors(n_neighbors=5, metric=metric).fit(codes).kneighbors(queries)
-    assert np.array_equal(hits.places, places)
+    assert np.array_equal(hits.positions, places)
     assert hits.scores == pytest.approx(1 - distances if metric == "cosine" else distances, abs=1e-5)
 
 
@@ -65,7 +65,7 @@ def test_the_index_is_built_once_and_anew_when_the_weights_change(
         patched.setattr(type(run), "codes", lambda *_: pytest.fail("encoded again"))
         again = retrieve.open_index(run)
     query = run.codes(run.data.test.subset(slice(0, 5)))
-    assert np.array_equal(first.search(query, 3).places, again.search(query, 3).places)
+    assert np.array_equal(first.search(query, 3).positions, again.search(query, 3).positions)
     (run.path / "checkpoints" / "best.pt").touch()
     retrieve.open_index(run)
     assert file.stat().st_mtime_ns > before
@@ -81,7 +81,7 @@ def test_a_strange_index_file_is_refused(ae_run: Path, copied: Callable[[Path], 
     np.save(file, np.array([{"a": 1}] * 3), allow_pickle=True)
     for bad in (b"", b"rubbish", good[:-4], other, file.read_bytes()):
         file.write_bytes(bad)
-        with pytest.raises(DataError, match=r"cosine\.npy: (is no index of|cannot be read).*--force builds it anew"):
+        with pytest.raises(DataError, match=r"cosine\.npy: (is not an index of|cannot be read).*--force builds"):
             retrieve.open_index(run)
     assert len(retrieve.open_index(run, force=True)) == len(run.data.train)
     assert json.loads((run.path / "index" / "cosine.json").read_text())["dim"] == 8
@@ -97,5 +97,5 @@ def test_many_blocks_and_many_hits_are_exact(metric: retrieve.Metric, monkeypatc
     for k in (1, 6, 7, 30, 100):
         hits = retrieve.Index(codes, metric).search(queries, k)
         _, places = NearestNeighbors(n_neighbors=k, metric=metric).fit(codes).kneighbors(queries)
-        assert np.array_equal(hits.places, places)
-    assert retrieve.Index(codes, metric).search(queries[:0], 5).places.shape == (0, 5)
+        assert np.array_equal(hits.positions, places)
+    assert retrieve.Index(codes, metric).search(queries[:0], 5).positions.shape == (0, 5)

@@ -124,7 +124,7 @@ def test_vectors_are_augmented_too(table_run: Path) -> None:
         assert new.shape == (50, 8)
         real, other = (train.x[train.y == c].mean(0).numpy() for c in (label, 1 - label))
         assert np.linalg.norm(new.mean(0) - real) < np.linalg.norm(new.mean(0) - other)
-    assert augment.picture(run, made) is None
+    assert augment.figure(run, made) is None
 
 
 def test_refusals(ae: Run) -> None:
@@ -162,5 +162,5 @@ def test_the_script(
     assert sorted(p.name for p in out.iterdir()) == ["augment.json", "augment.png"]
     before = more.read_bytes()
     assert script("--output", tmp_path / "other") == 2
-    assert f"{more}: is there already; --force" in capsys.readouterr().err
+    assert f"{more}: already exists; --force" in capsys.readouterr().err
     assert more.read_bytes() == before
