@@ -111,9 +111,10 @@ def make_data() -> Callable[..., Data]:
 
 def _train(folder: Path, *overrides: str) -> Path:
     config.register()
+    hidden = [] if "data=text" in overrides else ["network.hidden=[64]"]
     with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
         checked: dict[str, Any] = config.check(
-            hydra.compose("config", overrides=["network.hidden=[64]", "trainer.figures=0", *overrides])
+            hydra.compose("config", overrides=[*hidden, "trainer.figures=0", *overrides])
         )
     choices = {"model": overrides[0].partition("=")[2]}
     run.train(checked, folder, choices)

@@ -241,7 +241,7 @@ def test_perplexity_of_bags_of_words_is_named_for_what_is_averaged() -> None:
     texts = ["a an the", "dogs cats", "dogs dogs dogs dogs cats", "birds"]
     for view in ("counts", "tfidf"):
         kind = Counts.learn(texts, view, 100, 1, True, False)
-        split = Split(kind.tokenize(texts)[0])
+        split = Split(kind.tokenize(texts).x)
         x = split.take(slice(None)).x
         pair = networks.linear(kind.shape, 2, kind=kind)
         bottleneck = bottlenecks.Deterministic(pair.feature_shape, 2)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from autoenc.core import Likelihood
-from autoenc.data.kinds.kind import common
-from autoenc.data.kinds.texts import Texts, beginning
+from autoenc.data.kinds.kind import FILE, common
+from autoenc.data.kinds.texts import Texts, Tokenized, beginning
 from autoenc.data.split import Split
 from autoenc.data.storage.sparse import SparseRows
 from autoenc.errors import DataError, require
@@ -25,6 +30,14 @@ if TYPE_CHECKING:
 View = Literal["counts", "tfidf"]
 VOCABULARY = "vocabulary.json"
 LISTED = 12  # words that represent a document
+MARKED = (*range(0x300, 0x20000), *range(0xE0100, 0xE01F0))  # where Unicode has its combining marks
+
+
+@cache
+def word_pattern() -> re.Pattern[str]:
+    """Return the pattern of a word: two or more letters, digits and combining marks, which `\\w` does not match."""
+    marks = "".join(c for c in map(chr, MARKED) if unicodedata.category(c).startswith("M"))
+    return re.compile(rf"\w[\w\u200c\u200d{marks}]+")  # joiners stand inside words of Hindi and Persian
 
 
 def inverse_frequency(counts: csr_matrix) -> np.ndarray:
@@ -42,21 +55,34 @@ def weighed(counts: csr_matrix, idf: np.ndarray) -> csr_matrix:
     return normalize(weights, copy=False)
 
 
+def _words(texts: Sequence[str], lowercase: bool, stop_words: bool) -> Iterator[list[str]]:
+    """Yield the words of each text, composed (NFC) and without stop words."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    left_out = ENGLISH_STOP_WORDS if stop_words else frozenset()
+    for text in texts:
+        written = unicodedata.normalize("NFC", text.lower() if lowercase else text)
+        yield [word for word in word_pattern().findall(written) if word not in left_out]
+
+
 @dataclass(frozen=True)
 class Counts(Texts):
     """Texts as vectors over a vocabulary, without word order.
 
-    counts: how often each word occurs. tfidf: (1 + ln count) idf, scaled to length 1; see `inverse_frequency`.
+    counts: how often each word occurs. tfidf: (1 + ln count) idf, scaled to length 1; see `inverse_frequency`. The last
+    dimension, [UNK], is that of all words outside the vocabulary; runs of version 0.2 have none.
 
     Args:
-        vocabulary: words of at least two letters or digits.
-        idf: (V,) of tfidf; None for counts.
+        vocabulary: V words of at least two letters or digits.
+        idf: (V + 1,) of tfidf; None for counts.
         lowercase: convert texts to lower case before words are looked up.
+        stop_words: leave out scikit-learn's list of 318 English words.
     """
 
     vocabulary: tuple[str, ...] = ()
     idf: np.ndarray | None = None
     lowercase: bool = True
+    stop_words: bool = False
 
     name: ClassVar[str] = "counts"
     one_unit: ClassVar[bool] = True
@@ -81,33 +107,39 @@ class Counts(Texts):
             min_count: minimum number of occurrences of a word.
             stop_words: leave out the, of, and ... (scikit-learn's list of 318 English words).
         """
-        from sklearn.feature_extraction.text import CountVectorizer
-
         require(view in ("counts", "tfidf"), "view", view, "must be counts or tfidf")
         require(vocabulary_size >= 1, "vocabulary_size", vocabulary_size, "must be 1 or more")
         require(min_count >= 1, "min_count", min_count, "must be 1 or more")
-        vectorizer = CountVectorizer(lowercase=lowercase, stop_words="english" if stop_words else None)
-        try:
-            counts = vectorizer.fit_transform(texts)
-        except ValueError:
-            raise DataError("the training texts have no word of two or more letters") from None
-        totals = np.asarray(counts.sum(0)).ravel()
-        order = np.argsort(-totals, kind="stable")[:vocabulary_size]  # the columns are in alphabetical order
-        order = order[totals[order] >= min_count]
-        if len(order) == 0:
+        totals = Counter(word for words in _words(texts, lowercase, stop_words) for word in words)
+        if not totals:
+            raise DataError("the training texts have no word of two or more letters")
+        order = sorted(totals, key=lambda word: (-totals[word], word))[:vocabulary_size]
+        words = tuple(word for word in order if totals[word] >= min_count)
+        if not words:
             raise DataError(f"no word occurs min_count={min_count} times in the training texts")
-        idf = inverse_frequency(counts)[order] if view == "tfidf" else None
-        names = vectorizer.get_feature_names_out()
-        words = tuple(str(names[i]) for i in order)
-        return cls((len(words),), 0.0, 1.0, column, encoding, words, idf, lowercase)
+        kind = cls((len(words) + 1,), 0.0, 1.0, column, encoding, words, None, lowercase, stop_words)
+        return kind if view == "counts" else replace(kind, idf=inverse_frequency(kind.counts(texts)))
 
     @property
     def size(self) -> int:
-        """Number of words."""
+        """Number of words, without [UNK]."""
         return len(self.vocabulary)
 
+    @property
+    def counts_unknown(self) -> bool:
+        """Whether the last dimension is that of unknown words."""
+        return self.shape[0] > self.size
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Word -> dimension."""
+        return {word: i for i, word in enumerate(self.vocabulary)}
+
     def words(self, x: Tensor) -> Tensor | None:
-        """Return the number of words of each document; None for TF-IDF weights, which count nothing."""
+        """Return the number of words of each document, unknown ones included, as nll is of all of them.
+
+        None for TF-IDF weights, which count nothing.
+        """
         return None if self.idf is not None else x.sum(-1)
 
     def metrics(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> dict[str, Tensor]:
@@ -115,8 +147,23 @@ class Counts(Texts):
         return {} if words is None else {"words": words}
 
     def error(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
-        """Return the negative log-likelihood per word (per unit of weight for TF-IDF), in nats."""
-        return likelihood.nll(params, x) / x.sum(-1).clamp(min=1)
+        """Return the negative log-likelihood per word (per unit of weight for TF-IDF), in nats.
+
+        An unknown word is one of at least as many as are known: the probability of [UNK] is shared among V of them.
+        Otherwise texts of unknown words alone would be the easiest to reconstruct.
+        """
+        nll = likelihood.nll(params, x)
+        if self.counts_unknown:
+            nll = nll + x[..., -1] * math.log(self.size)
+        return nll / x.sum(-1).clamp(min=1)
+
+    def unknown(self, split: Split) -> np.ndarray:
+        """Return the fraction of unknown words of each document (of the weight for TF-IDF), (N,); 0 without words."""
+        from scipy.sparse import csr_matrix
+
+        matrix = split.x.matrix if isinstance(split.x, SparseRows) else csr_matrix(split.rows())
+        total, known = (np.asarray(part.sum(1)).ravel() for part in (matrix, matrix[:, : self.size]))
+        return 1 - known / np.where(total == 0, 1, total) if self.counts_unknown else np.zeros(len(split))
 
     def comparable(self, x: np.ndarray) -> np.ndarray:
         """Return relative word frequencies: each row sums to 1."""
@@ -126,10 +173,13 @@ class Counts(Texts):
         """Return TF-IDF rows, with the idf of the training rows."""
         if not (isinstance(train.x, SparseRows) and isinstance(queries.x, SparseRows)):
             return None
+        from sklearn.preprocessing import normalize
+
+        one, two = (rows.matrix[:, : self.size] for rows in (train.x, queries.x))
         if self.idf is not None:
-            return train.x.matrix, queries.x.matrix
-        idf = inverse_frequency(train.x.matrix)
-        return weighed(train.x.matrix, idf), weighed(queries.x.matrix, idf)
+            return normalize(one), normalize(two)
+        idf = inverse_frequency(one)
+        return weighed(one, idf), weighed(two, idf)
 
     def captions(self, split: Split) -> list[str] | None:
         names = split.x.names if isinstance(split.x, SparseRows) else None
@@ -138,24 +188,39 @@ class Counts(Texts):
     def listing(self, x: Tensor) -> tuple[list[str], list[list[Any]]]:
         return ["words"], [[text] for text in self.decode(x)]
 
-    def matrix(self, texts: Sequence[str]) -> csr_matrix:
-        """Return the counts (or TF-IDF weights) of texts, (N, V) float32."""
-        from sklearn.feature_extraction.text import CountVectorizer
+    def counts(self, texts: Sequence[str]) -> csr_matrix:
+        """Return the counts of texts, (N, V + 1) float32; the last column is of unknown words.
 
-        vectorizer = CountVectorizer(lowercase=self.lowercase, vocabulary=self.vocabulary, dtype=np.float32)
-        counts = vectorizer.transform(texts)
-        return counts if self.idf is None else weighed(counts, self.idf)
+        A text without words counts as one unknown word: a row of zeros would have no direction and no error.
+        """
+        from scipy.sparse import csr_matrix
 
-    def tokenize(self, texts: Sequence[str]) -> tuple[SparseRows, list[str]]:
-        """Return rows (N, V), named by the beginnings of the texts, and notes for the user."""
-        matrix = self.matrix(texts)
-        unknown = int((np.diff(matrix.indptr) == 0).sum())
-        note = f"{unknown:,} of {len(texts):,} texts have no word of the vocabulary"
-        return SparseRows(matrix, np.array([beginning(t) for t in texts], object)), [note] if unknown else []
+        data: list[int] = []
+        indices: list[int] = []
+        ends, width, unknown = [0], self.shape[0], self.size
+        for words in _words(texts, self.lowercase, self.stop_words):
+            found = Counter([self.index.get(word, unknown) for word in words] or [unknown])
+            if not self.counts_unknown:
+                del found[unknown]
+            for dimension in sorted(found):
+                indices.append(dimension)
+                data.append(found[dimension])
+            ends.append(len(indices))
+        return csr_matrix((np.array(data, np.float32), np.array(indices, np.int32), ends), (len(texts), width))
+
+    def tokenize(self, texts: Sequence[str]) -> Tokenized:
+        """Return rows (N, V + 1), named by the beginnings of the texts, and how much of them is unknown."""
+        counts = self.counts(texts)
+        matrix = counts if self.idf is None else weighed(counts, self.idf)
+        rows = SparseRows(matrix, np.array([beginning(t) for t in texts], object))
+        total, known = float(counts.sum()), counts[:, : self.size]
+        return Tokenized(
+            rows, 1 - float(known.sum()) / max(total, 1), int((np.diff(known.indptr) == 0).sum()), len(texts), []
+        )
 
     def decode(self, x: Tensor | np.ndarray) -> list[str]:
         """Return the twelve words with the largest counts, weights or probabilities (N, V), in descending order."""
-        x = np.asarray(x)
+        x = np.asarray(x)[:, : self.size]
         order = np.argsort(-x, axis=1, kind="stable")[:, :LISTED]
         return [" ".join(self.vocabulary[i] for i in top if row[i] > 0) for row, top in zip(x, order, strict=True)]
 
@@ -166,7 +231,7 @@ class Counts(Texts):
         super().save(folder)
 
     def state(self) -> dict[str, Any]:
-        return super().state() | {"lowercase": self.lowercase}
+        return super().state() | {"lowercase": self.lowercase, "stop_words": self.stop_words}
 
     @classmethod
     def load(cls, folder: Path, values: dict[str, Any]) -> Counts:
@@ -175,12 +240,15 @@ class Counts(Texts):
         words, idf = tuple(learnt["words"]), learnt["idf"]
         if not words or len(set(words)) != len(words) or not all(isinstance(word, str) for word in words):
             raise ValueError(f"{VOCABULARY} is not a list of distinct words")
+        if values["shape"] not in ([len(words)], [len(words) + 1]):
+            raise ValueError(f"{VOCABULARY} is inconsistent with {FILE}")
         if idf is not None:
             idf = np.array(idf, np.float32)
-            if idf.shape != (len(words),) or not np.isfinite(idf).all():
+            if idf.shape != tuple(values["shape"]) or not np.isfinite(idf).all():
                 raise ValueError(f"{VOCABULARY} does not have one idf per word")
         shared = {"column": values["column"], "encoding": values["encoding"], "lowercase": bool(values["lowercase"])}
-        return cls(**common(values), **shared, vocabulary=words, idf=idf)
+        stop_words = bool(values.get("stop_words", False))  # not in runs of version 0.2
+        return cls(**common(values), **shared, vocabulary=words, idf=idf, stop_words=stop_words)
 
     def description(self) -> dict[str, Any]:
         """Return the description of the input for export.json."""

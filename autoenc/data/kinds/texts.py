@@ -17,6 +17,33 @@ from autoenc.data.split import Examples, Rows, Split
 from autoenc.errors import DataError
 
 SHOWN = 100  # characters of a document in its caption
+MANY = 0.2  # fraction of unknown words above which a remedy is named
+SOME = 0.05  # fraction of unknown words of new texts above which there is a warning
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """Texts as the model is fed them.
+
+    Args:
+        unknown: fraction of the words that are unknown. without_known: number of texts without a known word.
+        notes: for the user.
+    """
+
+    x: Tensor | Rows
+    unknown: float
+    without_known: int
+    size: int
+    notes: list[str]
+
+    def remarks(self, above: float = SOME, remedy: str = "") -> list[str]:
+        """Return all notes; one is of unknown words, if they are more than the fraction `above`."""
+        parts = [f"{self.unknown:.1%} of the words are unknown"] if self.unknown > above else []
+        if self.without_known:
+            parts.append(f"{self.without_known:,} of {self.size:,} texts have no word of the vocabulary")
+        if remedy and self.unknown > max(above, MANY):
+            parts.append(remedy)
+        return [*self.notes, *(["; ".join(parts)] if parts else [])]
 
 
 @dataclass(frozen=True)
@@ -34,8 +61,14 @@ class Texts(Kind):
     texts: ClassVar[bool] = True
     encodes_objects: ClassVar[bool] = True
 
-    def tokenize(self, texts: Sequence[str]) -> tuple[Tensor | Rows, list[str]]:
-        """Return texts as the model is fed them, and notes for the user."""
+    remedy: ClassVar[str] = "data.min_count=1 and a larger data.vocabulary_size leave fewer out"
+
+    def tokenize(self, texts: Sequence[str]) -> Tokenized:
+        """Return texts as the model is fed them."""
+        raise NotImplementedError
+
+    def unknown(self, split: Split) -> np.ndarray:
+        """Return the fraction of unknown words of each document, (N,)."""
         raise NotImplementedError
 
     def decode(self, x: Tensor | np.ndarray) -> list[str]:
@@ -50,10 +83,10 @@ class Texts(Kind):
         """
         if is_numeric(raw):
             return super().encode(raw, what, noisy, support)
-        x, notes = self.tokenize(checked(raw))
-        for note in notes:
+        tokenized = self.tokenize(checked(raw))
+        for note in tokenized.remarks():
             warnings.warn(note, stacklevel=2)
-        return Split(x)
+        return Split(tokenized.x)
 
     def read(
         self, path: Path, resize: bool = False, noisy: bool = False, support: tuple[float, float] = REAL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from autoenc.core import Likelihood
 from autoenc.data.kinds.kind import FILE, REAL, common
-from autoenc.data.kinds.texts import Texts, beginning
+from autoenc.data.kinds.texts import Texts, Tokenized, beginning
 from autoenc.data.split import BOS, EOS, MASK, PAD, SPECIAL, UNK, Split
 from autoenc.errors import DataError, require
 
@@ -44,6 +45,7 @@ class Tokens(Texts):
     name: ClassVar[str] = "tokens"
     noun: ClassVar[str] = "token ids"
     continuous: ClassVar[bool] = False
+    remedy: ClassVar[str] = "data.level=bpe has no unknown words"
     parts: ClassVar[Mapping[str, str]] = {"network": "sequence", "likelihood": "tokens", "noise": "token_mask"}
 
     @property
@@ -129,8 +131,16 @@ class Tokens(Texts):
         return {"accuracy": right.sum(-1) / words.clamp(min=1), "words": words}
 
     def error(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
-        """Return the negative log-likelihood per token, in nats."""
-        return likelihood.nll(params, x) / self.words(x).clamp(min=1)
+        """Return the negative log-likelihood per token, in nats.
+
+        An unknown word is one of at least as many as are known: the probability of [UNK] is shared among them.
+        """
+        unknown = (x == UNK).sum(-1) * math.log(max(self.size - len(SPECIAL), 1))
+        return (likelihood.nll(params, x) + unknown) / self.words(x).clamp(min=1)
+
+    def unknown(self, split: Split) -> np.ndarray:
+        ids = split.tensor.cpu().numpy()
+        return (ids == UNK).sum(1) / (ids > EOS).sum(1).clip(1)
 
     def listing(self, x: Tensor) -> tuple[list[str], list[list[Any]]]:
         return ["text"], [[text] for text in self.decode(x)]
@@ -152,8 +162,8 @@ class Tokens(Texts):
         split = super().encode(raw, what, noisy, support)
         return split if split.tensor.dtype == torch.int64 else Split(split.tensor.long())
 
-    def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, list[str]]:
-        """Return ids (N, max_length) int64, and notes for the user."""
+    def tokenize(self, texts: Sequence[str]) -> Tokenized:
+        """Return ids (N, max_length) int64, how much of them is unknown, and how many texts are truncated."""
         ids, truncated = np.full((len(texts), self.max_length), PAD, np.int64), 0
         for start in range(0, len(texts), AT_ONCE):
             part = self.tokenizer.encode_batch_fast(list(texts[start : start + AT_ONCE]))
@@ -163,7 +173,14 @@ class Tokens(Texts):
                 tokens = [*tokens[: self.max_length - 1], EOS]
                 row[: len(tokens)] = tokens
         note = f"{truncated:,} of {len(texts):,} texts are truncated to {self.max_length} tokens, end token included"
-        return torch.from_numpy(ids), [note] if truncated else []
+        unknown, words = (ids == UNK).sum(1), (ids > EOS).sum(1)  # PAD, BOS and EOS are the first ids
+        return Tokenized(
+            torch.from_numpy(ids),
+            float(unknown.sum() / max(words.sum(), 1)),
+            int((unknown == words).sum()),
+            len(texts),
+            [note] if truncated else [],
+        )
 
     def decode(self, x: Tensor | np.ndarray) -> list[str]:
         """Convert ids (N, T) to readable text, each up to its EOS; case and spacing are those of the vocabulary."""

@@ -86,13 +86,13 @@ def bag_of_words(
     kind: Counts | None = None,
     excluded: Sequence[str] = (),
 ) -> Data:
-    """Load the documents of a text or CSV file as sparse word counts (V,) float32.
+    """Load the documents of a text or CSV file as sparse word counts (V + 1,) float32, the last of unknown words.
 
     The arguments not listed here are those of `text`.
 
     Args:
         view: counts: number of occurrences of each word; tfidf: weighted by rarity, length 1 (`counts.weighed`).
-        vocabulary_size: maximum number of words. min_count: rarer words are left out.
+        vocabulary_size: maximum number of words. min_count: rarer words are unknown.
         stop_words: leave out the, of, and ... (318 English words).
     """
     read = partial(documents.read, column=column, label=label, encoding=encoding)
@@ -159,10 +159,11 @@ def _data(
         notes.append(f"every document has the label {classes[0]}: metrics based on labels are not available")
     splits = {}
     for key, part in files.items():
-        x, remarks = kind.tokenize(part.texts)
-        notes += [f"{key}: {remark}" for remark in remarks]
+        tokenized = kind.tokenize(part.texts)
+        above = 1.0 if key == "training" else 0.0  # the vocabulary is that of the training texts
+        notes += [f"{key}: {remark}" for remark in tokenized.remarks(above, kind.remedy)]
         y = None if part.labels is None else torch.tensor([classes.index(v) for v in part.labels], dtype=torch.int64)
-        splits[key] = Split(x, y)
+        splits[key] = Split(tokenized.x, y)
     train, val, test = splits["training"], splits["validation"], splits["test"]
     if kind.continuous:
         low, high = train.range()

@@ -74,7 +74,7 @@ def test_words_of_the_other_splits_are_unknown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("view", ["counts", "tfidf"])
-def test_words_of_the_other_splits_count_for_nothing(tmp_path: Path, view: str) -> None:
+def test_words_of_the_other_splits_count_as_unknown_words(tmp_path: Path, view: str) -> None:
     data = three(tmp_path, view=view)
     found = data.spec.kind
     assert isinstance(found, Counts)
@@ -82,9 +82,11 @@ def test_words_of_the_other_splits_count_for_nothing(tmp_path: Path, view: str) 
     if view == "tfidf":  # idf too is that of the training texts
         reference = TfidfVectorizer(vocabulary=found.vocabulary, sublinear_tf=True)
         expected = reference.fit((tmp_path / "path.txt").read_text().splitlines())
-        assert found.idf == pytest.approx(expected.idf_, rel=1e-6)
+        assert found.idf[:-1] == pytest.approx(expected.idf_, rel=1e-6)
+        assert found.idf[-1] == pytest.approx(np.log(1 + 40) + 1)  # of [UNK], which no training text has
         val = expected.transform((tmp_path / "val_path.txt").read_text().splitlines()).toarray()
-        assert fed(data.val).numpy() == pytest.approx(val, abs=1e-6)
+        known = fed(data.val)[:, :-1]
+        assert (known / known.norm(dim=1, keepdim=True)).numpy() == pytest.approx(val, abs=1e-6)
         assert fed(data.val).norm(dim=1) == pytest.approx(1, abs=1e-6)
 
 
@@ -125,11 +127,11 @@ def test_pieces_are_merged_where_the_training_texts_have_them(tmp_path: Path) ->
     data = three(tmp_path, level="bpe", vocabulary_size=400)
     found = data.spec.kind
     assert isinstance(found, Tokens)
-    whole, other = found.tokenize(["onlypath", "onlytest_path"])[0].ne(PAD).sum(1).tolist()
+    whole, other = found.tokenize(["onlypath", "onlytest_path"]).x.ne(PAD).sum(1).tolist()
     assert (whole, other > 4) == (2, True)  # one piece and the end; the other word is put together from many
     assert not (data.test.tensor == UNK).any()
     new = ["Über ça: 漢字 [PAD] \t tab", "", " a  b "]
-    assert found.decode(found.tokenize(new)[0]) == ["über ça: 漢字 [pad] \t tab", "", "a  b "]
+    assert found.decode(found.tokenize(new).x) == ["über ça: 漢字 [pad] \t tab", "", "a  b "]
 
 
 def test_the_splits_cover_each_document_once_and_labels_stay_with_them(tmp_path: Path) -> None:
@@ -153,10 +155,17 @@ def test_counts_are_those_of_scikit_learn(tmp_path: Path) -> None:
     expected = reference.fit_transform(texts).toarray()
     assert set(found.vocabulary) == set(reference.get_feature_names_out())
     order = [reference.vocabulary_[word] for word in found.vocabulary]
-    assert np.array_equal(fed(data.train).numpy(), expected[:, order])
+    every = CountVectorizer().fit_transform(texts).sum(1).A1
+    assert np.array_equal(fed(data.train).numpy()[:, :-1], expected[:, order])
+    assert np.array_equal(fed(data.train).numpy().sum(1), every)  # [UNK] counts the rest
     totals = expected[:, order].sum(0)
     assert (np.diff(totals) <= 0).all()  # the most frequent first
-    assert (data.spec.kind.name, data.spec.shape, data.spec.low, data.spec.high) == ("counts", (9,), 0, expected.max())
+    assert (data.spec.kind.name, data.spec.shape, data.spec.low, data.spec.high) == (
+        "counts",
+        (10,),
+        0,
+        fed(data.train).max(),
+    )
     without = bag_of_words(*[write(tmp_path / "a.txt", texts)] * 3, view="counts", stop_words=True)
     assert isinstance(without.spec.kind, Counts)
     assert set(without.spec.kind.vocabulary) == set(WORDS) - {"a", "the", "in", "on"}
@@ -168,7 +177,9 @@ def test_counts_are_those_of_scikit_learn(tmp_path: Path) -> None:
 def test_ids_end_with_eos_and_are_padded(tmp_path: Path) -> None:
     found = three(tmp_path, max_length=6).spec.kind
     assert isinstance(found, Tokens)
-    ids, notes = found.tokenize(["red cat", "", "a cat sings in the tree", "a cat sings on trees"])
+    tokenized = found.tokenize(["red cat", "", "a cat sings in the tree", "a cat sings on trees"])
+    ids, notes = tokenized.x, tokenized.notes
+    assert isinstance(ids, torch.Tensor)
     assert ids[0, 2:].tolist() == [EOS, PAD, PAD, PAD]
     assert ids[1].tolist() == [EOS, PAD, PAD, PAD, PAD, PAD]
     assert ids[2:, -1].tolist() == [EOS, EOS]
@@ -182,11 +193,11 @@ def test_ids_end_with_eos_and_are_padded(tmp_path: Path) -> None:
 def test_special_tokens_in_a_text_are_signs(tmp_path: Path) -> None:
     found = three(tmp_path).spec.kind
     assert isinstance(found, Tokens)
-    assert not (found.tokenize(["[PAD] [EOS] cat"])[0][0, :7] == PAD).any()
+    assert not (found.tokenize(["[PAD] [EOS] cat"]).x[0, :7] == PAD).any()
     kinds.save(found, tmp_path)
     again = kinds.load(tmp_path, {}, {})
     assert isinstance(again, Tokens)
-    assert torch.equal(again.tokenize(["[PAD] [EOS] cat"])[0], found.tokenize(["[PAD] [EOS] cat"])[0])
+    assert torch.equal(again.tokenize(["[PAD] [EOS] cat"]).x, found.tokenize(["[PAD] [EOS] cat"]).x)
 
 
 def test_words_are_written_as_people_write() -> None:
