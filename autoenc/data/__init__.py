@@ -1,6 +1,7 @@
-"""Data sets: functions that a `_target_` in configs/data names and that return `spec.Data`. See spec.py.
+"""Data sets: the functions that a `_target_` in configs/data names; they return `Data`.
 
-What only one of them needs (scikit-learn, torchvision) is imported where it is used: each costs a second or more.
+Libraries that only one of them needs (scikit-learn, torchvision) are imported where they are used: each takes a second
+or more.
 """
 
 from autoenc.data.dataset import Data, DataSpec

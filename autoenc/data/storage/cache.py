@@ -1,4 +1,4 @@
-"""A folder of arrays that were computed once from the user's files and are read from the disk ever after."""
+"""A cache on disk of arrays that were computed from the user's files."""
 
 from __future__ import annotations
 
@@ -35,45 +35,45 @@ class CacheError(DataError):
 
 @dataclass(frozen=True)
 class Entry:
-    """What is in the cache under one key: arrays by name, and plain values."""
+    """Arrays by name, and plain values, under one key of the cache."""
 
     path: Path
     values: dict[str, Any]
     crcs: dict[str, int]
 
     def rows(self, name: str = "x") -> MappedRows:
-        """An array on the disk."""
+        """Return an array on disk."""
         return MappedRows(self.path / f"{name}.npy", self.crcs[name])
 
 
 @dataclass
 class Writer:
-    """An entry while it is written: arrays grow by rows, nobody knows how many there will be."""
+    """An entry while it is written: rows are appended to its arrays."""
 
     path: Path
-    values: dict[str, Any] = field(default_factory=dict)  # what JSON can hold; kept with the arrays
+    values: dict[str, Any] = field(default_factory=dict)  # stored as JSON
     _files: dict[str, _Growing] = field(default_factory=dict)
 
     def append(self, rows: np.ndarray, name: str = "x") -> None:
-        """Add (n, *shape) rows to an array; the first ones say what shape and type it has."""
-        with _errors_of(self.path.parent):
+        """Append rows (n, *shape) to an array; the first ones determine its shape and type."""
+        with _write_errors(self.path.parent):
             if name not in self._files:
                 self._files[name] = _Growing((self.path / f"{name}.npy").open("wb"), rows)
             self._files[name].append(rows)
 
     def close(self) -> dict[str, int]:
-        """Finish all files; the CRC-32 of each."""
+        """Close all files and return the CRC-32 of each array."""
         return {name: growing.close() for name, growing in self._files.items()}
 
     def discard(self) -> None:
-        """Close all files as they are, to be deleted."""
+        """Close unfinished files, which are then deleted."""
         for growing in self._files.values():
             with contextlib.suppress(OSError):
                 growing.file.close()
 
 
 class _Growing:
-    """A .npy file of which the number of rows is known at the end: NumPy's header leaves room for it."""
+    """A .npy file whose number of rows is written at the end: NumPy's header leaves room for it."""
 
     def __init__(self, file: IO[bytes], rows: np.ndarray):
         self.file, self.shape, self.dtype, self.count, self.crc = file, rows.shape[1:], rows.dtype, 0, 0
@@ -81,8 +81,8 @@ class _Growing:
         self.start = file.tell()
 
     def _header(self) -> None:
-        described = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.count, *self.shape)}
-        np.lib.format.write_array_header_1_0(self.file, described)
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.count, *self.shape)}
+        np.lib.format.write_array_header_1_0(self.file, header)
 
     def append(self, rows: np.ndarray) -> None:
         if rows.shape[1:] != self.shape or rows.dtype != self.dtype:
@@ -103,14 +103,14 @@ class _Growing:
 
 
 def stamp(path: Path) -> list[Any]:
-    """What a key says of a file: where it is, its size and when it was written last."""
+    """Return path, size and time of modification of a file, for a key."""
     status = path.stat()
     return [str(path.resolve()), status.st_size, status.st_mtime_ns]
 
 
 def find(key: Mapping[str, Any], folder: str | Path = FOLDER) -> Entry | None:
-    """What the cache has under a key; None where it has nothing, or something damaged."""
-    path = _place(key, folder)
+    """Return the entry under a key; None if it is missing or damaged."""
+    path = _path(key, folder)
     try:
         note = json.loads((path / NOTE).read_text())
         entry = Entry(path, note["values"], note["crcs"])
@@ -122,72 +122,72 @@ def find(key: Mapping[str, Any], folder: str | Path = FOLDER) -> Entry | None:
 
 
 def cached(key: Mapping[str, Any], folder: str | Path, write: Callable[[Writer], None]) -> Entry:
-    """The entry under a key: read where there is one, written where there is none.
+    """Return the entry under a key; write it if it is missing.
 
-    Of processes that want the same entry at once, one writes it and the others wait. It is written aside and moved into
-    place: an entry is whole or absent.
+    If several processes need the same entry, one writes it and the others wait. It is written to a temporary folder and
+    renamed: an entry is complete or absent.
 
     Args:
-        key: all that the content depends on, as JSON has it: `stamp` of each file, options, a version of the code.
-        folder: made where it is missing.
-        write: computes the entry, by `Writer.append`; called only where it must be.
+        key: everything that the content depends on: `stamp` of each file, options, a version of the code.
+        folder: created if missing.
+        write: computes the entry with `Writer.append`; called only if the entry is missing.
 
     Raises:
-        CacheError: the folder cannot be written to, or the disk is full; nothing is left behind.
+        CacheError: the folder is not writable, or the disk is full; nothing is left behind.
     """
     if (entry := find(key, folder)) is not None:
         return entry
-    place = _place(key, folder)
-    with _errors_of(place.parent):
-        place.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(place):
+    path = _path(key, folder)
+    with _write_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
         if (entry := find(key, folder)) is not None:  # written while this process waited
             return entry
-        with _errors_of(place.parent):
-            for left in [place, *place.parent.glob(f".{place.name}-*")]:  # damaged, or of a process that was killed
-                shutil.rmtree(left, ignore_errors=True)
-            aside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
-        writer = Writer(aside)
+        with _write_errors(path.parent):
+            for stale in [path, *path.parent.glob(f".{path.name}-*")]:  # damaged, or left by a killed process
+                shutil.rmtree(stale, ignore_errors=True)
+            temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+        writer = Writer(temporary)
         try:
             write(writer)
-            with _errors_of(place.parent):
+            with _write_errors(path.parent):
                 note = {"key": dict(key), "values": writer.values, "crcs": writer.close()}
-                write_json(aside / NOTE, note)
-                os.rename(aside, place)
+                write_json(temporary / NOTE, note)
+                os.rename(temporary, path)
         except BaseException:
             writer.discard()
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             raise
     entry = find(key, folder)
-    assert entry is not None, f"{place}: is not what was written"
+    assert entry is not None, f"{path}: differs from what was written"
     return entry
 
 
-def _place(key: Mapping[str, Any], folder: str | Path) -> Path:
+def _path(key: Mapping[str, Any], folder: str | Path) -> Path:
     text = json.dumps({"format": FORMAT, **key}, sort_keys=True)
     return Path(folder).expanduser() / hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 @contextlib.contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """This process alone, of those that want this entry. The lock goes with the process, however it ends."""
-    lock = FileLock(place.with_suffix(".lock"))
-    with _errors_of(place.parent):
+def _locked(path: Path) -> Iterator[None]:
+    """Lock an entry between processes; the lock is released if the process ends."""
+    lock = FileLock(path.with_suffix(".lock"))
+    with _write_errors(path.parent):
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            log.info("waiting for another process, which writes %s", place)
+            log.info("waiting for another process, which writes %s", path)
             lock.acquire()
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: who waits sees that the file is gone
+        Path(lock.lock_file).unlink(missing_ok=True)  # before the release: a waiting process notices it
         lock.release()
 
 
 @contextlib.contextmanager
-def _errors_of(folder: Path) -> Iterator[None]:
-    """What the operating system has against writing, in one line."""
+def _write_errors(folder: Path) -> Iterator[None]:
+    """Convert errors of the operating system to one line."""
     try:
         yield
     except OSError as error:

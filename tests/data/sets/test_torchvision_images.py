@@ -1,4 +1,4 @@
-"""The standard image sets: the real MNIST where it is, small files in the same formats for the rest."""
+"""Standard image data sets: the real MNIST if its files exist, small files in the same formats for the others."""
 
 import gzip
 import hashlib
@@ -23,12 +23,12 @@ RNG = np.random.default_rng(0)
 
 
 def idx(array: np.ndarray) -> bytes:
-    """The format of yann.lecun.com/exdb/mnist, written down a second time."""
+    """The format of yann.lecun.com/exdb/mnist, written independently of the reader."""
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
 
 
 def small_mnist(folder: Path, name: str = "MNIST", rows: tuple[int, int] = (60, 20)) -> dict[str, np.ndarray]:
-    """The four files, whole and small, and what they hold."""
+    """Write the four files, small and complete, and return their content."""
     arrays = {}
     for part, n in zip(("train", "t10k"), rows, strict=True):
         arrays[f"{part}-images-idx3-ubyte"] = RNG.integers(0, 256, (n, 28, 28), dtype=np.uint8)
@@ -89,7 +89,7 @@ def test_split_seed_fixes_the_validation_rows_and_leaves_the_test_alone(tmp_path
     assert torch.equal(first.test.x, other.test.x)
 
 
-def test_unknown_data_sets_are_refused() -> None:
+def test_unknown_data_sets_are_rejected() -> None:
     with pytest.raises(ConfigError) as caught:
         torchvision_images("EMNIST")
     assert str(caught.value) == "dataset=EMNIST: must be one of MNIST, FashionMNIST, KMNIST, CIFAR10, SVHN"
@@ -125,7 +125,7 @@ def test_truncated_gzip_and_missing_labels_are_named(tmp_path: Path) -> None:
     assert refusal(dataset="MNIST", root=str(tmp_path)).startswith(f"{raw / IDX[0]}.gz: cannot be read (")
 
 
-def test_missing_files_are_named_where_nothing_may_be_downloaded(tmp_path: Path) -> None:
+def test_missing_files_are_named_without_download(tmp_path: Path) -> None:
     small_mnist(tmp_path)
     (tmp_path / "MNIST" / "raw" / IDX[2]).unlink()
     assert refusal(dataset="MNIST", root=str(tmp_path), download=False) == (
@@ -140,7 +140,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder behind a server that torchvision takes for that of Fashion-MNIST: the four files, gzipped."""
+    """Serve a folder with the four gzipped files as the mirror of Fashion-MNIST."""
     from torchvision.datasets import FashionMNIST
 
     folder = tmp_path / "mirror"
@@ -161,7 +161,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         thread.join()
 
 
-def test_a_download_leaves_the_files_and_nothing_else(tmp_path: Path, mirror: Path) -> None:
+def test_a_download_leaves_only_the_files(tmp_path: Path, mirror: Path) -> None:
     root = tmp_path / "new" / "root"
     data = torchvision_images("FashionMNIST", root=str(root))
     assert len(data.test) == 20
@@ -189,7 +189,7 @@ def test_a_failed_download_leaves_nothing(tmp_path: Path, mirror: Path, broken: 
 
 
 @pytest.mark.parametrize("name", ["CIFAR10", "SVHN"])
-def test_without_a_network_the_files_to_put_are_named(
+def test_without_network_the_missing_files_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def no_network(*args: object, **options: object) -> None:
@@ -202,14 +202,14 @@ def test_without_a_network_the_files_to_put_are_named(
     assert not (tmp_path / "root").exists()
 
 
-def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
+def test_a_root_that_is_a_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "root").touch()
     assert refusal(dataset="FashionMNIST", root=str(tmp_path / "root")).startswith(
         "FashionMNIST cannot be downloaded ("
     )
 
 
-def test_cifar10_is_turned_to_channels_first_and_checked_before_it_is_unpickled(
+def test_cifar10_is_channels_first_and_checked_before_unpickling(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from torchvision.datasets import CIFAR10
@@ -248,12 +248,12 @@ def test_svhn_is_read_with_the_digit_0_as_class_0(tmp_path: Path, monkeypatch: p
     from torchvision.datasets import SVHN
 
     images = RNG.integers(0, 256, (32, 32, 3, 20), dtype=np.uint8)  # as in the file: H, W, C, N
-    listed = {}
+    split_list = {}
     for part in ("train", "test"):
         file = tmp_path / f"{part}_32x32.mat"
         scipy.io.savemat(file, {"X": images, "y": np.arange(20)[:, None] % 10 + 1})
-        listed[part] = ["", file.name, hashlib.md5(file.read_bytes()).hexdigest()]
-    monkeypatch.setattr(SVHN, "split_list", listed)
+        split_list[part] = ["", file.name, hashlib.md5(file.read_bytes()).hexdigest()]
+    monkeypatch.setattr(SVHN, "split_list", split_list)
     data = torchvision_images("SVHN", root=str(tmp_path))
     assert np.array_equal(data.test.x.numpy(), images.transpose(3, 2, 0, 1))
     assert data.test.y is not None

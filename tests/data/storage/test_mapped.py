@@ -1,4 +1,4 @@
-"""Rows on the disk and the cache that they come from."""
+"""Rows on disk, and the cache that writes them."""
 
 import errno
 import json
@@ -32,17 +32,17 @@ def test_mapped_rows_are_those_of_the_array(tmp_path: Path, dtype: str) -> None:
     index = torch.tensor([7, 3, 3, 49])
     assert torch.equal(rows[index], x[index])
     assert torch.equal(rows[10:20], x[10:20])
-    chosen = rows.select(index).select(slice(1, None))
-    assert (len(chosen), chosen.shape) == (3, (3, 6))
-    assert torch.equal(chosen[:], x[index[1:]])
+    selected = rows.select(index).select(slice(1, None))
+    assert (len(selected), selected.shape) == (3, (3, 6))
+    assert torch.equal(selected[:], x[index[1:]])
     assert torch.equal(rows.select(x[:, 0] > 100)[:], x[x[:, 0] > 100])
-    for found, part in zip(rows.fetch(torch.arange(50).split(8)), x.split(8), strict=True):
-        assert torch.equal(found, part)
+    for batch, part in zip(rows.fetch(torch.arange(50).split(8)), x.split(8), strict=True):
+        assert torch.equal(batch, part)
     a, b = (Split(rows_or_x).shuffled(8, seed=1, epoch=2) for rows_or_x in (rows, x))
     assert all(torch.equal(p.x, q.x) for p, q in zip(a, b, strict=True))
 
 
-def test_a_batch_may_be_written_to_and_the_file_stays_as_it_is(tmp_path: Path) -> None:
+def test_writing_to_a_batch_leaves_the_file_unchanged(tmp_path: Path) -> None:
     path = saved(tmp_path, np.zeros((4, 2), np.float32))
     rows = MappedRows(path)
     rows[:].add_(1)
@@ -51,7 +51,7 @@ def test_a_batch_may_be_written_to_and_the_file_stays_as_it_is(tmp_path: Path) -
     assert np.load(path).sum() == 0
 
 
-def test_the_fingerprint_is_of_the_content_and_the_selection(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_content_and_selection(tmp_path: Path) -> None:
     array = RNG.normal(size=(50, 3)).astype(np.float32)
     rows = MappedRows(saved(tmp_path, array))
     (tmp_path / "again").mkdir()
@@ -63,7 +63,7 @@ def test_the_fingerprint_is_of_the_content_and_the_selection(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x93NUMPY\x01\x00"])
-def test_what_is_no_array_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+def test_errors_are_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.npy").write_bytes(content)
     with pytest.raises(DataError, match=r"x.npy: cannot be read") as caught:
         MappedRows(tmp_path / "x.npy")
@@ -89,7 +89,7 @@ print(most - before, resident() - before)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_resident_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    with (tmp_path / "x.npy").open("wb") as file:  # 400 MB that take no place on the disk
+    with (tmp_path / "x.npy").open("wb") as file:  # a sparse file of 400 MB
         header = {"descr": "<f4", "fortran_order": False, "shape": (100_000, 1_000)}
         np.lib.format.write_array_header_1_0(file, header)
         file.truncate(file.tell() + 400_000_000)
@@ -100,7 +100,7 @@ def test_resident_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     assert after < 120, f"{after} MB"
 
 
-def grown(writer: cache.Writer) -> None:
+def append_rows(writer: cache.Writer) -> None:
     for start in range(0, 10, 4):
         writer.append(np.arange(start, min(start + 4, 10), dtype=np.float32)[:, None])
     writer.append(np.zeros((1, 2), np.uint8), "other")
@@ -112,7 +112,7 @@ def test_an_entry_is_written_once_and_read_afterwards(tmp_path: Path) -> None:
 
     def write(writer: cache.Writer) -> None:
         calls.append(1)
-        grown(writer)
+        append_rows(writer)
 
     first, second = (cache.cached({"v": 1}, tmp_path, write) for _ in range(2))
     assert len(calls) == 1
@@ -127,17 +127,17 @@ def test_an_entry_is_written_once_and_read_afterwards(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.npy", "entry.json"])
-def test_a_damaged_entry_is_written_anew(tmp_path: Path, name: str) -> None:
-    entry = cache.cached({"v": 1}, tmp_path, grown)
+def test_a_damaged_entry_is_written_again(tmp_path: Path, name: str) -> None:
+    entry = cache.cached({"v": 1}, tmp_path, append_rows)
     content = (entry.path / name).read_bytes()
     (entry.path / name).write_bytes(content[:-20])
     assert cache.find({"v": 1}, tmp_path) is None
-    assert cache.cached({"v": 1}, tmp_path, grown).rows()[:].flatten().tolist() == list(range(10))
+    assert cache.cached({"v": 1}, tmp_path, append_rows).rows()[:].flatten().tolist() == list(range(10))
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(writer: cache.Writer) -> None:
-        grown(writer)
+        append_rows(writer)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -148,26 +148,26 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(cache._Growing, "append", full)
     with pytest.raises(cache.CacheError, match=r"written \(No space left on device\); choose another"):
-        cache.cached({"v": 1}, tmp_path, grown)
+        cache.cached({"v": 1}, tmp_path, append_rows)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     with pytest.raises(cache.CacheError, match="cannot be written"):
-        cache.cached({"v": 1}, tmp_path / "file", grown)
+        cache.cached({"v": 1}, tmp_path / "file", append_rows)
 
 
-def slowly(folder: Path, log: Path) -> None:
+def write_slowly(folder: Path, log: Path) -> None:
     def write(writer: cache.Writer) -> None:
         with log.open("a") as file:
             file.write("written\n")
         time.sleep(0.5)
-        grown(writer)
+        append_rows(writer)
 
     assert len(cache.cached({"v": 1}, folder, write).rows()) == 10
 
 
-def test_of_processes_that_want_the_same_entry_one_writes(tmp_path: Path) -> None:
+def test_one_of_several_processes_writes_an_entry(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=slowly, args=(tmp_path / "c", tmp_path / "log")) for _ in range(3)]
+    processes = [context.Process(target=write_slowly, args=(tmp_path / "c", tmp_path / "log")) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
@@ -177,9 +177,9 @@ def test_of_processes_that_want_the_same_entry_one_writes(tmp_path: Path) -> Non
     assert len(list((tmp_path / "c").iterdir())) == 1
 
 
-def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
-    entry = cache.cached({"v": 1}, tmp_path, grown)
+def test_remains_of_a_killed_process_are_deleted(tmp_path: Path) -> None:
+    entry = cache.cached({"v": 1}, tmp_path, append_rows)
     (tmp_path / f".{entry.path.name}-abc").mkdir()
     (entry.path / "entry.json").write_text(json.dumps({}))
-    cache.cached({"v": 1}, tmp_path, grown)
+    cache.cached({"v": 1}, tmp_path, append_rows)
     assert [p.name for p in tmp_path.iterdir()] == [entry.path.name]
