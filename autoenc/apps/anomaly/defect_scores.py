@@ -97,7 +97,7 @@ def _shift(seen: Seen) -> np.ndarray:
 # name -> (H, W), higher is more defective
 SCORES: dict[str, Callable[[Seen], np.ndarray]] = {
     "error": _error,  # squared error
-    "ssim": _ssim,  # 1 - structural similarity of picture and reconstruction (Bergmann et al. 2019)
+    "ssim": _ssim,  # 1 - structural similarity of image and reconstruction (Bergmann et al. 2019)
     "shift": _shift,  # deviation along a short stroke, relative to good images
     "memory": lambda seen: seen.distance,  # distance from the filter responses of good images
     "combined": lambda seen: np.sqrt(_shift(seen) * seen.distance),  # geometric mean of shift and memory

@@ -126,7 +126,7 @@ class Kind:
         return split
 
     def anomalies(self, path: Path, options: Mapping[str, Any]) -> np.ndarray | None:
-        """Return which examples of a file are labelled as anomalies, (N,) bool; None if the file does not tell.
+        """Return which examples of a file are labelled as anomalies, (N,) bool; None without labels.
 
         Args:
             options: of the data set that the run was trained on.
