@@ -1,4 +1,4 @@
-"""Sequences: padding changes nothing, no token is told of itself, searches find what they should, who learns."""
+"""Networks for token sequences: padding, conditioning, word dropout, learning, and configs that are rejected."""
 
 import itertools
 import math
@@ -7,46 +7,20 @@ from collections.abc import Callable
 import pytest
 import torch
 from kind_of_ids import Ids
+from sequences import CELLS, K, T, V, X, decoder, model, sequence_pair
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoenc import bottlenecks, likelihoods
-from autoenc.core import Autoencoder, Batch
+from autoenc import likelihoods
+from autoenc.core import Batch
 from autoenc.data.dataset import DataSpec
 from autoenc.data.kinds.image import Image
-from autoenc.data.split import BOS, EOS, MASK, PAD, UNK, Split
+from autoenc.data.split import EOS, MASK, PAD, Split
 from autoenc.errors import ConfigError
-from autoenc.networks import Pair, sequence
-from autoenc.networks import decoding as search
-from autoenc.networks.sequence import Decoder
 from autoenc.noise import TokenMask
 from autoenc.objective import Objective
 from autoenc.regularizers import KL, Jacobian
 from autoenc.training.evaluation import evaluate
-
-V, T, K = 11, 8, 3
-CELLS = ["gru", "transformer"]
-X = torch.tensor([[5, 6, 7, 8, EOS], [9, 10, EOS, PAD, PAD], [5, UNK, 6, EOS, PAD], [EOS, PAD, PAD, PAD, PAD]])
-
-
-def made(cell: str = "gru", **options: object) -> Pair:
-    return sequence((T,), K, V, cell=cell, **({"embedding": 6, "width": 8, "layers": 2, "heads": 2} | options))
-
-
-def model(cell: str = "gru", noise: nn.Module | None = None, **options: object) -> Autoencoder:
-    pair = made(cell, **options)
-    bottleneck = bottlenecks.Gaussian(pair.feature_shape, K)
-    return Autoencoder(noise or nn.Identity(), pair.encoder, bottleneck, pair.decoder, likelihoods.Tokens(V))
-
-
-def decoder(cell: str = "gru", sharp: float = 5.0, **options: object) -> Decoder:
-    """One that has clear preferences, and ends its texts now and then."""
-    found = made(cell, **options).decoder
-    assert isinstance(found, Decoder)
-    with torch.no_grad():
-        found.out.weight *= sharp
-        found.out.bias[EOS] += 1
-    return found.eval()
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -110,18 +84,6 @@ def test_leading_dimensions_are_samples_of_the_code(cell: str) -> None:
     torch.testing.assert_close(together, torch.stack([ae.nll(each, Batch(X)) for each in z]))
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_step_by_step_is_what_teacher_forcing_computes(cell: str) -> None:
-    part, z = decoder(cell), torch.randn(2, K)
-    x = torch.randint(5, V, (2, T))
-    forced = part(z, x).unflatten(0, x.shape).log_softmax(-1)
-    state, token = part.start(z), torch.full((2,), BOS)
-    for t in range(T):
-        log_p, state = part.step(token, state)
-        torch.testing.assert_close(log_p, forced[:, t])
-        token = x[:, t]
-
-
 def test_tokens_closed_form() -> None:
     likelihood, params = likelihoods.Tokens(V), torch.randn(int((X != PAD).sum()), V)
     found = likelihood.nll_per_dim(params, X)
@@ -138,18 +100,18 @@ def test_tokens_closed_form() -> None:
 
 
 def test_word_dropout_hides_words_from_the_decoder_in_training_alone() -> None:
-    part = made(word_dropout=0.3).decoder
+    part = sequence_pair(word_dropout=0.3).decoder
     seen: list[Tensor] = []
     part.embedding.register_forward_hook(lambda module, args, out: seen.append(args[0]))  # type: ignore[union-attr]
     x = torch.randint(5, V, (400, T))
     x[:, -2], x[:, -1] = EOS, PAD
     part.train()(torch.zeros(400, K), x)
     part.eval()(torch.zeros(400, K), x)
-    trained, judged = seen
-    assert torch.equal(judged[:, 1:], x[:, :-1])
-    words = judged >= 5
+    trained, evaluated = seen
+    assert torch.equal(evaluated[:, 1:], x[:, :-1])
+    words = evaluated >= 5
     assert (trained[words] == MASK).float().mean() == pytest.approx(0.3, abs=0.03)
-    assert torch.equal(trained[~words], judged[~words]), "BOS, EOS and PAD stay"
+    assert torch.equal(trained[~words], evaluated[~words]), "BOS, EOS and PAD stay"
     torch.manual_seed(3)
     first = part.train()(torch.zeros(400, K), x)
     torch.manual_seed(3)
@@ -167,84 +129,6 @@ def test_token_mask_hits_words_at_its_rate_and_nothing_else() -> None:
     changed = found[words] != x[words]
     assert (found[words][changed] == MASK).all()
     assert (found[words] == MASK).float().mean() == pytest.approx(0.4 + 0.6 / (V - 4), abs=0.03)  # some were MASK
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_a_generated_text_ends_once_and_is_padded(cell: str) -> None:
-    part, z = decoder(cell), 2 * torch.randn(60, K)
-    generator = torch.Generator().manual_seed(0)
-    for found in (part.generate(z), search.sample(part, z, generator=generator), search.beam(part, z, 3)):
-        assert found.shape == (60, T)
-        ended = (found == EOS).cumsum(1) - (found == EOS).long()
-        assert torch.equal(found == PAD, ended > 0), "padding behind the end, and nowhere else"
-        assert not torch.isin(found, torch.tensor([BOS, UNK, MASK])).any()
-        assert (found == EOS).any()
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_greedy_takes_the_likeliest_token_at_each_step(cell: str) -> None:
-    part, z = decoder(cell), torch.randn(20, K)
-    found = part.generate(z)
-    log_p = part(z, found)
-    log_p[:, search.NEVER] = -torch.inf
-    assert torch.equal(log_p.argmax(-1), found[found != PAD])
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_searches_agree_where_they_must(cell: str) -> None:
-    part, z = decoder(cell), torch.randn(20, K)
-    greedy = part.generate(z)
-    generator = torch.Generator().manual_seed(0)
-    assert torch.equal(search.beam(part, z, 1), greedy)
-    assert torch.equal(search.sample(part, z, top_p=1e-6, generator=generator), greedy)
-    assert torch.equal(search.sample(part, z, temperature=0.0), greedy)
-    assert torch.equal(search.sample(part, z, temperature=1e-4, generator=generator), greedy)
-
-
-def log_p(part: Decoder, z: Tensor, x: Tensor) -> Tensor:
-    return -likelihoods.Tokens(V).nll(part(z, x), x)
-
-
-def test_a_beam_finds_likelier_texts_than_greedy_and_a_wide_one_the_likeliest() -> None:
-    part = decoder(sharp=2.0)
-    part.longest = 3
-    z = torch.randn(30, K)
-    greedy = log_p(part, z, part.generate(z))
-    found = {width: log_p(part, z, search.beam(part, z, width)) for width in (2, 5, 200)}
-    for scores in found.values():
-        assert (scores >= greedy - 1e-5).all()
-    assert (found[5] > greedy + 1e-3).any()
-    words = [i for i in range(V) if i not in (*search.NEVER, EOS)]
-    texts = [
-        [EOS, 0, 0],
-        *([a, EOS, 0] for a in words),
-        *([a, b, c] for a in words for b in words for c in [EOS, *words]),
-    ]
-    every = torch.tensor(texts)
-    for i in range(5):
-        best = log_p(part, z[i].expand(len(every), -1), every).max()
-        torch.testing.assert_close(found[200][i], best)
-
-
-def test_sampling_has_the_probabilities_of_the_model() -> None:
-    part, n = decoder(sharp=2.0), 20_000
-    z = torch.randn(1, K)
-    p = part.step(torch.tensor([BOS]), part.start(z))[0][0].exp()
-    p[search.NEVER] = 0
-    p /= p.sum()
-    part.longest = 1
-    generator = torch.Generator().manual_seed(0)
-
-    def first(**options: float) -> Tensor:
-        drawn = search.sample(part, z.expand(n, -1), generator=generator, **options)[:, 0]
-        return drawn.bincount(minlength=V) / n
-
-    torch.testing.assert_close(first(), p, atol=0.015, rtol=0)
-    torch.testing.assert_close(first(temperature=2.0), p.sqrt() / p.sqrt().sum(), atol=0.015, rtol=0)
-    order = p.argsort(descending=True)
-    kept = order[: int((p[order].cumsum(0) < 0.6).sum()) + 1]  # the fewest that have 0.6 together
-    nucleus = torch.zeros(V).index_fill(0, kept, 1) * p
-    torch.testing.assert_close(first(top_p=0.6), nucleus / nucleus.sum(), atol=0.015, rtol=0)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -290,7 +174,7 @@ def test_evaluation_counts_tokens_and_not_padding() -> None:
 )
 def test_what_cannot_be_is_refused(options: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said.replace("(", "\\(")):
-        made(**options)  # type: ignore[arg-type]
+        sequence_pair(**options)  # type: ignore[arg-type]
 
 
 def test_numbers_are_refused_by_what_is_for_tokens_and_the_other_way_round(compose_parts: Callable[..., str]) -> None:

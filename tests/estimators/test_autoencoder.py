@@ -1,4 +1,4 @@
-"""scikit-learn's conventions: the estimator that trains, and the transformer of a run that is trained already."""
+"""scikit-learn's conventions for the estimator that trains."""
 
 import pickle
 import signal
@@ -14,8 +14,6 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobRuntime
 from hydra.version import VersionBase
-from scipy.sparse import csr_array
-from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -24,15 +22,12 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
-from sklearn.utils.validation import check_is_fitted
 
 from autoenc.config import checks as config
 from autoenc.data.dataset import DataSpec
 from autoenc.data.kinds.image import Image
 from autoenc.estimators import AutoencoderTransformer
 from autoenc.estimators.inmemory import compose
-from autoenc.loading import Run
-from autoenc.transformer import CodeTransformer
 
 X, Y = load_digits(return_X_y=True)  # (1797, 64), 0 to 16
 SMALL: dict[str, Any] = {"model": "ae", "latent_dim": 3, "hidden": (16,), "epochs": 2}
@@ -262,70 +257,3 @@ def test_a_pickle_and_pandas(fitted: AutoencoderTransformer) -> None:
     model = small().set_output(transform="pandas").fit(frame)
     assert list(model.transform(frame)) == [f"autoencodertransformer{i}" for i in range(3)]
     assert list(model.feature_names_in_) == list(frame)
-
-
-# A finished run as a transformer. check_estimator fits on tables of other widths: the checks that apply are here.
-
-ROWS = StandardScaler().fit_transform(X[:200])
-IMAGES = ROWS.astype(np.float32).reshape(-1, 1, 8, 8)
-
-
-@pytest.fixture(scope="module")
-def run() -> Run:
-    """A run on standardised digits."""
-    model = small(model="vae", image_shape=(8, 8), scale=False).fit(ROWS)
-    return Run(Path("run"), model.model_, model.config_, model.spec_, {}, torch.device("cpu"))
-
-
-def test_a_run_transforms_without_fit(run: Run) -> None:
-    transformer = run.as_transformer()
-    codes = transformer.transform(ROWS)
-    np.testing.assert_array_equal(codes, run.encode(IMAGES))
-    np.testing.assert_array_equal(transformer.inverse_transform(codes), run.decode(codes).reshape(-1, 64))
-    assert transformer.n_features_in_ == 64
-    assert list(transformer.get_feature_names_out()) == ["codetransformer0", "codetransformer1", "codetransformer2"]
-    check_is_fitted(transformer)
-
-
-def test_a_run_in_a_pipeline_that_is_fitted(run: Run) -> None:
-    pipeline = make_pipeline(run.as_transformer(), LogisticRegression()).fit(ROWS, Y[:200])
-    alone = LogisticRegression().fit(run.encode(IMAGES), Y[:200])
-    np.testing.assert_array_equal(pipeline.predict(ROWS), alone.predict(run.encode(IMAGES)))
-
-
-def test_fit_changes_nothing_but_the_names_of_columns(run: Run) -> None:
-    transformer = run.as_transformer()
-    assert transformer.fit(ROWS) is transformer
-    np.testing.assert_array_equal(transformer.fit_transform(ROWS), run.encode(IMAGES))
-    copied = clone(transformer)
-    assert copied is not transformer
-    assert copied.get_params() == {"run": run}
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(transformer)).transform(ROWS), run.encode(IMAGES))
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame(ROWS).add_prefix("pixel")
-    codes = clone(transformer).set_output(transform="pandas").fit(frame).transform(frame)
-    assert codes.shape == (200, 3)
-    with pytest.raises(ValueError, match="feature names should match"):
-        clone(transformer).fit(frame).transform(frame.add_suffix("x"))
-
-
-@pytest.mark.parametrize("method", ["fit", "transform"])
-def test_a_run_refuses_what_it_was_not_trained_on(run: Run, method: str) -> None:
-    use = getattr(run.as_transformer(), method)
-    with pytest.raises(ValueError, match="X has 63 features, but CodeTransformer is expecting 64 features as input"):
-        use(ROWS[:, :63])
-    with pytest.raises(ValueError, match="contains NaN"):
-        use(np.full((2, 64), np.nan))
-    with pytest.raises(ValueError, match="Expected 2D array"):
-        use(ROWS[0])
-    with pytest.raises(TypeError, match="Sparse data was passed"):
-        use(csr_array(ROWS))
-
-
-def test_what_the_model_gives_no_density_is_a_value_error(run: Run) -> None:
-    model = small(scale=False, overrides=["likelihood=bernoulli"]).fit(X / 16)
-    bernoulli = Run(Path("run"), model.model_, model.config_, model.spec_, {}, torch.device("cpu"))
-    with pytest.raises(ValueError, match=r"input: expected values in \[0, 1\], found 0 to 16"):
-        CodeTransformer(bernoulli).transform(X)
-    with pytest.raises(ValueError, match=r"codes: expected \(N, 3\), found \(2, 4\)"):
-        run.as_transformer().inverse_transform(np.zeros((2, 4)))
