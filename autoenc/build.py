@@ -1,4 +1,4 @@
-"""Config -> data, model, objective, optimizers: the only place that joins parts."""
+"""Construction of data, model, objective and optimizers from a config."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from autoenc.objective import Objective
 from autoenc.regularizers.jacobian import BATCH_STATISTICS
 from autoenc.training.settings import TrainerSettings
 
-NOTHING = {"columns": (), "vocabulary": 0}  # what constructors get that ask for it where the data have none
+NOTHING = {"columns": (), "vocabulary": 0}  # arguments of constructors if the kind of data has none
 
 
 def make(path: str, node: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
-    """The object that a `_target_` node describes; constructors get those of `given` that they ask for by name.
+    """Return the object of a `_target_` node; constructors also get the arguments in `given` that they name.
 
-    Nodes inside are made first. Errors name the key in full.
+    Inner nodes are constructed first. Errors have the full key.
     """
     target = node["_target_"]
     check_target(path, target)
@@ -60,7 +60,7 @@ def make(path: str, node: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class Parts:
-    """What training needs."""
+    """Everything that training needs."""
 
     data: Data
     model: Autoencoder
@@ -70,20 +70,20 @@ class Parts:
 
 
 def build_data(config: Mapping[str, Any], kind: Kind | None = None) -> Data:
-    """The data set of a checked config; training and validation without the classes that are to be anomalies.
+    """Return the data set of a checked config; training and validation splits are without the anomaly classes.
 
     Args:
-        kind: of a run, used as it is; learnt from the training split where there is none.
+        kind: the kind of a run; None: learned from the training split.
     """
     given = {"excluded": config["anomaly_classes"]} | ({} if kind is None else {"kind": kind})
     return without(make("data", config["data"], given), config["anomaly_classes"], "anomaly_classes")
 
 
 def build_model(config: Mapping[str, Any], spec: DataSpec, mean: Tensor | None = None) -> Autoencoder:
-    """The model of a checked config, for data of this description.
+    """Return the model of a checked config, initialized.
 
     Args:
-        mean: (*shape) of the training data (`Data.mean`), that an untrained model starts at.
+        mean: mean (*shape) of the training data, the initial reconstruction.
     """
     latent_dim = config["model"]["latent_dim"]
     sizes = {"input_shape": spec.shape, "latent_dim": latent_dim, "low": spec.low, "high": spec.high}
@@ -106,7 +106,7 @@ def build_model(config: Mapping[str, Any], spec: DataSpec, mean: Tensor | None =
 
 
 def check_parts(config: Mapping[str, Any], spec: DataSpec) -> None:
-    """ConfigError unless the parts that a kind of data names ask for what it gives, such as a vocabulary."""
+    """Raise ConfigError unless the parts that depend on the kind of data accept its sizes, such as a vocabulary."""
     for group, right in spec.kind.parts.items():
         target = config[group]["_target_"]
         if not spec.kind.given().keys() & options(target).keys() and target != "autoenc.noise.Identity":
@@ -117,7 +117,7 @@ def check_parts(config: Mapping[str, Any], spec: DataSpec) -> None:
 
 
 def check_support(likelihood: Likelihood, name: str, lowest: float, highest: float) -> None:
-    """ConfigError unless the likelihood gives values from `lowest` to `highest` a density."""
+    """Raise ConfigError unless the values from `lowest` to `highest` are in the support of the likelihood."""
     low, high = likelihood.support()
     if lowest < low or highest > high:
         kind = type(likelihood).__name__
@@ -126,7 +126,7 @@ def check_support(likelihood: Likelihood, name: str, lowest: float, highest: flo
 
 
 def build_objective(config: Mapping[str, Any], model: Autoencoder, spec: DataSpec, total_steps: int) -> Objective:
-    """The objective of a checked config; ConfigError where a term cannot work with the model."""
+    """Return the objective of a checked config; ConfigError if a term does not support the model."""
     given: dict[str, Any] = {"total_steps": total_steps, "latent_dim": config["model"]["latent_dim"]}
     given |= {"latent_shape": model.bottleneck.latent_shape, "input_shape": spec.shape}
     regularizers = {name: make(f"regularizer.{name}", node, given) for name, node in config["regularizer"].items()}
@@ -146,9 +146,9 @@ def build_objective(config: Mapping[str, Any], model: Autoencoder, spec: DataSpe
 
 
 def build_optimizers(config: Mapping[str, Any], players: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
-    """An optimizer for each player. Players share no parameter, and together they have all that learn.
+    """Return an optimizer for each player; players share no parameter.
 
-    `model.players.NAME` overlays the `optimizer` node for that player.
+    `model.players.NAME` overrides settings of the `optimizer` node for that player.
     """
     settings: Mapping[str, Mapping[str, Any]] = config["model"]["players"]
     if unknown := settings.keys() - players.keys():
@@ -169,12 +169,12 @@ def build_optimizers(config: Mapping[str, Any], players: Mapping[str, nn.Module]
 
 
 def build(config: Mapping[str, Any], device: torch.device, data: Data | None = None) -> Parts:
-    """Everything that training needs, from a checked config; on the data given, or on those that the config names."""
+    """Return everything that training needs, for the given data or those of the config."""
     settings = TrainerSettings(**config["trainer"])
     data = data or build_data(config)
     data = dataclasses.replace(data, train=data.train.on(device), val=data.val.on(device), test=data.test.on(device))
     model = build_model(config, data.spec, data.mean()).to(device)
-    for name, split in (("validation", data.val), ("test", data.test)):  # the training split is what spec describes
+    for name, split in (("validation", data.val), ("test", data.test)):  # spec describes the training split
         check_support(model.likelihood, f"the {name} split", *split.range())
     try:
         model.bottleneck.check(len(data.train))
@@ -195,7 +195,7 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
 
 
 def compile_model(model: Autoencoder, objective: Objective) -> None:
-    """torch.compile on encoder and decoder, in place: names of the parameters stay what they are."""
+    """Compile encoder and decoder in place, which keeps the names of parameters."""
     for name, term in objective.regularizers.items():
         if term.double_backward:
             why = f"regularizer {name} differentiates twice, which compiled networks do not support"
@@ -205,7 +205,7 @@ def compile_model(model: Autoencoder, objective: Objective) -> None:
 
 
 def pick_device(name: str, key: str = "trainer.device") -> torch.device:
-    """The device of that name; `auto` is a GPU where there is one."""
+    """Return the device of that name; `auto` is a GPU if there is one."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))

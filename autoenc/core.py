@@ -131,12 +131,14 @@ class Bottleneck(nn.Module):
         has_posterior: whether `Code.posterior` is a distribution.
         code_range: interval of the values of a code.
         no_density: the reason why no smooth density fits the codes, or None.
+        remark: advice that is shown when training begins, or an empty text.
     """
 
     latent_shape: tuple[int, ...]
     has_posterior: bool = False
     code_range: tuple[float, float] = (-torch.inf, torch.inf)
     no_density: str | None = None
+    remark: str = ""
 
     def __init__(self) -> None:
         super().__init__()

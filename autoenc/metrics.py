@@ -1,4 +1,4 @@
-"""Every number that is reported, one definition each."""
+"""Definitions of metrics."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ PAIRS = 2_000  # examples that mutual information is estimated from: at most log
 
 
 def mse_per_example(x: Tensor, x_hat: Tensor) -> Tensor:
-    """Mean over dimensions of the squared error, in data space: (B, *shape) -> (B,)."""
+    """Return the squared error in data space, mean over dimensions: (B, *shape) -> (B,)."""
     return (x - x_hat).square().flatten(1).mean(-1)
 
 
 def psnr(mse: Tensor, data_range: float) -> Tensor:
-    """Peak signal-to-noise ratio in dB of mean squared errors, each example by itself: (B,) -> (B,).
+    """Return the peak signal-to-noise ratio in dB of each example, 10 log10(range^2 / mse): (B,) -> (B,).
 
-    10 log10(range^2 / mse), at most 120 dB, so that a perfect copy does not make an average infinite.
+    At most 120 dB, so that a perfect reconstruction does not make an average infinite.
     """
     return 10 * torch.log10(data_range**2 / mse.clamp(min=1e-12 * data_range**2))
 
 
 def ssim(x: np.ndarray, x_hat: np.ndarray, data_range: float) -> float:
-    """Structural similarity of two images (C, H, W): mean over windows of 7x7 pixels and channels (Wang et al. 2004).
+    """Return the structural similarity of two images (C, H, W), mean over windows and channels (Wang et al. 2004).
 
-    Windows are smaller where the image is.
+    Windows have 7x7 pixels, or fewer for smaller images.
     """
     from skimage.metrics import structural_similarity
 
@@ -42,14 +42,14 @@ def ssim(x: np.ndarray, x_hat: np.ndarray, data_range: float) -> float:
 
 
 class LatentStatistics:
-    """Moments and activity of each unit of the code, gathered over batches in bounded memory."""
+    """Moments and activity of each unit of the code, accumulated over batches."""
 
     def __init__(self) -> None:
         self.count = 0
         self._sums: dict[str, Tensor] = {}  # each (K,) over examples
 
     def update(self, mean: Tensor, kl: Tensor | None) -> None:
-        """Add a batch: deterministic codes (B, K), and KL per dimension (B, K) where there is a posterior."""
+        """Add a batch: deterministic codes (B, K), and KL per dimension (B, K) if there is a posterior."""
         mean = mean.flatten(1).double()
         batch = {"mean": mean.sum(0), "square": mean.square().sum(0), "used": (mean.abs() > ZERO).double().sum(0)}
         if kl is not None:
@@ -62,21 +62,21 @@ class LatentStatistics:
 
     @property
     def variance(self) -> Tensor:
-        """(K,) variance over the data of each unit's deterministic code."""
+        """Variance (K,) of each unit of the deterministic code over the data."""
         return (self._average("square") - self._average("mean").square()).clamp(min=0)
 
     @property
     def usage(self) -> Tensor:
-        """(K,) fraction of the examples in which each unit is not zero."""
+        """Fraction (K,) of the examples in which each unit is not zero."""
         return self._average("used")
 
     @property
     def kl(self) -> Tensor | None:
-        """(K,) mean KL of each unit in nats; None where there is no posterior."""
+        """Mean KL (K,) of each unit in nats; None without a posterior."""
         return self._average("kl") if "kl" in self._sums else None
 
     def numbers(self) -> dict[str, float]:
-        """Latent health.
+        """Return metrics of the code.
 
         dim: units of the code. active_units: units with a variance above 0.01. zeros: fraction of the code that
         is zero (below 1e-3), mean over examples. mean_active: units that are not zero, mean over examples.
@@ -96,7 +96,7 @@ class LatentStatistics:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the numbers say of the code, in words."""
+    """Assessment of the code in words."""
 
     healthy: bool
     text: str
@@ -125,8 +125,8 @@ def verdict(latent: dict[str, float], remedy: str = "", examples: int | None = N
         usual = "regularizer=[kl_warmup], regularizer.kl.free_bits=0.1 or a smaller regularizer.kl.weight"
         remedy = f"try {remedy}, or {usual}" if remedy else f"try {usual}"
         if active > 0 and latent["kl"] > 1 and latent.get("mutual_information", 1.0) < 0.1:
-            why = "the code has nothing to do with x, as before training; train for longer"
-            return Verdict(False, f"The code says nothing: {used}; {why}")
+            why = "the code is independent of x, as before training; train for longer"
+            return Verdict(False, f"The code carries no information: {used}; {why}")
         if active == 0 or min(latent["kl"], latent.get("mutual_information", 1.0)) < 0.1:
             return Verdict(False, f"The posterior has collapsed: {used}; the decoder ignores the code; {remedy}")
         if active <= dim / 4:
@@ -139,15 +139,15 @@ def verdict(latent: dict[str, float], remedy: str = "", examples: int | None = N
         return Verdict(False, f"{dead} of {dim} units of the code are dead (zero for every example); {remedy}")
     if active == 0:
         return Verdict(False, f"The code is constant: 0 of {dim} units vary by more than {ACTIVE_VARIANCE}")
-    # Where no term pulls at its scale, a deterministic code may be small and still carry everything.
+    # No criterion for small variances: the scale of a deterministic code is arbitrary.
     sparse = f", {latent['mean_active']:.1f} active at a time" if latent["zeros"] > 0.05 else ""
     return Verdict(True, f"The code is in use: {dim - dead} of {dim} units{sparse}")
 
 
 def mmd(x: Tensor, y: Tensor) -> float:
-    """Squared maximum mean discrepancy of two samples, (N, K) and (M, K): 0 where they have the same distribution.
+    """Return the squared maximum mean discrepancy of two samples, (N, K) and (M, K); 0 for equal distributions.
 
-    Unbiased (Gretton et al. 2012), so that it may be below 0, with the inverse multiquadric kernels
+    Unbiased (Gretton et al. 2012), and therefore possibly negative, with the inverse multiquadric kernels
     C / (C + |x - y|^2), C = 2 K s, summed over s = 0.1, 0.2, 0.5, 1, 2, 5, 10 (Tolstikhin et al. 2018: for a
     standard normal prior, 2 K is the mean squared distance of two draws).
     """

@@ -1,4 +1,4 @@
-"""What is minimised: the objective, its terms, one training step that holds for every variant, and its numbers."""
+"""The objective, the training step of all models, and means of the logged terms."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from autoenc.errors import NotFinite
 class Objective(nn.Module):
     """Mean nll + the bottleneck's own losses + sum of weight(step) * regularizer.
 
-    `loss` is this sum without auxiliary regularizers, which help training and say nothing of the model.
+    `loss` is this sum without auxiliary regularizers, which only help training.
 
-    `step` is the number of the training step, or `math.inf` in evaluation: schedules then stand at their end,
-    so that the losses of two evaluations can be compared while a weight is still warming up.
+    `step` is the number of the training step, or `math.inf` in evaluation: schedules then have their final value, and
+    losses are comparable while a weight is still warming up.
 
     An objective that adds terms or players overrides `losses`. Constructors ask for sizes by name: latent_shape,
     latent_dim, input_shape, total_steps, regularizers.
@@ -32,17 +32,17 @@ class Objective(nn.Module):
         self.regularizers = dict(regularizers)
 
     def players(self, model: Autoencoder) -> dict[str, nn.Module]:
-        """The parameters that each player's loss is minimised over: name -> module. They share none."""
+        """Return the module whose parameters minimize the loss of each player; players share no parameters."""
         return {"model": model}
 
     def check(self, model: Autoencoder) -> None:
-        """ConfigError where the objective cannot work with the model."""
+        """Raise ConfigError if the objective does not support the model."""
 
     def losses(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Loss:
-        """The loss of each player and the terms that are logged.
+        """Return the loss of each player and the terms that are logged.
 
         Args:
-            batch: corrupted already, in training. out: what the model returns for it.
+            batch: corrupted, in training. out: the output of the model for it.
         """
         parts = {"nll": out.nll.mean()} | {name: term.mean() for name, term in out.code.losses.items()}
         loss = functools.reduce(torch.add, parts.values())
@@ -66,7 +66,7 @@ class Objective(nn.Module):
 
 
 def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
-    """The parameters that an optimizer updates."""
+    """Return the parameters that an optimizer updates."""
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
@@ -78,17 +78,17 @@ def train_step(
     optimizers: Mapping[str, Optimizer],
     clip: float | None = None,
 ) -> dict[str, Tensor]:
-    """One update of every player in the loss; its parts, detached.
+    """Update every player in the loss, and return the parts of the loss, detached.
 
-    `backward(inputs=...)` is the point: one player's loss cannot reach another player's parameters, even where
-    an author forgets a detach. The updates are simultaneous.
+    With `backward(inputs=...)`, the loss of one player cannot reach the parameters of another, even if a detach is
+    missing. The updates are simultaneous.
     """
     loss = objective(model, batch, step)
     for i, (player, total) in enumerate(loss.total.items(), 1):
         parameters = parameters_of(optimizers[player])
         for p in parameters:
-            p.grad = None  # zero_grad() does this, and as much again for the profiler
-        # A single player owns all that learns (build.py asserts it): nothing to keep apart, and a tenth faster.
+            p.grad = None  # as zero_grad(), without its overhead for the profiler
+        # A single player has all parameters (build.py asserts it); without `inputs`, steps are a tenth faster.
         total.backward(inputs=parameters if len(optimizers) > 1 else None, retain_graph=i < len(loss.total))
     for player in loss.total:
         if clip is not None:
@@ -98,15 +98,15 @@ def train_step(
 
 
 def gradient_norm(optimizers: Mapping[str, Optimizer]) -> float:
-    """The Euclidean norm of all gradients of the last step (after clipping, where there is clipping)."""
+    """Return the Euclidean norm of all gradients of the last step, after clipping."""
     grads = [p.grad for o in optimizers.values() for p in parameters_of(o) if p.grad is not None]
     return float(nn.utils.get_total_norm(grads)) if grads else 0.0
 
 
 class Meter:
-    """Parts of the loss, kept on the device and read now and then; means over the examples of an epoch.
+    """Means of the parts of the loss; values stay on the device until they are read.
 
-    A term may be missing from some steps (an objective may leave a player out): it is averaged over the others.
+    A term that is missing in some steps is averaged over the others.
     """
 
     def __init__(self) -> None:
@@ -114,14 +114,14 @@ class Meter:
         self._pending: list[tuple[int, int, tuple[str, ...], Tensor]] = []
 
     def add(self, step: int, examples: int, parts: dict[str, Tensor]) -> None:
-        """Keep the parts of a step without waiting for the device."""
+        """Add the parts of a step without synchronizing with the device."""
         self._pending.append((step, examples, tuple(parts), torch.stack(list(parts.values()))))
 
     def read(self) -> dict[str, float]:
-        """Means over the steps since the last reading; NotFinite where a term of one was not finite."""
+        """Return means over the steps since the last call; NotFinite if a term was not finite."""
         if not self._pending:
             return {}
-        values = torch.cat([row for *_, row in self._pending]).double().tolist()  # one synchronisation for all
+        values = torch.cat([row for *_, row in self._pending]).double().tolist()  # a single synchronization
         window: dict[str, list[float]] = {}
         position = 0
         for step, examples, names, _ in self._pending:
@@ -138,16 +138,16 @@ class Meter:
         return {name: total / count for name, (total, count) in window.items()}
 
     def epoch(self) -> dict[str, float]:
-        """Means over the examples since the last call."""
+        """Return means over the examples since the last call."""
         self.read()
         means = {name: total / count for name, (total, count) in self.sums.items()}
         self.sums = {}
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        """What was summed up so far."""
+        """Return the sums of the current epoch."""
         return {"sums": {name: list(value) for name, value in self.sums.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on summing from there."""
+        """Restore the sums."""
         self.sums = {name: list(value) for name, value in state["sums"].items()}

@@ -1,4 +1,4 @@
-"""Distributions of codes, p(z): what samples are drawn from, and what posteriors are compared with."""
+"""Priors p(z) of codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autoenc.core import Prior
 class StandardNormal(Prior):
     """N(0, I)."""
 
-    zeros: Tensor  # (*latent_shape), for shape and device
+    zeros: Tensor  # (*latent_shape); holds shape and device
 
     def __init__(self, latent_shape: tuple[int, ...]):
         super().__init__()
@@ -36,7 +36,7 @@ class StandardNormal(Prior):
 
 
 class Categorical(Prior):
-    """An independent categorical distribution at each position over the entries of a codebook; z is their indices.
+    """Independent categorical distributions over the entries of a codebook, one at each position; z holds indices.
 
     The probabilities are the relative frequencies of the entries in training, an exponential moving average over the
     steps. This is the baseline that autoregressive priors over the indices improve on (van den Oord et al. 2017).
@@ -51,18 +51,18 @@ class Categorical(Prior):
 
     @torch.no_grad()
     def observe(self, frequency: Tensor) -> None:
-        """Move towards the frequencies (*latent_shape, entries) of a training batch."""
+        """Update the moving average with the frequencies (*latent_shape, entries) of a training batch."""
         self.frequency.lerp_(frequency, 1 - self.decay)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log p of indices: (*S, *latent_shape) -> (*S); before any training, all entries are equally likely."""
+        """Return log p of indices, (*S, *latent_shape) -> (*S); uniform before training."""
         log_p = self._logits().log_softmax(-1)
         shape = log_p.shape[:-1]
         chosen = log_p.expand(*z.shape, -1).gather(-1, z.unsqueeze(-1)).squeeze(-1)
         return chosen.sum(tuple(range(-len(shape), 0))) if shape else chosen
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
-        """(n, *latent_shape) indices, from p^(1 / temperature)."""
+        """Draw indices (n, *latent_shape) from p^(1 / temperature)."""
         logits = self._logits()
         if temperature == 0:
             return logits.argmax(-1).expand(n, *logits.shape[:-1])

@@ -1,4 +1,4 @@
-"""One training run: from a checked config to a complete run directory."""
+"""Training of a run, from a checked config to a complete run directory."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ def train(
 ) -> dict[str, Any]:
     """Train a checked config in `run_dir` and return its summary.
 
-    Nothing is written before config and data have proved good. After that run.json says how the run ended.
+    Nothing is written before config and data are checked. run.json has the state of the run.
 
     Args:
-        choices: the options chosen in the config groups (model: vae ...), for people to tell runs apart.
-        resume: go on from checkpoints/last.pt.
-        data: a data set; by default the one that the config names.
+        choices: options chosen in the config groups (model: vae ...).
+        resume: resume from checkpoints/last.pt.
+        data: by default, the data set of the config.
 
     Raises:
-        UserError: config or data are wrong. NotFinite: the loss is not finite any more. Interrupted.
+        UserError: config or data are invalid. NotFinite: the loss became infinite or NaN. Interrupted: by a signal.
     """
     started = time.perf_counter()
     settings = TrainerSettings(**config["trainer"])
@@ -87,7 +87,7 @@ def train(
                 trainer = Trainer(
                     parts.model, parts.objective, parts.optimizers, parts.data, settings, config["seed"], device,
                     tracker, run_dir / "checkpoints",
-                    pictures=lambda step, evaluation: _draw(tracker, parts, evaluation, step),
+                    draw=lambda step, evaluation: _draw(tracker, parts, evaluation, step),
                     identity={"config": text, "data": fingerprint},
                 )  # fmt: skip
                 if state is not None:
@@ -105,7 +105,7 @@ def train(
                 record.write("interrupted")
                 raise Interrupted(error.signum, resumable=str(run_dir)) from None
             except BaseException as error:
-                with contextlib.suppress(OSError):  # a full disk is what failed, perhaps
+                with contextlib.suppress(OSError):  # the disk may be full
                     record.write("failed", f"{type(error).__name__}: {one_line(error)}")
                 raise
             finally:
@@ -138,7 +138,7 @@ def _fit_and_finish(
     tracker: Tracker,
     started: float,
 ) -> dict[str, Any]:
-    """Train, then measure the chosen weights on validation and test data."""
+    """Train, then evaluate the best weights on validation and test data."""
     model, data = parts.model, parts.data
     progress = Progression(trainer.total_steps)
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -146,10 +146,10 @@ def _fit_and_finish(
     progress.line(f"{data.spec.name}: {sizes}; {count:,} parameters; {trainer.total_steps:,} steps on {trainer.device}")
     for note in data.notes:
         progress.line(note)
-    if warning := data.spec.kind.remark(data.train):
-        progress.line(f"Attention: {warning}")
+    for remark in filter(None, (data.spec.kind.remark(data.train), model.bottleneck.remark)):
+        progress.line(f"Attention: {remark}")
     if trainer.step:
-        progress.line(f"going on after step {trainer.step:,}")
+        progress.line(f"resuming after step {trainer.step:,}")
     trainer.fit(progress)
 
     best = checkpoint.load(run_dir / "checkpoints" / "best.pt", trainer.device)
@@ -161,14 +161,14 @@ def _fit_and_finish(
     }
     latent = latent_health(model, data.test, results["test"], data.spec, batch_size)
     remedy = model.likelihood.remedy(results["val"].numbers.get("mse", 0.0))
-    judged = verdict(latent, remedy, len(data.test))
+    assessment = verdict(latent, remedy, len(data.test))
     summary = {
         "state": "finished",
         "step": best["step"],
         "val": results["val"].numbers,
         "test": results["test"].numbers,
         "latent": latent,
-        "verdict": judged.text,
+        "verdict": assessment.text,
         "perf": {
             "seconds": time.perf_counter() - started,
             "training_seconds": trainer.training_seconds,
@@ -191,7 +191,7 @@ def _fit_and_finish(
     progress.console.print(result_table("result", {"val": results["val"].numbers, "test": results["test"].numbers}))
     for line in legend(results["test"].numbers):
         progress.line(line)
-    progress.line(judged.text if judged.healthy else f"Attention: {judged.text}")
+    progress.line(assessment.text if assessment.healthy else f"Attention: {assessment.text}")
     perf = summary["perf"]
     progress.line(
         f"{perf['seconds']:.1f} s, {perf['examples_per_second']:,.0f} examples/s, {perf['peak_memory_mb']:,.0f} MB;"
@@ -202,18 +202,11 @@ def _fit_and_finish(
 
 
 def _hparams(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
-    """The chosen options and the settings that people sweep over.
+    """Return the chosen options and the settings that are useful in TensorBoard's hparams tab.
 
-    TensorBoard sorts them and shows the first five: hence `latent_dim` without its `model.`.
+    `latent_dim` is without `model.`, since the tab sorts by name and shows the first five.
     """
-    left_out: tuple[str, ...] = (
-        "data.",
-        "trainer.device",
-        "trainer.threads",
-        "trainer.figures",
-        "trainer.eval",
-        "resume",
-    )
+    left_out = ("data.", "resume", *(f"trainer.{key}" for key in ("device", "threads", "figures", "eval")))
     left_out += ("likelihood.learned", "likelihood.output", "optimizer.fused")
     settings = {k: v for k, v in flat(config).items() if not k.startswith(left_out) and not k.endswith("_target_")}
     settings["latent_dim"] = settings.pop("model.latent_dim")
@@ -221,6 +214,7 @@ def _hparams(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, An
 
 
 def _draw(tracker: Tracker, parts: Parts, evaluation: Evaluation, step: int) -> None:
+    """Write the figures of the model and a histogram of its codes."""
     for name, shown in figures.of_run(parts.model, parts.data.val, parts.data.spec, evaluation).items():
         if isinstance(shown, list):
             tracker.text(name, shown, step)
@@ -230,7 +224,7 @@ def _draw(tracker: Tracker, parts: Parts, evaluation: Evaluation, step: int) -> 
 
 
 def _project(tracker: Tracker, parts: Parts, evaluation: Evaluation) -> None:
-    """The first validation codes to the embedding projector."""
+    """Write validation codes for the embedding projector."""
     n = min(PROJECTED, len(evaluation.codes))
     classes, labels = parts.data.spec.classes, None
     if evaluation.labels is not None:
@@ -240,7 +234,7 @@ def _project(tracker: Tracker, parts: Parts, evaluation: Evaluation) -> None:
 
 
 def resume(run_dir: Path) -> dict[str, Any]:
-    """Go on with a run that was stopped, with its own config."""
+    """Resume an interrupted run with its own config."""
     for path in (run_dir, run_dir / "config.yaml", run_dir / "run.json"):
         if not path.exists():
             near = newest_below(run_dir) if run_dir.is_dir() else ""
@@ -254,10 +248,10 @@ def resume(run_dir: Path) -> dict[str, Any]:
 
 
 def _peak_memory_mb(device: torch.device) -> float:
-    """Of the device where it is a GPU, else of the process."""
+    """Return the peak memory of the GPU if there is one, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    with contextlib.suppress(OSError):  # Linux; ru_maxrss there counts the process that started this one
+    with contextlib.suppress(OSError):  # Linux, where ru_maxrss includes the parent process
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 2**10

@@ -1,6 +1,6 @@
 """Schedules: stateless functions of the step.
 
-Lengths are fractions of the run (`total_steps` is given by build.py). Evaluation uses the value at `math.inf`, the end
+Lengths are fractions of the run; build.py passes `total_steps`. Evaluation uses the value at `math.inf`, the end
 of the schedule.
 """
 

@@ -108,7 +108,7 @@ def test_the_remedy_of_the_likelihood_comes_first() -> None:
 def test_a_code_that_has_nothing_to_do_with_x_has_not_collapsed_but_is_not_trained() -> None:
     judged = verdict(latent(16, 5) | {"kl": 169.0, "mutual_information": -0.16})
     assert not judged.healthy
-    assert judged.text.startswith("The code says nothing: 5 of 16 latent dimensions active, KL 169.00 nats")
+    assert judged.text.startswith("The code carries no information: 5 of 16 latent dimensions active, KL 169.00 nats")
     assert "collapsed" not in judged.text
 
 

@@ -80,7 +80,7 @@ def trainer(
     objective: Objective | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     seed: int = 3,
-    pictures: Callable[[int, Evaluation], None] = lambda step, evaluation: None,
+    draw: Callable[[int, Evaluation], None] = lambda step, evaluation: None,
     **settings: Any,
 ) -> Trainer:
     settings = {"epochs": 3, "batch_size": 10, "eval_batch_size": 4} | settings
@@ -94,7 +94,7 @@ def trainer(
         torch.device("cpu"),
         Record(),
         folder,
-        pictures=pictures,
+        draw=draw,
         identity={"config": "seed: 3\n"},
     )
 

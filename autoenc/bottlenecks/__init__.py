@@ -1,4 +1,4 @@
-"""Features (B, *feature_shape) -> Code."""
+"""Bottlenecks: features (B, *feature_shape) -> Code."""
 
 from autoenc.bottlenecks.deterministic import Deterministic
 from autoenc.bottlenecks.gaussian import Gaussian

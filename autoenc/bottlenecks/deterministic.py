@@ -1,4 +1,4 @@
-"""The plain code: an affine map of the features and an activation."""
+"""Deterministic codes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RANGES = {"identity": (-INF, INF), "relu": (0, INF), "sigmoid": (0, 1), "tanh": 
 
 
 class Deterministic(Bottleneck):
-    """z = activation(W features + b); of feature maps, at each position."""
+    """z = activation(W features + b), for feature maps at each position."""
 
     def __init__(
         self,

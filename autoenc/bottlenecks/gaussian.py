@@ -1,4 +1,4 @@
-"""The code of variational autoencoders (Kingma & Welling 2014; Rezende et al. 2014)."""
+"""Gaussian posteriors, the codes of variational autoencoders (Kingma & Welling 2014; Rezende et al. 2014)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from autoenc.priors import StandardNormal
 class Gaussian(Bottleneck):
     """q(z|x) = N(mu, diag(exp(logvar))), z = mu + sigma * e; prior N(0, I) unless `model.prior` names another.
 
-    z is a sample in evaluation too, since the bound is an expectation over samples: evaluation fixes the seed.
-    What must not be random reads `mean`.
+    z is a sample in evaluation mode too, since the bound is an expectation over samples; evaluation fixes the seed.
+    Applications use the deterministic `mean`.
     """
 
-    MAX_ABS_LOGVAR = 15.0  # exp stays far from overflow; a trained posterior is nowhere near
+    MAX_ABS_LOGVAR = 15.0  # prevents overflow of exp; far beyond trained posteriors
 
     has_posterior = True
 

@@ -1,4 +1,4 @@
-"""The discrete code of VQ-VAE (van den Oord et al. 2017): each position takes the nearest entry of a codebook."""
+"""Vector quantization, the discrete codes of VQ-VAE (van den Oord et al. 2017)."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from autoenc.core import Bottleneck, Code
 from autoenc.errors import require
 from autoenc.priors import Categorical
 
-SMOOTHING = 1e-5  # of the counts (Laplace), relative to one
+SMOOTHING = 1e-5  # Laplace smoothing of the counts
 
 
 class VectorQuantized(Bottleneck):
     """z = e_k with k = argmin_j |z_e - e_j|, z_e an affine map of the features at each position.
 
-    The gradient passes straight through, dz/dz_e = I. The encoder is held to its entry by the commitment loss
-    beta |z_e - sg(e_k)|^2, summed over positions and channels. The codebook follows the encoder:
+    Gradients pass straight through, dz/dz_e = I. The commitment loss beta |z_e - sg(e_k)|^2, summed over positions and
+    channels, keeps the encoder near its entry. The codebook follows the encoder:
 
         ema       e_j is the moving average of the z_e that chose it: N_j <- decay N_j + (1 - decay) n_j and
                   m_j <- decay m_j + (1 - decay) sum z_e, e_j = m_j / N_j with Laplace-smoothed N_j (appendix A.1)
         gradient  by the loss |sg(z_e) - e_k|^2
 
-    Entries that no position of the last `dead_after` training examples chose are replaced by outputs of the encoder for
-    the batch at hand. All are at the first step, so that the codebook starts on the data.
+    Entries that no position of the last `dead_after` training examples has chosen are replaced by outputs of the
+    encoder for the current batch; in the first step, all are.
 
     Args:
-        codes: entries of the codebook, each of latent_dim numbers.
+        codes: number of entries of the codebook, each of latent_dim numbers.
         beta: weight of the commitment loss.
-        learning: of the codebook.
-        decay: of the moving averages; of the frequencies in the prior, too.
-        dead_after: training examples.
+        learning: update rule of the codebook.
+        decay: of the moving averages, and of the frequencies in the prior.
+        dead_after: number of training examples.
     """
 
     codebook: Tensor  # (codes, latent_dim)
@@ -63,6 +63,11 @@ class VectorQuantized(Bottleneck):
         self.codes, self.beta, self.learning, self.decay, self.dead_after = codes, beta, learning, decay, dead_after
         self.latent_shape = latent_shape_of(feature_shape, latent_dim)
         self.no_density = f"they are {codes} points; --density prior draws from those"
+        if len(self.latent_shape) == 1:
+            self.remark = (
+                f"the code is a single entry of the codebook, one of {codes} for a whole example; "
+                "network=conv network.spatial=true gives a grid of entries"
+            )
         self.linear = affine(feature_shape, latent_dim)
         self.prior = Categorical(self.latent_shape[1:], codes, decay)
         start = torch.randn(codes, latent_dim)
@@ -89,19 +94,19 @@ class VectorQuantized(Bottleneck):
             losses["codebook"] = (encoded.detach() - z).square().flatten(1).sum(-1)
         if self.training:
             self._observe(encoded.detach(), index)
-        z = z.detach() + (encoded - encoded.detach())  # exactly the entry; the gradient is the encoder's
+        z = z.detach() + (encoded - encoded.detach())  # exactly the entry, with the gradient of the encoder
         return Code(z=z, mean=z, losses=losses, info={"index": index, "encoded": encoded.detach()})
 
     def project(self, z: Tensor) -> Tensor:
-        """The nearest entry of the codebook at each position."""
+        """Return the nearest entry of the codebook at each position."""
         return self._lookup(self._nearest(z)).detach()
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
-        """Entries drawn from the prior at each position, independently of those at other positions."""
+        """Draw entries from the prior, independently at each position."""
         return self._lookup(self.prior.sample(n, temperature)).detach()
 
     def margin(self, code: Code) -> Tensor:
-        """How much nearer the chosen entry is than the next one, in the smallest case over positions."""
+        """Return the distance of the second nearest entry minus that of the nearest, the minimum over positions."""
         first, second = self._distances(code.info["encoded"]).topk(2, largest=False).values.unbind(-1)
         return (second - first).flatten(1).amin(1) if first.dim() > 1 else second - first
 
@@ -109,8 +114,8 @@ class VectorQuantized(Bottleneck):
         return {"chosen": torch.bincount(code.info["index"].flatten(), minlength=self.codes)}
 
     def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
-        """code_perplexity: exp of the entropy of the entries, `codes` where all are chosen equally often.
-        codes_used: fraction of the entries that are chosen at all."""
+        """Return code_perplexity, the exp of the entropy of the chosen entries, at most `codes`; and codes_used, the
+        fraction of the entries that are chosen at all."""
         p = sums["chosen"].double() / sums["chosen"].sum()
         return {"code_perplexity": torch.special.entr(p).sum().exp(), "codes_used": (p > 0).double().mean()}
 
@@ -121,26 +126,27 @@ class VectorQuantized(Bottleneck):
         require(self.codes <= examples * positions, "codes", self.codes, why)
 
     def _distances(self, z: Tensor) -> Tensor:
-        """Squared distances to all entries: (N, latent_dim, *positions) -> (N, *positions, codes)."""
+        """Return squared distances to all entries: (N, latent_dim, *positions) -> (N, *positions, codes)."""
         z = z.movedim(1, -1)
-        book = self.codebook.detach()
-        return z.square().sum(-1, keepdim=True) - 2 * z @ book.T + book.square().sum(-1)
+        entries = self.codebook.detach()
+        return z.square().sum(-1, keepdim=True) - 2 * z @ entries.T + entries.square().sum(-1)
 
     def _nearest(self, z: Tensor) -> Tensor:
         return self._distances(z).argmin(-1)
 
     def _lookup(self, index: Tensor) -> Tensor:
-        """(N, *positions) -> (N, latent_dim, *positions)."""
+        """Return entries by index: (N, *positions) -> (N, latent_dim, *positions)."""
         return F.embedding(index, self.codebook).movedim(-1, 1)
 
     @torch.no_grad()
     def _restart(self, encoded: Tensor) -> None:
+        """Replace dead entries by outputs of the encoder."""
         dead = (self.idle >= self.dead_after).nonzero().flatten()
         if len(dead) == 0:
             return
         vectors = encoded.movedim(1, -1).flatten(0, -2)
         chosen = vectors[torch.randperm(len(vectors), device=vectors.device)[: len(dead)]]
-        dead = dead[: len(chosen)]  # the others wait for the next batch
+        dead = dead[: len(chosen)]  # the others are replaced in the next batch
         self.codebook[dead] = chosen
         if self.learning == "ema":
             self.count[dead], self.total[dead] = 1.0, chosen
@@ -148,6 +154,7 @@ class VectorQuantized(Bottleneck):
 
     @torch.no_grad()
     def _observe(self, encoded: Tensor, index: Tensor) -> None:
+        """Update moving averages, and the prior, with the entries that a batch has chosen."""
         hot = F.one_hot(index, self.codes).to(encoded.dtype)  # (B, *positions, codes)
         self.prior.observe(hot.mean(0))
         flat, vectors = hot.flatten(0, -2), encoded.movedim(1, -1).flatten(0, -2)

@@ -1,4 +1,4 @@
-"""The k-sparse code (Makhzani & Frey 2013), with what keeps its units alive (Gao et al. 2024)."""
+"""k-sparse codes (Makhzani & Frey 2013), with a record of dead units (Gao et al. 2024)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from autoenc.errors import require
 class TopK(Bottleneck):
     """z keeps the k largest of W features + b and sets the others to zero.
 
-    A kept value may be negative where fewer than k units are positive, so that exactly k units are active.
-    Units that no example of the last `dead_after` training examples has activated count as dead; their
-    pre-activations are in `Code.info` for regularizers.AuxK, which revives them.
+    Kept values may be negative, so that exactly k units are active. A unit that none of the last `dead_after` training
+    examples has activated is dead; regularizers.AuxK revives it, with the pre-activations in `Code.info`.
 
     Args:
-        k: units active for each example.
-        dead_after: training examples without activation after which a unit is dead.
+        k: number of active units for each example.
+        dead_after: number of training examples without activation after which a unit is dead.
     """
 
     idle: Tensor  # (latent_dim,) training examples since each unit was active
@@ -47,12 +46,12 @@ class TopK(Bottleneck):
         return Code(z=z, mean=z, info={"pre": pre, "dead": self.idle >= self.dead_after})
 
     def project(self, z: Tensor) -> Tensor:
-        """The k numbers of largest magnitude: the nearest code with at most k active units."""
+        """Keep the k values of largest magnitude: the nearest code with at most k active units."""
         top = z.abs().topk(self.k, dim=-1).indices
         return torch.zeros_like(z).scatter(-1, top, z.gather(-1, top))
 
     def margin(self, code: Code) -> Tensor | None:
-        """The distance of the k-th pre-activation from the next one."""
+        """Return the k-th largest pre-activation minus the next one."""
         if self.k == self.latent_shape[0]:
             return None
         last, following = code.info["pre"].topk(self.k + 1).values[:, -2:].unbind(1)

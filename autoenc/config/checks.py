@@ -52,8 +52,8 @@ MOVED = {"autoenc.core.Objective": "autoenc.objective.Objective"}  # targets in 
 class ModelConfig:
     """The variant: bottleneck, prior and objective.
 
-    prior: of the bottleneck; None leaves it the one that it has. players: name -> settings that overlay `optimizer` for
-    that player of the objective, such as {critic: {lr: 0.0001}}; with a `_target_` of their own they replace it.
+    prior: of the bottleneck; None: its default. players: name -> settings of the optimizer of that player, in place of
+    those of `optimizer`, such as {critic: {lr: 0.0001}}; with a `_target_`, they replace the whole node.
     """
 
     latent_dim: int = MISSING
@@ -144,12 +144,12 @@ def check(cfg: DictConfig) -> dict[str, Any]:
 
 
 def overlaid(node: collections.abc.Mapping[str, Any], settings: collections.abc.Mapping[str, Any]) -> dict[str, Any]:
-    """A `_target_` node with some of its settings replaced, or all where they have a `_target_` of their own."""
+    """Return a `_target_` node with some settings replaced, or all if they have a `_target_`."""
     return dict(settings) if "_target_" in settings else {**node, **settings}
 
 
 def renamed(value: Any) -> Any:
-    """The config with present names in place of those in MOVED."""
+    """Return the config with the names in MOVED replaced by the present ones."""
     if isinstance(value, dict):
         return {k: MOVED.get(str(v), v) if k == "_target_" else renamed(v) for k, v in value.items()}
     return [renamed(v) for v in value] if isinstance(value, list) else value
@@ -197,7 +197,7 @@ def check_target(path: str, target: str) -> None:
 
 
 def conforms(value: Any, annotation: Any) -> bool:
-    """Whether a plain value has the annotated type. An int is accepted as a float; a bool is not a number."""
+    """Return whether a plain value has the annotated type. An int is accepted as a float; a bool is not a number."""
     if annotation is Any:
         return True
     if annotation is Tensor:

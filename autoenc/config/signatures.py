@@ -1,7 +1,4 @@
-"""The options of a constructor, read from its source: importing it would import torch, which takes seconds.
-
-Serves the check of `_target_` nodes (config.py), so that a typing error is answered at once.
-"""
+"""Arguments of constructors, read from the source for the check of `_target_` nodes: importing torch takes seconds."""
 
 from __future__ import annotations
 

@@ -25,11 +25,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
 
 
 def parse_config(text: str, path: Path) -> dict[str, Any]:
-    """The checked config that a run wrote, as the present schema has it.
-
-    Args:
-        path: where it is from, for messages.
-    """
+    """Return the checked config of a run, in the present schema; `path` is for messages."""
     try:
         loaded = OmegaConf.create(text)
     except yaml.YAMLError as error:

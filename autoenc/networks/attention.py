@@ -1,4 +1,4 @@
-"""Transformer layers (Vaswani et al. 2017), normalised first, that can go on from what they have read."""
+"""Pre-norm Transformer layers (Vaswani et al. 2017; Xiong et al. 2020) with a cache of keys and values."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-EXPANSION = 4  # of the hidden layer, as everywhere
+EXPANSION = 4  # width of the feed-forward layer, as in the paper
 
 
 class Block(nn.Module):
-    """Attention and a hidden layer, each added to its input (pre-norm: Xiong et al. 2020)."""
+    """Self-attention and a feed-forward layer, each with a residual connection."""
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
@@ -24,11 +24,11 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor, mask: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Read t more positions.
+        """Process the next t positions.
 
         Args:
-            x: (B, t, W). mask: broadcasts to (B, heads, t, p + t), True where a position may be looked at.
-            past: (B, 2, heads, p, W / heads) keys and values of the p positions before; None: there are none.
+            x: (B, t, W). mask: broadcasts to (B, heads, t, p + t), True where attention is allowed.
+            past: (B, 2, heads, p, W / heads) keys and values of the p positions before, if any.
 
         Returns:
             (B, t, W), and keys and values of all p + t positions.
@@ -46,7 +46,7 @@ class Block(nn.Module):
 
 
 def positions(start: int, count: int, width: int, like: Tensor) -> Tensor:
-    """(count, width) sines and cosines of the positions from `start` on: any length, nothing to learn."""
-    place = torch.arange(start, start + count, device=like.device, dtype=like.dtype)[:, None]
+    """Return sinusoidal encodings (count, width) of the positions from `start`."""
+    index = torch.arange(start, start + count, device=like.device, dtype=like.dtype)[:, None]
     rate = torch.exp(torch.arange(0, width, 2, device=like.device, dtype=like.dtype) * (-math.log(10_000) / width))
-    return torch.cat([(place * rate).sin(), (place * rate).cos()], 1)[:, :width]
+    return torch.cat([(index * rate).sin(), (index * rate).cos()], 1)[:, :width]

@@ -1,4 +1,4 @@
-"""Convolutions for images of any size from 8x8 up."""
+"""Convolutional networks for images of at least 8x8 pixels."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ SMALLEST = 8
 
 
 def _norm(kind: str, channels: int) -> list[nn.Module]:
+    """Return the normalization layer, in a list that is empty if there is none."""
     if kind == "batch":
         return [nn.BatchNorm2d(channels)]
     return [nn.GroupNorm(math.gcd(8, channels), channels)] if kind == "group" else []
@@ -30,19 +31,18 @@ def conv(
     norm: Literal["none", "batch", "group"] = "group",
     spatial: bool = False,
 ) -> Pair:
-    """Strided convolutions down, a layer on either side of the code, transposed convolutions up.
+    """Return strided convolutions, a layer on either side of the code, and transposed convolutions.
+
+    Images have any height and width from 8; the decoder mirrors the sizes of the encoder.
 
     Args:
-        channels: of each stage; a stage halves height and width (rounding up).
-        hidden: width of the layer between feature map and code, fully connected, or with `spatial` the same at each
-            position; None: there is none, and the code is an affine map of the feature map.
-        kernel_size: of all convolutions; odd.
-        activation: after each layer but the last.
-        norm: after each convolution but the last.
+        channels: channels of each stage; a stage halves height and width (rounding up).
+        hidden: width of the layer between feature map and code: fully connected, or a 1x1 convolution if `spatial`;
+            None: no layer, the code is an affine map of the feature map.
+        kernel_size: odd, for all convolutions.
+        activation, norm: after each convolution but the last.
         spatial: keep the feature map. The code is then a grid, (latent_dim, H, W) with the height and width of the last
-            stage, and latent_dim its number of channels.
-
-    Any height and width from 8 up: the decoder mirrors the sizes that the encoder went through.
+            stage, and latent_dim channels.
     """
     channels = list(channels)
     check_widths("channels", channels)
@@ -71,14 +71,13 @@ def conv(
         ]
     up: list[nn.Module] = []
     for i in reversed(range(len(channels))):
-        # A transposed convolution of stride 2 makes 2 n - 1 of n; the padding adds the pixel of an even size.
+        # A transposed convolution of stride 2 maps n to 2 n - 1; output padding adds one pixel if the size is even.
         height, width = sizes[i]
         pad = ((height + 1) % 2, (width + 1) % 2)
         n_out = channels[i - 1] if i > 0 else depth
         up.append(nn.ConvTranspose2d(channels[i], n_out, kernel_size, stride=2, padding=padding, output_padding=pad))
         if i > 0:
             up += [*_norm(norm, n_out), activation_module(activation)]
-    size_of_map = math.prod(smallest)
     if spatial:
         into: list[nn.Module] = []
         out = [nn.Conv2d(hidden or latent_dim, channels[-1], 1), activation_module(activation)]

@@ -1,7 +1,7 @@
-"""Texts from a decoder of sequences, token after token: the likeliest, a sample, or the best of a beam.
+"""Autoregressive decoding: greedy search, sampling and beam search.
 
-Sequences are (N, T) token ids, T the longest allowed: the text, EOS, then padding; without EOS where T are not enough.
-Only tokens that a text can have are chosen: no padding, no begin, no mask, and no `unknown`.
+Sequences are (N, T) token ids, T the maximal length: the text, EOS, then padding; no EOS if T tokens are not enough.
+The special tokens PAD, BOS, UNK and MASK are never chosen.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from autoenc.data.split import BOS, EOS, MASK, PAD, UNK
 from autoenc.errors import require
 
-State = tuple[Tensor, ...]  # what a decoder knows of the tokens so far: each with the texts in the first dimension
+State = tuple[Tensor, ...]  # of a decoder after the tokens so far; the first dimension of each tensor is the batch
 NEVER = [PAD, BOS, UNK, MASK]
 
 
 class Stepwise(Protocol):
-    """A decoder that can go on from where it stopped."""
+    """A decoder that reads one token at a time."""
 
     longest: int
 
@@ -31,7 +31,7 @@ class Stepwise(Protocol):
 
 
 def _next(decoder: Stepwise, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-    """(N, V) log p of the next token, -inf where none of a text; and the state."""
+    """Return log p of the next token (N, V), -inf for special tokens, and the state."""
     log_p, state = decoder.step(tokens, state)
     log_p[:, NEVER] = -torch.inf
     return log_p, state
@@ -39,7 +39,7 @@ def _next(decoder: Stepwise, tokens: Tensor, state: State) -> tuple[Tensor, Stat
 
 @torch.no_grad()
 def greedy(decoder: Stepwise, z: Tensor) -> Tensor:
-    """(N, K) -> (N, T): the likeliest token at each step."""
+    """Return the most likely token at each step: (N, K) -> (N, T)."""
     return _one_by_one(decoder, z, lambda log_p: log_p.argmax(-1))
 
 
@@ -47,10 +47,10 @@ def greedy(decoder: Stepwise, z: Tensor) -> Tensor:
 def sample(
     decoder: Stepwise, z: Tensor, temperature: float = 1.0, top_p: float = 1.0, generator: torch.Generator | None = None
 ) -> Tensor:
-    """(N, K) -> (N, T): each token drawn from p^(1 / temperature), of the likeliest tokens that together have `top_p`.
+    """Draw each token from p^(1 / temperature), restricted to the `top_p` nucleus: (N, K) -> (N, T).
 
     Args:
-        temperature: 0: the likeliest.
+        temperature: 0: greedy search.
         top_p: nucleus sampling (Holtzman et al. 2020): the smallest set of tokens with at least this probability.
 
     Raises:
@@ -63,7 +63,7 @@ def sample(
 
     def draw(log_p: Tensor) -> Tensor:
         p, order = (log_p / temperature).softmax(-1).sort(-1, descending=True)
-        p = p.where(p.cumsum(-1) - p < top_p, 0)  # the first is always in
+        p = p.where(p.cumsum(-1) - p < top_p, 0)  # the most likely token is always kept
         return order.gather(1, torch.multinomial(p, 1, generator=generator)).squeeze(1)
 
     return _one_by_one(decoder, z, draw)
@@ -73,15 +73,15 @@ def _one_by_one(decoder: Stepwise, z: Tensor, choose: Callable[[Tensor], Tensor]
     state = decoder.start(z)
     tokens = torch.full((len(z),), BOS, device=z.device)
     done = torch.zeros_like(tokens, dtype=torch.bool)
-    written = []
+    chosen = []
     for _ in range(decoder.longest):
         log_p, state = _next(decoder, tokens, state)
         tokens = choose(log_p).masked_fill(done, PAD)
-        written.append(tokens)
+        chosen.append(tokens)
         done = done | (tokens == EOS)
         if bool(done.all()):
             break
-    return _padded(torch.stack(written, 1), decoder.longest)
+    return _padded(torch.stack(chosen, 1), decoder.longest)
 
 
 def _padded(tokens: Tensor, longest: int) -> Tensor:
@@ -90,37 +90,37 @@ def _padded(tokens: Tensor, longest: int) -> Tensor:
 
 @torch.no_grad()
 def beam(decoder: Stepwise, z: Tensor, width: int) -> Tensor:
-    """(N, K) -> (N, T): the likeliest sequence found by keeping the `width` best beginnings at each step.
+    """Return the most likely sequence of a beam search that keeps `width` prefixes at each step: (N, K) -> (N, T).
 
-    A text that has ended competes with those that go on; log p is summed, not divided by the length. A beam may drop
-    the way that leads to the greedy sequence: that one is returned where it is likelier than what the beam found.
+    Complete texts compete with incomplete ones; log p is summed, not divided by the length. A beam may drop the prefix
+    of the greedy sequence, which is returned if it is more likely than the result of the beam.
     """
     require(width >= 1, "beam", width, "must be 1 or more")
-    found, score = _beam(decoder, z, width)
+    tokens, score = _beam(decoder, z, width)
     if width == 1:
-        return found
-    plain, reached = _beam(decoder, z, 1)
-    return torch.where((reached > score)[:, None], plain, found)
+        return tokens
+    greedy_tokens, greedy_score = _beam(decoder, z, 1)
+    return torch.where((greedy_score > score)[:, None], greedy_tokens, tokens)
 
 
 def _beam(decoder: Stepwise, z: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """(N, T) the best sequences at the end, and their (N,) log p."""
+    """Return the best sequences (N, T) and their log p (N,)."""
     n = len(z)
     state = tuple(part.repeat_interleave(width, 0) for part in decoder.start(z))  # (N * width, ...)
     tokens = torch.full((n * width,), BOS, device=z.device)
     score = torch.full((n, width), -torch.inf, device=z.device)
-    score[:, 0] = 0  # all beginnings are the same: one of them counts
-    written = torch.empty(n * width, 0, dtype=torch.long, device=z.device)
+    score[:, 0] = 0  # all prefixes are equal at first: only one counts
+    prefix = torch.empty(n * width, 0, dtype=torch.long, device=z.device)
     rows = torch.arange(n, device=z.device)[:, None] * width
     for _ in range(decoder.longest):
         log_p, state = _next(decoder, tokens, state)
-        done = (tokens == EOS) | (tokens == PAD)  # goes on with padding, at no cost
+        done = (tokens == EOS) | (tokens == PAD)  # continued by padding, at no cost
         log_p = log_p.masked_fill(done[:, None], -torch.inf)
         log_p[:, PAD] = log_p[:, PAD].where(~done, 0)
         score, best = (score[..., None] + log_p.unflatten(0, (n, width))).flatten(1).topk(width, 1)
         origin, tokens = (rows + best // log_p.shape[1]).flatten(), (best % log_p.shape[1]).flatten()
         state = tuple(part[origin] for part in state)
-        written = torch.cat([written[origin], tokens[:, None]], 1)
+        prefix = torch.cat([prefix[origin], tokens[:, None]], 1)
         if bool(((tokens == EOS) | (tokens == PAD)).all()):
             break
-    return _padded(written.unflatten(0, (n, width))[:, 0], decoder.longest), score[:, 0]  # topk sorts
+    return _padded(prefix.unflatten(0, (n, width))[:, 0], decoder.longest), score[:, 0]  # topk sorts

@@ -1,4 +1,4 @@
-"""The network without hidden layers: with a Gaussian likelihood, its optimum spans the principal subspace."""
+"""Network without hidden layers; with a Gaussian likelihood, its optimum spans the principal subspace."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from autoenc.networks.parts import Pair, input_module
 
 
 class UnitNormLinear(nn.Linear):
-    """x W^T + b with every column of W scaled to norm 1: a dictionary whose atoms cannot grow.
+    """x W^T + b with every column of W scaled to norm 1: a dictionary.
 
-    Without it an L1 penalty on the code is void: the code shrinks, the atoms grow by as much.
+    With atoms of any norm, an L1 penalty on the code has no effect: the code shrinks and the atoms grow.
     """
 
     @property
     def atoms(self) -> Tensor:
-        """(out_features, in_features): a column for each unit of the code."""
+        """The dictionary (out_features, in_features), a column for each unit of the code."""
         return F.normalize(self.weight, dim=0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,12 +34,12 @@ def linear(
     normalize: Literal["auto", "none", "center", "l2"] = "auto",
     kind: Kind | None = None,
 ) -> Pair:
-    """Baldi & Hornik 1989: the linear autoencoder.
+    """Return the linear autoencoder (Baldi & Hornik 1989).
 
     Args:
-        unit_norm: keep the columns of the decoder's weight at norm 1 (the atoms of a dictionary).
-        normalize: see `pair.input_module`; auto: none, but l2 of counts of words.
-        kind: of data.
+        unit_norm: scale the columns of the decoder's weight, the atoms of a dictionary, to norm 1.
+        normalize: see `parts.input_module`; auto: none, but l2 for word counts.
+        kind: the kind of data.
     """
     size = math.prod(input_shape)
     layer = UnitNormLinear if unit_norm else nn.Linear

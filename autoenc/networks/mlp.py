@@ -1,4 +1,4 @@
-"""Fully connected layers, mirrored."""
+"""Fully connected networks."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def mlp(
     normalize: Literal["auto", "none", "center", "l2"] = "auto",
     kind: Kind | None = None,
 ) -> Pair:
-    """Layers of the given widths in the encoder, and in reverse order in the decoder.
+    """Return layers of the given widths in the encoder, and in reverse order in the decoder.
 
     Args:
-        hidden: widths from the input towards the code.
+        hidden: widths from input to code.
         activation: after each hidden layer.
         norm: between each hidden layer and its activation.
-        normalize: see `pair.input_module`; auto: center, but l2 of counts of words.
-        kind: of data.
+        normalize: see `parts.input_module`; auto: center, but l2 for word counts.
+        kind: the kind of data.
     """
     hidden = list(hidden)
     check_widths("hidden", hidden)

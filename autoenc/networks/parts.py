@@ -1,4 +1,4 @@
-"""What a network is to the rest of the package."""
+"""Encoder-decoder pairs and their common modules."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 class Pair:
     """An encoder, (B, *input_shape) -> (B, *feature_shape), and a decoder, (*S, *latent_shape) -> (*S, *input_shape).
 
-    The bottleneck between them owns the last affine map of the encoder: it knows how many numbers a code needs.
-    feature_shape is (F,), and latent_shape (K,); or (C, H, W) of a feature map, and latent_shape (K, H, W).
+    The bottleneck between them has the last affine map of the encoder, since it determines the size of its output.
+    feature_shape is (F,) and latent_shape (K,); or, for feature maps, (C, H, W) and (K, H, W).
     """
 
     encoder: nn.Module
@@ -38,7 +38,7 @@ class Pair:
 
 
 class LeadingDims(nn.Module):
-    """Lets a module for (B, *shape) work on (*S, B, *shape), where shape has `dims` dimensions."""
+    """Applies a module for (B, *shape) to (*S, B, *shape), where shape has `dims` dimensions."""
 
     def __init__(self, module: nn.Module, dims: int = 1):
         super().__init__()
@@ -51,17 +51,17 @@ class LeadingDims(nn.Module):
 
 
 class UnitLength(nn.Module):
-    """Each example divided by its Euclidean length; zeros stay zeros. (B, D) -> (B, D)."""
+    """Each example divided by its Euclidean norm, (B, D) -> (B, D); zeros stay zeros."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=-1)
 
 
 class Centered(nn.Module):
-    """x less the mean of the training data, which `initialization.start_at_mean` puts here. (B, D) -> (B, D).
+    """x less the mean of the training data, (B, D) -> (B, D); `initialization.start_at_mean` sets the mean.
 
-    Pixels are all positive: what a weight learns from one it learns from all, whole layers of ReLUs move into the
-    negative at once, and stay there (LeCun et al. 1998, "Efficient BackProp", section 4.3).
+    With inputs that are all positive, the weights of a unit can only increase or decrease together, which slows
+    learning and lets whole layers of ReLUs die (LeCun et al. 1998, "Efficient BackProp", section 4.3).
     """
 
     mean: Tensor
@@ -75,16 +75,15 @@ class Centered(nn.Module):
 
 
 def input_module(normalize: Normalize, size: int, kind: Kind | None, usual: Normalize) -> nn.Module:
-    """(B, *input_shape) -> (B, size): what the first layer of an encoder reads.
+    """Return the normalization before the first layer of an encoder, (B, *input_shape) -> (B, size).
 
     Args:
-        normalize: none: x as it is. center: less the mean of the training data. l2: of length 1, as Mult-VAE has it
-            (Liang et al. 2018): how long a document is does not matter, nor how much of it noise has masked; counts as
-            they are let one long document spoil the training. auto: l2 of counts of words, else the usual.
-        kind: of data; it may say what is usual for it.
+        normalize: none; center: subtract the mean of the training data; l2: scale to norm 1, as in Mult-VAE (Liang et
+            al. 2018), so that neither the length of a document nor the fraction that noise has masked matters; auto:
+            the choice of the kind of data (l2 for word counts), else `usual`.
 
     Raises:
-        ConfigError: another name.
+        ConfigError: normalize has another value.
     """
     choices: dict[str, list[nn.Module]] = {"none": [], "center": [Centered(size)], "l2": [UnitLength()]}
     require(normalize in ("auto", *choices), "normalize", normalize, f"must be one of auto, {', '.join(choices)}")
@@ -94,11 +93,11 @@ def input_module(normalize: Normalize, size: int, kind: Kind | None, usual: Norm
 
 
 def activation_module(name: str) -> nn.Module:
-    """The activation of that name; ConfigError for another."""
+    """Return the activation of that name; ConfigError if there is none."""
     require(name in ACTIVATIONS, "activation", name, f"must be one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()
 
 
 def check_widths(key: str, widths: list[int]) -> None:
-    """ConfigError unless there is a width at all and each is 1 or more."""
+    """Raise ConfigError for an empty list or a width below 1."""
     require(len(widths) > 0 and min(widths) >= 1, key, widths, "must be a list of widths, each 1 or more")

@@ -1,8 +1,8 @@
-"""Texts: an encoder that reads token ids, and a decoder that writes them one after the other.
+"""Networks for token ids: an encoder, and an autoregressive decoder.
 
 The sentence VAE of Bowman et al. 2016, "Generating sentences from a continuous space", with a recurrent network or a
-Transformer on both sides. A decoder that is told what came before can do without the code, and then the posterior
-collapses: word dropout, and a KL term with a warm-up or free bits, are against that.
+Transformer on both sides. A decoder that is conditioned on the previous tokens can ignore the code, and then the
+posterior collapses; word dropout, KL warm-up and free bits counteract that.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from autoenc.networks.parts import Pair
 
 
 class Cell(Protocol):
-    """What reads the tokens so far: (N, t, E) more of them and a state -> (N, t, W) and the state after them."""
+    """The layers of a decoder: t more embeddings (N, t, E) and a state -> (N, t, W) and the next state."""
 
     def start(self, z: Tensor) -> State:
-        """(N, K) -> the state before the first token."""
+        """Return the state before the first token: (N, K) -> state."""
         ...
 
     def __call__(self, inputs: Tensor, state: State) -> tuple[Tensor, State]: ...
 
 
 class GRUCell(nn.Module):
-    """A GRU (Cho et al. 2014) that has the code as its first state and beside every input."""
+    """GRU (Cho et al. 2014); the code determines the initial state and is concatenated with every input."""
 
     def __init__(self, embedding: int, latent_dim: int, width: int, layers: int, dropout: float):
         super().__init__()
@@ -52,7 +52,7 @@ class GRUCell(nn.Module):
 
 
 class AttentionCell(nn.Module):
-    """Causal Transformer layers; the code is added to every input."""
+    """Causal Transformer layers; the code is projected and added to every input."""
 
     def __init__(self, embedding: int, latent_dim: int, width: int, layers: int, dropout: float, heads: int):
         super().__init__()
@@ -77,12 +77,12 @@ class AttentionCell(nn.Module):
 
 
 class Decoder(Autoregressive):
-    """Embedding, cell and output layer.
+    """Embedding, cell and output layer of an autoregressive decoder.
 
     Args:
-        longest: tokens that a generated text has at most.
-        word_dropout: part of the tokens that came before which are hidden, in training (Bowman et al. 2016, sec. 3.1).
-        tied: the output layer has the embedding's weights (Press & Wolf 2017).
+        longest: maximal number of tokens of a generated text.
+        word_dropout: fraction of the previous tokens that are masked in training (Bowman et al. 2016, sec. 3.1).
+        tied: share the weights of embedding and output layer (Press & Wolf 2017).
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Decoder(Autoregressive):
             self.out.weight = self.embedding.weight
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """(*S, B, K), (B, T) -> (*S, R, V): logits of each of the R tokens given z and those before it."""
+        """Return the logits of the R real tokens given z and the tokens before: (*S, B, K), (B, T) -> (*S, R, V)."""
         before = F.pad(x[:, :-1], (1, 0), value=BOS)
         if self.training and self.word_dropout > 0:
             before = masked(before, self.word_dropout)
@@ -115,28 +115,28 @@ class Decoder(Autoregressive):
         return self.logits(out.unflatten(0, lead)[..., x != PAD, :])
 
     def logits(self, out: Tensor) -> Tensor:
-        """(..., W) -> (..., V)."""
+        """Return the logits of the outputs of the cell: (..., W) -> (..., V)."""
         return self.out(self.narrow(self.dropout(out)))
 
     def start(self, z: Tensor) -> State:
-        """(N, K) -> the state before the first token. Every part of a state has the texts in its first dimension."""
+        """Return the state before the first token: (N, K) -> tensors whose first dimension is N."""
         return self.cell.start(z)
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read one more token (N,): (N, V) log p of the next one, and the state after it."""
+        """Read one more token (N,); return log p of the next one (N, V), and the state."""
         out, state = self.cell(self.embedding(tokens[:, None]), state)
         return F.log_softmax(self.logits(out[:, 0]).float(), -1), state
 
     def generate(self, z: Tensor) -> Tensor:
-        """(B, K) -> (B, T), the likeliest token at each step, EOS, then padding."""
+        """Return the most likely token at each step, EOS, then padding: (B, K) -> (B, T)."""
         return search.greedy(self, z)
 
 
 class Encoder(nn.Module):
-    """(B, T) token ids -> (B, F): what is largest over the text of what each position makes of it.
+    """Features of texts, max-pooled over positions: token ids (B, T) -> (B, F).
 
-    The largest and not the last: the last state of a recurrent network differs little from text to text, and posteriors
-    of it collapse more easily (Long et al. 2019, "Preventing posterior collapse in sequence VAEs with pooling").
+    Pooled, since the last state of a recurrent network differs little between texts, and its posterior collapses more
+    easily (Long et al. 2019, "Preventing posterior collapse in sequence VAEs with pooling").
     """
 
     def __init__(self, vocabulary: int, embedding: int, dropout: float):
@@ -144,7 +144,11 @@ class Encoder(nn.Module):
         self.embedding, self.dropout = nn.Embedding(vocabulary, embedding), nn.Dropout(dropout)
 
     def read(self, inputs: Tensor, real: Tensor) -> Tensor:
-        """(B, T, E) and where a token is (B, T) -> (B, T, F); real positions do not depend on others."""
+        """Return the features of each position, (B, T, E) -> (B, T, F); those of real tokens do not depend on padding.
+
+        Args:
+            real: (B, T), True except for padding.
+        """
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,7 +158,7 @@ class Encoder(nn.Module):
 
 
 class GRUEncoder(Encoder):
-    """A GRU from the left and one from the right, of half the width each."""
+    """Bidirectional GRU, half of the width in each direction."""
 
     def __init__(self, vocabulary: int, embedding: int, width: int, layers: int, dropout: float):
         super().__init__(vocabulary, embedding, dropout)
@@ -163,16 +167,16 @@ class GRUEncoder(Encoder):
         )
 
     def read(self, inputs: Tensor, real: Tensor) -> Tensor:
-        # Each text backwards by itself, its padding still behind it. Packed sequences need the lengths on the CPU.
-        place = torch.arange(real.shape[1], device=real.device)
-        turned = torch.where(real, real.sum(1, keepdim=True) - 1 - place, place)[..., None]
+        # Reverses each text before its padding. Packed sequences would need the lengths on the CPU.
+        position = torch.arange(real.shape[1], device=real.device)
+        turned = torch.where(real, real.sum(1, keepdim=True) - 1 - position, position)[..., None]
         back, _ = self.back(inputs.gather(1, turned.expand_as(inputs)))
         ahead, _ = self.ahead(inputs)
         return torch.cat([ahead, back.gather(1, turned.expand_as(back))], -1)
 
 
 class AttentionEncoder(Encoder):
-    """Transformer layers that look at the whole text."""
+    """Bidirectional Transformer layers."""
 
     def __init__(self, vocabulary: int, embedding: int, width: int, layers: int, dropout: float, heads: int):
         super().__init__(vocabulary, embedding, dropout)
@@ -200,16 +204,15 @@ def sequence(
     word_dropout: float = 0.0,
     tied: bool = False,
 ) -> Pair:
-    """Reads and writes token ids.
+    """Return an encoder and an autoregressive decoder of token ids.
 
     Args:
-        cell: gru: recurrent; transformer: attention, in as many layers on either side.
-        embedding: numbers for each token. width: of the layers.
-        layers: one on top of the other. heads: of attention; they divide the width.
-        dropout: of embeddings, between layers and before the output layer, in training.
-        word_dropout: part of the decoder's input that is hidden in training: it must ask the code instead.
-        tied: the output layer has the weights of the decoder's embedding: fewer weights, less work for embedding <
-            width.
+        cell: gru or transformer, with `layers` layers in encoder and decoder.
+        embedding, width: sizes of the embeddings and of the layers.
+        heads: attention heads; twice their number divides the width.
+        dropout: of embeddings, between layers and before the output layer.
+        word_dropout: fraction of the decoder's input that is masked in training, so that it depends on the code.
+        tied: share the weights of the decoder's embedding and the output layer; faster if embedding < width.
 
     Raises:
         ConfigError: a value out of range.

@@ -1,4 +1,4 @@
-"""Objectives that go beyond a likelihood and regularizers: those with players of their own. See objective.Objective."""
+"""Objectives with several players; see objective.Objective."""
 
 from autoenc.objectives.adversarial import Adversarial
 

@@ -1,4 +1,4 @@
-"""The adversarial autoencoder (Makhzani et al. 2016): codes that a critic cannot tell from draws from the prior."""
+"""Adversarial autoencoder (Makhzani et al. 2016): a critic matches the codes to the prior."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from autoenc.objectives.critic import Critic
 
 
 class Adversarial(Objective):
-    """Two players, updated together:
+    """Two players, updated simultaneously:
 
         model    nll + regularizers + weight * E_x[-log D(z)], z = encoder(x): the non-saturating generator loss
                  (Goodfellow et al. 2014), which pulls the aggregate posterior towards the prior
         critic   -E_p(z)[log D(z)] - E_x[log(1 - D(z))], with D = sigmoid(critic)
 
     At the equilibrium D = 1/2: generator 0.693, critic 1.386 nats. The paper updates critic, encoder and autoencoder in
-    turn; here the three losses are of the same batch, and `train_step` keeps the players apart. In evaluation mode the
-    critic is the trained one and the draws from the prior are always the same.
+    turn; here the losses are of the same batch, and `train_step` separates their gradients.
 
     Args:
-        weight: of the generator loss against the nll, which is summed over the dimensions of x. A number or a schedule.
+        weight: of the generator loss, relative to the nll (summed over the dimensions of x); a number or a schedule.
         hidden: widths of the critic's hidden layers.
     """
 

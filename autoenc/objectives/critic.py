@@ -1,4 +1,4 @@
-"""The discriminator of codes."""
+"""Critic of codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autoenc.errors import require
 
 
 class Critic(nn.Module):
-    """Codes (B, *latent_shape) -> (B,) logits: above 0 where a code is taken for a draw from the prior.
+    """Codes (B, *latent_shape) -> (B,) logits, positive for codes that are classified as draws from the prior.
 
     Args:
         hidden: widths of the hidden layers, with leaky ReLUs between.

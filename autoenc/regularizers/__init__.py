@@ -1,4 +1,4 @@
-"""Terms of the objective: frozen dataclasses, (model, batch, out, step) -> (B,) or (). See core.Regularizer."""
+"""Regularizers: frozen dataclasses, (model, batch, out, step) -> (B,) or (); see core.Regularizer."""
 
 from autoenc.regularizers.auxk import AuxK
 from autoenc.regularizers.jacobian import Jacobian

@@ -1,4 +1,4 @@
-"""The term that revives dead units of a top-k code."""
+"""Auxiliary term that revives dead units of a top-k code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autoenc.errors import ConfigError, require
 
 @dataclass(frozen=True)
 class AuxK(Regularizer):
-    """Change of the nll when the k_aux best dead units of each example join its code; 0 while no unit is dead.
+    """Change of the nll if the k_aux largest dead units of each example are added to its code; 0 if no unit is dead.
 
     With decoded d(z) and dead part z_dead, the term is nll(sg(d(z)) + d(z + z_dead) - d(z)) - nll(sg(d(z))), where sg
     stops the gradient and z is constant. With a linear decoder and a Gaussian likelihood, its gradient is that of the
@@ -24,7 +24,7 @@ class AuxK(Regularizer):
     and likelihood. Subtracting the nll makes the term continuous when the first unit dies.
 
     Args:
-        k_aux: dead units used for each example; fewer where fewer are dead.
+        k_aux: maximal number of dead units for each example.
     """
 
     weight: float | Callable[[float], float] = 1 / 32
@@ -49,7 +49,7 @@ class AuxK(Regularizer):
         z_dead = torch.zeros_like(pre).scatter(-1, top.indices, top.values)
         z = out.code.z.detach()
         without = model.decode(z, batch)
-        # A unit that was dead until this batch may be among its k: it is not added twice.
-        helped = model.decode(torch.where(z == 0, z_dead, z), batch)
-        nll = model.likelihood.nll((without.detach() + (helped - without)).float(), batch.x)
+        # A unit that was dead before this batch may be among the k largest; it is not added twice.
+        with_dead = model.decode(torch.where(z == 0, z_dead, z), batch)
+        nll = model.likelihood.nll((without.detach() + (with_dead - without)).float(), batch.x)
         return nll - model.likelihood.nll(without.detach().float(), batch.x).detach()  # (B,)

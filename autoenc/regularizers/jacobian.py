@@ -1,4 +1,4 @@
-"""The contractive penalty."""
+"""Contractive penalty."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ BATCH_STATISTICS = nn.modules.batchnorm._BatchNorm
 
 
 def jacobian_norm(model: Autoencoder, batch: Batch, projections: int | None, create_graph: bool = True) -> Tensor:
-    """||dz/dx||_F^2 of the deterministic code at the encoder's input: (B,).
+    """Return ||dz/dx||_F^2, (B,), of the deterministic code with respect to the input of the encoder.
 
-    An encoder without batch statistics maps each example by itself, so that one backward pass of a sum over the
-    batch gives one row of every example's Jacobian. Exact: a pass for each of the latent dimensions. Projected:
-    E||J^T v||^2 = ||J||^2 for v ~ N(0, I), a pass for each of `projections` draws of v.
+    Without batch statistics, one backward pass of a sum over the batch gives one row of the Jacobian of each example.
+    Exact if `projections` is None: one pass for each latent dimension. Otherwise one pass for each of `projections`
+    draws v ~ N(0, I), with E||J^T v||^2 = ||J||_F^2.
     """
     x = batch.input.detach().requires_grad_()
     training = model.bottleneck.training
     with torch.enable_grad():
-        model.bottleneck.eval()  # it has seen this batch already: what it counts in training is counted once
+        model.bottleneck.eval()  # the batch has been counted already, for example as activity of units
         z = model.encode(Batch(x=x)).mean.flatten(1)  # (B, K)
         model.bottleneck.train(training)
         if projections is None:
@@ -41,15 +41,15 @@ def jacobian_norm(model: Autoencoder, batch: Batch, projections: int | None, cre
 
 @dataclass(frozen=True)
 class Jacobian(Regularizer):
-    """Squared Frobenius norm of dz/dx (Rifai et al. 2011): codes that do not move with small changes of x.
+    """Squared Frobenius norm of dz/dx (Rifai et al. 2011): codes that are insensitive to small changes of x.
 
     Args:
-        exact_up_to: codes of at most this size pay a backward pass a dimension; beyond, `projections` passes
-            with random vectors estimate the norm without bias.
-        projections: random vectors for each estimate.
+        exact_up_to: largest code with an exact norm, a backward pass for each dimension; the norm of larger codes is
+            estimated by random projections, without bias.
+        projections: number of random vectors for each estimate.
     """
 
-    double_backward: ClassVar[bool] = True  # build.py: not with torch.compile
+    double_backward: ClassVar[bool] = True  # not supported by torch.compile
 
     weight: float | Callable[[float], float] = 0.1
     exact_up_to: int = 8

@@ -1,4 +1,4 @@
-"""The KL divergence from the posterior to the prior."""
+"""Kullback-Leibler divergence of the posterior from the prior."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from autoenc.errors import ConfigError, require
 
 
 def kl_per_dim(model: Autoencoder, code: Code) -> Tensor | None:
-    """KL(q(z_j|x) || p(z_j)) in nats, (B, *latent_shape), in closed form; None where the prior has none."""
+    """Return KL(q(z_j|x) || p(z_j)) in nats, (B, *latent_shape); None if there is no closed form."""
     assert code.posterior is not None
     assert model.bottleneck.prior is not None
     return model.bottleneck.prior.kl(code.posterior)
 
 
 def kl_estimate(model: Autoencoder, code: Code, z: Tensor) -> Tensor:
-    """log q(z|x) - log p(z) in nats, (*S, B): without bias for KL(q(z|x) || p(z)) where z (*S, B, *latent_shape) is
-    drawn from q(z|x)."""
+    """Return log q(z|x) - log p(z) in nats, (*S, B), an unbiased estimate of the KL for z (*S, B, *latent_shape) drawn
+    from q(z|x)."""
     assert code.posterior is not None
     assert model.bottleneck.prior is not None
     return sum_over_dims(code.posterior.log_prob(z), code.mean) - model.bottleneck.prior.log_prob(z)
 
 
 def kl_per_example(model: Autoencoder, code: Code) -> Tensor:
-    """KL(q(z|x) || p(z)) in nats, (B,): in closed form where there is one, else estimated at `code.z`."""
+    """Return KL(q(z|x) || p(z)) in nats, (B,), in closed form if there is one, else estimated at `code.z`."""
     closed = kl_per_dim(model, code)
     return kl_estimate(model, code, code.z) if closed is None else closed.flatten(1).sum(-1)
 
@@ -38,12 +38,12 @@ def kl_per_example(model: Autoencoder, code: Code) -> Tensor:
 class KL(Regularizer):
     """KL(q(z|x) || p(z)), summed over dimensions (Kingma & Welling 2014).
 
-    In closed form where the prior has one, else log q(z|x) - log p(z) at the z that is decoded.
+    In closed form if there is one, else estimated by log q(z|x) - log p(z) at the sample z.
 
     Args:
         weight: beta (Higgins et al. 2017); 1 gives the evidence lower bound. A number or a schedule.
-        free_bits: nats that each dimension may use at no cost: sum_j max(free_bits, mean over the batch of KL_j)
-            (Kingma et al. 2016, eq. 16). Keeps dimensions from collapsing.
+        free_bits: nats that each dimension may use without cost, against collapse: sum_j max(free_bits, KL_j), with
+            the mean KL_j over the batch (Kingma et al. 2016, eq. 16).
     """
 
     weight: float | Callable[[float], float] = 1.0
@@ -60,7 +60,9 @@ class KL(Regularizer):
         z = torch.zeros(1, *bottleneck.latent_shape, device=next(model.parameters()).device)
         if self.free_bits > 0 and bottleneck.prior.kl(Normal(z, torch.ones_like(z))) is None:
             kind = type(bottleneck.prior).__name__
-            raise ConfigError("kl", None, f"free_bits needs the KL of each dimension, which the prior {kind} has not")
+            raise ConfigError(
+                "kl", None, f"free_bits needs the KL of each dimension, which the prior {kind} does not have"
+            )
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         if self.free_bits == 0:

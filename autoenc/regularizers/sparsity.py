@@ -1,4 +1,4 @@
-"""Terms that make codes sparse."""
+"""Sparsity penalties."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from autoenc.errors import ConfigError, require
 
 @dataclass(frozen=True)
 class L1(Regularizer):
-    """sum_j |z_j| (Olshausen & Field 1996; Ng 2011). Meaningful where the decoder cannot scale it away:
-    network=dictionary has atoms of norm 1."""
+    """sum_j |z_j| (Olshausen & Field 1996; Ng 2011).
+
+    The decoder must not be able to rescale the code: network=dictionary has atoms of norm 1.
+    """
 
     weight: float | Callable[[float], float] = 0.1
 
@@ -27,7 +29,7 @@ class L1(Regularizer):
 class KLSparsity(Regularizer):
     """sum_j KL(Bernoulli(target) || Bernoulli(mean activation of unit j over the batch)) (Ng 2011, sec. 3).
 
-    Depends on the size of the batch. Needs activations in (0, 1).
+    Depends on the batch size; requires activations in (0, 1).
     """
 
     weight: float | Callable[[float], float] = 1.0

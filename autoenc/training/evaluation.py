@@ -1,4 +1,4 @@
-"""The numbers of a model on a split: deterministic, independent of training's random state."""
+"""Evaluation of a model on a split: deterministic, independent of the random state of training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from autoenc.objective import Objective
 from autoenc.regularizers.jacobian import jacobian_norm
 from autoenc.regularizers.kl import kl_per_dim, kl_per_example
 
-SEED = 20_011  # evaluation draws its noise and its samples of z from this seed, always
+SEED = 20_011  # of noise and samples of z in evaluation
 KEPT = 2_000  # codes kept for figures
 SENSITIVITY_EXAMPLES, SENSITIVITY_PROJECTIONS = 500, 16
 DRAWN = 1_000  # codes and draws from the prior that mmd compares
@@ -28,10 +28,12 @@ DRAWN = 1_000  # codes and draws from the prior that mmd compares
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """Result of `evaluate`.
 
-    numbers: the loss, each of its terms, and errors in data space. latent: latent health, and what the bottleneck
-    measures of its codes. codes (up to 2,000, K) and labels: of `split.sample(2_000)`, in its order. stats: per unit.
+    Args:
+        numbers: the loss, each of its terms, and errors in data space.
+        latent: metrics of the code, those of the bottleneck included. stats: per unit.
+        codes, labels: (N, K) and (N,), of `split.sample(2_000)`, in its order.
     """
 
     numbers: dict[str, float]
@@ -43,10 +45,10 @@ class Evaluation:
 
 @contextmanager
 def evaluation_mode(*modules: nn.Module) -> Iterator[None]:
-    """Modules in evaluation mode and the generators at evaluation's seed; both are put back, come what may.
+    """Set modules to evaluation mode and the generators to the seed of evaluation, and restore both afterwards.
 
-    Uncompiled: batches of other sizes would be compiled again, and compiled networks refuse the many backward
-    passes of a Jacobian.
+    Networks run uncompiled: other batch sizes would be compiled again, and compiled networks do not support the
+    repeated backward passes of a Jacobian.
     """
     was_training = [module.training for module in modules]
     for module in modules:
@@ -133,10 +135,7 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
 
 
 def sensitivity(model: Autoencoder, split: Split) -> float:
-    """Mean Frobenius norm of dz/dx over 500 examples: how far a small change of x moves the code.
-
-    Exact for codes of up to 64 numbers, by 16 random projections beyond.
-    """
+    """Return the mean Frobenius norm of dz/dx over 500 examples, estimated by 16 projections if K > 64."""
     batch = split.sample(SENSITIVITY_EXAMPLES).take(slice(None))
     with evaluation_mode(model):
         latent_dim = model.encode(split.take(slice(0, 1))).mean.numel()
@@ -147,12 +146,11 @@ def sensitivity(model: Autoencoder, split: Split) -> float:
 
 @torch.no_grad()
 def mutual_information(model: Autoencoder, split: Split, batch_size: int) -> float | None:
-    """I(x; z) in nats between 2,000 examples and their codes; None where the code is no Gaussian.
+    """Return I(x; z) in nats of 2,000 examples and their codes; None if the code is not Gaussian.
 
     E_x KL(q(z|x) || p(z)) - KL(q(z) || p(z)), q(z) the mean of q(z|x) over the examples (Hoffman & Johnson 2016), which
     is the mean of log q(z|x) - log q(z), estimated with one draw of z for each example (He et al. 2019, "Lagging
-    inference networks"). 0 where the posterior has collapsed; at most log N, 7.6 for 2,000 examples, whatever a code
-    says beyond that.
+    inference networks"). 0 for a collapsed posterior; the estimate is at most log N, 7.6 for 2,000 examples.
     """
     z: list[Tensor] = []
     mean: list[Tensor] = []
@@ -166,7 +164,7 @@ def mutual_information(model: Autoencoder, split: Split, batch_size: int) -> flo
             for kept, part in ((z, posterior.sample()), (mean, posterior.mean), (std, posterior.stddev)):
                 kept.append(part.flatten(1).double())
     points, means, rates = torch.cat(z), torch.cat(mean), torch.cat(std).pow(-2)
-    # log q(z_i | x_j) for all pairs, without what does not depend on j: (z - m)^2 r, multiplied out.
+    # log q(z_i | x_j) for all pairs up to a constant: (z - m)^2 r, multiplied out.
     square = points.square() @ rates.T - 2 * points @ (means * rates).T + (means.square() * rates).sum(-1)
     log_q = 0.5 * (rates.log().sum(-1) - square)  # (N, N)
     return float((log_q.diagonal() - log_q.logsumexp(1)).mean()) + math.log(len(points))
@@ -174,8 +172,10 @@ def mutual_information(model: Autoencoder, split: Split, batch_size: int) -> flo
 
 @torch.no_grad()
 def prior_mismatch(model: Autoencoder, split: Split, batch_size: int) -> float | None:
-    """`metrics.mmd` between the codes of 1,000 examples, z ~ q(z|x), and as many draws from the prior; None
-    where there is no prior. 0 where the aggregate posterior is the prior."""
+    """Return `metrics.mmd` of the codes of 1,000 examples, z ~ q(z|x), and as many draws from the prior.
+
+    0 if the aggregate posterior is the prior; None without a prior.
+    """
     some = split.sample(DRAWN)
     with evaluation_mode(model):
         codes = torch.cat([model.encode(batch).z.flatten(1) for batch in some.in_order(batch_size)])
@@ -184,18 +184,18 @@ def prior_mismatch(model: Autoencoder, split: Split, batch_size: int) -> float |
 
 
 def latent_health(
-    model: Autoencoder, split: Split, found: Evaluation, spec: DataSpec, batch_size: int
+    model: Autoencoder, split: Split, evaluation: Evaluation, spec: DataSpec, batch_size: int
 ) -> dict[str, float]:
-    """All that is said of the code: what `evaluate` found on a split, and what is computed on a part of it.
+    """Return all metrics of the code: those of `evaluate` on a split, and those computed on a part of it.
 
-    jacobian_norm: `sensitivity`; not of token ids, which have no derivative. jacobian_relative: the same divided by
-    the spread of the code, the square root of its total variance: scaling the code does not change it.
-    mutual_information: of Gaussian codes. mmd: where there is a prior.
+    jacobian_norm and jacobian_relative for continuous data; the latter is divided by the square root of the total
+    variance of the code, so that it does not depend on the scale of the code. mutual_information for Gaussian codes,
+    mmd if there is a prior.
     """
-    numbers = dict(found.latent)
+    numbers = dict(evaluation.latent)
     if spec.kind.continuous:
         numbers["jacobian_norm"] = sensitivity(model, split)
-        if (spread := float(found.stats.variance.sum().sqrt())) > 0:
+        if (spread := float(evaluation.stats.variance.sum().sqrt())) > 0:
             numbers["jacobian_relative"] = numbers["jacobian_norm"] / spread
     if (mismatch := prior_mismatch(model, split, batch_size)) is not None:
         numbers["mmd"] = mismatch

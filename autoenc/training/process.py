@@ -1,4 +1,4 @@
-"""What a run sets for the whole process while it lasts, and puts back."""
+"""Settings of the process for the duration of a run."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from autoenc.training.settings import TrainerSettings
 
 @contextlib.contextmanager
 def torch_settings(settings: TrainerSettings) -> Iterator[None]:
-    """Settings of the process, put back afterwards: the jobs of a sweep share it.
+    """Set threads and determinism, and restore them afterwards, since the jobs of a sweep share the process.
 
-    Numbers below 1e-38 are taken for 0. A unit that has died, a word that is rare: their gradients are 0, Adam's
-    averages of these halve every seven steps, and after some 800 steps they are so small that the processor takes
-    several times as long for each: whole steps took twice as long. Threads that are there already keep their setting.
+    Denormal numbers, below 1e-38, are flushed to 0. The gradients of dead units and rare words are 0, so that Adam's
+    averages of them decay to denormal numbers after about 800 steps. These are slow on CPUs: steps took twice as long.
+    Threads that already exist keep their setting.
     """
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     flushed = _flushes_denormal()
     try:
-        torch.set_flush_denormal(True)  # False on a processor that cannot: then it is slower
+        torch.set_flush_denormal(True)  # without effect on processors that do not support it
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         if settings.deterministic:
@@ -36,13 +36,13 @@ def torch_settings(settings: TrainerSettings) -> Iterator[None]:
 
 
 def _flushes_denormal() -> bool:
-    """Whether the calling thread takes numbers below the smallest normal one for 0; torch has no word for it."""
+    """Return whether the calling thread flushes denormal numbers to 0; torch has no getter."""
     return float(torch.tensor([1e-39]).mul(1.0)) == 0
 
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """The seed, set before the model is built; the generators of the caller are put back."""
+    """Seed torch, and restore the generators of the caller afterwards."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield

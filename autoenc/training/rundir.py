@@ -1,4 +1,4 @@
-"""The run directory: who may write into it, what it says of the run, and reading it back."""
+"""Run directories: the lock, the log, run.json, and reading them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from autoenc.data.dataset import Data, DataSpec
 from autoenc.errors import ConfigError, DataError, UserError, one_line
 from autoenc.files import flat, write_json
 
-FORMAT = 1  # of a run directory; goes up when older runs cannot be read any more
+FORMAT = 1  # version of the run directory, increased if older runs cannot be read
 
 
 @contextlib.contextmanager
 def claimed(run_dir: Path) -> Iterator[None]:
-    """The directory for this process alone. The lock goes with the process, however it ends."""
+    """Lock the run directory for this process. The lock ends with the process."""
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_dir / ".lock")
     try:
@@ -46,13 +46,13 @@ def claimed(run_dir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def logged(run_dir: Path) -> Iterator[None]:
-    """train.log: what the console shows, with times."""
+    """Write the lines of the console to train.log, with times."""
     handler = logging.FileHandler(run_dir / "train.log", encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("autoenc")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-    log.propagate = False  # Hydra's handler would print every line once more
+    log.propagate = False  # Hydra's handler would print each line again
     try:
         yield
     finally:
@@ -63,22 +63,24 @@ def logged(run_dir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def disk_errors(run_dir: Path) -> Iterator[None]:
-    """A disk that takes no more is the user's to mend: one line."""
+    """Convert the errors of a full disk to UserError."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     try:
         yield
     except OSError as error:
         if error.errno in full:
-            raise UserError(f"{run_dir}: {os.strerror(error.errno or 0)}; the files written before are whole") from None
+            raise UserError(
+                f"{run_dir}: {os.strerror(error.errno or 0)}; the files written before are complete"
+            ) from None
         raise
-    except RuntimeError as error:  # torch.save has its own words for it
+    except RuntimeError as error:  # of torch.save
         if isinstance(error.__context__, OSError) and error.__context__.errno in full:
             raise UserError(f"{run_dir}: {os.strerror(error.__context__.errno or 0)}") from None
         raise
 
 
 class Record:
-    """run.json."""
+    """Writer of run.json."""
 
     def __init__(
         self,
@@ -116,6 +118,7 @@ class Record:
         }
 
     def write(self, state: str, error: str | None = None) -> None:
+        """Write run.json with the state of the run."""
         self.values |= {"state": state, "updated": _now()} | ({"error": error} if error else {})
         write_json(self.path, self.values)
 
@@ -125,7 +128,7 @@ def _now() -> str:
 
 
 def _git_revision() -> str | None:
-    """The revision of the code, `-dirty` where files differ from it; None outside a repository."""
+    """Return the revision of the code, with `-dirty` if files were changed; None outside a repository."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         root = Path(__file__).resolve().parent
@@ -135,14 +138,14 @@ def _git_revision() -> str | None:
 
 
 def read_record(run_dir: Path) -> dict[str, Any]:
-    """run.json: state (running, finished, failed or interrupted), data, choices, versions ..."""
+    """Return run.json: state (running, finished, failed or interrupted), data, choices, versions ..."""
     path = run_dir / "run.json"
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
     if not isinstance(record, dict) or not isinstance(record.get("state"), str):
-        raise DataError(f"{path}: does not say how the run ended")
+        raise DataError(f"{path}: has no state")
     return record
 
 
@@ -161,7 +164,7 @@ def read_spec(run_dir: Path, options: Mapping[str, Any]) -> DataSpec:
 
 
 def newest_below(folder: Path) -> str:
-    """; the newest runs there: ... - for people who gave a part of the path; empty where there is none."""
+    """Return `; the newest runs there: ...` for error messages, or an empty text."""
     try:
         below = [path for depth in range(1, 5) for path in folder.glob("/".join(["*"] * depth) + "/run.json")]
         found = sorted(below, key=lambda path: path.stat().st_mtime, reverse=True)[:3]
@@ -172,11 +175,11 @@ def newest_below(folder: Path) -> str:
 
 
 def check_same(run_dir: Path, state: Mapping[str, Any], text: str, fingerprint: int) -> None:
-    """ConfigError unless config and data are those that the checkpoint was trained with."""
+    """Raise ConfigError unless config and data are those of the checkpoint."""
     if state["config"] != text:
         old, new = (flat(yaml.safe_load(t)) for t in (state["config"], text))
         keys = [k for k in {**old, **new} if old.get(k, difflib) != new.get(k, difflib)]
         changes = ", ".join(f"{k}: {old.get(k)} -> {new.get(k)}" for k in keys)
-        raise ConfigError("resume", run_dir, f"its config.yaml was changed since it was trained ({changes})")
+        raise ConfigError("resume", run_dir, f"config.yaml was changed since it was trained ({changes})")
     if state["data"] != fingerprint:
-        raise ConfigError("resume", run_dir, "its data are not those that it was trained on")
+        raise ConfigError("resume", run_dir, "the data have changed since it was trained")

@@ -1,4 +1,4 @@
-"""Settings of training, typed and range-checked; imports neither torch nor hydra, so that `--help` is quick."""
+"""Settings of training, typed and range-checked. Imports neither torch nor Hydra, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LR_SCHEDULES = ("constant", "cosine", "plateau")
 
 @dataclass
 class TrainerSettings:
-    """Everything under `trainer.` in the config; the comments are in configs/trainer/default.yaml."""
+    """The settings under `trainer.`; configs/trainer/default.yaml has a comment on each."""
 
     epochs: int = 30
     steps: int | None = None
@@ -48,7 +48,7 @@ class TrainerSettings:
             require(getattr(self, key) in choices, key, getattr(self, key), f"must be one of {', '.join(choices)}")
 
     def total_steps(self, num_train: int) -> int:
-        """The length of the run in optimizer steps."""
+        """Return the number of optimizer steps of the run."""
         return self.steps or self.epochs * self.steps_per_epoch(num_train)
 
     def steps_per_epoch(self, num_train: int) -> int:

@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: TensorBoard, metrics.jsonl and the console."""
+"""Logging of metrics: TensorBoard, metrics.jsonl and the console."""
 
 from __future__ import annotations
 
@@ -28,12 +28,10 @@ T = TypeVar("T")
 
 
 class Tracker:
-    """One run's record. `scalars`, `evaluation` and `image` write; `close` flushes.
+    """Writer of the TensorBoard events, figures and metrics.jsonl of a run.
 
     Args:
-        run_dir: where the files are.
-        resume_step: the step of the checkpoint that training goes on from: what was written after it is dropped,
-            or steps would appear twice.
+        resume_step: step of the checkpoint that training resumes from; later entries are dropped.
     """
 
     def __init__(self, run_dir: Path, resume_step: int | None = None):
@@ -51,18 +49,18 @@ class Tracker:
         write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
 
     def scalars(self, prefix: str, values: Mapping[str, float], step: int) -> None:
-        """Numbers to TensorBoard as prefix/name."""
+        """Write scalars to TensorBoard as prefix/name."""
         for name, value in values.items():
             self.writer.add_scalar(f"{prefix}/{name}", value, step)
 
     def evaluation(self, split: str, step: int, epoch: float, values: Mapping[str, float | list[float]]) -> None:
-        """A line of metrics.jsonl."""
+        """Append a line to metrics.jsonl."""
         line = json.dumps(finite({"step": step, "epoch": round(epoch, 4), "split": split, **values}))
         with open(self.run_dir / METRICS, "a") as file:
             file.write(line + "\n")
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:
-        """An (H, W, 3) uint8 picture to TensorBoard and to figures/name.png."""
+        """Write an image, (H, W, 3) uint8, to TensorBoard and figures/name.png."""
         from PIL import Image
 
         folder = self.run_dir / "figures"
@@ -71,29 +69,29 @@ class Tracker:
         self.writer.add_image(name, image, step, dataformats="HWC")
 
     def text(self, name: str, lines: Sequence[str], step: int) -> None:
-        """Lines to TensorBoard and to figures/name.txt."""
+        """Write lines to TensorBoard and figures/name.txt."""
         folder = self.run_dir / "figures"
         folder.mkdir(exist_ok=True)
         write_text(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))
-        self.writer.add_text(name, "\n".join(f"    {line}" for line in lines), step)  # as it is: no Markdown
+        self.writer.add_text(name, "\n".join(f"    {line}" for line in lines), step)  # indented: no Markdown
 
     def histogram(self, name: str, values: Tensor, step: int) -> None:
-        """A histogram to TensorBoard."""
+        """Write a histogram to TensorBoard."""
         self.writer.add_histogram(name, values, step)
 
     def embedding(
         self, codes: Tensor, labels: list[str] | None, sprites: Tensor | None, tag: str = "codes", step: int = 0
     ) -> None:
-        """Codes (N, K) for the projector, with label texts and sprite images (N, C, H, W) where there are any.
+        """Write codes (N, K), optionally with labels and sprite images (N, C, H, W), for TensorBoard's projector.
 
-        Those of other tags stay: torch's writer would forget what earlier writers put there.
+        Embeddings of other tags are kept; torch's writer would drop those of earlier writers.
         """
         from google.protobuf import text_format
         from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
         path, kept = self.run_dir / "projector_config.pbtxt", ProjectorConfig()
         if path.exists():
-            with contextlib.suppress(text_format.ParseError):  # a damaged one is written anew
+            with contextlib.suppress(text_format.ParseError):  # a damaged file is replaced
                 old = text_format.Parse(path.read_text(), ProjectorConfig())
                 kept.embeddings.extend(e for e in old.embeddings if not e.tensor_name.startswith(f"{tag}:"))
         self.writer._projector_config = kept
@@ -101,9 +99,9 @@ class Tracker:
         self.writer.add_embedding(codes, metadata=labels, label_img=sprites, tag=tag, global_step=step)
 
     def hparams(self, config: Mapping[str, Any], results: list[str]) -> None:
-        """The hparams tab: settings, and the tags of the scalars that say how the run did.
+        """Write settings and the tags of result metrics to the hparams tab.
 
-        In the run's own directory: `add_hparams` would make a run of its own inside.
+        `SummaryWriter.add_hparams` would write them as a separate run.
         """
         from torch.utils.tensorboard.summary import hparams
 
@@ -113,19 +111,19 @@ class Tracker:
             file_writer.add_summary(summary)
 
     def close(self) -> None:
-        """Flush and close; a sweep's next run shares the process."""
+        """Flush and close the files."""
         self.writer.close()
 
 
 def _step_of(line: str) -> float:
     try:
         return json.loads(line)["step"]
-    except (ValueError, KeyError):  # a kill cut the line off
+    except (ValueError, KeyError):  # incomplete after a kill
         return float("inf")
 
 
 class Progression:
-    """Progress on the console: one live line and a line for each evaluation, or plain lines without a terminal."""
+    """Progress display: a live line and a line for each evaluation; without a terminal, only the latter."""
 
     def __init__(self, total_steps: int):
         self.console = Console(highlight=False, soft_wrap=True, markup=False)  # texts may have brackets
@@ -149,24 +147,24 @@ class Progression:
         self.progress.stop()
 
     def update(self, step: int, epoch: int, numbers: Mapping[str, float], rate: float) -> None:
-        """Move the live line."""
+        """Update the live line."""
         text = "  ".join(f"{k} {v:.4g}" for k, v in list(numbers.items())[:4])
         self.progress.update(self.task, completed=step, epoch=epoch, numbers=f"{text}  {rate:,.0f} ex/s")
 
     def line(self, text: str) -> None:
-        """A line that stays; in train.log too."""
+        """Print a line, and write it to train.log."""
         log.info(text)
         self.console.print(text)
 
 
 def track(items: Sequence[T], text: str) -> Iterator[T]:
-    """The items, with a progress bar on stderr where there is a terminal."""
+    """Yield the items, with a progress bar on stderr if it is a terminal."""
     console = Console(stderr=True)
     yield from rich.progress.track(items, text, console=console, transient=True, disable=not console.is_terminal)
 
 
 def result_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
-    """A table with a column for each key of `rows` and a row for each number."""
+    """Return a table with a column for each key of `rows` and a row for each metric."""
     names = dict.fromkeys(k for values in rows.values() for k in values)
     turned = {
         metric_label(name): {key: values[name] for key, values in rows.items() if name in values} for name in names
@@ -175,7 +173,7 @@ def result_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def method_table(title: str, rows: Mapping[str, Mapping[str, Any]], digits: int = 4) -> Table:
-    """A table with a line for each key of `rows` and a column for each number."""
+    """Return a table with a row for each key of `rows` and a column for each metric."""
     table = Table(title=title, title_justify="left")
     table.add_column("")
     columns = list(dict.fromkeys(k for values in rows.values() for k in values))
@@ -188,8 +186,8 @@ def method_table(title: str, rows: Mapping[str, Mapping[str, Any]], digits: int 
 
 
 def console() -> Console:
-    """The console of the applications: as wide as needed where there is no terminal to ask."""
-    made = Console(highlight=False, soft_wrap=True, markup=False)
-    if not made.is_terminal:
-        made.width = 160
-    return made
+    """Return the console of the applications, 160 characters wide if there is no terminal."""
+    screen = Console(highlight=False, soft_wrap=True, markup=False)
+    if not screen.is_terminal:
+        screen.width = 160
+    return screen

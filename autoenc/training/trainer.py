@@ -1,4 +1,4 @@
-"""Training: the loop around step.py. No branch for any variant."""
+"""The training loop, the same for all models."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from autoenc.training.evaluation import Evaluation, evaluate
 from autoenc.training.settings import TrainerSettings
 from autoenc.training.tracking import Progression, Tracker
 
-LOG_EVERY = 50  # steps between synchronisations with the device: logging, the check for NaN, signals
+LOG_EVERY = 50  # steps between synchronizations with the device: logging, checks for NaN, signals
 
 
 class Trainer:
-    """Trains a model on data, with everything needed to stop at any step and go on exactly there.
+    """Training loop that can be interrupted at any step and resumed bit for bit.
 
     Args:
         optimizers: one for each player of the objective.
-        folder: where checkpoints go: last.pt at each evaluation and on interruption, best.pt at each evaluation
-            with a lower monitored number than all before.
-        pictures: called with (step, evaluation) `settings.figures` times during training.
-        identity: plain values stored with each checkpoint, to tell later which run it belongs to.
+        folder: for checkpoints: last.pt at each evaluation and interruption, best.pt if the monitored metric has
+            improved.
+        draw: called with (step, evaluation) `settings.figures` times during training.
+        identity: plain values that are stored with each checkpoint, to check that it belongs to the run.
     """
 
     def __init__(
@@ -50,19 +50,19 @@ class Trainer:
         device: torch.device,
         tracker: Tracker,
         folder: Path,
-        pictures: Callable[[int, Evaluation], None] = lambda step, evaluation: None,
+        draw: Callable[[int, Evaluation], None] = lambda step, evaluation: None,
         identity: dict[str, Any] | None = None,
     ):
         self.model, self.objective, self.optimizers, self.data = model, objective, optimizers, data
         self.settings, self.seed, self.device = settings, seed, device
-        self.tracker, self.folder, self.pictures, self.identity = tracker, folder, pictures, identity or {}
+        self.tracker, self.folder, self.draw, self.identity = tracker, folder, draw, identity or {}
         self.steps_per_epoch = settings.steps_per_epoch(len(data.train))
         self.total_steps = settings.total_steps(len(data.train))
         kind = schedules.Cosine if settings.lr_schedule == "cosine" else schedules.Constant
         self.lr_factor = kind(self.total_steps, settings.warmup)
         self.base_lrs = {name: o.param_groups[0]["lr"] for name, o in optimizers.items()}
         self.plateaus = {
-            # An absolute threshold: relative to a negative loss, the default would take a worse one for better.
+            # An absolute threshold: for negative losses, the relative default accepts worse values as improvement.
             name: ReduceLROnPlateau(
                 o,
                 factor=settings.plateau_factor,
@@ -79,15 +79,19 @@ class Trainer:
         self.stale = 0  # evaluations since the best
         self.training_seconds = 0.0
         self.examples = 0
-        self._mark = (0, 0.0)  # examples and seconds at the last line on the console
+        self._mark = (0, 0.0)  # examples and seconds at the last evaluation
         self._signal: int | None = None
-        # Evaluations at which pictures are drawn: spread over the run, the end excluded (run.py draws that one).
+        # Evaluations with figures, spread over the run without its end, for which run.py draws them.
         evaluations = math.ceil(self.total_steps / (self.steps_per_epoch * settings.evaluate_every))
         self._drawn = {round(i * evaluations / (settings.figures + 1)) for i in range(1, settings.figures + 1)}
         self._drawn -= {0, evaluations}
 
     def fit(self, progress: Progression) -> None:
-        """Train to the end, or until early stopping. Interrupted after SIGINT or SIGTERM, a checkpoint written."""
+        """Train to the end or until early stopping.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM was received; a checkpoint has been written.
+        """
         self.model.train()
         self.objective.train()
         with self._signals(), progress:
@@ -98,7 +102,7 @@ class Trainer:
         return self.settings.patience is not None and self.stale >= self.settings.patience
 
     def _epoch(self, progress: Progression) -> None:
-        """The rest of the epoch that `step` lies in, and its evaluation."""
+        """Train for the rest of the current epoch, and evaluate."""
         epoch, done = divmod(self.step, self.steps_per_epoch)
         clock = time.perf_counter()
         for batch in self.data.train.shuffled(self.settings.batch_size, self.seed, epoch, start=done):
@@ -120,7 +124,7 @@ class Trainer:
         self._log(progress, epoch, clock)
         if self.step == self.total_steps or (epoch + 1) % self.settings.evaluate_every == 0:
             self._evaluate(progress, epoch + 1)
-        if self._signal is not None:  # at the end of an epoch: after its evaluation, which resuming would skip
+        if self._signal is not None:  # after the evaluation, which resuming would skip
             self._stop()
 
     def _stop(self) -> NoReturn:
@@ -136,7 +140,7 @@ class Trainer:
                 group["lr"] = self.base_lrs[name] * self.lr_factor(self.step)
 
     def _log(self, progress: Progression, epoch: int, clock: float) -> float:
-        """Read the meter, write what it shows; the new start of the clock."""
+        """Log the means since the last call, and return the time."""
         numbers = self.meter.read()
         now = time.perf_counter()
         self.training_seconds += now - clock
@@ -159,19 +163,20 @@ class Trainer:
 
     @property
     def examples_per_second(self) -> float:
-        """Training examples over the time spent in training steps, logging included, evaluation not."""
+        """Training examples per second of training steps, including logging but not evaluation."""
         return self.examples / max(self.training_seconds, 1e-9)
 
     def _recent_speed(self) -> float:
-        """Training examples per second since the last call."""
+        """Return training examples per second since the last call."""
         (examples, seconds), self._mark = self._mark, (self.examples, self.training_seconds)
         return (self.examples - examples) / max(self.training_seconds - seconds, 1e-9)
 
     def _evaluate(self, progress: Progression, epoch: int) -> None:
+        """Evaluate on the validation split, and write checkpoints."""
         trained = self.meter.epoch()
         result = evaluate(self.model, self.objective, self.data.val, self.data.spec, self.settings.eval_batch_size)
         monitor = self.settings.monitor
-        value = result.numbers[monitor] * metric(monitor).sign  # the lower the better
+        value = result.numbers[monitor] * metric(monitor).sign  # lower is better
         if not math.isfinite(value):
             raise NotFinite(f"step {self.step}: {monitor} of the validation split is not finite")
         position = self.step / self.steps_per_epoch
@@ -189,7 +194,7 @@ class Trainer:
             checkpoint.save(self.folder / "best.pt", weights | {"step": self.step, **self.identity})
         self.save()
         if math.ceil(self.step / (self.steps_per_epoch * self.settings.evaluate_every)) in self._drawn:
-            self.pictures(self.step, result)
+            self.draw(self.step, result)
         shown = headline(result.numbers)
         progress.line(
             f"epoch {epoch:>3}  step {self.step:>6}  train loss {trained['loss']:.6g}  val loss "
@@ -198,7 +203,7 @@ class Trainer:
         )
 
     def save(self) -> None:
-        """Write last.pt: everything that is needed to go on, bit for bit."""
+        """Write last.pt, which has everything that is needed to resume bit for bit."""
         state = {
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
@@ -217,7 +222,7 @@ class Trainer:
         checkpoint.save(self.folder / "last.pt", state | self.identity)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state as `save` wrote it."""
+        """Restore a state that `save` has written."""
         self.model.load_state_dict(state["model"])
         self.objective.load_state_dict(state["objective"])
         for name, optimizer in self.optimizers.items():
@@ -232,15 +237,15 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM asks for a stop after the step at hand, a second one is not waited for."""
+        """Stop after the current step at the first SIGINT or SIGTERM, and at once at the second."""
 
-        def ask(signum: int, frame: object) -> None:
+        def stop(signum: int, frame: object) -> None:
             if self._signal is not None:
                 raise Interrupted(signum)
             self._signal = signum
 
         try:
-            before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+            before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
         except ValueError:  # not the main thread, where Python has no signal handlers
             before = {}
         try:

@@ -21,6 +21,12 @@ def quantized(codes: int = 4, positions: tuple[int, ...] = (3, 2), **options) ->
     return bottleneck
 
 
+def test_a_code_of_a_single_entry_is_remarked() -> None:
+    assert quantized(positions=()).remark.startswith("the code is a single entry of the codebook")
+    assert "network=conv network.spatial=true" in quantized(positions=()).remark
+    assert quantized(positions=(3, 2)).remark == ""
+
+
 @pytest.mark.parametrize("positions", [(), (3, 2)])
 @pytest.mark.parametrize("learning", ["ema", "gradient"])
 def test_each_position_takes_the_nearest_entry(positions: tuple[int, ...], learning: str) -> None:

@@ -116,10 +116,10 @@ def test_a_signal_is_answered_after_the_step_with_a_checkpoint(
 def test_a_signal_during_evaluation_is_answered_at_the_end_of_it(
     make_model: MakeModel, make_data: MakeData, tmp_path: Path
 ) -> None:
-    def pictures(step: int, evaluation: Evaluation) -> None:
+    def draw(step: int, evaluation: Evaluation) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    t = trainer(make_model(), make_data(), tmp_path, pictures=pictures, epochs=6, figures=1)
+    t = trainer(make_model(), make_data(), tmp_path, draw=draw, epochs=6, figures=1)
     with pytest.raises(Interrupted):
         fit(t)
     assert checkpoint.load(tmp_path / "last.pt")["progress"]["step"] == t.step == 9
