@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from autoenc import bottlenecks, likelihoods
-from autoenc.core import Autoencoder, Batch, Code, Output, weight_at
+from autoenc.core import Autoencoder, Batch, Code, Output, Regularizer, weight_at
 from autoenc.objective import Objective
 from autoenc.regularizers import KL
 from autoenc.schedules import WarmUp
@@ -39,7 +39,7 @@ class Recorder(nn.Module):
 
 
 @dataclass(frozen=True)
-class InputMean:
+class InputMean(Regularizer):
     """A term that tells which input the regularizers see: (B,)."""
 
     weight: float | Callable[[float], float] = 1.0
