@@ -47,7 +47,7 @@ TABLE = {
             "nll",
             "nats",
             LOWER,
-            "negative log-likelihood of x given z; of corrupted input where there is noise",
+            "negative log-likelihood of x given z; of corrupted input if the model has noise",
         ),
         Metric(
             "kl",
@@ -98,7 +98,7 @@ TABLE = {
         Metric("seconds", "s", LOWER, "of the whole run"),
         Metric("training_seconds", "s", LOWER, "in training steps, without evaluation"),
         Metric("examples_per_second", "1/s", HIGHER, "training examples per second"),
-        Metric("peak_memory_mb", "MB", LOWER, "peak memory: of the GPU where there is one, else of the process"),
+        Metric("peak_memory_mb", "MB", LOWER, "peak memory: of the GPU if there is one, else of the process"),
         Metric("parameters", "", NEITHER, "parameters that are trained"),
         Metric("lr", "", NEITHER, "learning rate"),
         Metric("gradient_norm", "", NEITHER, "Euclidean norm of all gradients of a step, after clipping"),
@@ -127,7 +127,7 @@ TABLE = {
         Metric("words_used", "words", HIGHER, "different tokens in the samples"),
         Metric("in_training", "", LOWER, "fraction of the samples that stand in the training data word for word"),
         Metric("mse_to_pca", "", LOWER, "mse as a multiple of that of as many principal components"),
-        Metric("mmcs", "", HIGHER, "cosine of each true atom with the nearest learnt one, mean"),
+        Metric("mmcs", "", HIGHER, "mean cosine of each true atom with the nearest learned one"),
         Metric("recovered", "", HIGHER, "fraction of the true atoms with such a cosine above 0.9"),
         Metric("angle_deg", "degrees", LOWER, "largest principal angle to the true subspace"),
     )
