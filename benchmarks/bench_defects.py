@@ -96,7 +96,10 @@ def measure(name: str, *overrides: str) -> None:
         for kind in tested[0][score]:
             for number in NUMBERS:
                 values = [found[score][kind][number] for found in tested]
-                figure(f"{score}, {kind}: {number} (standard deviation {np.std(values):.3f})", float(np.mean(values)))
+                figure(
+                    f"{score}, {kind}: {number} (standard deviation {np.std(values, ddof=1):.3f})",
+                    float(np.mean(values)),
+                )
 
 
 def plain() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import clone
 
 from autoenc.apps.generation.density import Mixture, check_smooth, some
 from autoenc.errors import UserError, require
@@ -19,6 +20,8 @@ from autoenc.training.tracking import track
 METHODS = ("smote", "gaussian")
 NEIGHBOURS = 5
 SEEDS = 5  # draws of the labelled examples in a comparison
+PENALTIES = (0.1, 1.0, 10.0, 100.0)  # C of the classifiers
+FOLDS = 3  # of the cross-validation that chooses C
 TESTED = 5_000  # test examples at most: a kernel machine evaluates every pair
 
 
@@ -45,27 +48,48 @@ def augment(run: Run, labels: int = 100, per_class: int = 100, method: str = "sm
     Raises:
         UserError: data without labels, fewer than two labels for each class, too few examples; gaussian on TopK.
     """
+    return _augmented(run, _labelled(run, labels, method, seed), per_class, method, seed)
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """Real examples x (N, *shape) with labels, their codes (N, K), and the residual x - decode(codes)."""
+
+    x: np.ndarray
+    y: np.ndarray
+    codes: np.ndarray
+    residual: np.ndarray
+
+    def subset(self, index: np.ndarray) -> _Labelled:
+        return _Labelled(self.x[index], self.y[index], self.codes[index], self.residual[index])
+
+
+def _labelled(run: Run, labels: int, method: str, seed: int) -> _Labelled:
     require(method in METHODS, "--method", method, f"must be one of {', '.join(METHODS)}")
-    random = np.random.default_rng(seed)
-    chosen = run.data.train.subset(torch.from_numpy(_stratified(run, labels, random)))
-    real = chosen.take(slice(None))
-    assert real.y is not None
-    x, y = real.x.cpu().numpy(), real.y.cpu().numpy()
-    codes = run.codes(chosen)
-    residual = x - run.decode(codes)
     if method == "gaussian":
         check_smooth(run)
+    chosen = run.data.train.subset(torch.from_numpy(_stratified(run, labels, np.random.default_rng(seed))))
+    real = chosen.take(slice(None))
+    assert real.y is not None
+    x, codes = real.x.cpu().numpy(), run.codes(chosen)
+    return _Labelled(x, real.y.cpu().numpy(), codes, x - run.decode(codes))
+
+
+def _augmented(run: Run, real: _Labelled, per_class: int, method: str, seed: int) -> Augmented:
+    random, classes = np.random.default_rng((seed, 1)), np.unique(real.y)
     decoded = []
-    for label in np.unique(y):
-        rows = np.flatnonzero(y == label)
+    for label in classes:
+        rows = np.flatnonzero(real.y == label)
         if method == "smote":
-            parents, z = _between(codes[rows], per_class, random)
-            decoded.append(run.decode(z) + residual[rows[parents]])
+            parents, z = _between(real.codes[rows], per_class, random)
+            decoded.append(run.decode(z) + real.residual[rows[parents]])
         else:
-            decoded.append(run.decode(_class_gaussian(run, codes[rows]).sample(per_class, int(random.integers(2**32)))))
+            density = _class_gaussian(run, real.codes[rows])
+            decoded.append(run.decode(density.sample(per_class, int(random.integers(2**32)))))
     new = run.spec.kind.clip(np.concatenate(decoded))
-    generated = np.arange(len(x) + len(new)) >= len(x)
-    return Augmented(np.concatenate([x, new]), np.concatenate([y, np.repeat(np.unique(y), per_class)]), generated)
+    generated = np.arange(len(real.x) + len(new)) >= len(real.x)
+    y = np.concatenate([real.y, np.repeat(classes, per_class)])
+    return Augmented(np.concatenate([real.x, new]), y, generated)
 
 
 def compare(
@@ -73,9 +97,12 @@ def compare(
 ) -> dict[str, dict[str, list[float]]]:
     """Return the test accuracy of classifiers of raw data, trained without and with generated examples.
 
-    classifier -> {real, augmented} -> a value for each of 5 draws of the labelled examples, with seeds from `seed`.
+    classifier -> {real, augmented} -> a value for each of 5 draws of the labelled examples, with seeds from `seed`. The
+    penalty C is chosen for each of the two by cross-validation on the labelled examples; in each fold, examples are
+    generated from those that are trained on.
     """
     from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
@@ -86,13 +113,30 @@ def compare(
     scale = [] if run.spec.kind.one_unit else [StandardScaler()]
     models = {"logistic regression": LogisticRegression(max_iter=300), "RBF SVM": SVC()}
     accuracy: dict[str, dict[str, list[float]]] = {name: {"real": [], "augmented": []} for name in models}
+
+    def score(name: str, c: float, trained: tuple[np.ndarray, np.ndarray], x: np.ndarray, y: np.ndarray) -> float:
+        model = make_pipeline(*scale, clone(models[name]).set_params(C=c))
+        return float(model.fit(*trained).score(x, y))
+
     for s in track(range(seed, seed + SEEDS), "classifiers"):
-        examples = augment(run, labels, per_class, method, s)
-        x, real = examples.x.reshape(len(examples.x), -1), ~examples.generated
-        for name, model in models.items():
-            for kind, rows in (("real", real), ("augmented", np.ones_like(real))):
-                fitted = make_pipeline(*scale, model).fit(x[rows], examples.y[rows])
-                accuracy[name][kind].append(float(fitted.score(x_test, y_test)))
+        real = _labelled(run, labels, method, s)
+        count = min(FOLDS, int(np.bincount(real.y)[np.unique(real.y)].min()) // 2)  # two of each class to generate from
+        folds = [] if count < 2 else list(StratifiedKFold(count, shuffle=True, random_state=s).split(real.y, real.y))
+        sets: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"real": [], "augmented": []}
+        for index in [*(train for train, _ in folds), np.arange(len(real.y))]:
+            part = _augmented(run, real.subset(index), per_class, method, s)
+            x = part.x.reshape(len(part.x), -1)
+            sets["real"].append((x[~part.generated], part.y[~part.generated]))
+            sets["augmented"].append((x, part.y))
+        held = [(real.x[rows].reshape(len(rows), -1), real.y[rows]) for _, rows in folds]
+        for name in models:
+            for kind, (*parts, whole) in sets.items():
+                means = [
+                    sum(score(name, c, trained, *rest) for trained, rest in zip(parts, held, strict=True))
+                    for c in PENALTIES
+                ]
+                c = PENALTIES[int(np.argmax(means))] if folds else 1.0
+                accuracy[name][kind].append(score(name, c, whole, x_test, y_test))
     return accuracy
 
 

@@ -38,8 +38,22 @@ def test_a_probe_is_scikit_learns_classifier_on_scaled_rows() -> None:
     x = (random.normal(size=(300, 5)) + y[:, None]).astype(np.float32)
     numbers = features.probe({"a": Representation(x, x[:50]), "b": Representation(1e4 * x, 1e4 * x[:50])}, y, y[:50])
     scale = np.sqrt(np.square(x - x.mean(0)).mean())
-    assert numbers["a"]["logistic"] == LogisticRegression(max_iter=300).fit(x / scale, y).score(x[:50] / scale, y[:50])
+    model = LogisticRegression(max_iter=300)
+    model.set_params(C=features.chosen_penalty(model, features.PENALTIES, x / scale, y))
+    assert numbers["a"]["logistic"] == model.fit(x / scale, y).score(x[:50] / scale, y[:50])
     assert numbers["a"] == pytest.approx(numbers["b"]), "the unit does not matter"
+
+
+def test_the_penalty_is_chosen_on_the_training_labels() -> None:
+    """A weak signal among columns of noise asks for a strong penalty, a clean signal of small scale for a weak one."""
+    random = np.random.default_rng(0)
+    y = np.arange(120) % 2
+    noise = random.normal(size=(120, 200)) + 0.15 * y[:, None]
+    clean = 0.05 * (y[:, None] + 0.2 * random.normal(size=(120, 1)))
+    model = LogisticRegression(max_iter=300)
+    strong, weak = (features.chosen_penalty(model, features.PENALTIES, x, y) for x in (noise, clean))
+    assert strong < weak
+    assert features.chosen_penalty(model, features.PENALTIES, noise[:3], np.array([0, 1, 1])) == 1.0
 
 
 def test_labels_of_shuffled_rows_are_worth_nothing() -> None:
