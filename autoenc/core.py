@@ -86,6 +86,17 @@ class Likelihood(nn.Module):
         """Return E[x|z] in data space: the reconstruction."""
         raise NotImplementedError
 
+    def sample(self, params: Tensor, error: Tensor, temperature: float = 1.0) -> Tensor:
+        """Draw x from p(x|z): (B, *shape) -> (B, *shape).
+
+        Args:
+            error: (*shape) root mean squared error of the reconstruction, the scale of a likelihood that learns none.
+            temperature: factor of the scale; draws have less spread below 1, and at 0 they are the modes.
+
+        A likelihood that does not define it gives its mean.
+        """
+        return self.mean(params)
+
     def params_of(self, mean: Tensor) -> Tensor:
         """Return parameters whose `mean` is as close as possible to the argument: the inverse of `mean`."""
         raise NotImplementedError

@@ -15,6 +15,7 @@ from autoenc.data.split import PAD
 from autoenc.errors import require
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+COLDEST = 1e-4  # temperature of draws of discrete values at temperature 0
 SMALLEST = 0.0025  # floor of a learned scale: keeps the density of a perfectly fitted constant finite
 
 
@@ -35,6 +36,9 @@ class Bernoulli(Likelihood):
 
     def mean(self, params: Tensor) -> Tensor:
         return params.sigmoid()
+
+    def sample(self, params: Tensor, error: Tensor, temperature: float = 1.0) -> Tensor:
+        return (params / max(temperature, COLDEST)).sigmoid().bernoulli()
 
     def params_of(self, mean: Tensor) -> Tensor:
         return _logit(mean)
@@ -102,6 +106,19 @@ class _Located(Likelihood):
     def mean(self, params: Tensor) -> Tensor:
         return params.sigmoid() if self.output == "sigmoid" else params
 
+    def sample(self, params: Tensor, error: Tensor, temperature: float = 1.0) -> Tensor:
+        scale = self.log_scale.exp() if self.learned else self.scale_of(error)
+        drawn = self.mean(params) + temperature * scale * self.noise(params)
+        return drawn.clamp(*self.support())
+
+    def scale_of(self, error: Tensor) -> Tensor:
+        """Return the scale at which the distribution has this root mean squared error."""
+        raise NotImplementedError
+
+    def noise(self, like: Tensor) -> Tensor:
+        """Draw from the distribution with location 0 and scale 1."""
+        raise NotImplementedError
+
     def params_of(self, mean: Tensor) -> Tensor:
         return _logit(mean) if self.output == "sigmoid" else mean
 
@@ -133,6 +150,12 @@ class Gaussian(_Located):
     def nats(self, log_scale: Tensor) -> tuple[Tensor, Tensor]:
         return 0.5 * torch.exp(-2 * log_scale), log_scale + HALF_LOG_2PI
 
+    def scale_of(self, error: Tensor) -> Tensor:
+        return error
+
+    def noise(self, like: Tensor) -> Tensor:
+        return torch.randn_like(like)
+
     def remedy(self, mse: float) -> str:
         return "" if self.learned else _learn("sigma", self.scale, mse)
 
@@ -149,6 +172,12 @@ class Laplace(_Located):
 
     def nats(self, log_scale: Tensor) -> tuple[Tensor, Tensor]:
         return torch.exp(-log_scale), log_scale + math.log(2)
+
+    def scale_of(self, error: Tensor) -> Tensor:
+        return error / math.sqrt(2)
+
+    def noise(self, like: Tensor) -> Tensor:
+        return torch.distributions.Laplace(torch.zeros_like(like), 1.0).sample()
 
     def remedy(self, mse: float) -> str:
         return "" if self.learned else _learn("scale", self.scale, mse)
@@ -177,9 +206,11 @@ class Table(Likelihood):
         self.above_floor = None if above is None else nn.Parameter(above)
         self.register_buffer("log_sigma", torch.tensor(math.log(sigma)), persistent=False)
 
+    def _log_sigma(self) -> Tensor:
+        return self.log_sigma if self.above_floor is None else math.log(SMALLEST) + F.softplus(self.above_floor)
+
     def nll_per_dim(self, params: Tensor, x: Tensor) -> Tensor:
-        n, x = self.numbers, x.expand_as(params)
-        log_sigma = self.log_sigma if self.above_floor is None else math.log(SMALLEST) + F.softplus(self.above_floor)
+        n, x, log_sigma = self.numbers, x.expand_as(params), self._log_sigma()
         error = F.mse_loss(params[..., :n], x[..., :n], reduction="none")
         terms = [0.5 * torch.exp(-2 * log_sigma) * error + log_sigma + HALF_LOG_2PI]
         blocks = (each[..., n:].split(self.widths, -1) for each in (params, x))
@@ -191,6 +222,16 @@ class Table(Likelihood):
     def mean(self, params: Tensor) -> Tensor:
         n = self.numbers
         return torch.cat([params[..., :n], *(c.softmax(-1) for c in params[..., n:].split(self.widths, -1))], -1)
+
+    def sample(self, params: Tensor, error: Tensor, temperature: float = 1.0) -> Tensor:
+        """Draw numbers from the Gaussian, categories as one-hot vectors."""
+        n, blocks = self.numbers, []
+        sigma = error[:n] if self.above_floor is None else self._log_sigma().exp()
+        for logits in params[..., n:].split(self.widths, -1):
+            drawn = torch.distributions.OneHotCategorical(logits=logits / max(temperature, COLDEST)).sample()
+            blocks.append(drawn)
+        numbers = params[..., :n]
+        return torch.cat([numbers + temperature * sigma * torch.randn_like(numbers), *blocks], -1)
 
     def params_of(self, mean: Tensor) -> Tensor:
         return torch.cat([mean[..., : self.numbers], mean[..., self.numbers :].clamp(min=1e-4).log()], -1)

@@ -11,8 +11,9 @@ from torch.distributions import Laplace as TorchLaplace
 from torch.distributions import Normal
 
 from autoenc.core import Likelihood
+from autoenc.data.kinds.kind import Column
 from autoenc.errors import ConfigError
-from autoenc.likelihoods import Bernoulli, Gaussian, Laplace
+from autoenc.likelihoods import Bernoulli, Gaussian, Laplace, Table
 
 X, PARAMS = torch.linspace(-2, 3, 24).reshape(2, 3, 4), torch.linspace(4, -3, 120).reshape(5, 2, 3, 4)
 
@@ -117,3 +118,30 @@ def test_a_scale_above_the_error_is_to_be_learned_from_the_error_on() -> None:
     assert Laplace(1.0).remedy(mse=0.0729) == "likelihood.learned=true likelihood.scale=0.27"
     assert Gaussian(0.2).remedy(mse=0.0729) == Gaussian(1.0, learned=True).remedy(mse=0.0729) == ""
     assert Bernoulli().remedy(mse=0.0729) == ""
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize(("kind", "variance"), [(Gaussian, 1.0), (Laplace, 2.0)])
+def test_draws_have_the_mean_and_the_error_of_the_reconstruction(
+    kind: type[Gaussian], variance: float, learned: bool
+) -> None:
+    """A learned scale is the likelihood's own; a fixed one says nothing of the data, and the error takes its place."""
+    likelihood = kind(0.3, learned=True) if learned else kind(1.0)
+    params, error = torch.tensor([[1.0, -2.0]]).expand(40_000, 2), torch.tensor([0.5, 0.1])
+    drawn = likelihood.sample(params, error)
+    expected = torch.full((2,), 0.3 * math.sqrt(variance)) if learned else error
+    torch.testing.assert_close(drawn.mean(0), params[0], atol=0.01, rtol=0)
+    torch.testing.assert_close(drawn.std(0), expected, atol=0, rtol=0.03)
+    torch.testing.assert_close(likelihood.sample(params, error, temperature=0.0), params)
+
+
+def test_draws_of_a_table_are_numbers_with_their_error_and_categories_with_their_probability() -> None:
+    columns = (Column("a", "number", 0, 1), Column("b", "category", 1, 4))
+    p = torch.tensor([0.7, 0.25, 0.05])
+    params = torch.cat([torch.tensor([2.0]), p.log()]).expand(40_000, 4)
+    drawn = Table(columns).sample(params, torch.tensor([0.5, 9.0, 9.0, 9.0]))
+    assert drawn[:, 0].std().item() == pytest.approx(0.5, rel=0.03)
+    assert set(drawn[:, 1:].flatten().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(drawn[:, 1:].mean(0), p, atol=0.01, rtol=0)
+    modes = Table(columns).sample(params, torch.ones(4), temperature=0.0)
+    assert modes.unique(dim=0).tolist() == [[2.0, 1.0, 0.0, 0.0]]
