@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import warnings
 from collections.abc import Callable
@@ -132,6 +133,14 @@ class Run:
         return self.record.get("choices", {}).get("model", "model")
 
     @property
+    def verdict(self) -> str:
+        """What training ended with on the use of the code; empty if summary.json cannot be read."""
+        try:
+            return str(json.loads((self.path / "summary.json").read_text())["verdict"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    @property
     def latent_dim(self) -> int:
         """K, the number of values in a code."""
         return math.prod(self.model.bottleneck.latent_shape)
@@ -147,6 +156,11 @@ class Run:
             raise DataError(f"codes: expected (N, {self.latent_dim}), found {tuple(codes.shape)}")
         parts = [self._expected(self._shaped_codes(part)).cpu() for part in codes.split(self.batch_size)]
         return _like(torch.cat(parts) if parts else codes.new_empty(0, *self.spec.shape), z)
+
+    @torch.no_grad()
+    def decoded(self, z: Tensor) -> Tensor:
+        """Return the parameters of p(x|z) for codes (N, K), after `project`: (N, *shape) on the run's device."""
+        return self.model.decode(self._shaped_codes(z))
 
     @torch.no_grad()
     def project(self, z: np.ndarray) -> np.ndarray:

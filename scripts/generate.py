@@ -43,7 +43,7 @@ results, in RUN/generate:
 WRITING: dict[str, Any] = {"temperature": None, "top_p": None, "beam": None, "seed": 0}  # for text data
 # Task -> its options and their defaults; None: depends on the model.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "samples": {"density": None, "components": 10, "count": 64, **WRITING},
+    "samples": {"density": None, "components": 10, "count": 64, "mean": None, **WRITING},
     "interpolate": {"steps": 11, "resize": False, **WRITING},
     "reconstruct": WRITING,
     "traverse": {},
@@ -56,7 +56,13 @@ TEXT_ONLY = {
     "interpolate": ("top_p", "beam", "temperature", "seed"),
     "reconstruct": ("reconstruct",),
 }
-NOT_FOR_TEXT = {"traverse": ("traverse",), "sheet": ("sheet",), "augment": ("augment",), "interpolate": ("resize",)}
+NOT_FOR_TEXT = {
+    "samples": ("mean",),
+    "traverse": ("traverse",),
+    "sheet": ("sheet",),
+    "augment": ("augment",),
+    "interpolate": ("resize",),
+}
 PRINTED = 20  # lines
 
 
@@ -128,12 +134,16 @@ def sample(run: Run, out: Outputs, options: dict[str, Any]) -> None:
 
     seed, temperature = options["seed"], 1.0 if options["temperature"] is None else options["temperature"]
     source = density.of(run, options["density"], options["components"])
-    examples = generate.samples(run, options["count"], source, seed, temperature)
-    numbers = measured(out, lambda: generate.quality(run, source, seed + 1, temperature))
+    mean = options["mean"]
+    examples = generate.samples(run, options["count"], source, seed, temperature, mean)
+    numbers = measured(out, lambda: generate.quality(run, source, seed + 1, temperature, mean))
     keep(run, out, examples)
     out.json({"density": source.text, "count": len(examples.x), "seed": seed, "temperature": temperature, **numbers})
     out.table("distance to real data, lower is better (validation: real examples in place of samples)", numbers)
-    out.say(f"{len(examples.x):,} samples from {source.text}")
+    drawn = run.spec.kind.drawn and not mean
+    out.say(f"{len(examples.x):,} samples from {source.text}; {'draws from' if drawn else 'means of'} p(x|z)")
+    if (verdict := run.verdict) and "collapsed" in verdict:
+        out.say(f"Attention: {verdict}")
 
 
 def write(run: Run, out: Outputs, args: argparse.Namespace, task: str, options: dict[str, Any]) -> None:
@@ -282,6 +292,7 @@ if __name__ == "__main__":
         "--top-p", type=float, help="text data: sample from the most likely tokens, with total probability p"
     )
     arguments.add_argument("--beam", type=positive, metavar="WIDTH", help="text data: search for the most likely text")
+    arguments.add_argument("--mean", action="store_true", default=None, help="means of p(x|z) in place of draws")
     arguments.add_argument("--seed", type=int, help="seed of samples, or of the first draw of labels (default: 0)")
     arguments.add_argument(
         "--steps", type=positive, help="examples of --interpolate, including both ends (default: 11)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,20 +24,32 @@ COMPARED, REFERENCE = 2_000, 10_000  # samples and examples of each split, and t
 
 @dataclass(frozen=True)
 class Decoded:
-    """Codes (..., K), their means of p(x|z) in data space (..., *shape), and labels of the rows of a grid."""
+    """Codes (..., K), examples in data space (..., *shape), and labels of the rows of a grid.
+
+    The examples are means of p(x|z), or draws from it (`samples`).
+    """
 
     z: np.ndarray
     x: np.ndarray
     labels: list[str] = field(default_factory=list)
 
 
-def samples(run: Run, n: int, density: str | Density | None = None, seed: int = 0, temperature: float = 1.0) -> Decoded:
-    """Sample n examples: z (n, K), x (n, *shape).
+def samples(
+    run: Run,
+    n: int,
+    density: str | Density | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+    mean: bool | None = None,
+) -> Decoded:
+    """Sample n examples: z (n, K) from a density of codes, x (n, *shape) from p(x|z).
 
     Args:
         density: prior, gaussian, mixture, or a result of `density.of`. Default: the prior, or a mixture of 10 Gaussians
             fitted to the training codes if the bottleneck has no prior.
-        temperature: factor of the standard deviations of the density.
+        temperature: factor of the standard deviations of the density and of p(x|z).
+        mean: return means of p(x|z) in place of draws. Means of numbers have less spread than data, and rare categories
+            vanish. Default: means for kinds of data that are shown without noise (`Kind.drawn`).
 
     Raises:
         UserError: the density is not possible for the model.
@@ -45,7 +57,30 @@ def samples(run: Run, n: int, density: str | Density | None = None, seed: int = 
     require(0 <= temperature < np.inf, "--temperature", temperature, "must be 0 or more")
     if density is None or isinstance(density, str):
         density = densities.of(run, density)
-    return _decoded(run, density.sample(n, seed, temperature))
+    decoded = _decoded(run, density.sample(n, seed, temperature))
+    if mean or (mean is None and not run.spec.kind.drawn):
+        return decoded
+    return replace(decoded, x=_draws(run, decoded.z, seed, temperature))
+
+
+@torch.no_grad()
+def _draws(run: Run, z: np.ndarray, seed: int, temperature: float) -> np.ndarray:
+    """Draw x from p(x|z) for valid codes (N, K): (N, *shape).
+
+    The error of the reconstruction of the stored training rows is the scale of likelihoods that learn none.
+    """
+    rows = run.reference.rows
+    if len(rows) == 0:
+        rows = run.reference_rows(1)
+    square = run.over(rows, lambda batch: (batch.x - run.model.reconstruct(batch)).square().double())
+    error = square.mean(0).sqrt().float().to(run.device)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        parts = [
+            run.model.likelihood.sample(run.decoded(part).float(), error, temperature).cpu()
+            for part in torch.from_numpy(z).split(run.batch_size)
+        ]
+    return torch.cat(parts).numpy()
 
 
 def interpolate(run: Run, a: np.ndarray, b: np.ndarray, steps: int = 11) -> Decoded:
@@ -110,7 +145,9 @@ def example(run: Run, index: int) -> np.ndarray:
     return run.examples.take(slice(index, index + 1)).x[0].cpu().numpy()
 
 
-def quality(run: Run, density: Density, seed: int = 0, temperature: float = 1.0) -> dict[str, dict[str, float]]:
+def quality(
+    run: Run, density: Density, seed: int = 0, temperature: float = 1.0, mean: bool | None = None
+) -> dict[str, dict[str, float]]:
     """Return distances of samples, and of validation examples, to real data: {samples, validation} -> numbers.
 
     All sets have the same size n, that of the smaller of validation and test split, at most 2,000. The bias of the
@@ -121,7 +158,7 @@ def quality(run: Run, density: Density, seed: int = 0, temperature: float = 1.0)
         32 principal components of training data. Squared units of the data, lower is better. Unlike FID, no classifier
         is used.
     nearest: mean distance to the nearest training example, relative to that of validation examples. Near 0, training
-        data is repeated; below 1 is common, since means of p(x|z) are smoother than data.
+        data is repeated; below 1 is common for means of p(x|z), which are smoother than data.
     """
     from sklearn.decomposition import PCA
     from sklearn.neighbors import NearestNeighbors
@@ -129,7 +166,7 @@ def quality(run: Run, density: Density, seed: int = 0, temperature: float = 1.0)
     data = run.data
     n = min(len(data.val), len(data.test), COMPARED)
     splits = (some(data.train, REFERENCE), some(data.val, n), some(data.test, n))
-    sampled = samples(run, n, density, seed, temperature).x.reshape(n, -1)
+    sampled = samples(run, n, density, seed, temperature, mean).x.reshape(n, -1)
     train, val, test, sampled = (run.spec.kind.comparable(x) for x in (*(split.rows() for split in splits), sampled))
     if min(n, len(train)) < 2:
         return {}

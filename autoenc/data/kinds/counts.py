@@ -86,6 +86,7 @@ class Counts(Texts):
 
     name: ClassVar[str] = "counts"
     one_unit: ClassVar[bool] = True
+    drawn: ClassVar[bool] = False  # the number of words is not modelled
     normalize: ClassVar[Literal["l2"] | None] = "l2"
 
     @classmethod

@@ -45,6 +45,7 @@ class Image(Kind):
     one_unit: ClassVar[bool] = True
     encodes_objects: ClassVar[bool] = True
     score: ClassVar[str] = "local"
+    drawn: ClassVar[bool] = False  # the noise of single pixels is no part of an image
 
     @property
     def bounded(self) -> bool:

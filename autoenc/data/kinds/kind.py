@@ -67,6 +67,7 @@ class Kind:
         normalize: default normalization of the input by a network; None: the default of the network.
         parts: config group -> option, for groups whose part must accept what `given` returns.
         score: the default score of scripts/detect.py.
+        drawn: whether generated examples are draws from p(x|z) by default, not its means.
     """
 
     shape: tuple[int, ...]
@@ -84,6 +85,7 @@ class Kind:
     normalize: ClassVar[Literal["l2"] | None] = None
     parts: ClassVar[Mapping[str, str]] = {}
     score: ClassVar[str] = "combined"
+    drawn: ClassVar[bool] = True
 
     # New data
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from scipy.linalg import sqrtm
@@ -76,6 +77,29 @@ def test_the_default_is_the_prior_where_there_is_one_else_a_mixture(ae: Run, vae
     np.testing.assert_array_equal(generate.samples(vae, 7, seed=3).x, vae.sample(7, seed=3))
     assert len(density.of(ae).weights) == 10  # type: ignore[attr-defined]
     assert density.of(vae, "gaussian").text == "a Gaussian fitted to the training codes"
+
+
+@pytest.mark.parametrize("options", [["model=vae", "model.latent_dim=2"], ["model=ae", "model.latent_dim=2"]])
+def test_generated_rows_have_the_marginals_of_the_data(train_run: Callable, tmp_path: Path, options: list[str]) -> None:
+    """Means have a part of the spread, and lose rare categories."""
+    random = np.random.default_rng(0)
+    size = 4000
+    frame = pd.DataFrame({
+        "a": random.normal(10, 3, size), "b": random.normal(-50, 20, size), "c": random.normal(0, 1, size),
+        "colour": random.choice(["red", "green", "blue"], size, p=[0.75, 0.2, 0.05]),
+    })  # fmt: skip
+    frame["c"] += 0.2 * frame["a"]
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    data = ["data=table", f"data.path={tmp_path / 'rows.csv'}", "trainer.epochs=8"]
+    run_dir = train_run(*options, *data, "network.hidden=[16]")
+    run = load_run(run_dir, "cpu")
+    drawn, means = (run.spec.kind.plausible(generate.samples(run, 4000, mean=mean).x) for mean in (None, True))
+    for name in "abc":
+        assert drawn[name].std() == pytest.approx(frame[name].std(), rel=0.15)
+        assert drawn[name].mean() == pytest.approx(frame[name].mean(), abs=0.15 * frame[name].std())
+    for colour, share in (("red", 0.75), ("green", 0.2), ("blue", 0.05)):
+        assert (drawn["colour"] == colour).mean() == pytest.approx(share, abs=0.05)
+    assert all(means[name].std() < drawn[name].std() for name in "abc")
 
 
 def test_what_a_model_does_not_allow_is_refused_in_one_line(ae: Run) -> None:
