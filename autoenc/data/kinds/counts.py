@@ -17,7 +17,7 @@ import numpy as np
 
 from autoenc.core import Likelihood
 from autoenc.data.kinds.kind import FILE, common
-from autoenc.data.kinds.texts import Texts, Tokenized, beginning
+from autoenc.data.kinds.texts import Texts, Tokenized, beginning, shared
 from autoenc.data.split import Split
 from autoenc.data.storage.sparse import SparseRows
 from autoenc.errors import DataError, require
@@ -100,6 +100,7 @@ class Counts(Texts):
         stop_words: bool,
         column: str | None = None,
         encoding: str = "utf-8",
+        quoting: str = "double",
     ) -> Counts:
         """Learn the most frequent words of the texts; ties are broken alphabetically.
 
@@ -118,7 +119,7 @@ class Counts(Texts):
         words = tuple(word for word in order if totals[word] >= min_count)
         if not words:
             raise DataError(f"no word occurs min_count={min_count} times in the training texts")
-        kind = cls((len(words) + 1,), 0.0, 1.0, column, encoding, words, None, lowercase, stop_words)
+        kind = cls((len(words) + 1,), 0.0, 1.0, column, encoding, quoting, words, None, lowercase, stop_words)
         return kind if view == "counts" else replace(kind, idf=inverse_frequency(kind.counts(texts)))
 
     @property
@@ -247,9 +248,10 @@ class Counts(Texts):
             idf = np.array(idf, np.float32)
             if idf.shape != tuple(values["shape"]) or not np.isfinite(idf).all():
                 raise ValueError(f"{VOCABULARY} does not have one idf per word")
-        shared = {"column": values["column"], "encoding": values["encoding"], "lowercase": bool(values["lowercase"])}
-        stop_words = bool(values.get("stop_words", False))  # not in runs of version 0.2
-        return cls(**common(values), **shared, vocabulary=words, idf=idf, stop_words=stop_words)
+        lowercase, stop_words = bool(values["lowercase"]), bool(values.get("stop_words", False))  # new in version 0.3
+        return cls(
+            **common(values), **shared(values), vocabulary=words, idf=idf, lowercase=lowercase, stop_words=stop_words
+        )
 
     def description(self) -> dict[str, Any]:
         """Return the description of the input for export.json."""

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from autoenc.data.kinds.kind import REAL, Kind, is_numeric
 from autoenc.data.readers import texts as documents
+from autoenc.data.readers.class_names import class_name, known_class
+from autoenc.data.readers.texts import Documents
 from autoenc.data.split import Examples, Rows, Split
-from autoenc.errors import DataError
+from autoenc.errors import ConfigError, DataError
 
 SHOWN = 100  # characters of a document in its caption
 MANY = 0.2  # fraction of unknown words above which a remedy is named
@@ -51,11 +53,12 @@ class Texts(Kind):
     """Documents.
 
     Args:
-        column: the column of the texts in CSV files. encoding: of files.
+        column: the column of the texts in CSV files. encoding: of files. quoting: of cells in CSV files.
     """
 
     column: str | None = None
     encoding: str = "utf-8"
+    quoting: str = "double"
 
     noun: ClassVar[str] = "texts"
     texts: ClassVar[bool] = True
@@ -91,10 +94,28 @@ class Texts(Kind):
     def read(
         self, path: Path, resize: bool = False, noisy: bool = False, support: tuple[float, float] = REAL
     ) -> Examples:
-        """Read the documents of a text file or a CSV file; they are named by their beginnings."""
-        column = self.column if path.suffix.lower() in documents.TABLES else None
-        texts = documents.read(path, column, None, self.encoding).texts
-        return Examples(self.encode(texts), [beginning(text) for text in texts])
+        """Read documents, see `readers.texts`; they are named by line, row or file, and their beginnings."""
+        found = self._documents(path, None)
+        return Examples(self.encode(found.texts), named(found))
+
+    def anomalies(self, path: Path, options: Mapping[str, Any]) -> np.ndarray | None:
+        """Return which documents of a file are not of the class `normal`; those without a label are masked."""
+        label, normal = options.get("label"), options.get("normal")
+        if label is None or normal is None:
+            return None
+        try:
+            labels = self._documents(path, label).labels
+        except ConfigError:  # no such column
+            return None
+        if labels is None:
+            return None
+        known = [known_class(name, [class_name(normal)]) != class_name(normal) for name in (n or "" for n in labels)]
+        missing = [name is None for name in labels]
+        return np.ma.array(known, mask=missing) if any(missing) else np.array(known)
+
+    def _documents(self, path: Path, label: str | None) -> Documents:
+        column = self.column if documents.has_columns(path) else None
+        return documents.read(path, column, label, self.encoding, self.quoting)
 
     def show(self, versions: Mapping[str, Tensor]) -> list[str]:
         """Show the versions of each example, one below the other."""
@@ -112,7 +133,17 @@ class Texts(Kind):
         return {}
 
     def state(self) -> dict[str, Any]:
-        return {"column": self.column, "encoding": self.encoding}
+        return {"column": self.column, "encoding": self.encoding, "quoting": self.quoting}
+
+
+def shared(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that `state` wrote; runs of version 0.2 have no quoting."""
+    return {"column": values["column"], "encoding": values["encoding"], "quoting": values.get("quoting", "double")}
+
+
+def named(found: Documents) -> list[str]:
+    """Return a name for each document: its line, row or file, and its beginning."""
+    return [f"{name}: {beginning(text)}".rstrip() for name, text in zip(found.names, found.texts, strict=True)]
 
 
 def checked(raw: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from autoenc.core import Likelihood
 from autoenc.data.kinds.kind import FILE, REAL, common
-from autoenc.data.kinds.texts import Texts, Tokenized, beginning
+from autoenc.data.kinds.texts import Texts, Tokenized, beginning, shared
 from autoenc.data.split import BOS, EOS, MASK, PAD, SPECIAL, UNK, Split
 from autoenc.errors import DataError, require
 
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 Level = Literal["word", "bpe"]
 TOKENIZER = "tokenizer.json"
-# Numbers with commas, words with apostrophes and hyphens, every other character by itself.
-WORD = r"\d+(?:[.,]\d+)+|\w+(?:['\u2019-]\w+)*|[^\w\s]"
+# Numbers with commas, words with apostrophes and hyphens, every other character by itself; with their combining marks
+# and the joiners of Hindi and Persian.
+LETTERS = r"\w[\w\p{M}\u200c\u200d]*"
+WORD = rf"\d+(?:[.,]\d+)+|{LETTERS}(?:['\u2019-]{LETTERS})*|[^\w\s]\p{{M}}*"
 BYTES = 256  # the alphabet of byte-pair encoding
 AT_ONCE = 1_000  # documents encoded in one batch
 
@@ -64,6 +66,7 @@ class Tokens(Texts):
         lowercase: bool,
         column: str | None = None,
         encoding: str = "utf-8",
+        quoting: str = "double",
     ) -> Tokens:
         """Learn the most frequent words of the texts, or merges of byte-pair encoding (Sennrich et al. 2016).
 
@@ -101,9 +104,8 @@ class Tokens(Texts):
         tokenizer.train_from_iterator(texts, trainer, length=len(texts))
         if tokenizer.get_vocab_size() <= len(SPECIAL):
             raise DataError(f"no word occurs min_count={min_count} times in the training texts")
-        return cls(
-            (max_length,), 0.0, float(tokenizer.get_vocab_size() - 1), column, encoding, _literal(tokenizer), level
-        )
+        high = float(tokenizer.get_vocab_size() - 1)
+        return cls((max_length,), 0.0, high, column, encoding, quoting, _literal(tokenizer), level)
 
     @property
     def size(self) -> int:
@@ -214,8 +216,7 @@ class Tokens(Texts):
         special = [tokenizer.token_to_id(token) for token in SPECIAL]
         if tokenizer.get_vocab_size() != values["vocabulary"] or special != [PAD, BOS, EOS, UNK, MASK]:
             raise ValueError(f"{TOKENIZER} is inconsistent with {FILE}")
-        shared = {"column": values["column"], "encoding": values["encoding"]}
-        return cls(**common(values), **shared, tokenizer=tokenizer, level=values["level"])
+        return cls(**common(values), **shared(values), tokenizer=tokenizer, level=values["level"])
 
 
 def _literal(tokenizer: Tokenizer) -> Tokenizer:

@@ -1,9 +1,10 @@
 """Files of texts: what is read, and what is refused in one line."""
 
-import csv
+import gzip
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from autoenc.data.readers import texts as documents
@@ -61,7 +62,19 @@ def test_columns_that_are_not_there_are_refused_with_those_that_are(tmp_path: Pa
         ('label,text\na,"b\nb"\nc\n', "line 4 has 1 columns, the first line has 2"),
         ('label,text\na,b\nc,"d\ne,f\n', "line 3: a quote is never closed"),
         ('label,text\na,"b"c\n', "line 2: ',' expected after '\"'"),
-        ("label,text\na,b\n ,c\n,d\n", "line 3 has no label, and 1 more; data.label=null"),
+        ('text\n"a" b\n', "line 2: ',' expected after '\"'; data.quoting=none"),
+        (
+            'label,text\na,"5 inch\nb,fine\na,size 5"\n',
+            "line 2: a quote takes 2 more rows into one cell",
+        ),
+        (
+            'text,label\n"5 inch,a\nfine,b\nsize 5",a\n',
+            "line 2: a quote takes 2 more rows into one cell",
+        ),
+        (
+            'id,text\n1,"5 inch\n2,fine\n3,size 5"\n',
+            "line 2: a quote takes 2 more rows into one cell",
+        ),
         ("text,text\na,b\n", "has two columns named 'text'"),
         ("\n\n", "is empty"),
     ],
@@ -77,24 +90,99 @@ def test_another_encoding_is_named_by_line_and_byte(tmp_path: Path) -> None:
         f"{path}: is not utf-8 (line 2, byte 7: 0xfc); set the encoding, such as data.encoding=latin-1"
     )
     assert documents.read(path, encoding="latin-1").texts == ["eins", "zwei fünf"]
-    wide = write(tmp_path, "eins\nzwei".encode("utf-16"), "wide.txt")
-    assert refusal(DataError, wide).endswith("data.encoding=utf-16")
-    assert documents.read(wide, encoding="utf-16").texts == ["eins", "zwei"]
+    assert refusal(DataError, path, encoding="UTF_8").endswith("data.encoding=latin-1")
     assert refusal(ConfigError, path, encoding="klingon").startswith("encoding=klingon: ")
 
 
 def test_files_that_hold_no_text_are_refused(tmp_path: Path) -> None:
     assert refusal(DataError, tmp_path / "no.txt") == f"{tmp_path}/no.txt: no such file"
-    assert refusal(DataError, tmp_path) == f"{tmp_path}: is a folder, not a text file"
+    assert refusal(DataError, tmp_path) == f"{tmp_path}: is a folder without .txt or .txt.gz files"
     assert refusal(DataError, write(tmp_path, "")).endswith("own.txt: is empty")
     assert "line 2 has a NUL byte: the file is binary" in refusal(DataError, write(tmp_path, "a\nb\0c\n"))
     assert "line 2 has a NUL byte" in refusal(DataError, write(tmp_path, "text\nb\0c\n", "own.csv"))
 
 
-def test_a_huge_field_is_read_and_the_limit_of_others_stays(tmp_path: Path) -> None:
-    before = csv.field_size_limit()
-    long = "word " * 100_000
-    found = documents.read(write(tmp_path, f"text,label\n{long},a\nshort,b\n", "own.csv"))
+def test_a_huge_field_is_read(tmp_path: Path) -> None:
+    found = documents.read(write(tmp_path, f"text,label\n{'word ' * 100_000},a\nshort,b\n", "own.csv"))
     assert (len(found.texts[0]), found.texts[1]) == (500_000, "short")
-    refusal(DataError, write(tmp_path, 'text\n"a', "own.csv"))
-    assert csv.field_size_limit() == before
+
+
+@pytest.mark.parametrize("name", ["own.txt", "own.csv", "own.csv.gz", "own.jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf8", "UTF-8", "utf_8"])
+def test_a_byte_order_mark_decides_between_utf_8_and_utf_16(tmp_path: Path, name: str, encoding: str) -> None:
+    content = {"own.txt": "h\u00e9\nzwei\n", "own.jsonl": '{"text": "h\u00e9"}\n{"text": "zwei"}\n'}.get(
+        name, "text\nh\u00e9\nzwei\n"
+    )
+    for written in ("utf-8", "utf-8-sig", "utf-16"):
+        data = content.encode(written)
+        path = write(tmp_path, gzip.compress(data) if name.endswith(".gz") else data, name)
+        assert documents.read(path, encoding=encoding).texts == ["h\u00e9", "zwei"]
+
+
+def test_quotes_are_read_as_the_option_says(tmp_path: Path) -> None:
+    stray = write(tmp_path, 'label,text\na,"5 inch\nb,6"\n', "own.csv")
+    assert documents.read(stray, quoting="none").texts == ['"5 inch', '6"']
+    escaped = write(tmp_path, 'label,text\na,"say \\"yes\\", now"\n', "own.csv")
+    assert documents.read(escaped, quoting="backslash").texts == ['say "yes", now']
+    blanks = write(tmp_path, 'label,text\na, "b, c" \n', "own.csv")
+    assert documents.read(blanks).texts == ["b, c"]
+    long = write(tmp_path, 'label,text\na,"one\ntwo, three\nb, four"\nb,five\n', "own.csv")
+    assert documents.read(long).texts == ["one\ntwo, three\nb, four", "five"]  # lines of a text are no rows
+    assert refusal(ConfigError, stray, quoting="single").startswith("quoting=single: must be one of double, ")
+
+
+def test_objects_are_read_by_their_keys(tmp_path: Path) -> None:
+    lines = '{"id": 1, "text": "a \\"b\\"\\nc", "label": 1.0}\n\n{"text": null, "label": null}\n{"label": "x"}\n'
+    for name in ("own.jsonl", "own.ndjson", "own.json", "own.jsonl.gz"):
+        data = lines.encode()
+        found = documents.read(write(tmp_path, gzip.compress(data) if name.endswith("gz") else data, name))
+        assert (found.texts, found.labels, found.column) == (['a "b"\nc', "", ""], ["1", None, "x"], "text")
+    path = write(tmp_path, '[{"body": "a"}, {"body": "b"}]', "own.json")
+    assert documents.read(path).texts == ["a", "b"]
+    assert refusal(ConfigError, path, "text").endswith("has the columns body")
+    for content, why in (
+        ('{"text": "a"}\nb\n', "near line 2: expected a JSON object per line"),
+        ('{"text": "a"}\n["b"]\n', "line 2 is not a JSON object"),
+        ('{"text": {"b": 1}}\n', "line 1: 'text' is a dict, not a text"),
+        ("\n\n", "is empty"),
+    ):
+        path = write(tmp_path, content, "own.jsonl")
+        assert refusal(DataError, path).startswith(f"{path}: {why}")
+
+
+def test_parquet_has_columns(tmp_path: Path) -> None:
+    pd.DataFrame({"id": [1, 2], "text": ["a b", None], "label": [1.0, None]}).to_parquet(tmp_path / "own.parquet")
+    found = documents.read(tmp_path / "own.parquet")
+    assert (found.texts, found.labels, found.column) == (["a b", ""], ["1", None], "text")
+    bad = write(tmp_path, "rubbish", "bad.parquet")
+    assert refusal(DataError, bad).startswith(f"{bad}: cannot be read as Parquet")
+
+
+def test_a_folder_has_a_document_per_file_and_a_label_per_folder(tmp_path: Path) -> None:
+    for name, content in (
+        ("pos/2.txt", "one\ntwo"),
+        ("pos/deep/10.txt", "three"),
+        ("neg/1.txt", ""),
+        (".x/1.txt", "no"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    (tmp_path / "neg" / "2.txt.gz").write_bytes(gzip.compress(b"four"))
+    (tmp_path / "README.md").write_text("no document")
+    found = documents.read(tmp_path)
+    assert found.names == ["neg/1.txt", "neg/2.txt.gz", "pos/2.txt", "pos/deep/10.txt"]
+    assert (found.texts, found.labels) == (["", "four", "one\ntwo", "three"], ["neg", "neg", "pos", "pos"])
+    (tmp_path / "0.txt").write_text("top")
+    assert documents.read(tmp_path).labels is None
+    assert refusal(ConfigError, tmp_path, "body").startswith("column=body: ")
+
+
+def test_damaged_archives_are_refused(tmp_path: Path) -> None:
+    for data in (b"rubbish", gzip.compress(b"text " * 100)[:-9]):
+        path = write(tmp_path, data, "own.txt.gz")
+        assert refusal(DataError, path).startswith(f"{path}: cannot be read")
+
+
+def test_labels_are_composed_and_may_be_missing(tmp_path: Path) -> None:
+    path = write(tmp_path, "label,text\ncafe\u0301,a\n ,b\ncaf\u00e9,c\n", "own.csv")
+    assert documents.read(path).labels == ["caf\u00e9", None, "caf\u00e9"]

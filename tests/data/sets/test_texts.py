@@ -295,7 +295,7 @@ def test_what_was_learnt_is_kept_to_the_last_bit(tmp_path: Path, options: dict[s
             found = again.read(path)  # type: ignore[union-attr]
     else:
         found = again.read(path)  # type: ignore[union-attr]
-    assert found.names == ["a red cat sleeps", "", "red bird"]
+    assert found.names == ["1: a red cat sleeps", "2:", "3: red bird"]
     assert torch.equal(found.split.take(slice(0, 1)).x, split.take(slice(0, 1)).x)
 
 
@@ -304,7 +304,7 @@ def test_new_tables_are_read_by_the_column_of_the_old_ones(tmp_path: Path) -> No
     found = text(str(tmp_path / "a.csv")).spec.kind
     assert isinstance(found, Tokens)
     (tmp_path / "b.csv").write_text("id,body\n1,red cat\n2,\n")
-    assert found.read(tmp_path / "b.csv").names == ["red cat", ""]
+    assert found.read(tmp_path / "b.csv").names == ["1: red cat", "2:"]
     (tmp_path / "c.csv").write_text("id,words\n1,red cat\n")
     with pytest.raises(ConfigError, match=r"column=body: .* has the columns id, words"):
         found.read(tmp_path / "c.csv")
