@@ -5,17 +5,25 @@ Imports no torch before training, so that `--help` is fast.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import importlib
+import multiprocessing
 import os
 import shutil
 import signal
 import sys
+import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import hydra
 import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -24,10 +32,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from autoenc.config import checks as config
 from autoenc.config.messages import hydra_message
-from autoenc.errors import ConfigError, Interrupted, NotFinite, UserError, one_line
+from autoenc.errors import STOPS, ConfigError, Interrupted, NotFinite, UserError, one_line, out_of_memory
+from autoenc.files import locked, printable, read_json, tolerant_streams, write_json
 from autoenc.metric_table import metric
 
 DONE, WRONG, FAILED = 0, 2, 1
+# Imported once before the jobs of a sweep are forked, instead of in every job: several seconds. None starts threads.
+PRELOADED = ("autoenc.run", "torch.utils.tensorboard", "torch._dynamo", "sklearn.datasets", "sklearn.decomposition")
+PATIENCE = 10.0  # seconds that the jobs of a sweep that was killed get for their checkpoints
 
 HELP = """\
 autoenc: train an autoencoder
@@ -60,25 +72,40 @@ def help_text() -> str:
 
 
 class Callbacks(Callback):
-    """Hooks that Hydra calls before and after runs."""
+    """Hooks that Hydra calls before and after runs, and the state of this process."""
 
     failed: ClassVar[list[str]] = []  # folders of failed jobs of the sweep
     sweep_dir: ClassVar[Path | None] = None
+    jobs: ClassVar[list[list[str]]] = []  # overrides of each job of the sweep
+    created: ClassVar[list[Path]] = []  # folders that this process made, the deepest first
+    held: ClassVar[contextlib.ExitStack] = contextlib.ExitStack()  # the lock of a single run
+    stopped: ClassVar[int | None] = None  # signal that ends the sweep
     error: ClassVar[Exception | None] = None  # of a single run; Hydra would print more lines
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Reject a run directory that is not empty, before Hydra writes into it."""
+        """Claim the run directory before Hydra writes into it; reject one that is not empty."""
         HydraConfig.instance().set_config(config)  # the name of the directory interpolates from it
-        _refuse_used("hydra.run.dir", Path(config.hydra.run.dir))
+        run_dir = Path(config.hydra.run.dir)
+        _create("hydra.run.dir", run_dir)
+        try:
+            Callbacks.held.enter_context(locked(run_dir))
+        except UserError as error:
+            raise SystemExit(_say(str(error), WRONG)) from None
+        _refuse_used("hydra.run.dir", run_dir)  # another process may have finished between the check and the lock
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Reject a sweep directory that is not empty."""
         HydraConfig.instance().set_config(config)
         Callbacks.sweep_dir = Path(config.hydra.sweep.dir)
-        _refuse_used("hydra.sweep.dir", Callbacks.sweep_dir)
+        _create("hydra.sweep.dir", Callbacks.sweep_dir)
+        with contextlib.suppress(HydraException):  # the sweeper will report it
+            overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+            Callbacks.jobs = BasicSweeper.split_arguments(overrides, None)[0]
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the table, CSV and plot of a sweep."""
+        if Callbacks.stopped is not None:
+            return  # main does it
         try:
             _report_sweep()
         except Exception:  # Hydra would turn it into a warning
@@ -87,16 +114,59 @@ class Callbacks(Callback):
 
 
 def _refuse_used(key: str, folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        print(f"{key}={folder}: is already in use; name another, or use resume={folder}", file=sys.stderr)
-        raise SystemExit(WRONG)
+    if folder.exists() and (not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())):
+        raise SystemExit(_say(f"{key}={folder}: is already in use; name another, or use resume={folder}", WRONG))
+
+
+def _create(key: str, folder: Path) -> None:
+    """Create an empty folder and note which of its parents were missing."""
+    try:
+        _refuse_used(key, folder)
+        Callbacks.created = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(_say(f"{error.filename}: {error.strerror}", WRONG)) from None
+
+
+def _remove(folder: Path) -> None:
+    """Remove what Hydra wrote into a folder without results, and the folders that this process made."""
+    for name in (".hydra", ".lock", "multirun.yaml"):
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    for path in Callbacks.created:
+        with contextlib.suppress(OSError):  # not empty
+            path.rmdir()
 
 
 def _report_sweep() -> None:
     from autoenc.apps.protocol.compare_table import report_sweep
 
-    assert Callbacks.sweep_dir is not None
-    Callbacks.failed = report_sweep(Callbacks.sweep_dir)
+    sweep_dir = Callbacks.sweep_dir
+    assert sweep_dir is not None
+    wait_until = time.monotonic() + PATIENCE
+    for record in sweep_dir.glob("*/run.json"):  # jobs whose process was killed
+        while _state(record) == "running" and time.monotonic() < wait_until:
+            with contextlib.suppress(UserError), locked(record.parent):  # free: nobody trains there any more
+                if _state(record) == "running":
+                    _note_failure(record.parent, "killed by signal 9")
+            time.sleep(0.05)
+    started = {path.name.partition("_")[0] for path in sweep_dir.iterdir() if path.is_dir()}
+    for number, overrides in enumerate(Callbacks.jobs):
+        if str(number) not in started:
+            folder = sweep_dir / f"{number}_{config.short_name(overrides)}" / ".hydra"
+            folder.mkdir(parents=True)
+            (folder / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    Callbacks.failed = report_sweep(sweep_dir)
+
+
+def _state(record: Path) -> str:
+    try:
+        return str(read_json(record)["state"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def job(cfg: DictConfig) -> float:
@@ -116,12 +186,98 @@ def job(cfg: DictConfig) -> float:
         finally:
             if not (run_dir / "config.yaml").exists():
                 _remove(run_dir)  # it has only Hydra's files
+    if Callbacks.stopped is not None:
+        shutil.rmtree(run_dir / ".hydra")  # "not started" in the table
+        run_dir.rmdir()
+        return float("nan")
     print(f"\njob {HydraConfig.get().job.num}: {' '.join(HydraConfig.get().overrides.task)}", flush=True)
+    return isolated(lambda: _attempt(cfg, run_dir), lambda why: _note_failure(run_dir, why))
+
+
+def _attempt(cfg: DictConfig, run_dir: Path) -> float:
     try:
         return _train(cfg, run_dir)
     except Exception as error:  # the sweep continues; its table lists failed jobs
-        _note_failure(run_dir, error)
+        known = isinstance(error, UserError | NotFinite) or out_of_memory(error)
+        _note_failure(run_dir, ("" if known else f"{type(error).__name__}: ") + _reason(error))
+        if not known:
+            traceback.print_exception(error)
         return float("nan")
+
+
+def _reason(error: BaseException) -> str:
+    return f"out of memory ({one_line(error)})" if out_of_memory(error) else one_line(error)
+
+
+def isolated(attempt: Callable[[], float], killed: Callable[[str], None]) -> float:
+    """Return the result of a function that runs in a process of its own, NaN if it has none.
+
+    A job that is killed, for want of memory for instance, does not end the sweep, and leaves no memory to it. Signals
+    that end the sweep are passed on to the job, which writes a checkpoint.
+
+    Args:
+        killed: called with the reason if the process was killed.
+    """
+    if sys.platform != "linux":  # elsewhere, forking a process that has loaded system libraries is not safe
+        return attempt()
+    for module in PRELOADED:
+        importlib.import_module(module)
+
+    child, last = 0, 0.0
+
+    def stop(signum: int, frame: object) -> None:
+        nonlocal last
+        Callbacks.stopped = signum
+        if child and time.monotonic() - last > 1:  # Ctrl-C reaches a worker from the terminal and from its parent
+            last = time.monotonic()
+            os.kill(child, signal.SIGTERM)
+
+    handled = [s for s in STOPS if signal.getsignal(s) != signal.SIG_IGN]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    reader, writer = os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    previous = {s: signal.signal(s, stop) for s in handled}
+    child = os.fork()
+    if child == 0:
+        _child(attempt, writer)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    os.close(writer)
+    _, status = os.waitpid(child, 0)
+    child = 0
+    if multiprocessing.parent_process() is None:  # a worker of joblib keeps them for the time between jobs
+        for s, handler in previous.items():
+            signal.signal(s, handler)
+    with open(reader) as result:
+        text = result.read()
+    if os.WIFSIGNALED(status):
+        killed(f"killed by signal {os.WTERMSIG(status)}")
+    if Callbacks.stopped is not None and multiprocessing.parent_process() is None:
+        raise Interrupted(Callbacks.stopped)
+    return float(text or "nan")
+
+
+def _child(attempt: Callable[[], float], writer: int) -> NoReturn:
+    """Run a job in a forked process; its parent alone listens to the terminal."""
+    code = FAILED
+    try:
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG: stop if the sweep is killed
+        for s in STOPS:
+            signal.signal(s, _interrupt if s == signal.SIGTERM else signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        value = attempt()
+        os.write(writer, repr(value).encode())
+        code = DONE
+    except Interrupted as error:
+        code = 128 + error.signum
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
 
 
 def _train(cfg: DictConfig, run_dir: Path) -> float:
@@ -143,28 +299,13 @@ def _items(override: str) -> list[str]:
     return [item for item in override.partition("=")[2].strip("[]").split(",") if item]
 
 
-def _note_failure(run_dir: Path, error: Exception) -> None:
-    from autoenc.files import write_json
-
+def _note_failure(run_dir: Path, message: str) -> None:
+    path = run_dir / "run.json"
     run_dir.mkdir(parents=True, exist_ok=True)
-    kind = "" if isinstance(error, UserError | NotFinite) else f"{type(error).__name__}: "
-    message = f"{kind}{one_line(error)}"
-    if not (run_dir / "run.json").exists():
-        write_json(run_dir / "run.json", {"state": "failed", "error": message})
-    print(f"{run_dir.name}: {message}", file=sys.stderr)
-    if kind:
-        traceback.print_exception(error)
-
-
-def _remove(run_dir: Path) -> None:
-    """Remove the run directory and then-empty parent folders, up to the working directory."""
-    if run_dir.resolve() == Path.cwd():
-        return
-    shutil.rmtree(run_dir, ignore_errors=True)
-    for parent in run_dir.resolve().parents:
-        if parent == Path.cwd() or any(parent.iterdir()):
-            break
-        parent.rmdir()
+    if _state(path) in ("", "running"):
+        record = read_json(path) if _state(path) else {}
+        write_json(path, record | {"state": "failed", "error": message})
+    _say(f"{run_dir.name}: {message}", FAILED)
 
 
 def main() -> int:
@@ -176,14 +317,24 @@ def main() -> int:
     if wrong := [a for a in args if a.lstrip("-").partition("=")[0] in config.GROUPS and (a[0] == "-" or "=" not in a)]:
         return _say(f"{wrong[0]}: write {wrong[0].strip('-').partition('=')[0]}=VALUE", WRONG)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises instead of printing and exiting
-    signal.signal(signal.SIGTERM, _interrupt)
+    for s in STOPS:
+        if signal.getsignal(s) != signal.SIG_IGN:  # nohup
+            signal.signal(s, _interrupt)
+    with tolerant_streams(), Callbacks.held:
+        return _run(args)
+
+
+def _run(args: list[str]) -> int:
+    resumed = [a for a in args if a.startswith("resume=") and a != "resume=null"]
     try:
-        if resumed := [a for a in args if a.startswith("resume=") and a != "resume=null"]:
+        if resumed:
             return _resume(resumed[0].partition("=")[2], [a for a in args if a not in resumed])
         config.register()
         hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="config")(job)()
         if Callbacks.error is not None:
             raise Callbacks.error
+        if Callbacks.stopped is not None:
+            raise Interrupted(Callbacks.stopped)
         return FAILED if Callbacks.failed else DONE
     except UserError as error:
         return _say(str(error), WRONG)
@@ -193,24 +344,34 @@ def main() -> int:
         return _say(hydra_message(error, args), WRONG)
     except NotFinite as error:
         return _say(str(error), FAILED)
-    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        if Callbacks.error is not None:
-            raise  # not from Hydra making the run directory
-        return _say(f"{error.filename}: {error.strerror}", WRONG)
     except (KeyboardInterrupt, Interrupted) as error:
         if Callbacks.sweep_dir is not None:
             _report_sweep()
         stopped = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
         how = f"; resume with: python train.py resume={stopped.resumable}" if stopped.resumable else ""
         return _say(f"interrupted{how}", 128 + stopped.signum)
+    except Exception as error:
+        if out_of_memory(error):
+            return _say(f"{_reason(error)}; try a smaller trainer.batch_size or a smaller model", FAILED)
+        if Callbacks.sweep_dir is not None and "TerminatedWorker" in type(error).__name__:
+            _report_sweep()
+            return _say("a process of the sweep was killed", FAILED)
+        raise
 
 
 def _interrupt(signum: int, frame: object) -> None:
+    """Stop; the workers of a parallel sweep write checkpoints first."""
+    if workers := multiprocessing.active_children():
+        Callbacks.stopped = signum
+        for worker in workers:
+            if worker.pid is not None:
+                os.kill(worker.pid, signal.SIGTERM)
+        return
     raise Interrupted(signum)
 
 
 def _say(text: str, code: int) -> int:
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
     return code
 
 

@@ -1,6 +1,10 @@
 """Errors that users can correct: one line, exit code 2, no traceback."""
 
+import signal
 from pathlib import Path
+
+# Signals that stop a run after a checkpoint: Ctrl-C, kill, a closed terminal.
+STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class UserError(Exception):
@@ -32,7 +36,7 @@ class NotFinite(Exception):
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM was received. Not an Exception, so that `except Exception` does not catch it."""
+    """SIGINT, SIGTERM or SIGHUP was received. Not an Exception, so that `except Exception` does not catch it."""
 
     def __init__(self, signum: int, resumable: str = ""):
         self.signum = signum
@@ -55,3 +59,13 @@ def check_new(path: Path, force: bool = False) -> None:
     """Raise UserError if a file exists, unless it may be overwritten."""
     if path.exists() and not force:
         raise UserError(f"{path}: already exists; --force overwrites it")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, in Python, NumPy or torch, on the CPU or a GPU."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and ("allocate memory" in text or "not enough memory" in text))
+    )

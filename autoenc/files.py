@@ -1,40 +1,243 @@
-"""Atomic writing of files."""
+"""Writing of files, atomically and never through links; bounded reading of files that others may have written."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
+import re
+import secrets
+import stat
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+from autoenc.errors import ConfigError, DataError
+
+LIMIT = 64 * 2**20  # bytes of a text file in a run directory
+DEPTH = 50  # of nested brackets
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # names of the temporary files of `atomic`
+BIDIRECTIONAL = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"  # first characters of a formula, full width too
+CACHE_TAG = "CACHEDIR.TAG"  # marks a folder as a cache, see bford.info/cachedir
 
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that replaces `path` only once it is completely on disk.
 
-    After a kill or an error, the previous file is intact; errors leave no temporary file.
+    After a kill or an error, the previous file is intact; errors leave no temporary file. A link at `path` is replaced,
+    not followed.
     """
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.parent / f".{path.name[:200]}.{secrets.token_hex(4)}"
     try:
-        with os.fdopen(fd, "wb") as file:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp creates files with mode 600
-        os.replace(name, path)
+        os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise
+
+
+def append(path: Path) -> IO[str]:
+    """Open a text file for appending; DataError if it is a link or no regular file: its target may be any file."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        file = open(os.open(path, flags, 0o666), "a", encoding="utf-8")  # noqa: SIM115, closed by the caller
+        status = os.fstat(file.fileno())
+    except OSError as error:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise DataError(f"{path}: is a link or a special file, which is not written to; delete it") from None
+        raise error
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        file.close()
+        raise DataError(f"{path}: is a special file or has several names (hard links); replace it by a copy")
+    return file
+
+
+def check_inside(folder: Path, links: bool = False) -> None:
+    """Raise DataError if a run directory contains links or special files: writing could reach outside.
+
+    Called before anything is written into a directory that may come from another person.
+
+    Args:
+        links: accept links to regular files and folders, which is enough for reading.
+    """
+    for parent, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = os.path.join(parent, name)
+            try:
+                mode = os.stat(path, follow_symlinks=links).st_mode
+            except OSError:  # a link to nothing; a file that was deleted meanwhile
+                if links or not os.path.lexists(path):
+                    continue
+                raise
+            if stat.S_ISLNK(mode):
+                raise DataError(f"{path}: is a link; a run is written to only if it has no links: replace it by a copy")
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise DataError(f"{path}: is neither a file nor a folder; delete it")
+
+
+@contextlib.contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Hold a run directory for this process alone; its threads and nested calls share the lock.
+
+    The operating system releases it when the process ends, however it ends.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    from filelock import FileLock, Timeout  # not needed by `--help`
+
+    lock = FileLock(run_dir / ".lock", is_singleton=True, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError("run directory", run_dir, "is in use by another process") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def remove_temporary(*folders: Path) -> None:
+    """Delete the temporary files of processes that were killed."""
+    for folder in folders:
+        if folder.is_dir() and not folder.is_symlink():
+            for path in folder.iterdir():
+                if TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                    path.unlink(missing_ok=True)
+
+
+def read_text(path: Path, limit: int = LIMIT) -> str:
+    """Return the contents of a text file; ValueError if it is no regular file or larger than `limit` bytes."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # opening a FIFO would wait for a writer
+        status = os.fstat(file.fileno())
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(f"{path}: is a folder")
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is no regular file")
+        if status.st_size > limit:
+            raise ValueError(f"has {status.st_size:,} bytes, more than {limit:,}")
+        return file.read(limit + 1).decode()
+
+
+def read_json(path: Path, limit: int = LIMIT) -> Any:
+    """Return the value in a JSON file; ValueError or OSError if it is damaged, too large or too deeply nested."""
+    try:
+        return json.loads(read_text(path, limit))
+    except RecursionError:
+        raise ValueError("brackets are nested too deeply") from None
+
+
+def mark_cache(folder: Path) -> None:
+    """Create a folder and mark it as a cache."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / CACHE_TAG).exists():
+        write_text(folder / CACHE_TAG, "Signature: 8a477f597d28d172789f06886806bc55\n# autoenc: may be deleted\n")
+
+
+def is_cache(folder: str | Path) -> bool:
+    """Whether a folder was marked as a cache."""
+    return (Path(folder).expanduser() / CACHE_TAG).is_file()
+
+
+class Tolerant:
+    """A stream of the console. Once its reader has gone (`| head`, a closed terminal), output is dropped."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError:  # a terminal that is not set to UTF-8
+            self._stream.write(text.encode("ascii", "backslashreplace").decode())
+        except OSError:
+            self._drop()
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Point the file descriptor elsewhere: Python flushes it once more when it ends."""
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def tolerant_streams() -> Iterator[None]:
+    """Let the process outlive the readers of its output."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = Tolerant(sys.stdout), Tolerant(sys.stderr)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = streams
+
+
+def printable(text: object, keep: str = "") -> str:
+    """Escape control characters, which a terminal or a log would obey; names of files and columns may have them.
+
+    Args:
+        keep: control characters to leave as they are.
+    """
+    found = str(text)
+    if found.isprintable():
+        return found
+    return "".join(c.encode("unicode_escape").decode() if _controls(c) and c not in keep else c for c in found)
+
+
+def _controls(character: str) -> bool:
+    """Whether a character is a control character, a separator of lines, a lone surrogate or turns the direction."""
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in BIDIRECTIONAL
+
+
+def spreadsheet_safe(value: Any) -> Any:
+    """Return a cell of a CSV file; texts that a spreadsheet would run as a formula get an apostrophe in front."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    if len(text) < 2 or text[0] not in FORMULA:
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Return rows as CSV, made safe for spreadsheets."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([spreadsheet_safe(cell) for cell in row] for row in rows)
+    return text.getvalue()
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -119,23 +119,27 @@ class Meter:
 
     def read(self) -> dict[str, float]:
         """Return means over the steps since the last call; NotFinite if a term was not finite."""
-        if not self._pending:
-            return {}
-        values = torch.cat([row for *_, row in self._pending]).double().tolist()  # a single synchronization
         window: dict[str, list[float]] = {}
-        position = 0
-        for step, examples, names, _ in self._pending:
-            row = dict(zip(names, values[position : position + len(names)], strict=True))
-            position += len(names)
-            if broken := [name for name, value in row.items() if not math.isfinite(value)]:
-                terms = [name for name in broken if name != "loss"] or broken
-                raise NotFinite(f"step {step}: {', '.join(terms)} is not finite")
+        for _, examples, row in self._settled():
             for name, value in row.items():
                 for sums in (window, self.sums):
                     total, count = sums.get(name, (0.0, 0))
                     sums[name] = [total + examples * value, count + examples]
         self._pending = []
         return {name: total / count for name, (total, count) in window.items()}
+
+    def _settled(self) -> list[tuple[int, int, dict[str, float]]]:
+        """Step, examples and parts of each step since the last reading, with one synchronisation for all."""
+        if not self._pending:
+            return []
+        device = self._pending[-1][-1].device  # those of a checkpoint are on the CPU
+        values = iter(torch.cat([row.to(device) for *_, row in self._pending]).double().tolist())
+        settled = [(step, count, {name: next(values) for name in names}) for step, count, names, _ in self._pending]
+        for step, _, row in settled:
+            if broken := [name for name, value in row.items() if not math.isfinite(value)]:
+                terms = [name for name in broken if name != "loss"] or broken
+                raise NotFinite(f"step {step}: {', '.join(terms)} is not finite")
+        return settled
 
     def epoch(self) -> dict[str, float]:
         """Return means over the examples since the last call."""
@@ -145,9 +149,11 @@ class Meter:
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the sums of the current epoch."""
-        return {"sums": {name: list(value) for name, value in self.sums.items()}}
+        """Return the sums of the epoch and the steps since the last call of `read`; NotFinite as in `read`."""
+        return {"sums": {name: list(value) for name, value in self.sums.items()}, "pending": self._settled()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the sums."""
         self.sums = {name: list(value) for name, value in state["sums"].items()}
+        for step, examples, row in state.get("pending", []):
+            self.add(step, examples, {name: torch.tensor(value) for name, value in row.items()})

@@ -6,9 +6,10 @@ import contextlib
 import json
 import logging
 import resource
+import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from autoenc.build import Parts
 from autoenc.config.stored import parse_config, read_config
 from autoenc.data import Data, kinds
 from autoenc.errors import ConfigError, Interrupted, NotFinite, one_line
-from autoenc.files import flat, write_json, write_text
+from autoenc.files import check_inside, flat, write_json, write_text
 from autoenc.metric_table import legend, metric
 from autoenc.metrics import verdict
 from autoenc.training import checkpoint
@@ -66,12 +67,12 @@ def train(
     started = time.perf_counter()
     settings = TrainerSettings(**config["trainer"])
     device = build.pick_device(settings.device)
-    with torch_settings(settings), seeded(config["seed"]):
+    with torch_settings(settings), seeded(config["seed"]), resumable(run_dir):
         parts = build.build(config, device, data)
         check_monitor(parts, resume)
         text = yaml.safe_dump(config, sort_keys=False)
         fingerprint = parts.data.train.fingerprint()
-        with claimed(run_dir), disk_errors(run_dir), logged(run_dir):
+        with disk_errors(run_dir), claimed(run_dir), logged(run_dir):
             state = None
             if resume:
                 state = checkpoint.load(run_dir / "checkpoints" / "last.pt", device)
@@ -81,7 +82,7 @@ def train(
                 write_text(run_dir / "config.yaml", text)
                 kinds.save(parts.data.spec.kind, run_dir)
             record = Record(run_dir, config, choices or {}, parts.data, device, resumed=resume)
-            tracker = Tracker(run_dir, resume_step=state["progress"]["step"] if state else None)
+            tracker = Tracker(run_dir, state["progress"] if state else None)
             try:
                 record.write("running")
                 trainer = Trainer(
@@ -101,9 +102,9 @@ def train(
                 message = f"{error}; {good}; try a smaller optimizer.lr or trainer.clip=1"
                 record.write("failed", message)
                 raise NotFinite(message) from None
-            except Interrupted as error:
+            except (Interrupted, KeyboardInterrupt):
                 record.write("interrupted")
-                raise Interrupted(error.signum, resumable=str(run_dir)) from None
+                raise
             except BaseException as error:
                 with contextlib.suppress(OSError):  # the disk may be full
                     record.write("failed", f"{type(error).__name__}: {one_line(error)}")
@@ -111,6 +112,17 @@ def train(
             finally:
                 with contextlib.suppress(OSError):
                     tracker.close()
+
+
+@contextlib.contextmanager
+def resumable(run_dir: Path) -> Iterator[None]:
+    """Name the run directory in an interruption if it has a checkpoint to resume from."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt) as error:
+        signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
+        has_checkpoint = (run_dir / "checkpoints" / "last.pt").exists()
+        raise Interrupted(signum, resumable=str(run_dir) if has_checkpoint else "") from None
 
 
 def check_monitor(parts: Parts, resume: bool = False) -> None:
@@ -239,8 +251,9 @@ def resume(run_dir: Path) -> dict[str, Any]:
         if not path.exists():
             near = newest_below(run_dir) if run_dir.is_dir() else ""
             raise ConfigError("resume", run_dir, f"is no run directory: {path} does not exist{near}")
+    check_inside(run_dir)
     record = read_record(run_dir)
-    if record["state"] == "finished":
+    if record["state"] == "finished" and (run_dir / "summary.json").exists():
         raise ConfigError("resume", run_dir, "is finished; there is nothing to resume")
     if not (run_dir / "checkpoints" / "last.pt").exists():
         raise ConfigError("resume", run_dir, "stopped before its first checkpoint; start it again")

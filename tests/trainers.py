@@ -41,6 +41,9 @@ class Record:
     def line(self, text: str) -> None:
         self.lines.append(text)
 
+    def written(self) -> dict[str, int]:
+        return {}
+
     def update(self, *args: object) -> None: ...
     def __enter__(self) -> "Record":
         return self

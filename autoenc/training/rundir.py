@@ -7,7 +7,6 @@ import datetime
 import difflib
 import errno
 import importlib.metadata
-import json
 import logging
 import os
 import platform
@@ -19,36 +18,31 @@ from typing import Any
 
 import torch
 import yaml
-from filelock import FileLock, Timeout
 
 from autoenc.data import kinds
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.errors import ConfigError, DataError, UserError, one_line
-from autoenc.files import flat, write_json
+from autoenc.files import append, check_inside, flat, locked, printable, read_json, remove_temporary, write_json
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT)
 FORMAT = 1  # version of the run directory, increased if older runs cannot be read
 
 
 @contextlib.contextmanager
 def claimed(run_dir: Path) -> Iterator[None]:
-    """Lock the run directory for this process. The lock ends with the process."""
+    """Lock the run directory for this process, see `files.locked`; reject links and delete left-over files."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run_dir / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConfigError("run directory", run_dir, "is in use by another process") from None
-    try:
+    check_inside(run_dir)
+    with locked(run_dir):
+        remove_temporary(run_dir, *(run_dir / name for name in ("checkpoints", "figures", "kind")))
         yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager
 def logged(run_dir: Path) -> Iterator[None]:
     """Write the lines of the console to train.log, with times."""
-    handler = logging.FileHandler(run_dir / "train.log", encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler = logging.StreamHandler(append(run_dir / "train.log"))
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("autoenc")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -58,25 +52,31 @@ def logged(run_dir: Path) -> Iterator[None]:
     finally:
         log.propagate = True
         log.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.stream.close()
+
+
+class OneLine(logging.Formatter):
+    """Formats a record as one line, whatever names of files and columns it contains."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Escape control characters."""
+        return printable(super().format(record))
 
 
 @contextlib.contextmanager
 def disk_errors(run_dir: Path) -> Iterator[None]:
-    """Convert the errors of a full disk to UserError."""
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    """Convert errors of the disk to one line: full, read-only, or a folder that was deleted underneath."""
     try:
         yield
-    except OSError as error:
-        if error.errno in full:
-            raise UserError(
-                f"{run_dir}: {os.strerror(error.errno or 0)}; the files written before are complete"
-            ) from None
-        raise
-    except RuntimeError as error:  # of torch.save
-        if isinstance(error.__context__, OSError) and error.__context__.errno in full:
-            raise UserError(f"{run_dir}: {os.strerror(error.__context__.errno or 0)}") from None
-        raise
+    except (OSError, RuntimeError) as error:
+        # torch.save raises a RuntimeError, with the cause as its context.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError) or cause.errno not in DISK_ERRORS:
+            raise
+        if cause.errno == errno.ENOENT and run_dir.is_dir():
+            raise
+        raise UserError(f"{run_dir}: {os.strerror(cause.errno)}; the files written before are whole") from None
 
 
 class Record:
@@ -94,8 +94,8 @@ class Record:
         self.path = run_dir / "run.json"
         started = _now()
         if resumed:
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                started = json.loads(self.path.read_text())["started"]
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                started = str(read_json(self.path)["started"])
         self.values = {
             "format": FORMAT,
             "state": "running",
@@ -141,7 +141,7 @@ def read_record(run_dir: Path) -> dict[str, Any]:
     """Return run.json: state (running, finished, failed or interrupted), data, choices, versions ..."""
     path = run_dir / "run.json"
     try:
-        record = json.loads(path.read_text())
+        record = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
     if not isinstance(record, dict) or not isinstance(record.get("state"), str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from autoenc.files import finite, write_text
+from autoenc.files import append, atomic, check_inside, finite, printable, write_text
 from autoenc.metric_table import label as metric_label
 
 if TYPE_CHECKING:
@@ -31,22 +32,49 @@ class Tracker:
     """Writer of the TensorBoard events, figures and metrics.jsonl of a run.
 
     Args:
-        resume_step: step of the checkpoint that training resumes from; later entries are dropped.
+        progress: `progress` of the checkpoint that training resumes from; what was written after it is deleted.
     """
 
-    def __init__(self, run_dir: Path, resume_step: int | None = None):
+    def __init__(self, run_dir: Path, progress: Mapping[str, Any] | None = None):
         from torch.utils.tensorboard import SummaryWriter  # takes half a second
 
+        check_inside(run_dir)
         self.run_dir = run_dir
-        purge = None if resume_step is None else resume_step + 1
+        purge = None
+        if progress is not None and not self._truncate(progress.get("written", {})):  # a checkpoint of version 0.2
+            purge = progress["step"] + 1
+            self._drop_after(progress["step"])
         self.writer = SummaryWriter(str(run_dir), purge_step=purge, flush_secs=30)
-        if resume_step is not None:
-            self._drop_after(resume_step)
+
+    def written(self) -> dict[str, int]:
+        """Flush, and return the sizes of metrics.jsonl and the event files."""
+        self.writer.flush()
+        return {path.name: path.stat().st_size for path in self._files()}
+
+    def _files(self) -> list[Path]:
+        return [path for path in (self.run_dir / METRICS, *self.run_dir.glob("events.out.tfevents.*")) if path.exists()]
+
+    def _truncate(self, sizes: Mapping[str, int]) -> bool:
+        """Cut the files to the sizes that they had at a checkpoint; False if they are not those of the checkpoint."""
+        files = self._files()
+        present = {path.name: path.stat().st_size for path in files}
+        if not sizes or any(present.get(name, -1) < size for name, size in sizes.items()):
+            return False
+        for path in files:
+            if path.name not in sizes:
+                path.unlink()
+            elif present[path.name] > sizes[path.name]:
+                with path.open("rb") as whole, atomic(path) as file:
+                    file.write(whole.read(sizes[path.name]))
+        return True
 
     def _drop_after(self, step: int) -> None:
         path = self.run_dir / METRICS
         lines = path.read_text().splitlines() if path.exists() else []
-        write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
+        kept = (
+            line for line in lines if _value_of(line, "step", math.inf) <= step and _value_of(line, "split") != "test"
+        )
+        write_text(path, "".join(f"{line}\n" for line in kept))
 
     def scalars(self, prefix: str, values: Mapping[str, float], step: int) -> None:
         """Write scalars to TensorBoard as prefix/name."""
@@ -56,7 +84,7 @@ class Tracker:
     def evaluation(self, split: str, step: int, epoch: float, values: Mapping[str, float | list[float]]) -> None:
         """Append a line to metrics.jsonl."""
         line = json.dumps(finite({"step": step, "epoch": round(epoch, 4), "split": split, **values}))
-        with open(self.run_dir / METRICS, "a") as file:
+        with append(self.run_dir / METRICS) as file:
             file.write(line + "\n")
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:
@@ -65,7 +93,8 @@ class Tracker:
 
         folder = self.run_dir / "figures"
         folder.mkdir(exist_ok=True)
-        Image.fromarray(image).save(folder / f"{name}.png")
+        with atomic(folder / f"{name}.png") as file:
+            Image.fromarray(image).save(file, format="png")
         self.writer.add_image(name, image, step, dataformats="HWC")
 
     def text(self, name: str, lines: Sequence[str], step: int) -> None:
@@ -96,7 +125,9 @@ class Tracker:
                 kept.embeddings.extend(e for e in old.embeddings if not e.tensor_name.startswith(f"{tag}:"))
         self.writer._projector_config = kept
         shutil.rmtree(self.run_dir / f"{step:05d}" / tag, ignore_errors=True)
-        self.writer.add_embedding(codes, metadata=labels, label_img=sprites, tag=tag, global_step=step)
+        self.writer.add_embedding(
+            codes, metadata=labels and [*map(printable, labels)], label_img=sprites, tag=tag, global_step=step
+        )
 
     def hparams(self, config: Mapping[str, Any], results: list[str]) -> None:
         """Write settings and the tags of result metrics to the hparams tab.
@@ -115,11 +146,11 @@ class Tracker:
         self.writer.close()
 
 
-def _step_of(line: str) -> float:
+def _value_of(line: str, key: str, default: Any = None) -> Any:
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):  # incomplete after a kill
-        return float("inf")
+        return json.loads(line)[key]
+    except (ValueError, KeyError, TypeError):  # a kill cut the line off
+        return default
 
 
 class Progression:
@@ -154,7 +185,7 @@ class Progression:
     def line(self, text: str) -> None:
         """Print a line, and write it to train.log."""
         log.info(text)
-        self.console.print(text)
+        self.console.print(printable(text))
 
 
 def track(items: Sequence[T], text: str) -> Iterator[T]:
@@ -181,7 +212,8 @@ def method_table(title: str, rows: Mapping[str, Mapping[str, Any]], digits: int 
         table.add_column(metric_label(name), justify="right")
     for label, values in rows.items():
         cells = (values.get(name, "") for name in columns)
-        table.add_row(label, *(f"{c:,.{digits}g}" if isinstance(c, float | int) else c for c in cells))
+        texts = (f"{c:,.{digits}g}" if isinstance(c, float | int) else printable(c) for c in cells)
+        table.add_row(printable(label), *texts)
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import time
@@ -17,7 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from autoenc import schedules
 from autoenc.core import Autoencoder
 from autoenc.data.dataset import Data
-from autoenc.errors import Interrupted, NotFinite
+from autoenc.errors import STOPS, DataError, Interrupted, NotFinite
 from autoenc.metric_table import headline, metric
 from autoenc.objective import Meter, Objective, gradient_norm, train_step
 from autoenc.training import checkpoint
@@ -25,7 +26,9 @@ from autoenc.training.evaluation import Evaluation, evaluate
 from autoenc.training.settings import TrainerSettings
 from autoenc.training.tracking import Progression, Tracker
 
-LOG_EVERY = 50  # steps between synchronizations with the device: logging, checks for NaN, signals
+log = logging.getLogger("autoenc")
+SAVE_EVERY = 300.0  # seconds between checkpoints within long epochs, or where evaluations are far apart
+LOG_EVERY = 50  # steps between synchronisations with the device: logging, the check for NaN, signals
 
 
 class Trainer:
@@ -79,7 +82,8 @@ class Trainer:
         self.stale = 0  # evaluations since the best
         self.training_seconds = 0.0
         self.examples = 0
-        self._mark = (0, 0.0)  # examples and seconds at the last evaluation
+        self._mark = (0, 0.0)  # examples and seconds at the last line on the console
+        self._saved = time.perf_counter()  # of the last checkpoint
         self._signal: int | None = None
         # Evaluations with figures, spread over the run without its end, for which run.py draws them.
         evaluations = math.ceil(self.total_steps / (self.steps_per_epoch * settings.evaluate_every))
@@ -118,13 +122,17 @@ class Trainer:
                 break
             if self.step % LOG_EVERY == 0:
                 clock = self._log(progress, epoch, clock)
+                if time.perf_counter() - self._saved > SAVE_EVERY:
+                    self.save()
             if self._signal is not None and self.step % self.steps_per_epoch:
-                self._log(progress, epoch, clock)
+                self.training_seconds += time.perf_counter() - clock
                 self._stop()
         self._log(progress, epoch, clock)
         if self.step == self.total_steps or (epoch + 1) % self.settings.evaluate_every == 0:
             self._evaluate(progress, epoch + 1)
-        if self._signal is not None:  # after the evaluation, which resuming would skip
+        elif time.perf_counter() - self._saved > SAVE_EVERY:
+            self.save()
+        if self._signal is not None:  # at the end of an epoch: after its evaluation, which resuming would skip
             self._stop()
 
     def _stop(self) -> NoReturn:
@@ -190,17 +198,21 @@ class Trainer:
         self.stale += 1
         if value < self.best["value"]:
             self.best, self.stale = {"value": value, "step": self.step}, 0
-            weights = {"model": self.model.state_dict(), "objective": self.objective.state_dict()}
-            checkpoint.save(self.folder / "best.pt", weights | {"step": self.step, **self.identity})
-        self.save()
+            self.save_best()
         if math.ceil(self.step / (self.steps_per_epoch * self.settings.evaluate_every)) in self._drawn:
             self.draw(self.step, result)
+        self.save()  # after all that is written at this step, or a run that resumes here would lack it
         shown = headline(result.numbers)
         progress.line(
             f"epoch {epoch:>3}  step {self.step:>6}  train loss {trained['loss']:.6g}  val loss "
             f"{result.numbers['loss']:.6g}  {shown} {result.numbers[shown]:.5g}  {self._recent_speed():,.0f} ex/s"
             + ("  *" if self.stale == 0 else "")
         )
+
+    def save_best(self) -> None:
+        """Write best.pt: model and objective."""
+        weights = {"model": self.model.state_dict(), "objective": self.objective.state_dict()}
+        checkpoint.save(self.folder / "best.pt", weights | {"step": self.step, **self.identity})
 
     def save(self) -> None:
         """Write last.pt, which has everything that is needed to resume bit for bit."""
@@ -217,9 +229,11 @@ class Trainer:
                 "stale": self.stale,
                 "training_seconds": self.training_seconds,
                 "examples": self.examples,
+                "written": self.tracker.written(),
             },
         }
         checkpoint.save(self.folder / "last.pt", state | self.identity)
+        self._saved = time.perf_counter()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restore a state that `save` has written."""
@@ -230,14 +244,28 @@ class Trainer:
         for name, plateau in self.plateaus.items():
             plateau.load_state_dict(state["plateaus"][name])
         self.meter.load_state_dict(state["meter"])
-        for name, value in state["progress"].items():
-            setattr(self, name, value)
+        for name in ("step", "best", "stale", "training_seconds", "examples"):
+            setattr(self, name, state["progress"][name])
         self._mark = (self.examples, self.training_seconds)
         checkpoint.set_rng_state(state["rng"], self.device)
+        try:
+            intact = self.best["step"] < 0 or checkpoint.load(self.folder / "best.pt")["step"] == self.best["step"]
+        except (DataError, KeyError):
+            intact = False
+        if not intact:  # the best weights are lost: those of last.pt take their place until better ones are found
+            log.warning(
+                "%s is missing or damaged; replaced by the weights of step %d", self.folder / "best.pt", self.step
+            )
+            if self.step != self.best["step"]:
+                self.best = {"value": math.inf, "step": self.step}
+            self.save_best()
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Stop after the current step at the first SIGINT or SIGTERM, and at once at the second."""
+        """The first SIGINT, SIGTERM or SIGHUP asks for a stop after the step at hand; a second one is not waited for.
+
+        Ignored signals stay ignored, as `nohup` and shells arrange it for processes in the background.
+        """
 
         def stop(signum: int, frame: object) -> None:
             if self._signal is not None:
@@ -245,7 +273,8 @@ class Trainer:
             self._signal = signum
 
         try:
-            before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+            asked = [s for s in STOPS if signal.getsignal(s) != signal.SIG_IGN]
+            before = {s: signal.signal(s, ask) for s in asked}
         except ValueError:  # not the main thread, where Python has no signal handlers
             before = {}
         try:
