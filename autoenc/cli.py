@@ -344,6 +344,8 @@ def _run(args: list[str]) -> int:
         return _say(hydra_message(error, args), WRONG)
     except NotFinite as error:
         return _say(str(error), FAILED)
+    except SystemExit as left:  # of the callbacks, after one line
+        return left.code if isinstance(left.code, int) else FAILED if left.code else DONE
     except (KeyboardInterrupt, Interrupted) as error:
         if Callbacks.sweep_dir is not None:
             _report_sweep()
