@@ -262,7 +262,7 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first SIGINT, SIGTERM or SIGHUP asks for a stop after the step at hand; a second one is not waited for.
+        """Stop after the current step at the first SIGINT, SIGTERM or SIGHUP, and at once at the second.
 
         Ignored signals stay ignored, as `nohup` and shells arrange it for processes in the background.
         """
@@ -273,8 +273,7 @@ class Trainer:
             self._signal = signum
 
         try:
-            asked = [s for s in STOPS if signal.getsignal(s) != signal.SIG_IGN]
-            before = {s: signal.signal(s, ask) for s in asked}
+            before = {s: signal.signal(s, stop) for s in STOPS if signal.getsignal(s) != signal.SIG_IGN}
         except ValueError:  # not the main thread, where Python has no signal handlers
             before = {}
         try:
