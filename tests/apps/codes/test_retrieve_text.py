@@ -66,7 +66,7 @@ def test_new_texts_find_texts_of_their_topic(words_run: Path, copied: Callable[[
     assert set(told[found.positions[0, 0]].split()) & set(TOPICS["space"])
     (tmp_path / "new.txt").write_text("\n".join(new) + "\n")
     read = inputs.read(run, tmp_path / "new.txt")
-    assert read.names == new
+    assert read.names == [f"{i}: {line}" for i, line in enumerate(new, 1)]
     assert np.array_equal(run.codes(read.split), run.encode(new))  # type: ignore[type-var]
     (tmp_path / "new.txt").write_text("")
     with pytest.raises(DataError, match=r"new\.txt: is empty"):

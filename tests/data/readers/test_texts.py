@@ -64,12 +64,12 @@ def test_columns_that_are_not_there_are_refused_with_those_that_are(tmp_path: Pa
         ('label,text\na,"b"c\n', "line 2: ',' expected after '\"'"),
         ('text\n"a" b\n', "line 2: ',' expected after '\"'; data.quoting=none"),
         (
-            'label,text\na,"5 inch\nb,fine\na,size 5"\n',
-            "line 2: a quote takes 2 more rows into one cell",
+            'label,text\nb,x\na,"5 inch\nb,fine\na,size 5"\n',
+            "line 3: a quote takes 2 more rows into one cell",
         ),
         (
-            'text,label\n"5 inch,a\nfine,b\nsize 5",a\n',
-            "line 2: a quote takes 2 more rows into one cell",
+            'text,label\nx,b\n"5 inch,a\nfine,b\nsize 5",a\n',
+            "line 3: a quote takes 2 more rows into one cell",
         ),
         (
             'id,text\n1,"5 inch\n2,fine\n3,size 5"\n',
