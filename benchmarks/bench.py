@@ -176,7 +176,7 @@ def denoise() -> None:
         train(f"dae_{network}", "experiment=denoise_mnist", f"network={network}")
         model = load_run(OUT / f"dae_{network}", "cpu").model
         torch.manual_seed(0)
-        batch = model.corrupt(mnist().test.take(slice(0, 200)))
+        batch = model.corrupt(mnist().test.sample(200).take(slice(None)))
         found = float(psnr(mse_per_example(batch.x, model.reconstruct(batch)), 1.0).mean())
         noisy = float(psnr(mse_per_example(batch.x, batch.input.clamp(0, 1)), 1.0).mean())
         figure(f"dae {network}: PSNR, dB (noisy, clipped: {noisy:.2f})", found, f">= {target}", found >= target)

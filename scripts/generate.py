@@ -166,7 +166,7 @@ def write(run: Run, out: Outputs, args: argparse.Namespace, task: str, options: 
         facts |= {"from": a, "to": b}
         lines = [f"{step / (len(examples.z) - 1):.2f}  {found}" for step, found in enumerate(examples.texts)]
     else:
-        split = run.examples.subset(slice(0, args.reconstruct))
+        split = run.examples.sample(args.reconstruct)
         read, examples = text.reconstructions(run, split, how, seed)
         facts |= {"read": read}
         lines = [line for pair in zip(read, examples.texts, strict=True) for line in (f"< {pair[0]}", f"> {pair[1]}")]

@@ -24,6 +24,7 @@ def main(args: argparse.Namespace) -> None:
     from autoenc.apps import inputs
     from autoenc.apps.codes import project
     from autoenc.apps.outputs import Outputs
+    from autoenc.data.split import drawn
 
     run = load_run(args.run, args.device)
     with Outputs(run, "project", args.output, args.force) as out:
@@ -31,8 +32,8 @@ def main(args: argparse.Namespace) -> None:
             new = inputs.read(run, args.input, args.resize)
             split, names = new.split, new.names
         else:
-            split = run.data.test.subset(slice(0, args.count))
-            names = run.data.example_names("test")[: len(split)]
+            index, names = drawn(len(run.data.test), args.count), run.data.example_names("test")
+            split, names = run.data.test.sample(args.count), [names[i] for i in index.tolist()]
         projection = project.project(run, split, args.method, args.dim, args.seed)
         title = f"{args.method} of {len(split):,} codes of {run.name} on {run.spec.name}"
         out.figure(args.method, project.figure(run.spec, split, projection, title))

@@ -34,6 +34,7 @@ def main(args: argparse.Namespace) -> None:
     from autoenc.apps import inputs
     from autoenc.apps.codes import retrieve
     from autoenc.apps.outputs import Outputs
+    from autoenc.data.split import drawn
     from autoenc.errors import UserError
 
     given = [option for option in ("input", "index", "text") if getattr(args, option)]
@@ -69,8 +70,9 @@ def main(args: argparse.Namespace) -> None:
             numbers[f"precision@{args.k}"] = retrieve.precision(hits, y, y_query)
             others = retrieve.baseline(run, queries, y_query, args.k)
             if not args.index:
-                some, stored = slice(0, MAP_QUERIES), index.codes[:MAP_ROWS].numpy()
-                numbers["map"] = retrieve.mean_average_precision(stored, y[:MAP_ROWS], codes[some], y_query[some])
+                some, stored = (drawn(*sizes).numpy() for sizes in ((len(codes), MAP_QUERIES), (len(y), MAP_ROWS)))
+                known = index.codes.numpy()[stored]
+                numbers["map"] = retrieve.mean_average_precision(known, y[stored], codes[some], y_query[some])
         positions = hits.positions.ravel()
         captions = rows.captions(positions)
         texts = captions or ([str(rows.names[i]) for i in positions.tolist()] if len(rows.names) else None)
@@ -83,10 +85,10 @@ def main(args: argparse.Namespace) -> None:
         out.csv("hits", header + ([] if texts is None else ["text" if captions else "name"]), lines)
         if kind.images:
             out.figure("hits", retrieve.figure(run, queries, names, hits, rows))
-            drawn = hits.positions[: retrieve.DRAWN]
-            if missing := int((~rows.shown(drawn)).sum()):
+            inside = hits.positions[retrieve.in_figure(len(queries))]
+            if missing := int((~rows.shown(inside)).sum()):
                 out.say(
-                    f"hits.png: {missing} of {drawn.size} hits are blank: their images are not stored in {run.path}"
+                    f"hits.png: {missing} of {inside.size} hits are blank: their images are not stored in {run.path}"
                 )
         facts = {"queries": len(names), "indexed": len(rows), "k": args.k, "metric": args.metric}
         out.json({**facts, **numbers, **others})

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 
+from autoenc.data.split import drawn
 from autoenc.errors import UserError
 from autoenc.figures import dictionary
 from autoenc.loading import Run
@@ -106,7 +107,8 @@ def learn_dictionary(rows: np.ndarray, atoms: int, positive: bool) -> np.ndarray
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # codes are not exact to the last digit
-        return learner.fit(rows[:ROWS] - rows[:ROWS].mean(0)).components_.T
+        rows = rows[drawn(len(rows), ROWS).numpy()]
+        return learner.fit(rows - rows.mean(0)).components_.T
 
 
 def _normalized(atoms: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from autoenc.data.readers.arrays import UNREADABLE
-from autoenc.data.split import Split
+from autoenc.data.split import Split, drawn
 from autoenc.errors import DataError, UserError, one_line
 from autoenc.figures import picture_grid
 from autoenc.files import atomic, write_json
@@ -258,9 +258,14 @@ def baseline(run: Run, queries: Split, y_query: np.ndarray, k: int) -> dict[str,
     return {"TF-IDF": {f"precision@{k}": right / (len(queries) * k)}}
 
 
+def in_figure(queries: int) -> list[int]:
+    """Return the positions of the queries that `figure` shows: up to ten, drawn at random, in order."""
+    return sorted(drawn(queries, DRAWN).tolist())
+
+
 def figure(run: Run, queries: Split, names: Sequence[str], hits: Hits, rows: Indexed) -> np.ndarray:
-    """Draw a row of images for each of the first ten queries: the query and its hits, blank if not stored."""
-    count = min(DRAWN, len(queries))
-    tiles = [torch.cat([queries.take(slice(q, q + 1)).x, rows.images(hits.positions[q])]) for q in range(count)]
-    captions = [f"query {name}"[:14] for name in names[:count]]
+    """Draw a row of images for each query of `in_figure`: the query and its hits, blank if not stored."""
+    chosen = in_figure(len(queries))
+    tiles = [torch.cat([queries.take(slice(q, q + 1)).x, rows.images(hits.positions[q])]) for q in chosen]
+    captions = [f"query {names[q]}"[:14] for q in chosen]
     return picture_grid(torch.cat(tiles), hits.positions.shape[1] + 1, run.spec.low, run.spec.high, captions)

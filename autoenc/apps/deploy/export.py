@@ -115,7 +115,7 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
 
 def _reference(run: Run) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
     """Return input and expected outputs of each part for up to 200 reference rows."""
-    x = _settled(run, run.reference_rows(EXAMPLES).take(slice(0, EXAMPLES)).x)
+    x = _settled(run, run.reference_rows(EXAMPLES).sample(EXAMPLES).take(slice(None)).x)
     split = Split(x)
     code, reconstruction = run.codes(split), run.over(split, run.model.reconstruct).numpy()
     error = run.over(split, lambda batch: mse_per_example(batch.x, run.model.reconstruct(batch))).numpy()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
-from autoenc.apps.generation.density import Mixture, check_smooth, some
+from autoenc.apps.generation.density import Mixture, check_smooth
 from autoenc.errors import UserError, require
 from autoenc.figures import picture_grid
 from autoenc.files import atomic
@@ -107,7 +107,7 @@ def compare(
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    test = some(run.data.test, TESTED).take(slice(None))
+    test = run.data.test.sample(TESTED).take(slice(None))
     assert test.y is not None
     x_test, y_test = test.x.flatten(1).cpu().numpy(), test.y.cpu().numpy()
     scale = [] if run.spec.kind.one_unit else [StandardScaler()]

@@ -89,12 +89,12 @@ def denoise(run: Run, noisy: Split, clean: Split | None = None, tune: tuple[Spli
 
 
 def denoise_test(run: Run, count: int, kind: str | None = None, level: float | None = None) -> Denoised:
-    """Denoise the first `count` test images, with noise from a fixed seed."""
+    """Denoise `count` test images, with noise from a fixed seed."""
     _need_images(run)
     corrupt = corruption(run, kind, level)
 
     def pair(split: Split, n: int, seed: int) -> tuple[Split, Split]:
-        clean = split.take(slice(0, n)).x
+        clean = split.sample(n).take(slice(None)).x
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return Split(corrupt(clean)), Split(clean)

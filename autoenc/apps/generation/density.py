@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 
-from autoenc.data.split import Split
+from autoenc.data.split import drawn
 from autoenc.errors import UserError, require
 from autoenc.loading import Run
-from autoenc.reference import drawn
 
 KINDS = ("prior", "gaussian", "mixture")
 FITTED = 20_000  # training codes that a density is fitted to
@@ -73,15 +71,7 @@ class Mixture:
 
 def training_codes(run: Run, most: int = FITTED) -> np.ndarray:
     """Return codes of the reference rows (at most 20,000 training rows), or of `most` of them: (N, K)."""
-    return run.reference.codes[drawn(len(run.reference), most)]
-
-
-def some(split: Split, most: int) -> Split:
-    """Return a split, or `most` of its examples, drawn with a fixed seed since rows may be ordered by class."""
-    if len(split) <= most:
-        return split
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(SEED))
-    return split.subset(order[:most].sort().values)
+    return run.reference.codes[drawn(len(run.reference), most).sort().values.numpy()]
 
 
 def of(run: Run, kind: str | None = None, components: int = 10) -> Density:

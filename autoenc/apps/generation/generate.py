@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from autoenc.apps.generation import density as densities
-from autoenc.apps.generation.density import Density, some, training_codes
+from autoenc.apps.generation.density import Density, training_codes
 from autoenc.data.split import Split
 from autoenc.errors import UserError, require
 from autoenc.loading import Run
@@ -165,7 +165,7 @@ def quality(
 
     data = run.data
     n = min(len(data.val), len(data.test), COMPARED)
-    splits = (some(data.train, REFERENCE), some(data.val, n), some(data.test, n))
+    splits = (data.train.sample(REFERENCE), data.val.sample(n), data.test.sample(n))
     sampled = samples(run, n, density, seed, temperature, mean).x.reshape(n, -1)
     train, val, test, sampled = (run.spec.kind.comparable(x) for x in (*(split.rows() for split in splits), sampled))
     if min(n, len(train)) < 2:

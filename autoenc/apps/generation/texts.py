@@ -154,7 +154,7 @@ def quality(run: Run, density: Density, seed: int = 0, how: Writing | None = Non
     train = set(_rows(run.data.train.tensor))
     sets = {
         "samples": torch.from_numpy(samples(run, n, density, seed, how).ids),
-        "validation": run.data.val.subset(slice(0, n)).tensor.cpu(),
+        "validation": run.data.val.sample(n).tensor.cpu(),
     }
     numbers = {}
     for name, ids in sets.items():

@@ -51,10 +51,10 @@ class Subject:
 
 
 def reconstruction(subject: Subject) -> Numbers:
-    """Return nll [nats], mse, psnr [dB] and terms of the loss on the test split; ssim of the first 1,000 images."""
+    """Return nll [nats], mse, psnr [dB] and terms of the loss on the test split; ssim of 1,000 images."""
     run, numbers = subject.run, dict(subject.measured.numbers)
     if run.spec.kind.images:
-        some = subject.test.subset(slice(0, COMPARED))
+        some = subject.test.sample(COMPARED)
         x, x_hat = some.take(slice(None)).x.cpu().numpy(), run.over(some, run.model.reconstruct).numpy()
         pairs = zip(x, x_hat, strict=True)
         numbers["ssim"] = float(np.mean([metrics.ssim(a, b, run.spec.high - run.spec.low) for a, b in pairs]))
@@ -70,9 +70,9 @@ def latent(subject: Subject) -> Numbers:
 
 
 def bounds(subject: Subject) -> Numbers:
-    """Return upper bounds on -log p(x) [nats] of the first 1,000 test examples: elbo, nll by 100 importance samples."""
+    """Return upper bounds on -log p(x) [nats] of 1,000 test examples: elbo, nll by 100 importance samples."""
     run = subject.run
-    some = run.data.test.subset(slice(0, COMPARED))
+    some = run.data.test.sample(COMPARED)
     result = likelihood_bounds.bounds(run, some)
     numbers = {"elbo": float(result.elbo.mean()), "nll_importance": float(result.nll.mean())}
     if not run.spec.kind.continuous and (count := run.spec.kind.words(some.tensor)) is not None:
@@ -115,7 +115,7 @@ def retrieval(subject: Subject) -> Numbers:
 def projection(subject: Subject) -> Numbers:
     """Return trustworthiness and agreement of neighbours (k = 10) of a t-SNE of 2,000 test codes."""
     run = subject.run
-    return project.project(run, run.data.test.subset(slice(0, PROJECTED)), "tsne").numbers
+    return project.project(run, run.data.test.sample(PROJECTED), "tsne").numbers
 
 
 def anomaly(subject: Subject) -> Numbers:

@@ -1,5 +1,6 @@
 """Projections: what the numbers mean, and what each method needs."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,3 +51,17 @@ def test_umap_says_what_to_install_where_it_is_not_there(ae_run: Path, monkeypat
     run = load_run(ae_run, "cpu")
     with pytest.raises(UserError, match="--method umap: needs umap-learn: pip install"):
         project.project(run, run.data.test, "umap")
+
+
+def test_a_part_of_sorted_test_rows_has_every_class(
+    train_run: Callable[..., Path], run_script: Callable[..., int], tmp_path: Path
+) -> None:
+    y = np.arange(400) // 100
+    x = np.random.default_rng(0).normal(size=(400, 5)) + y[:, None]
+    np.savez(tmp_path / "sorted.npz", x=x, y=y, x_test=x, y_test=y)
+    run_dir = train_run("model=ae", "data=arrays", f"data.path={tmp_path / 'sorted.npz'}", "trainer.epochs=1")
+    assert run_script("project", run_dir, "--method", "pca", "--count", 40, "--device", "cpu") == 0
+    with (run_dir / "project" / "points.csv").open() as file:
+        labels = [row["label"] for row in csv.DictReader(file)]
+    assert len(labels) == 40
+    assert set(labels) == {"0", "1", "2", "3"}

@@ -25,7 +25,7 @@ def test_denoised_digits_are_nearer_to_the_clean_ones_than_the_best_classical_fi
     assert found.numbers["model"]["psnr"] > found.numbers["filter"]["psnr"] + 1 > found.numbers["noisy"]["psnr"] + 1
     assert found.numbers["model"]["ssim"] > found.numbers["noisy"]["ssim"]
     assert found.noisy.shape == found.denoised.shape == (100, 1, 8, 8)
-    assert np.array_equal(found.clean, run.data.test.take(slice(0, 100)).x.numpy())
+    assert np.array_equal(found.clean, run.data.test.sample(100).take(slice(None)).x.numpy())
     again = denoise.denoise_test(run, 100)
     assert again.numbers == found.numbers, "the noise has a seed of its own"
 
