@@ -51,10 +51,10 @@ def finetune() -> None:
     """Fine-tuning the same run on few labels, against the same network from scratch; 5 seeds."""
     script("finetune", OUT / "features", "--force")
     for labels, found in result("features/finetune/finetune.json")["numbers"].items():
-        spread = max(found["pretrained_std"], found["scratch_std"])
-        figure(f"{labels}: pre-trained", found["pretrained"])
-        figure(f"  from scratch (standard deviation {spread:.3f})", found["scratch"])
-        figure("  margin", found["margin"], f"> {spread:.3f}", found["margin"] > spread)
+        half = found["margin_interval"]
+        figure(f"{labels}: pre-trained (sd {found['pretrained_std']:.3f})", found["pretrained"])
+        figure(f"  from scratch (sd {found['scratch_std']:.3f})", found["scratch"])
+        figure(f"  margin (95% interval ± {half:.3f})", found["margin"], f"> {half:.3f}", found["margin"] > half)
 
 
 def augment() -> None:

@@ -29,9 +29,9 @@ def main(args: argparse.Namespace) -> None:
     for labels, row in numbers.items():
         if args.seeds < 2:
             continue  # no standard deviation
-        margin, std = row["margin"], max(row["pretrained_std"], row["scratch_std"])
-        effect = "helps" if margin > std else "hurts" if margin < -std else "makes no clear difference"
-        out.say(f"{labels}: pre-training {effect}: margin {margin:+.4f}, standard deviation {std:.4f} over the seeds")
+        margin, half = row["margin"], row["margin_interval"]
+        effect = "helps" if margin > half else "hurts" if margin < -half else "makes no difference that is shown"
+        out.say(f"{labels}: pre-training {effect}: margin {margin:+.4f} ± {half:.4f} (95%, paired over the seeds)")
     out.say(f"written: {out.folder / 'finetune.json'}")
 
 

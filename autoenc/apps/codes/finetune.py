@@ -42,13 +42,25 @@ class Comparison:
     scratch: list[float]
 
     def numbers(self) -> dict[str, float]:
-        """Return means and standard deviations over the seeds, and the mean margin."""
-        return {
+        """Return means and standard deviations over the seeds, and the mean margin with its 95% interval.
+
+        margin_interval is half the width of Student's interval of the paired differences. With one seed there is
+        neither a standard deviation nor an interval.
+        """
+        from scipy.stats import t
+
+        margins, n = np.subtract(self.pretrained, self.scratch), len(self.pretrained)
+        numbers = {
             "pretrained": float(np.mean(self.pretrained)),
-            "pretrained_std": float(np.std(self.pretrained)),
             "scratch": float(np.mean(self.scratch)),
-            "scratch_std": float(np.std(self.scratch)),
-            "margin": float(np.mean(self.pretrained) - np.mean(self.scratch)),
+            "margin": float(margins.mean()),
+        }
+        if n < 2:
+            return numbers
+        return numbers | {
+            "pretrained_std": float(np.std(self.pretrained, ddof=1)),
+            "scratch_std": float(np.std(self.scratch, ddof=1)),
+            "margin_interval": float(t.ppf(0.975, n - 1) * margins.std(ddof=1) / np.sqrt(n)),
         }
 
 

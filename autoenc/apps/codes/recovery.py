@@ -25,7 +25,7 @@ def of_dictionary(run: Run) -> dict[str, str | Row]:
 
     If the true amplitudes and the codes are positive, the cosine is signed: an atom of the wrong sign is not recovered.
     Otherwise the sign is arbitrary, and the absolute value counts. All rows of the table are measured in the same way.
-    Dictionary learning is given the true number of atoms, the model is not.
+    Dictionary learning is run with the true number of atoms and with that of the model: more atoms find more.
     """
     truth, atoms = run.data.truth["dictionary"].numpy(), decoder_atoms(run)  # (D, A), (D, K)
     codes = run.codes(run.data.test)
@@ -33,9 +33,10 @@ def of_dictionary(run: Run) -> dict[str, str | Row]:
     chance = np.random.default_rng(SEED).normal(size=atoms.shape)
     rows: dict[str, str | Row] = {"cosine": "signed" if signed else "absolute"}
     rows["decoder"] = matched(atoms, truth, signed)
-    if truth.shape[1] <= LARGEST:
-        learnt = learn_dictionary(run.data.train.rows(), truth.shape[1], positive=not run.data.truth["signed"])
-        rows["dictionary learning"] = matched(learnt, truth, signed)
+    for count in sorted({truth.shape[1], atoms.shape[1]}):
+        if count <= LARGEST:
+            learnt = learn_dictionary(run.data.train.rows(), count, positive=not run.data.truth["signed"])
+            rows[f"dictionary learning, {count} atoms"] = matched(learnt, truth, signed)
     return rows | {"random atoms": matched(chance, truth, signed)}
 
 

@@ -1,9 +1,11 @@
 """Fine-tuning: both starts get the same labels, batches and steps, and pre-training is what differs."""
 
 from pathlib import Path
+from statistics import stdev
 
 import pytest
 import torch
+from scipy.stats import ttest_rel
 
 from autoenc import load_run
 from autoenc.apps.codes import finetune
@@ -34,3 +36,12 @@ def test_without_a_step_the_classifier_knows_nothing(dae_run: Path) -> None:
 def test_too_few_labels_are_refused(dae_run: Path) -> None:
     with pytest.raises(UserError, match="--labels 1000: digits has 1293 labelled training examples, too few to draw"):
         finetune.finetune(load_run(dae_run, "cpu"), [1000])
+
+
+def test_the_interval_of_the_margin_is_students_of_paired_differences() -> None:
+    pretrained, scratch = [0.8, 0.7, 0.9, 0.6], [0.75, 0.66, 0.83, 0.56]
+    numbers = finetune.Comparison(100, pretrained, scratch).numbers()
+    interval = ttest_rel(pretrained, scratch).confidence_interval(0.95)
+    assert numbers["margin"] - numbers["margin_interval"] == pytest.approx(interval.low)
+    assert numbers["margin"] + numbers["margin_interval"] == pytest.approx(interval.high)
+    assert numbers["pretrained_std"] == pytest.approx(stdev(pretrained))
