@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from autoenc.data.kinds.table import SignedLog, Table, numeric
-from autoenc.data.readers.tables import COMMA, WHOLE, Source
+import numpy as np
+
+from autoenc.data.kinds.table import SignedLog, Table
+from autoenc.data.readers.dates import Dated, order_of
+from autoenc.data.readers.numbers import Ambiguous, Written, decimal_commas, form_of, looks_numeric
+from autoenc.data.readers.tables import Source
 from autoenc.errors import DataError, require
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 Scaling = Literal["standard", "robust", "quantile", "none"]
-DATE = r"\d{4}-\d{1,2}-\d{1,2}(?:[ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}(?: .*)?"
+DATE = r"\d{4}[-/]\d{1,2}[-/]\d{1,2}(?:[ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}(?:[ T].*)?"
+FEW = 20  # rows, or values, that are too few to tell
+ID = re.compile(
+    r"unnamed: ?\d+|column_0|index|idx|row|row[ _]?(?:id|num|number|index)|(?:.*[_ ])?(?:id|uuid|guid)"
+    r"|(?-i:[a-z]+I[dD])|(?:.*[_ ])?timestamp",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,8 @@ class Plan:
             quantile (to a normal distribution), none.
         log: apply sign(x) log(1 + |x|) to numbers before scaling: true for all columns, or a list of names.
         categorical: numeric columns to treat as categories.
+        dates: columns of dates to treat as numbers; auto: all columns that have dates in one form.
+        keep: columns to use although they number or identify rows.
         max_categories: maximum number of dimensions of a category; the rarest values share the last one.
     """
 
@@ -34,6 +46,8 @@ class Plan:
     log: bool | Sequence[str] = False
     categorical: Sequence[str] = ()
     max_categories: int = 100
+    dates: Literal["auto"] | Sequence[str] = "auto"
+    keep: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         require(self.max_categories >= 2, "max_categories", self.max_categories, "must be 2 or more")
@@ -49,10 +63,12 @@ class Plan:
         from sklearn.pipeline import Pipeline
         from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, RobustScaler, StandardScaler
 
-        named = [*self.categorical, *([] if isinstance(self.log, bool) else self.log)]
+        named = [*self.categorical, *self.keep, *([] if isinstance(self.log, bool) else self.log)]
+        named += [] if self.dates == "auto" else self.dates
         if unknown := [name for name in named if name not in frame]:
             raise DataError(f"data: there is no column '{unknown[0]}'; the columns are {', '.join(map(str, frame))}")
-        numbers, categories, notes = self._kinds(frame)
+        columns = self._kinds(frame, source)
+        numbers, categories, notes = columns.numbers, columns.categories, columns.notes
         scalers = {
             "standard": lambda: StandardScaler(),
             "robust": lambda: RobustScaler(),
@@ -77,52 +93,148 @@ class Plan:
         parts = [("number", pipeline(False), plain), ("log", pipeline(True), logged), ("category", encoder, categories)]
         transformer = ColumnTransformer([part for part in parts if part[2]], sparse_threshold=0)
         order = tuple(name for name in frame if name in {*numbers, *categories})
-        table = Table.fitted(source.learnt(), tuple(numbers), tuple(categories), transformer, order, frame)
+        table = Table.fitted(
+            source.learnt(),
+            tuple(numbers),
+            tuple(categories),
+            transformer,
+            order,
+            columns.written,
+            columns.dates,
+            frame,
+        )
+        counts = frame[list(order)].isna().sum()
+        if counts.any():
+            cells = ", ".join(f"{name} {count:,}" for name, count in counts[counts > 0].iloc[:8].items())
+            more = f" and {(counts > 0).sum() - 8} more columns" if (counts > 0).sum() > 8 else ""
+            notes.append(f"missing cells in {len(frame):,} training rows: {cells}{more}")
         for name, shared in zip(categories, _shared(transformer), strict=True):
             if shared is not None:
                 notes.append(f"column {name}: the {len(shared)} rarest values share one dimension")
         return table, notes
 
-    def _kinds(self, frame: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
-        """Return the names of numeric and of categorical columns, and notes on those left out."""
-        numbers: list[str] = []
-        categories: list[str] = []
-        notes: list[str] = []
+    def _kinds(self, frame: pd.DataFrame, source: Source) -> _Columns:
+        """Return what becomes of each column."""
+        found = _Columns()
         for name in frame:
             column = frame[name].dropna()
             if len(column) == 0:
-                notes.append(f"column {name} is left out: it is empty in the training rows")
+                found.notes.append(f"column {name} is left out: it is empty in the training rows")
+            elif column.iloc[:100].map(lambda cell: isinstance(cell, list | dict | tuple | set | np.ndarray)).any():
+                raise DataError(f"data: column {name} has lists or records, not single values; data.drop=[{name}]")
             elif name in self.categorical:
-                categories.append(name)
-            else:
-                values = numeric(column)
-                good = values.notna()
-                if good.all():
-                    numbers.append(name)
-                elif (comma := column.astype(str).str.fullmatch(WHOLE + COMMA)).any() and (good | comma).mean() > 0.5:
-                    raise DataError(
-                        f"data: column {name} has decimal commas, '{str(column[comma].iloc[0])[:40]}'; "
-                        f"\"data.decimal=','\" reads them, data.categorical=[{name}] if the column is a category"
-                    )
-                elif good.mean() > 0.5:
-                    cell = column[~good].iloc[0]
-                    raise DataError(
-                        f"data: column {name} has numbers and '{str(cell)[:40]}'; "
-                        f"data.missing=['{str(cell)[:40]}'] if that marks a missing value, "
-                        f"data.categorical=[{name}] if the column is a category"
-                    )
-                elif column.nunique() == len(column) and len(column) > 20:
-                    notes.append(f"column {name} is left out: its text differs in every row")
-                else:
-                    if column.astype(str).str.fullmatch(DATE).mean() > 0.5:
-                        notes.append(
-                            f"Attention: column {name} looks like dates, which are treated as categories; "
-                            f"convert them to numbers, or data.drop=[{name}]"
-                        )
-                    categories.append(name)
-        if not numbers and not categories:
-            raise DataError("data: no column is left to train on")
-        return numbers, categories, notes
+                found.categories.append(name)
+            elif self._numbers_rows(name, column):
+                found.notes.append(f"column {name} is left out: it identifies rows; data.keep=[{name}] keeps it")
+            elif not self._is_date(name, column, found) and not self._is_number(name, column, source, found):
+                self._category(name, column, found)
+        if not found.numbers and not found.categories:
+            why = f"; {found.notes[0]}" if found.notes else ""
+            raise DataError(f"data: no column is left to train on{why}")
+        return found
+
+    def _numbers_rows(self, name: str, column: pd.Series) -> bool:
+        """Whether a column counts the rows, or identifies them by its name and by a different value in each."""
+        named = (*self.keep, *(() if isinstance(self.log, bool) else self.log), *self.dates)
+        if name in named or len(column) <= FEW or column.nunique() < len(column):
+            return False
+        texts = column.astype(str)
+        whole = column.dtype.kind in "iu" or bool(texts.str.fullmatch(r"\d{1,18}").all())
+        if whole and (column.astype("int64") - column.index).nunique() == 1:
+            return True
+        return ID.fullmatch(name) is not None and (whole or not Written().parse(column).notna().all())
+
+    def _is_date(self, name: str, column: pd.Series, found: _Columns) -> bool:
+        if self.dates != "auto" and name not in self.dates:
+            return False
+        if self.dates == "auto" and not column.iloc[:100].astype(str).str.fullmatch(DATE).all():
+            return False
+        order = order_of(column)
+        if order is None:
+            if self.dates == "auto":
+                return False
+            cell = str(column.iloc[0])[:40]
+            raise DataError(f"data.dates=[{name}]: '{cell}' and others may be read in several ways; write 2024-04-20")
+        dated = Dated(order)
+        moments = dated.moments(column)
+        if moments.isna().any():
+            if self.dates == "auto":
+                return False
+            raise DataError(f"data.dates=[{name}]: '{str(column[moments.isna()].iloc[0])[:40]}' is not a date")
+        clock = bool((moments != moments.dt.normalize()).any())
+        found.dates[name] = dated = Dated(order, moments.min().isoformat(), clock)
+        found.numbers += [name + end for end in dated.numbers(moments)]
+        if self.dates == "auto":
+            hour = ", hour" if clock else ""
+            found.notes.append(f"column {name}: dates are read as days, weekday{hour}; data.dates=[] for categories")
+        return True
+
+    def _is_number(self, name: str, column: pd.Series, source: Source, found: _Columns) -> bool:
+        """Whether all cells are numbers of one form; DataError if most of them are, or if the form is ambiguous."""
+        import pandas as pd
+
+        if column.map(lambda cell: isinstance(cell, bool | np.bool_)).all():
+            return False  # categories, as in a CSV file
+        form = Written(source.decimal, source.thousands)
+        plain = form.parse(column).notna()
+        category = f"data.categorical=[{name}] if the column is a category"
+        try:
+            if not plain.all():
+                form = form_of([str(cell) for cell in column], source.decimal, source.thousands) or form
+        except Ambiguous as error:
+            cell = str(error)
+            raise DataError(
+                f"data: column {name} has '{cell}', with a decimal or a thousands separator: "
+                f"\"data.thousands=','\" reads {cell.replace(',', '')}, \"data.decimal=','\" "
+                f"reads {cell.replace(',', '.')}; {category}"
+            ) from None
+        good = form.parse(column).notna()
+        if good.all():
+            found.numbers.append(name)
+            found.written[name] = form
+            special = ~plain if source.decimal == "," else pd.to_numeric(column, errors="coerce").isna()
+            if special.any():
+                cell = column[special].iloc[:1]
+                read = f"'{str(cell.iloc[0])[:40]}' is read as the number {form.parse(cell).iloc[0]:.10g}"
+                found.notes.append(f"column {name}: {read}; data.categorical=[{name}] if it is a category")
+            return True
+        rest = column[~good].astype(str)
+        cells = ", ".join(f"'{cell[:40]}' (row {row})" for row, cell in rest.iloc[:3].items())
+        listed = f"{len(rest):,} other cells: {cells}" if len(rest) > 1 else cells
+        european = Written(",", ".").parse(column.astype(str)).notna().mean() > 0.5
+        if source.decimal == "." and decimal_commas(rest) and european:
+            remedy = f"\"data.decimal=','\" reads them, {category}"
+            raise DataError(f"data: column {name} has decimal commas, {listed}; {remedy}")
+        numeric = looks_numeric(rest)
+        if good.mean() > 0.5 and not numeric.all():
+            marks = ",".join(f"'{cell[:40]}'" for cell in dict.fromkeys(rest[~numeric].iloc[:100]))[:80]
+            remedy = f"data.missing=[{marks}] if that marks missing values, {category}"
+            raise DataError(f"data: column {name} has numbers and {listed}; {remedy}")
+        if good.mean() > 0.5 or (rest.nunique() > FEW and (numeric.sum() + good.sum()) / len(column) > 0.5):
+            raise DataError(f"data: column {name} has numbers in several forms, {listed}; use one, or {category}")
+        return False
+
+    def _category(self, name: str, column: pd.Series, found: _Columns) -> None:
+        if column.nunique() == len(column) and len(column) > FEW and name not in self.keep:
+            found.notes.append(f"column {name} is left out: its text differs in every row; data.keep=[{name}] keeps it")
+            return
+        if column.astype(str).str.fullmatch(DATE).mean() > 0.5:
+            found.notes.append(
+                f"Attention: column {name} looks like dates, which are treated as categories; "
+                f"data.dates=[{name}] reads dates such as 2024-04-20 as numbers"
+            )
+        found.categories.append(name)
+
+
+@dataclass
+class _Columns:
+    """What becomes of the columns of a table."""
+
+    numbers: list[str] = field(default_factory=list)
+    categories: list[str] = field(default_factory=list)
+    written: dict[str, Written] = field(default_factory=dict)
+    dates: dict[str, Dated] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def _shared(transformer: Any) -> list[np.ndarray | None]:

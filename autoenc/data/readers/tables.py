@@ -9,7 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoenc.data.readers.arrays import read_arrays
+from autoenc.data.readers.arrays import is_number, read_arrays
 from autoenc.data.readers.delimited import header_names, rows, unique
 from autoenc.errors import DataError, one_line
 
@@ -20,7 +20,6 @@ TEXTS = (".csv", ".txt", ".tsv", ".data")
 ARRAYS = (".npz", ".npy")
 CHUNK = 50_000  # rows
 PEEK = 100  # rows that decide whether numbers in the first line are names
-WHOLE, COMMA = r"[+-]?\d{1,3}(?:[ .]?\d{3})*", r",\d+"  # European numbers: 1.234 and ,5
 # Markers of missing values, as pandas reads them.
 MARKERS = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"}
 MARKERS |= {"NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
@@ -38,9 +37,12 @@ class Source:
         encoding: of a CSV file. UTF-8 and UTF-16 are told apart by a byte order mark.
         missing: markers of missing values, beside empty cells, NA, NaN, null and the like.
         decimal: decimal separator in a CSV file: . or ,
-        optional: columns that a file without a header may lack: labels and unused columns.
+        optional: columns that a file without a header may lack: labels and dropped columns.
         quoting: of cells in a CSV file: double ("" is a quote in a quoted cell), backslash, or none.
         skip: lines to skip at the beginning of a CSV file. comment: beginning of lines to skip.
+        thousands: separator of groups of three digits; empty: recognized where it is certain.
+        infinite: of numbers: error or missing.
+        unused: further columns that a new file without a header may lack.
     """
 
     header: bool | None = True
@@ -53,6 +55,9 @@ class Source:
     quoting: str = "double"
     skip: int = 0
     comment: str = ""
+    thousands: str = ""
+    infinite: str = "error"
+    unused: tuple[str, ...] = ()
 
     def read(self, path: Path) -> pd.DataFrame:
         """Read all rows. Cells of a CSV file are text or missing.
@@ -84,7 +89,7 @@ class Source:
         else:
             raise DataError(f"{path}: expected .csv, .txt, .tsv, .parquet, .npz or .npy, found '{suffix}'")
         count = 0
-        for chunk in chunks:
+        for chunk in chunks if suffix in TEXTS else map(self.plain, chunks):
             chunk.index = range(count + 1, count + len(chunk) + 1)
             count += len(chunk)
             yield chunk
@@ -107,7 +112,7 @@ class Source:
             columns = [[None if (text := c.strip()) in markers else text for c in column] for column in cells]
             frame = pd.DataFrame({i: pd.Series(column, dtype="str") for i, column in enumerate(columns)})
             frame.columns = names
-            yield frame if self.decimal == "." else frame.apply(_with_points)
+            yield frame
 
     def _names(self, path: Path, first: Sequence[str], body: Sequence[Sequence[str]], notes: list[str]) -> list[str]:
         if self.header is not False:
@@ -122,8 +127,9 @@ class Source:
                 )
             return names
         names = list(self.names) or [f"column_{i}" for i in range(len(first))]
-        if len(first) == len(without := [name for name in names if name not in self.optional]):
-            names = without
+        for absent in (self.optional, (*self.optional, *self.unused)):
+            if len(first) == len(without := [name for name in names if name not in absent]):
+                names = without
         if len(names) != len(first):
             raise DataError(f"{path}: has {len(first)} columns, data.names has {len(names)}")
         if len(unique(names)) != len(set(names)):
@@ -147,6 +153,16 @@ class Source:
             frame["y"] = arrays["y"].ravel()
         return frame
 
+    def plain(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return a data frame as if it came from a CSV file: names and dates are text, markers are missing."""
+        names = ["_".join(str(part) for part in n if part != "") if isinstance(n, tuple) else str(n) for n in frame]
+        frame = dates_as_text(frame.set_axis(unique(names), axis=1))
+        if not self.missing:
+            return frame
+        texts = {text for marker in self.missing for text in _spellings(marker)}
+        values = texts | {float(text) for text in texts if is_number(text)}
+        return frame.mask(frame.isin(list(values)))
+
     def learnt(self) -> Source:
         """Return the format as new files are read: the names are known, so that no first line is in doubt."""
         return dataclasses.replace(self, header=self.header is not False)
@@ -154,11 +170,7 @@ class Source:
 
 def _spellings(marker: str) -> set[str]:
     """Return a marker as it may be written: -200 also as -200.0."""
-    try:
-        number = float(marker)
-    except ValueError:
-        return {marker}
-    return {marker, str(number), f"{number:g}"}
+    return {marker, str(float(marker)), f"{float(marker):g}"} if is_number(marker) else {marker}
 
 
 def _of_width(path: Path, line: int, row: list[str], width: int) -> list[str]:
@@ -177,15 +189,9 @@ def _parquet(path: Path) -> Iterator[pd.DataFrame]:
     try:
         with ParquetFile(path) as file:
             for batch in file.iter_batches(CHUNK):
-                yield dates_as_text(batch.to_pandas().reset_index(drop=True))
+                yield batch.to_pandas().reset_index(drop=True)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({one_line(error)})") from None
-
-
-def _with_points(column: pd.Series) -> pd.Series:
-    """Convert 12,5 and 1.234,5 to 12.5 and 1234.5; other text is unchanged."""
-    number = column.str.fullmatch(f"{WHOLE}(?:{COMMA})?").fillna(False).astype(bool)
-    return column.mask(number, column.str.replace(r"[ .]", "", regex=True).str.replace(",", "."))
 
 
 def dates_as_text(frame: pd.DataFrame) -> pd.DataFrame:

@@ -43,9 +43,13 @@ def table(
     skip: int = 0,
     comment: str | None = None,
     missing: Sequence[str | int | float] = (),
+    infinite: Literal["error", "missing"] = "error",
+    thousands: str | None = None,
     scaling: Literal["standard", "robust", "quantile", "none"] = "standard",
     log: bool | Sequence[str | int | float] = False,
     categorical: Sequence[str | int | float] = (),
+    dates: Literal["auto"] | Sequence[str | int | float] = "auto",
+    keep: Sequence[str | int | float] = (),
     max_categories: int = 100,
     stream: bool | None = None,
     cache: str = FOLDER,
@@ -66,9 +70,9 @@ def table(
         normal: class to train and validate on; all rows of the others are anomalies of the test split, those of `path`
             only if there is no test_path. Rows without a label are left out.
         drop: columns to leave out; one of the files has each.
-        header, names, separator, decimal, encoding, quoting, skip, comment, missing: format of the file; see
-            readers.tables.Source.
-        scaling, log, categorical, max_categories: preprocessing; see kinds.column_plan.Plan.
+        header, names, separator, decimal, thousands, encoding, quoting, skip, comment, missing, infinite: format of the
+            file; see readers.tables.Source.
+        scaling, log, categorical, dates, keep, max_categories: preprocessing; see kinds.column_plan.Plan.
         stream: read in chunks into a cache on disk, with constant memory; see streamed_table.py. None: for files larger
             than 200 MB.
         cache: folder of the cache.
@@ -96,10 +100,17 @@ def table(
     assert kind is None or isinstance(kind, Table)
     require(decimal in (".", ","), "decimal", repr(decimal), "must be . or ,")
     require(decimal != separator, "decimal", repr(decimal), "is also the separator of the columns")
+    require(thousands in (None, ",", ".", "'", " "), "thousands", repr(thousands), "must be ',', '.', \"'\" or ' '")
+    require(thousands != decimal, "thousands", repr(thousands), "is also the decimal separator")
+    require(infinite in ("error", "missing"), "infinite", infinite, "must be error or missing")
     source = Source(
-        header, _texts(names), separator, encoding, _texts(missing), decimal, (), quoting, skip, comment or ""
-    )
-    plan = Plan(scaling, log if isinstance(log, bool) else _texts(log), _texts(categorical), max_categories)
+        header, _texts(names), separator, encoding, _texts(missing), decimal,
+        (*_texts(drop), *([label] if label else [])), quoting, skip, comment or "", thousands or "", infinite,
+    )  # fmt: skip
+    plan = Plan(
+        scaling, log if isinstance(log, bool) else _texts(log), _texts(categorical), max_categories,
+        dates if isinstance(dates, str) else _texts(dates), _texts(keep),
+    )  # fmt: skip
     paths = tuple(Path(p).expanduser() for p in (path, test_path) if p is not None)
     normal = None if normal is None else class_name(normal) or MISSING
     recipe = Recipe(

@@ -1,5 +1,6 @@
 """Files of tables: formats, labels, dates and numbers as people write them, bad ones, large ones, new ones."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,11 +71,11 @@ BAD = {
     "commas in numbers": (
         "a;b\n" + "1,5;2\n" * 30,
         {"separator": ";"},
-        r"column a .*'1,5'; .data.decimal",
+        r"column a .*'1,5' \(row 1\), .*; .data.decimal",
     ),
     "log of a category": (GOOD, {"log": ["k"]}, r"data.log=\[k\]: the column is categorical"),
     "no such class": (GOOD, {"label": "k", "normal": "z"}, r"data.normal=z: .* has no such class; it has x, y"),
-    "mixed": (GOOD + "?,1,x\n", {}, r"column a has numbers.*'\?'; data.missing=\['\?'\]"),
+    "mixed": (GOOD + "?,1,x\n", {}, r"column a has numbers.*'\?' \(row 61\); data.missing=\['\?'\]"),
     "a quantity": (
         "a,b\n" + "".join(f"{i},{i / 7}\n" for i in range(2000)),
         {"label": "b"},
@@ -108,14 +109,27 @@ def test_numbers_with_a_comma_are_read(tmp_path: Path) -> None:
         table(str(tmp_path / "a.csv"), decimal=";")  # type: ignore[arg-type]
 
 
-def test_dates_are_said_to_be_categories_and_the_same_in_csv_and_parquet(tmp_path: Path) -> None:
+def test_dates_are_numbers_and_the_same_in_csv_and_parquet(tmp_path: Path) -> None:
     frame = pd.DataFrame({"when": pd.date_range("2024-01-01", periods=20).repeat(5), "n": np.arange(100.0)})
     frame.to_csv(tmp_path / "a.csv", index=False)
     frame.to_parquet(tmp_path / "a.parquet")
     made = [table(str(tmp_path / name)) for name in ("a.csv", "a.parquet")]
     assert np.array_equal(*(data.test.rows() for data in made))
     assert np.array_equal(fitted(made[0]).encode(frame).tensor, fitted(made[1]).encode(frame).tensor)
-    assert "Attention: column when looks like dates" in made[0].notes[0]
+    assert "column when: dates are read as days, weekday; data.dates=[]" in made[0].notes[0]
+    names = [column.name for column in made[0].spec.kind.columns]
+    assert names == ["when", "when weekday", "n"]
+    first = fitted(made[0]).frame(made[0].train.rows())
+    rows = frame.iloc[[int(name) - 1 for name in made[0].example_names("train")]]
+    days = (rows["when"] - rows["when"].min()).dt.days.to_numpy()
+    assert first["when"].to_numpy() == pytest.approx(days, abs=1e-4)
+    assert first["when weekday"].to_numpy() == pytest.approx(rows["when"].dt.day_of_week.to_numpy(), abs=1e-4)
+    written = [row[0] for row in made[0].spec.kind.listing(made[0].train.tensor)[1]]  # type: ignore[index]
+    assert written == rows["when"].dt.strftime("%Y-%m-%d").tolist()
+    assert fitted(made[0]).cells(made[0].train.rows())["when"] == written
+    kept = table(str(tmp_path / "a.csv"), dates=[])
+    assert kept.notes[0].startswith("Attention: column when looks like dates")
+    assert kept.spec.kind.columns[-1].kind == "category"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -153,11 +167,11 @@ def test_the_rows_of_the_splits_are_those_of_the_file(tmp_path: Path) -> None:
 
 
 def test_new_files_of_rows_without_names_need_no_label(tmp_path: Path) -> None:
-    rows = [f"{i},{i % 7},{'ab'[i % 2]},x\n" for i in range(80)]
+    rows = [f"{i / 2},{i % 7},{'ab'[i % 2]},x\n" for i in range(80)]
     (tmp_path / "a.csv").write_text("".join(rows))
     names = ("n", "m", "kind", "unused")
     data = table(str(tmp_path / "a.csv"), header=False, names=names, label="kind", drop=["unused"])
-    (tmp_path / "new.csv").write_text("3,3\n4,4\n")
+    (tmp_path / "new.csv").write_text("1.5,3\n2,4\n")
     whole, bare = (fitted(data).read(tmp_path / name).split.tensor for name in ("a.csv", "new.csv"))
     assert torch.equal(bare, whole[[3, 4]])
     (tmp_path / "worse.csv").write_text("3\n4\n")
@@ -180,10 +194,12 @@ def test_what_python_gives_is_read_or_refused_in_one_line(csv: Path) -> None:
 def test_odd_columns_are_handled_and_said(tmp_path: Path) -> None:
     rows = "".join(f"{i},{i % 5},,7,row {i},{'?' if i % 9 == 0 else i}\n" for i in range(100))
     (tmp_path / "odd.csv").write_text("n,five,empty,constant,id,holes\n" + rows)
-    data = table(str(tmp_path / "odd.csv"), categorical=["five"], missing=["?"])
+    data = table(str(tmp_path / "odd.csv"), categorical=["five"], missing=["?"], keep=["n", "holes"])
     kinds = {c.name: (c.kind, c.stop - c.start) for c in data.spec.kind.columns}
-    assert kinds == {"n": ("number", 1), "constant": ("number", 1), "holes": ("number", 1), "five": ("category", 5)}
-    assert [note.split(" is left out")[0] for note in data.notes] == ["column empty", "column id"]
+    numbers = dict.fromkeys(("n", "constant", "holes", "holes (missing)"), ("number", 1))
+    assert kinds == numbers | {"five": ("category", 5)}
+    assert [note.split(" is left out")[0] for note in data.notes[:2]] == ["column empty", "column id"]
+    assert re.fullmatch(r"missing cells in 81 training rows: holes \d+", data.notes[2])
     assert data.spec.kind.remark(data.train) == "constant in the training rows: constant; data.drop leaves columns out"
     place = next(c.start for c in data.spec.kind.columns if c.name == "constant")
     assert bool((data.train.tensor[:, place] == 0).all())

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from table_files import fitted, shop
 from autoenc import likelihoods, load_run
 from autoenc.apps import inputs
 from autoenc.apps.anomaly import detect
+from autoenc.apps.anomaly.scores import Detector
 from autoenc.build import build_data
 from autoenc.data import table
 from autoenc.data.kinds import estimator_json as plain
@@ -30,12 +32,16 @@ KDD = ROOT / "data" / "nslkdd" / "KDDTest+.txt"
 def test_numbers_are_standardised_and_categories_one_hot(csv: Path) -> None:
     data = table(str(csv), label="state")
     names = [(c.name, c.kind, c.stop - c.start) for c in data.spec.kind.columns]
-    assert names == [("price", "number", 1), ("age", "number", 1), ("colour", "category", 3), ("size", "category", 3)]
+    assert names == [
+        *[("price", "number", 1), ("age", "number", 1), ("age (missing)", "number", 1)],
+        *[("colour", "category", 3), ("size", "category", 3)],
+    ]
     x = data.train.tensor
     assert x[:, :2].mean(0) == pytest.approx([0, 0], abs=1e-6)
     assert x[:, :2].std(0, correction=0) == pytest.approx([1, 1], abs=1e-5)
-    assert bool((x[:, 2:5].sum(1) == 1).all())
-    assert bool((x[:, 5:8].sum(1) == 1).all())  # an empty cell is a category of its own
+    assert set(x[:, 2].tolist()) == {0, 1}
+    assert bool((x[:, 3:6].sum(1) == 1).all())
+    assert bool((x[:, 6:9].sum(1) == 1).all())  # an empty cell is a category of its own
     assert data.spec.classes == ("bad", "good")
     assert len(data.train) + len(data.val) + len(data.test) == 200
 
@@ -46,8 +52,9 @@ def test_the_rows_come_back_in_the_terms_of_the_table(csv: Path) -> None:
             data = table(str(csv), label="state", scaling=scaling, log=log)
             whole = fitted(data).frame(data.train.rows())
             assert set(whole["colour"]) == {"red", "green", "blue"}
-            again = fitted(data).matrix(whole.replace("(missing)", None))
-            assert again == pytest.approx(data.train.rows(), abs=2e-3)
+            again, wanted = fitted(data).matrix(whole.replace("(missing)", None)), data.train.rows()
+            wanted[:, 2] = 0  # imputed numbers are not missing
+            assert again == pytest.approx(wanted, abs=2e-3)
 
 
 def test_rows_that_were_made_up_look_like_the_user_s_own(tmp_path: Path) -> None:
@@ -137,7 +144,7 @@ def test_new_rows_pass_through_what_was_learnt(csv: Path) -> None:
         {"colour": ["gold", "red"], "extra": [1, 2], "age": [None, 40.0], "price": [1.0, 2.0], "size": "M"}
     )
     x = fitted(data).encode(new).tensor
-    assert bool((x[0, 2:5] == 0).all())  # a colour that training did not have
+    assert bool((x[0, 3:6] == 0).all())  # a colour that training did not have
     assert fitted(data).frame(x.numpy())["colour"].tolist() == ["(unseen)", "red"]
     imputed = fitted(data).frame(x.numpy())["age"][0]
     assert imputed == pytest.approx(fitted(data).transformer.named_transformers_["number"]["impute"].statistics_[1])
@@ -185,6 +192,8 @@ def test_signed_log_inverts() -> None:
 
 
 def test_table_likelihood_is_gaussian_and_categorical(csv: Path) -> None:
+    frame = pd.read_csv(csv).fillna({"age": 40.0})
+    frame.to_csv(csv, index=False)
     columns = table(str(csv), label="state").spec.kind.columns
     x = torch.tensor([[0.5, -1.0, 0, 1, 0, 1, 0, 0]])
     params = torch.randn(1, 8)
@@ -237,7 +246,7 @@ def test_a_run_on_a_table_end_to_end(tmp_path: Path, train_run: Callable[..., Pa
     found = detect.labels_in(run, tmp_path / "labelled.csv")
     assert found is not None
     assert found.tolist() == (new["state"] != "good").tolist()
-    one = r"(?:price|age|colour|size)=[^;]* \(not [^;]*\)"
+    one = r"(?:price|age|age \(missing\)|colour|size)=[^;]* \(not [^;]*\)"
     assert scores["columns"].dropna().str.fullmatch(f"{one}(?:; {one}){{0,2}}").all()
     assert scores["columns"].notna().any()
 
@@ -260,6 +269,21 @@ def test_what_made_a_row_unusual_is_named(tmp_path: Path, train_run: Callable[..
     found = contributions(run, run.inputs(broken))
     assert found[0][0].startswith("sign=minus (not plus)")
     assert found[1][0].startswith("twice=-14 ")
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_rows_without_any_value_are_anomalous(tmp_path: Path, train_run: Callable[..., Path], holes: bool) -> None:
+    frame = shop(600).drop(columns="state")
+    frame = frame if holes else frame.fillna({"age": 40.0, "size": "M"})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    run = load_run(train_run("data=table", f"data.path={tmp_path / 't.csv'}", "model.latent_dim=2", "trainer.epochs=5"))
+    empty = pd.DataFrame({name: [None] for name in frame}, dtype="object")
+    usual = detect.detect(Detector(run), run.data.test)
+    with pytest.warns(UserWarning, match="not seen in training") if not holes else nullcontext():
+        found = detect.detect(Detector(run), run.inputs(empty))
+    assert found.scores[found.score][0] > np.quantile(usual.scores[usual.score], 0.95)
+    assert found.columns is not None
+    assert "price=(missing)" in " ".join(found.columns[0])
 
 
 @pytest.mark.skipif(not KDD.exists(), reason="needs data/nslkdd (shared data)")
