@@ -1,8 +1,9 @@
-"""Reading of arrays: .npy, .npz, and CSV files of numbers."""
+"""Reading of arrays: .npy, .npz, .mat, and CSV files of numbers."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -17,8 +18,80 @@ from autoenc.errors import DataError, one_line
 UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
+# Names of arrays in archives, by what they are: those of Keras, scikit-learn, MedMNIST, dSprites and others.
+ROLES = {
+    "x": ("x", "x_train", "train_x", "train_images", "train_data", "imgs", "images", "data", "features"),
+    "y": ("y", "y_train", "train_y", "train_labels", "labels", "label", "targets", "target"),
+    "x_val": ("x_val", "val_x", "val_images", "x_valid"),
+    "y_val": ("y_val", "val_y", "val_labels", "y_valid"),
+    "x_test": ("x_test", "test_x", "test_images", "test_data"),
+    "y_test": ("y_test", "test_y", "test_labels"),
+}
+
+
+def roles(path: Path, array: str | None = None, label: str | None = "y") -> dict[str, str]:
+    """Return what the arrays of a file are: x, y, x_val, ... -> name in the file.
+
+    Args:
+        array: name of x; None: one of ROLES, or the only array. label: name of y; y: one of ROLES; None: no labels.
+
+    Raises:
+        DataError: no array x, or no array of that name.
+    """
+    there = array_names(path)
+    lower = {name.lower(): name for name in reversed(there)}
+    named = {"x": array, "y": None if label == "y" else label}
+    found = {}
+    for role, aliases in ROLES.items():
+        if role.startswith("y") and label is None:
+            continue
+        if role.startswith("y") and named["y"] is not None:
+            aliases = (role.replace("y", named["y"].lower(), 1),)
+        if role == "x" and array is not None:
+            if array not in there:
+                raise DataError(f"data.array={array}: {path} has no such array; it has {', '.join(there)}")
+            found[role] = array
+        elif name := next((lower[alias] for alias in aliases if alias in lower), None):
+            found[role] = name
+    if "x" not in found:
+        rest = [name for name in there if name not in found.values()]
+        if len(rest) != 1:
+            listed = ", ".join(there) or "none"
+            raise DataError(f"{path}: has no array x, only {listed}; data.array=NAME names the one to train on")
+        found["x"] = rest[0]
+    return found
+
+
+def array_names(path: Path) -> list[str]:
+    """Return the names of the arrays of a file; x for .npy."""
+    if path.suffix.lower() == ".mat":
+        return list(_mat(path))
+    try:
+        if zipfile.is_zipfile(path):
+            with np.load(path, allow_pickle=False) as archive:
+                return list(archive.files)
+    except UNREADABLE as error:
+        raise DataError(f"{path}: cannot be read: truncated or damaged ({one_line(error)})") from None
+    return ["x"]
+
+
+def _mat(path: Path) -> dict[str, np.ndarray]:
+    """Read the numeric arrays of a MATLAB file."""
+    from scipy.io import loadmat
+
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        found = loadmat(path)
+    except NotImplementedError:
+        raise DataError(f"{path}: is of MATLAB 7.3; save it with -v7, or as .npz") from None
+    except Exception as error:  # scipy raises anything for damaged files
+        raise DataError(f"{path}: cannot be read as .mat ({one_line(error)})") from None
+    return {k: v for k, v in found.items() if isinstance(v, np.ndarray) and v.dtype.kind in "biufU"}
+
+
 def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    """Read a .npy file as {"x": array}, or the arrays of a .npz archive under their own names.
+    """Read a .npy file as {"x": array}, or the arrays of a .npz archive or a .mat file under their own names.
 
     Args:
         names: arrays to read, in upper or lower case; all by default.
@@ -31,6 +104,8 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, n
             raise DataError(f"{path}: no such file")
         if path.is_dir():
             raise DataError(f"{path}: is a folder, not a .npy or .npz file")
+        if path.suffix.lower() == ".mat":
+            return {name: array for name, array in _mat(path).items() if names is None or name in names}
         with path.open("rb") as file:
             start = file.read(6)
         if not start:
@@ -59,11 +134,14 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, n
 
 def array_of_file(path: Path, wanted: str = "x") -> np.ndarray:
     """Read the array named `wanted`, in upper or lower case, or the only one of the file."""
-    found = read_arrays(path)
-    names = {name.lower(): name for name in found}
-    if wanted not in names and len(found) > 1:
-        raise DataError(f"{path}: expected an array {wanted}, found {', '.join(found)}")
-    return found[names.get(wanted, next(iter(found)))]
+    there = array_names(path)
+    lower = {name.lower(): name for name in reversed(there)}
+    name = next((lower[alias] for alias in ROLES[wanted] if alias in lower), None)
+    if name is None:
+        if len(there) != 1:
+            raise DataError(f"{path}: expected an array {wanted}, found {', '.join(there) or 'none'}")
+        name = there[0]
+    return read_arrays(path, {name})[name]
 
 
 def numbers_of_file(path: Path, also: str = "") -> np.ndarray:
@@ -77,17 +155,18 @@ def numbers_of_file(path: Path, also: str = "") -> np.ndarray:
     suffix = path.suffix.lower()
     if path.is_file() and path.stat().st_size == 0:
         raise DataError(f"{path}: is empty")
-    if suffix in (".npy", ".npz"):
+    if suffix in (".npy", ".npz", ".mat"):
         return array_of_file(path)
-    if suffix == ".csv":
+    if suffix == ".csv" or path.name.lower().endswith(".csv.gz"):
         return read_number_table(path)
-    raise DataError(f"{path}: expected {also}.npy, .npz or .csv, found '{suffix or 'a folder'}'")
+    raise DataError(f"{path}: expected {also}.npy, .npz, .mat or .csv, found '{suffix or 'a folder'}'")
 
 
 def read_number_table(path: Path) -> np.ndarray:
     """Read a CSV file of numbers: (N, D) float32. A first line without numbers is the header."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        opener = gzip.open if path.suffix.lower() == ".gz" else open
+        with opener(path, "rt", newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: is not CSV in UTF-8 ({one_line(error)})") from None

@@ -42,7 +42,7 @@ def rows(
     options = QUOTES[quoting]
     width = 0
     try:
-        with _opened(path, encoding) as file:
+        with opened(path, encoding) as file:
             lines = _Lines(file, skip, comment, separator in WHITESPACE)
             separator = separator_of(separator)
             reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, **options)  # type: ignore[arg-type]
@@ -100,7 +100,7 @@ class _Lines:
             yield line
 
 
-def _opened(path: Path, encoding: str) -> IO[str]:
+def opened(path: Path, encoding: str) -> IO[str]:
     """Open a text file, gzipped or not; a byte order mark decides between UTF-8 and UTF-16."""
     opener = gzip.open if path.suffix.lower() == ".gz" else open
     name = codecs.lookup(encoding).name

@@ -1,23 +1,27 @@
-"""Reading of tables as data frames, whole or in chunks: CSV, Parquet and NumPy archives."""
+"""Reading of tables as data frames, whole or in chunks: CSV, JSON lines, Parquet, Feather, Excel and arrays."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoenc.data.readers.arrays import is_number, read_arrays
-from autoenc.data.readers.delimited import header_names, rows, unique
+from autoenc.data.readers.arrays import is_number, read_arrays, roles
+from autoenc.data.readers.delimited import header_names, opened, rows, unique
 from autoenc.errors import DataError, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TEXTS = (".csv", ".txt", ".tsv", ".data")
-ARRAYS = (".npz", ".npy")
+ARRAYS = (".npz", ".npy", ".mat")
+JSON = (".jsonl", ".ndjson")
+ARROW = (".feather", ".arrow")
+FORMATS = ".csv, .txt, .tsv, .jsonl (also .gz), .parquet, .feather, .xlsx, .npz, .npy or .mat"
 CHUNK = 50_000  # rows
 PEEK = 100  # rows that decide whether numbers in the first line are names
 # Markers of missing values, as pandas reads them.
@@ -42,6 +46,7 @@ class Source:
         skip: lines to skip at the beginning of a CSV file. comment: beginning of lines to skip.
         thousands: separator of groups of three digits; empty: recognized where it is certain.
         infinite: of numbers: error or missing.
+        array: name of the array of rows in a file with several.
         unused: further columns that a new file without a header may lack.
     """
 
@@ -58,6 +63,7 @@ class Source:
     thousands: str = ""
     infinite: str = "error"
     unused: tuple[str, ...] = ()
+    array: str | None = None
 
     def read(self, path: Path) -> pd.DataFrame:
         """Read all rows. Cells of a CSV file are text or missing.
@@ -79,15 +85,22 @@ class Source:
             raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: is a folder, not a file")
         if path.stat().st_size == 0:
             raise DataError(f"{path}: is empty")
-        suffix = path.suffix.lower()
+        zipped = path.suffix.lower() == ".gz"
+        suffix = Path(path.stem if zipped else path.name).suffix.lower()
         if suffix in TEXTS:
             chunks = self._csv(path, suffix, [] if notes is None else notes)
-        elif suffix == ".parquet":
+        elif suffix in JSON:
+            chunks = _json_lines(path)
+        elif suffix == ".parquet" and not zipped:
             chunks = _parquet(path)
-        elif suffix in ARRAYS:
+        elif suffix in ARROW and not zipped:
+            chunks = _feather(path)
+        elif suffix == ".xlsx" and not zipped:
+            chunks = iter([self._excel(path)])
+        elif suffix in ARRAYS and not zipped:
             chunks = iter([self._array(path)])
         else:
-            raise DataError(f"{path}: expected .csv, .txt, .tsv, .parquet, .npz or .npy, found '{suffix}'")
+            raise DataError(f"{path}: expected {FORMATS}, found '{path.suffix.lower()}'")
         count = 0
         for chunk in chunks if suffix in TEXTS else map(self.plain, chunks):
             chunk.index = range(count + 1, count + len(chunk) + 1)
@@ -141,16 +154,33 @@ class Source:
         """Read X or x (and y, as the column y) of an archive, or an array."""
         import pandas as pd
 
-        arrays = {name.lower(): array for name, array in read_arrays(path).items()}
-        x = arrays.get("x")
-        if x is None or x.ndim != 2 or x.dtype.kind not in "biuf":
-            found = ", ".join(f"{k} {v.shape} {v.dtype}" for k, v in arrays.items())
-            raise DataError(f"{path}: expected numbers x (or X) of shape (rows, columns), found {found or 'nothing'}")
+        chosen = {role: name for role, name in roles(path, self.array).items() if role in ("x", "y")}
+        read = read_arrays(path, set(chosen.values()))
+        arrays = {role: read[name] for role, name in chosen.items()}
+        x = arrays["x"]
+        if x.ndim != 2 or x.dtype.kind not in "biuf":
+            found = f"{chosen['x']} {x.shape} {x.dtype}"
+            raise DataError(f"{path}: expected numbers x (or X) of shape (rows, columns), found {found}")
         frame = pd.DataFrame(x, columns=list(self.names) or [f"column_{i}" for i in range(x.shape[1])])
         if "y" in arrays:
             if arrays["y"].size != len(x):
                 raise DataError(f"{path}: {arrays['y'].size} labels y for {len(x)} rows")
             frame["y"] = arrays["y"].ravel()
+        return frame
+
+    def _excel(self, path: Path) -> pd.DataFrame:
+        import pandas as pd
+
+        try:
+            frame = pd.read_excel(
+                path, header=None if self.header is False else 0, skiprows=self.skip, engine="openpyxl"
+            )
+        except ImportError:
+            raise DataError(f"{path}: reading .xlsx needs openpyxl: pip install 'autoenc[excel]'") from None
+        except Exception as error:  # openpyxl raises anything for damaged files
+            raise DataError(f"{path}: cannot be read as .xlsx ({one_line(error)})") from None
+        if self.header is False:
+            frame.columns = list(self.names) or [f"column_{i}" for i in range(frame.shape[1])]
         return frame
 
     def plain(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -180,6 +210,42 @@ def _of_width(path: Path, line: int, row: list[str], width: int) -> list[str]:
     if len(row) != width:
         raise DataError(f"{path}: line {line} has {len(row)} columns, expected {width}")
     return row
+
+
+def _json_lines(path: Path) -> Iterator[pd.DataFrame]:
+    import pandas as pd
+
+    names: list[str] = []
+    try:
+        with opened(path, "utf-8") as file:
+            lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
+            while part := list(islice(lines, CHUNK)):
+                frame = pd.DataFrame([_record(path, number, line) for number, line in part])
+                names += [name for name in frame if name not in names]
+                yield frame.reindex(columns=names)
+    except (OSError, UnicodeError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
+
+
+def _record(path: Path, number: int, line: str) -> dict[str, object]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{path}: line {number} is not JSON ({one_line(error)})") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{path}: line {number} is not an object, {{...}}")
+    return record
+
+
+def _feather(path: Path) -> Iterator[pd.DataFrame]:
+    import pyarrow as pa
+    from pyarrow import feather
+
+    try:
+        batches = feather.read_table(path).to_batches(CHUNK)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read as Feather ({one_line(error)})") from None
+    yield from (batch.to_pandas().reset_index(drop=True) for batch in batches)
 
 
 def _parquet(path: Path) -> Iterator[pd.DataFrame]:

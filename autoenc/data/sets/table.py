@@ -45,6 +45,7 @@ def table(
     missing: Sequence[str | int | float] = (),
     infinite: Literal["error", "missing"] = "error",
     thousands: str | None = None,
+    array: str | None = None,
     scaling: Literal["standard", "robust", "quantile", "none"] = "standard",
     log: bool | Sequence[str | int | float] = False,
     categorical: Sequence[str | int | float] = (),
@@ -64,14 +65,15 @@ def table(
     The preprocessing is fitted to the training rows.
 
     Args:
-        path: .csv, .txt, .tsv, .parquet, .npy, or .npz with X and optionally y.
+        path: .csv, .txt, .tsv, .jsonl (also .gz), .parquet, .feather, .xlsx; .npy, or .npz or .mat with X and
+            optionally y.
         test_path: a second file with the test rows.
         label: column of the classes; not an input of the model.
         normal: class to train and validate on; all rows of the others are anomalies of the test split, those of `path`
             only if there is no test_path. Rows without a label are left out.
         drop: columns to leave out; one of the files has each.
-        header, names, separator, decimal, thousands, encoding, quoting, skip, comment, missing, infinite: format of the
-            file; see readers.tables.Source.
+        header, names, separator, decimal, thousands, encoding, quoting, skip, comment, missing, infinite, array: format
+            of the files; see readers.tables.Source.
         scaling, log, categorical, dates, keep, max_categories: preprocessing; see kinds.column_plan.Plan.
         stream: read in chunks into a cache on disk, with constant memory; see streamed_table.py. None: for files larger
             than 200 MB.
@@ -106,6 +108,7 @@ def table(
     source = Source(
         header, _texts(names), separator, encoding, _texts(missing), decimal,
         (*_texts(drop), *([label] if label else [])), quoting, skip, comment or "", thousands or "", infinite,
+        (), array,
     )  # fmt: skip
     plan = Plan(
         scaling, log if isinstance(log, bool) else _texts(log), _texts(categorical), max_categories,

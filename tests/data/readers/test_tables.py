@@ -1,5 +1,6 @@
 """Files of tables: formats, labels, dates and numbers as people write them, bad ones, large ones, new ones."""
 
+import gzip
 import re
 import subprocess
 import sys
@@ -9,9 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.io
 import torch
 from table_files import fitted, shop
 
+from autoenc.apps.anomaly import detect
+from autoenc.config.checks import check_node
 from autoenc.data import table
 from autoenc.errors import ConfigError, DataError
 
@@ -24,8 +28,16 @@ def test_formats_agree(csv: Path, tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "shop.tsv", index=False, sep="\t")
     frame.to_csv(tmp_path / "semi.csv", index=False, sep=";", encoding="utf-16")
     frame.to_csv(tmp_path / "bare.txt", index=False, header=False)
+    frame.to_feather(tmp_path / "shop.feather")
+    frame.to_json(tmp_path / "shop.jsonl", orient="records", lines=True)
+    frame.to_csv(tmp_path / "shop.csv.gz", index=False)
+    (tmp_path / "shop.ndjson.gz").write_bytes(gzip.compress((tmp_path / "shop.jsonl").read_bytes()))
     wanted = table(str(csv), label="state").train.rows()
     for path, options in (
+        ("shop.feather", {}),
+        ("shop.jsonl", {}),
+        ("shop.ndjson.gz", {}),
+        ("shop.csv.gz", {}),
         ("shop.parquet", {}),
         ("shop.tsv", {}),
         ("semi.csv", {"separator": ";", "encoding": "utf-16"}),
@@ -41,6 +53,17 @@ def test_archives_with_x_and_y(tmp_path: Path) -> None:
     assert data.spec.classes == ("0", "1")
     assert data.spec.shape == (4,)
     assert len(data.test) == 30
+    scipy.io.savemat(tmp_path / "a.mat", dict(np.load(tmp_path / "a.npz")))
+    assert torch.equal(table(str(tmp_path / "a.mat"), label="y", test_fraction=0.3).test.tensor, data.test.tensor)
+    np.savez(
+        tmp_path / "two.npz", a=random.normal(size=(90, 2)), b=random.normal(size=(100, 5)), labels=np.arange(100) % 2
+    )
+    named = table(str(tmp_path / "two.npz"), array="b", label="y")
+    assert named.spec.shape == (5,)
+    with pytest.raises(DataError, match=r"has no array x, only a, b, labels; data\.array=NAME"):
+        table(str(tmp_path / "two.npz"))
+    with pytest.raises(DataError, match=r"data\.array=c: .* has no such array; it has a, b, labels"):
+        table(str(tmp_path / "two.npz"), array="c")
     np.savez(tmp_path / "b.npz", a=np.zeros(3))
     with pytest.raises(DataError, match=r"expected numbers x \(or X\)"):
         table(str(tmp_path / "b.npz"))
@@ -96,6 +119,94 @@ def test_bad_files_are_one_line(tmp_path: Path, content: str | bytes, options: d
         table(str(path), **options)
     assert "\n" not in str(error.value)
     assert path.read_bytes() == before
+
+
+def test_bad_files_of_other_formats_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    for name, content, message in (
+        ("a.jsonl", '{"a": 1}\n{"a": \n', "line 2 is not JSON"),
+        ("b.jsonl", "[1, 2]\n", "line 1 is not an object"),
+        ("a.feather", "x", "cannot be read as Feather"),
+        ("a.mat", "x", r"cannot be read as \.mat"),
+        ("a.xlsx", "x", r"pip install 'autoenc\[excel\]'"),
+        ("a.csv.gz", "x", "cannot be read"),
+        ("a.doc", "x", r"expected \.csv, .*, found '\.doc'"),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(DataError, match=message) as error:
+            table(str(tmp_path / name))
+        assert "\n" not in str(error.value)
+
+
+def test_excel(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    shop().to_excel(tmp_path / "shop.xlsx", index=False)
+    shop().to_csv(tmp_path / "shop.csv", index=False)
+    first, second = (table(str(tmp_path / name), label="state") for name in ("shop.xlsx", "shop.csv"))
+    assert np.array_equal(first.train.rows(), second.train.rows())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_labels_and_columns_of_two_files_may_differ(tmp_path: Path, stream: bool) -> None:
+    frame = shop(200).assign(age=1.5, id=range(200))
+    frame["state"] = frame["state"].map({"good": "<=50K", "bad": ">50K"})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.drop(columns="id").assign(state=frame["state"] + ".").to_csv(tmp_path / "b.csv", index=False)
+    options: dict[str, Any] = {"stream": stream, "cache": str(tmp_path / "cache"), "test_path": str(tmp_path / "b.csv")}
+    data = table(str(tmp_path / "a.csv"), label="state", normal="<=50K", drop=["id"], **options)
+    assert data.spec.classes == ("<=50K", ">50K")
+    assert any("classes are spelt as in the training file: <=50K. as <=50K" in note for note in data.notes)
+    assert data.test.y is not None
+    assert data.test.y.tolist() == (frame["state"] == ">50K").astype(int).tolist()
+    labels = data.spec.kind.anomalies(tmp_path / "b.csv", {"label": "state", "normal": "<=50K"})
+    assert labels is not None
+    assert labels.tolist() == data.test.y.bool().tolist()
+    with pytest.raises(DataError, match=r"data\.drop=q: .* has no such column"):
+        table(str(tmp_path / "a.csv"), drop=["q"], **options)
+
+
+@pytest.mark.parametrize(("normal", "name"), [("", "(missing)"), ("None", "None")])
+@pytest.mark.parametrize("stream", [False, True])
+def test_empty_labels_may_be_the_normal_class_and_no_anomaly_is_lost(
+    tmp_path: Path, normal: str, name: str, stream: bool
+) -> None:
+    frame = shop(200)
+    frame["state"] = np.where(np.arange(200) % 40 == 0, "Power Failure", normal)
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    options: dict[str, Any] = {"stream": stream, "cache": str(tmp_path / "cache")}
+    data = table(str(tmp_path / "a.csv"), label="state", normal=normal, **options)
+    assert data.spec.anomalies == ("Power Failure",)
+    assert set(data.spec.classes) == {"Power Failure", name}
+    assert data.test.y is not None
+    assert int((data.test.y == data.spec.classes.index("Power Failure")).sum()) == 5
+    assert 5 < len(data.test) < 60
+    labels = data.spec.kind.anomalies(tmp_path / "a.csv", {"label": "state", "normal": normal})
+    assert labels is not None
+    assert labels.sum() == 5
+
+
+def test_rows_without_a_label_are_masked_and_not_measured(tmp_path: Path) -> None:
+    frame = shop(200)
+    frame.loc[:49, "state"] = None
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    kind = table(str(tmp_path / "a.csv"), label="state", normal="good").spec.kind
+    labels = kind.anomalies(tmp_path / "a.csv", {"label": "state", "normal": "good"})
+    assert isinstance(labels, np.ma.MaskedArray)
+    assert int(np.ma.getmaskarray(labels).sum()) == 50
+    scores = np.where(frame["state"] == "bad", 1.0, 0.0)
+    assert detect.quality(labels, scores)["auroc"] == 1
+    found = detect.Detected("error", 0.9, {"error": scores}, {"error": 0.5}, scores > 0.5, labels=labels)
+    assert found.summary()["unlabelled"] == 50
+    assert found.table([""] * 200)[1][0][-1] == ""
+
+
+def test_lists_of_columns_and_values_accept_numbers(tmp_path: Path) -> None:
+    rows = "".join(f"{i * i},{i % 3},{-200 if i % 9 == 0 else i / 7}\n" for i in range(60))
+    (tmp_path / "a.csv").write_text("2019,2020,2021\n" + rows)
+    node = {"_target_": "autoenc.data.table", "path": "a.csv", "drop": [2019], "missing": [-200], "categorical": [2020]}
+    check_node("data", node)
+    data = table(str(tmp_path / "a.csv"), drop=[2019], missing=[-200], categorical=[2020])
+    assert [column.name for column in data.spec.kind.columns] == ["2021", "2021 (missing)", "2020"]
 
 
 def test_numbers_with_a_comma_are_read(tmp_path: Path) -> None:
@@ -229,6 +340,8 @@ def test_streamed_and_in_memory_agree(tmp_path: Path) -> None:
 
 MEASURE = """
 import resource, sys
+from autoenc.apps.anomaly import detect
+from autoenc.config.checks import check_node
 from autoenc.data import table
 data = table(sys.argv[1], stream=True, cache=sys.argv[2], test_fraction=0.05, val_fraction=0.05)
 seen = sum(float(batch.x.sum()) for batch in data.train.shuffled(1_000, seed=0, epoch=0))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 
 from autoenc.data import Split, arrays
@@ -207,3 +208,36 @@ def test_arrays_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     assert refusal(ConfigError, path, test_path=path) == (f"test_path={path}: {path} has test rows already (x_test)")
     path = npz(tmp_path, images=x)
     assert refusal(DataError, path) == f"{path}: has no array x, only images"
+
+
+def test_archives_as_they_come(tmp_path: Path) -> None:
+    images = RNG.integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    labels = np.arange(60)[:, None] % 3
+    medical = npz(
+        tmp_path, train_images=images[:40], val_images=images[40:50], test_images=images[50:],
+        train_labels=labels[:40], val_labels=labels[40:50], test_labels=labels[50:],
+    )  # fmt: skip
+    data = arrays(medical)
+    assert [len(split) for split in (data.train, data.val, data.test)] == [40, 10, 10]
+    assert torch.equal(data.val.tensor[:, 0], torch.from_numpy(images[40:50]))
+    assert data.val.y is not None
+    assert data.val.y.tolist() == labels[40:50, 0].tolist()
+    keras = arrays(npz(tmp_path, x_train=images, y_train=labels, x_test=images[:5], y_test=labels[:5]))
+    assert keras.spec.classes == ("0", "1", "2")
+    assert len(keras.test) == 5
+    sprites = npz(tmp_path, imgs=images % 2, latents_classes=np.zeros((60, 6)), metadata=np.array({"a": 1}, object))
+    data = arrays(sprites)
+    assert data.spec.classes == ()
+    assert set(data.train.take(slice(None)).x.unique().tolist()) == {0, 1}
+
+
+def test_one_of_several_arrays_is_named_and_rows_are_numbered(tmp_path: Path) -> None:
+    rows = np.arange(1.0, 61).reshape(60, 1)
+    path = npz(tmp_path, rows=rows, other=np.zeros((3, 2)))
+    assert "has no array x, only rows, other; data.array=NAME" in refusal(DataError, path)
+    assert "data.array=z: " in refusal(DataError, path, array="z")
+    data = arrays(path, array="rows")
+    for name, split in (("train", data.train), ("test", data.test)):
+        assert data.example_names(name) == [str(int(row)) for row in split.rows()[:, 0]]
+    scipy.io.savemat(tmp_path / "a.mat", {"X": rows, "y": np.arange(60) % 2})
+    assert torch.equal(arrays(str(tmp_path / "a.mat")).train.tensor, data.train.tensor)
