@@ -198,7 +198,10 @@ def test_the_first_value_that_is_no_number_is_named(tmp_path: Path) -> None:
 def test_arrays_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     x = np.zeros((10, 4))
     path = npz(tmp_path, x=x, y=np.zeros(9, int))
-    assert refusal(DataError, path) == f"{path}: labels have shape (9,), x has 10 rows; must be (10,)"
+    assert (
+        refusal(DataError, path)
+        == f"{path}: labels have shape (9,), x has 10 rows; must be (10,); data.label=null ignores them"
+    )
     path = npz(tmp_path, x=x, x_test=np.zeros((3, 5)))
     assert refusal(DataError, path) == (
         f"{path}: test rows are torch.float32 of shape (5,), training rows torch.float32 of shape (4,)"
