@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SMALLEST_TILE = 56  # pixels: 8x8 digits are enlarged
+NAME = 40  # characters of a name in a legend
 
 
 def picture_grid(
@@ -52,10 +53,26 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 
+def legend_name(name: object) -> str:
+    """Return a name on one line, of at most 40 characters; matplotlib drops names with a leading _ from legends."""
+    line = " ".join(str(name).split())[:NAME]
+    return f" {line}" if line.startswith("_") else line
+
+
+def verbatim(figure: Figure) -> Figure:
+    """Draw `$` in all texts of a figure as it is: names of users are no formulas."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # type: ignore[attr-defined]
+    return figure
+
+
 def pixels(figure: Figure) -> np.ndarray:
     """Render a figure to (H, W, 3) uint8."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    verbatim(figure)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -71,7 +88,7 @@ def scatter(
     groups: list[tuple[str | None, str, np.ndarray]] = [(None, "C0", np.ones(len(points), bool))]
     if labels is not None:
         groups = [
-            (classes[label] if label < len(classes) else str(label), f"C{i % 10}", (labels == label).numpy())
+            (legend_name(classes[label] if label < len(classes) else label), f"C{i % 10}", (labels == label).numpy())
             for i, label in enumerate(labels.unique().tolist())
         ]
     for name, color, rows in groups:
@@ -106,7 +123,7 @@ def line_panels(
             continue
         colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, len(panels[i]))) if gradient else [None] * 99
         for (name, line), color in zip(panels[i].items(), colors, strict=False):
-            axes.plot(line, label=name, linewidth=0.9, alpha=0.8, color=color)
+            axes.plot(line, label=legend_name(name), linewidth=0.9, alpha=0.8, color=color)
         axes.set_title(titles[i] if i < len(titles) else "", fontsize=9)
         axes.set_xlabel("dimension", fontsize=8)
     if not gradient:

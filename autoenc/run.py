@@ -194,8 +194,10 @@ def _fit_and_finish(
     tracker.scalars("latent", latent, step)
     _draw(tracker, parts, results["val"], step)
     lines = [json.loads(line) for line in (run_dir / METRICS).read_text().splitlines()]
-    tracker.image("loss", figures.curves(lines), step)
-    _project(tracker, parts, results["val"])
+    with figures.tried("loss"):
+        tracker.image("loss", figures.curves(lines), step)
+    with figures.tried("projector"):
+        _project(tracker, parts, results["val"])
     tags = [*(f"test/{name}" for name in results["test"].numbers), *(f"latent/{name}" for name in latent)]
     tracker.hparams(_hparams(config, choices), tags)
     write_json(run_dir / "summary.json", summary)

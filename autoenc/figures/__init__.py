@@ -2,7 +2,7 @@
 
 from autoenc.canvas import new_figure, picture_grid, pixels, scatter
 from autoenc.figures.of_codes import curves, sprites
-from autoenc.figures.of_model import dictionary, of_run
+from autoenc.figures.of_model import dictionary, of_run, tried
 
 __all__ = [
     "curves",
@@ -13,4 +13,5 @@ __all__ = [
     "pixels",
     "scatter",
     "sprites",
+    "tried",
 ]

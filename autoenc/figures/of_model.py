@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,10 +16,12 @@ from autoenc.core import Autoencoder
 from autoenc.data.dataset import DataSpec
 from autoenc.data.kinds.kind import Column, Shown
 from autoenc.data.split import Split
+from autoenc.errors import UserError, one_line
 from autoenc.figures.of_codes import latent_space, units
 from autoenc.noise import Identity
 from autoenc.training.evaluation import Evaluation, evaluation_mode
 
+log = logging.getLogger("autoenc")
 EXAMPLES = 12
 MOST_ROWS, MOST_COLUMNS = 2_000, 60  # of a table
 
@@ -139,24 +143,38 @@ def columns(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarray | No
 
 
 def of_run(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> dict[str, Shown]:
-    """Return all figures and texts that apply to the model and its data, by name."""
-    with evaluation_mode(model):
-        drawn = _drawn(model, split, spec, evaluation)
-    return {name: shown for name, shown in drawn.items() if shown is not None}
+    """Return all figures and texts that apply to the model and its data, by name.
 
-
-@torch.no_grad()
-def _drawn(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> dict[str, Shown | None]:
-    return {
-        "reconstruction": spec.kind.show(_versions(model, split)),
-        "columns": columns(model, split, spec),
-        "samples": samples(model, spec),
-        "traversal": traversal(model, split, spec, evaluation),
-        "filters": filters(model, spec),
-        "atoms": atoms(model, spec),
-        "latent_space": latent_space(evaluation, spec.classes),
-        "latent_units": units(evaluation),
+    A figure that cannot be drawn is a warning in the log: it must not cost the run.
+    """
+    figures: dict[str, Callable[[], Shown | None]] = {
+        "reconstruction": lambda: spec.kind.show(_versions(model, split)),
+        "columns": lambda: columns(model, split, spec),
+        "samples": lambda: samples(model, spec),
+        "traversal": lambda: traversal(model, split, spec, evaluation),
+        "filters": lambda: filters(model, spec),
+        "atoms": lambda: atoms(model, spec),
+        "latent_space": lambda: latent_space(evaluation, spec.classes),
+        "latent_units": lambda: units(evaluation),
     }
+    found: dict[str, Shown] = {}
+    with evaluation_mode(model), torch.no_grad():
+        for name, draw in figures.items():
+            with tried(name):
+                if (shown := draw()) is not None:
+                    found[name] = shown
+    return found
+
+
+@contextlib.contextmanager
+def tried(name: str) -> Iterator[None]:
+    """Log a figure that cannot be drawn; errors of files and of the user are raised."""
+    try:
+        yield
+    except (OSError, UserError):
+        raise
+    except Exception as error:  # whatever a drawing library raises
+        log.warning("figure %s cannot be drawn: %s: %s", name, type(error).__name__, one_line(error))
 
 
 def _device(model: Autoencoder) -> torch.device:

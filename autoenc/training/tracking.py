@@ -123,6 +123,8 @@ class Tracker:
             with contextlib.suppress(text_format.ParseError):  # a damaged file is replaced
                 old = text_format.Parse(path.read_text(), ProjectorConfig())
                 kept.embeddings.extend(e for e in old.embeddings if not e.tensor_name.startswith(f"{tag}:"))
+        if labels is not None:  # a line each
+            labels = [" ".join(label.split()) for label in labels]
         self.writer._projector_config = kept
         shutil.rmtree(self.run_dir / f"{step:05d}" / tag, ignore_errors=True)
         self.writer.add_embedding(

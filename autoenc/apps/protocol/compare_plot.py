@@ -8,6 +8,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from autoenc.apps.protocol.compare import LATENT, Row, run_label, short
+from autoenc.canvas import legend_name, verbatim
 from autoenc.files import atomic
 from autoenc.metric_table import HEADLINE
 from autoenc.metric_table import label as metric_label
@@ -78,14 +79,14 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, also: Sequence[st
             for name, group in lines.items()
         }
         _draw_lines(panels[-1], points)
-    handles = [Patch(color=f"C{i % 10}", label=fill(name, 30)) for i, name in enumerate(lines)]
+    handles = [Patch(color=f"C{i % 10}", label=fill(legend_name(name), 30)) for i, name in enumerate(lines)]
     title = fill(", ".join(others), 60) or None
     if len(lines) <= FEW:
         panels[0].legend(handles=handles, title=title, fontsize=8)
     else:
         figure.legend(handles=handles, loc="outside lower center", ncols=4, title=title, fontsize=8)
     with atomic(path) as file:
-        figure.savefig(file, format="png")
+        verbatim(figure).savefig(file, format="png")
     return True
 
 
