@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from autoenc.errors import UserError
+from autoenc.errors import UserError, one_line, out_of_memory
+from autoenc.files import printable
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -86,18 +87,23 @@ def execute(main: Callable[[argparse.Namespace], None], arguments: argparse.Argu
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(FAILED) from None
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:
             raise
-        _leave(WRONG, f"{error.filename}: {error.strerror}")
+        where = error.filename or getattr(args, "output", None) or getattr(args, "run", None) or arguments.prog
+        _leave(WRONG, f"{where}: {error.strerror}")
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        _leave(FAILED, f"out of memory ({one_line(error)}); use fewer rows or another --device")
     raise SystemExit(DONE)
 
 
 def _leave(code: int, line: str) -> NoReturn:
-    print(line, file=sys.stderr)
+    print(printable(line), file=sys.stderr)
     raise SystemExit(code)
 
 
 def _attention(message: Warning | str, category: type[Warning], *rest: Any) -> None:
     """Print warnings of this package as one line; those of libraries do not concern the user."""
     if category is UserWarning:
-        print(f"Attention: {message}", file=sys.stderr)
+        print(f"Attention: {printable(message)}", file=sys.stderr)

@@ -31,6 +31,10 @@ class DataError(UserError):
     """A data file is missing, unreadable or unsuitable."""
 
 
+class DataChanged(DataError):
+    """The training data is not the data that a run was trained on."""
+
+
 class NotFinite(Exception):
     """A term of the objective became infinite or NaN; training cannot continue."""
 

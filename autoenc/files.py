@@ -23,6 +23,7 @@ DEPTH = 50  # of nested brackets
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # names of the temporary files of `atomic`
 BIDIRECTIONAL = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"  # first characters of a formula, full width too
+CACHE_FOLDER = "outputs/.cache"  # the default of data.cache_folder
 CACHE_TAG = "CACHEDIR.TAG"  # marks a folder as a cache, see bford.info/cachedir
 
 

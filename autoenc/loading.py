@@ -20,7 +20,8 @@ from autoenc.config.stored import read_config
 from autoenc.core import Autoencoder, Batch
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.split import Split
-from autoenc.errors import DataError, UserError
+from autoenc.errors import DataChanged, DataError, UserError
+from autoenc.files import check_inside
 from autoenc.objective import Objective
 from autoenc.reference import Reference
 from autoenc.training import checkpoint
@@ -54,10 +55,12 @@ class Run:
         device: torch.device,
         data: Data | None = None,
         objective: Objective | None = None,
+        fingerprint: int | None = None,
     ):
         self.path, self.config, self.spec, self.record, self.device = path, config, spec, record, device
         self.model = model.to(device).eval()
         self.objective = objective if objective is None else objective.to(device).eval()
+        self.fingerprint = fingerprint  # of the training split; None: not known
         self.batch_size: int = config["trainer"]["eval_batch_size"]
         if data is not None:
             self.data = data
@@ -67,8 +70,20 @@ class Run:
 
     @cached_property
     def data(self) -> Data:
-        """The data set that the run was trained on, split as in training; UserError if its files cannot be read."""
-        return build.build_data(self.config, self.spec.kind)
+        """The data set that the run was trained on, split as in training.
+
+        Raises:
+            UserError: its files cannot be read. DataChanged: its training split is not that of the checkpoint.
+        """
+        data = build.build_data(self.config, self.spec.kind)
+        if self.fingerprint is not None and data.train.fingerprint() != self.fingerprint:
+            source = self.config["data"].get("path")
+            where = f"data.path={source}" if source else f"data={data.spec.name}"
+            raise DataChanged(
+                f"{where}: the rows have changed since {self.path} was trained, and its test split may contain rows of "
+                "the training split; restore the data, or score new data with --input"
+            )
+        return data
 
     @cached_property
     def reference(self) -> Reference:
@@ -87,7 +102,8 @@ class Run:
                 f"{self.path}: has no {reference.FILE}, and its training data cannot be read ({error})"
             ) from None
         computed = reference.compute(self.model, data, self.batch_size, self.device)
-        with contextlib.suppress(OSError):  # a directory without write permission
+        with contextlib.suppress(OSError, DataError):  # without write permission, or with links
+            check_inside(self.path)
             reference.save(computed, path)
         return computed
 
@@ -117,6 +133,8 @@ class Run:
         """The test split, or the stored reference rows with a warning if its files cannot be read."""
         try:
             return self.data.test
+        except DataChanged:
+            raise
         except UserError:
             stored = self.reference.rows
             if len(stored) == 0:
@@ -261,6 +279,7 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
         raise DataError(f"{path}: no such directory{near}")
     if not (path / "run.json").exists():
         raise DataError(f"{path}: is not a run directory (it has no run.json){newest_below(path)}")
+    check_inside(path, links=True)
     record = read_record(path)
     if (written := record.get("format", 1)) != FORMAT:
         version = record.get("versions", {}).get("autoenc", "unknown")
@@ -276,11 +295,13 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
     model = build.build_model(config, spec)
     objective = build.build_objective(config, model, spec, total_steps=1)
     weights = path / "checkpoints" / "best.pt"
+    best = checkpoint.load(weights, "cpu")
     try:
-        checkpoint.restore_best(checkpoint.load(weights, "cpu"), model, objective)
+        checkpoint.restore_best(best, model, objective)
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise DataError(f"{weights}: does not match config.yaml ({_reason(error)})") from None
-    return Run(path, model, config, spec, record, build.pick_device(device, "device"), objective=objective)
+    chosen = build.pick_device(device, "device")
+    return Run(path, model, config, spec, record, chosen, objective=objective, fingerprint=best.get("data"))
 
 
 def _reason(error: Exception) -> str:

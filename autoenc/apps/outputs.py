@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from autoenc.data.split import Split
-from autoenc.errors import UserError, check_new
+from autoenc.errors import UserError, check_new, one_line
 from autoenc.figures import sprites
-from autoenc.files import write_json
+from autoenc.files import check_inside, csv_text, printable, write_json
 from autoenc.loading import Run
 from autoenc.training.rundir import disk_errors
 from autoenc.training.tracking import Tracker, console, method_table
@@ -49,7 +49,14 @@ class Outputs:
             raise UserError(f"--output {self.folder}: is a file; name a folder")
         check_new(self.folder / f"{name}.json", force)
 
+    @property
+    def in_run(self) -> bool:
+        """Whether the results go into the run directory."""
+        return self.folder.absolute().is_relative_to(self.run.path.absolute())
+
     def __enter__(self) -> Outputs:
+        if self.in_run:
+            check_inside(self.run.path)
         parent = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
         try:
             self._temporary = Path(tempfile.mkdtemp(prefix=f".{self.name}.", dir=parent))
@@ -74,13 +81,21 @@ class Outputs:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             os.replace(self._temporary / name, self.folder / name)
-        if self.figures or self.projector:
-            tracker = Tracker(self.run.path)
-            for name, image in self.figures.items():
-                tracker.writer.add_image(f"{self.name}/{name}", image, 0, dataformats="HWC")
-            if self.projector:
-                tracker.embedding(*self.projector, tag=self.name)
-            tracker.close()
+        try:
+            if self.figures or self.projector:
+                self._to_tensorboard()
+        except (OSError, UserError) as error:
+            if self.in_run:
+                raise
+            warnings.warn(f"TensorBoard does not have the figures: {one_line(error)}", stacklevel=3)
+
+    def _to_tensorboard(self) -> None:
+        tracker = Tracker(self.run.path)
+        for name, image in self.figures.items():
+            tracker.writer.add_image(f"{self.name}/{name}", image, 0, dataformats="HWC")
+        if self.projector:
+            tracker.embedding(*self.projector, tag=self.name)
+        tracker.close()
 
     def path(self, name: str) -> Path:
         """Return the temporary path of a file."""
@@ -95,9 +110,8 @@ class Outputs:
         np.savez_compressed(self.path(f"{name}.npz"), allow_pickle=False, **arrays)
 
     def csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Write a table."""
-        with self.path(f"{name}.csv").open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([header, *rows])
+        """Write a table, see `files.csv_text`."""
+        self.path(f"{name}.csv").write_text(csv_text([header, *rows]), encoding="utf-8", errors="backslashreplace")
 
     def figure(self, name: str, image: np.ndarray) -> None:
         """Write an (H, W, 3) uint8 image as PNG and to the run's TensorBoard."""
@@ -118,7 +132,7 @@ class Outputs:
         low, high = self.run.spec.low, self.run.spec.high
         tiles = ((images - low) / max(high - low, 1e-12)).clip(0, 1).transpose(0, 2, 3, 1)
         for name, tile in zip(names, (tiles * 255).round().astype(np.uint8), strict=True):
-            stem = f"image_{int(name):05d}" if name.isdigit() else Path(name).stem
+            stem = f"image_{int(name):05d}" if name.isdigit() else printable(Path(name).stem)
             Image.fromarray(tile.squeeze(-1) if tile.shape[-1] == 1 else tile).save(self.path(f"{stem}.png"))
 
     def table(self, title: str, rows: Mapping[str, Mapping[str, float | str]]) -> None:
@@ -128,4 +142,4 @@ class Outputs:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        console().print(text)
+        console().print(printable(text, keep="\n"))

@@ -11,7 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from autoenc.config.checks import Config, check
 from autoenc.errors import DataError, one_line
-from autoenc.files import flat
+from autoenc.files import CACHE_FOLDER, flat, is_cache
+
+DATA_FOLDER = "data"  # the default of data.root, where data sets may be downloaded to
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
@@ -22,6 +24,18 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
     return parse_config(text, path)
+
+
+def _distrust(config: Any) -> None:
+    """Replace settings by which the config of another person could write files outside the run directory."""
+    data = config.get("data")
+    if not isinstance(data, DictConfig):
+        return
+    folder = data.get("cache_folder")
+    if folder is not None and not is_cache(str(folder)):
+        data["cache_folder"] = CACHE_FOLDER
+    if data.get("download") and data.get("root", DATA_FOLDER) != DATA_FOLDER:
+        data["download"] = False
 
 
 def parse_config(text: str, path: Path) -> dict[str, Any]:
@@ -36,6 +50,7 @@ def parse_config(text: str, path: Path) -> dict[str, Any]:
     if found := [k for k, v in flat(typing.cast(dict[str, Any], plain)).items() if isinstance(v, str) and "${" in v]:
         # Configs are written resolved; an interpolation could read this machine's environment.
         raise DataError(f"{path}: {found[0]} is an interpolation (${{...}}), which is not allowed")
+    _distrust(loaded)
     merged = OmegaConf.merge(OmegaConf.structured(Config), loaded)
     assert isinstance(merged, DictConfig)
     return check(merged)

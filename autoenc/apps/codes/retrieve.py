@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from autoenc.data.readers.arrays import UNREADABLE
 from autoenc.data.split import Split, drawn
 from autoenc.errors import DataError, UserError, one_line
 from autoenc.figures import picture_grid
-from autoenc.files import atomic, write_json
+from autoenc.files import atomic, check_inside, write_json
 from autoenc.loading import Run
 
 Metric = Literal["cosine", "euclidean"]
@@ -199,9 +200,11 @@ def open_index(run: Run, metric: Metric = "cosine", force: bool = False, rows: I
     if path.exists() and not force and _read(note) == stamp:
         return Index.load(path, metric, len(rows), run.latent_dim)
     index = Index(rows.codes(), metric)
-    folder.mkdir(exist_ok=True)
-    index.save(path)
-    write_json(note, stamp)
+    check_inside(run.path)
+    with contextlib.suppress(OSError):
+        folder.mkdir(exist_ok=True)
+        index.save(path)
+        write_json(note, stamp)
     return index
 
 

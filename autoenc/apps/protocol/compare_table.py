@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from autoenc import files
 from autoenc.apps.protocol.compare import (
     LATENT,
     Row,
@@ -107,8 +108,6 @@ def _folded(heading: str) -> str:
 
 def csv_text(rows: Sequence[Row], keys: Sequence[str]) -> str:
     """Return all metrics as CSV; the names of validation metrics begin with `val.`."""
-    import pandas as pd
-
     records = [
         {"run": row.name}
         | {k: row.settings.get(k) for k in keys}
@@ -119,8 +118,8 @@ def csv_text(rows: Sequence[Row], keys: Sequence[str]) -> str:
     ]
     val = dict.fromkeys(f"val.{name}" for row in rows for name in row.val)
     numbers = dict.fromkeys(name for row in rows for name in row.numbers)
-    frame = pd.DataFrame(records, columns=["run", *keys, *val, *numbers, "state", "error"], dtype=object)
-    return frame.to_csv(index=False, lineterminator="\n")
+    header = ["run", *keys, *val, *numbers, "state", "error"]
+    return files.csv_text([header, *([record.get(name) for name in header] for record in records)])
 
 
 def write(rows: Sequence[Row], keys: Sequence[str], folder: Path, also: Sequence[str] = ()) -> list[Path]:

@@ -20,11 +20,11 @@ from filelock import FileLock, Timeout
 
 from autoenc.data.storage.mapped import MappedRows
 from autoenc.errors import DataError
-from autoenc.files import write_json
+from autoenc.files import CACHE_FOLDER, write_json
 
 log = logging.getLogger("autoenc")
 
-FOLDER = "outputs/.cache"  # the default of data sets
+FOLDER = CACHE_FOLDER  # the default of data sets
 FORMAT = 1  # of an entry; part of every key
 NOTE = "entry.json"
 
