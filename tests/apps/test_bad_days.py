@@ -92,12 +92,11 @@ def test_a_read_only_run_writes_results_elsewhere(
 
     monkeypatch.setattr("autoenc.apps.outputs.Tracker", read_only)
     run = load_run(ae_run)
-    with (
-        pytest.warns(UserWarning, match="TensorBoard does not have the figures"),
-        Outputs(run, "a", tmp_path / "a") as out,
-    ):
-        out.figure("image", np.zeros((4, 4, 3), np.uint8))
-        out.json({})
+    out = Outputs(run, "a", tmp_path / "a").__enter__()
+    out.figure("image", np.zeros((4, 4, 3), np.uint8))
+    out.json({})
+    with pytest.warns(UserWarning, match="TensorBoard does not have the figures"):
+        out.__exit__(None, None, None)
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["a.json", "image.png"]
 
 
