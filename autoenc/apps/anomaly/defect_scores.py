@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from autoenc.apps.codes.retrieve import Index
 from autoenc.core import Batch
-from autoenc.data.sets.defects import read_picture
+from autoenc.data.sets.defects import read_image
 from autoenc.errors import DataError
 from autoenc.loading import Run
 from autoenc.training.evaluation import evaluation_mode
@@ -167,10 +167,9 @@ class Inspector:
 
     def __init__(self, run: Run, good: Sequence[Path]):
         self.run = run
-        channels = run.spec.shape[0]
 
         def fed(files: Sequence[Path]) -> Iterator[Tensor]:
-            return (self._fed(read_picture(file, channels)) for file in files)
+            return (self._fed(read_image(file, run.spec.kind)) for file in files)
 
         self._memory = Memory((x.numpy() for x in fed(good)), len(good))
         self._edge = self._at_the_edge(fed(good[:: -(-len(good) // EDGE)]))

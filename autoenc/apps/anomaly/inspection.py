@@ -12,7 +12,7 @@ from autoenc.apps.anomaly.defect_metrics import image_score, pixel_numbers
 from autoenc.apps.anomaly.defect_scores import BEST, SCORES, Inspector
 from autoenc.apps.anomaly.scores import threshold
 from autoenc.data.readers.images import SUFFIXES
-from autoenc.data.sets.defects import GOOD, Layout, Part, layout, read_mask, read_picture
+from autoenc.data.sets.defects import GOOD, Layout, Part, layout, read_image, read_mask
 from autoenc.errors import DataError, UserError
 from autoenc.figures import new_figure, pixels
 from autoenc.loading import Run
@@ -109,12 +109,12 @@ def inspect(
     score = score or BEST
     if score not in SCORES:
         raise UserError(f"--score {score}: must be one of {', '.join(SCORES)}")
-    inspector, channels = Inspector(run, files.train), run.spec.shape[0]
+    inspector = Inspector(run, files.train)
     found: list[dict[str, np.ndarray]] = []
     truth: list[np.ndarray] = []
     good: list[dict[str, float]] = []
     for i, file in enumerate(progress([*(part.file for part in parts), *files.held_out])):
-        maps = inspector.maps(read_picture(file, channels), str(file))
+        maps = inspector.maps(read_image(file, run.spec.kind), str(file))
         if i >= len(parts):
             good.append({name: image_score(values) for name, values in maps.items()})
             continue
@@ -157,7 +157,7 @@ def overlay(run: Run, part: Part, values: np.ndarray, limit: float) -> np.ndarra
 
     level = (values / max(limit, 1e-12)).clip(0, 1)[..., None]
     heat = colormaps["inferno"](level[..., 0])[..., :3]
-    grey = read_picture(part.file, run.spec.shape[0]).mean(0)[..., None] / 255
+    grey = read_image(part.file, run.spec.kind).mean(0)[..., None] / 255
     return ((OPACITY * level * heat + (1 - OPACITY * level) * grey) * 255).round().astype(np.uint8)
 
 
@@ -168,7 +168,7 @@ def contact_sheet(run: Run, result: Inspected, parts: Sequence[Part]) -> np.ndar
     figure = new_figure(1.5 * len(rows), 2 * 1.5 * min(max(tallest, 0.5), 2.5) + 0.6)
     limit = result.thresholds[result.score]
     for column, i in enumerate(rows):
-        image = read_picture(parts[i].file, run.spec.shape[0])
+        image = read_image(parts[i].file, run.spec.kind)
         mask = read_mask(parts[i], image.shape[1:])
         for row, drawn in enumerate((image.transpose(1, 2, 0), overlay(run, parts[i], result.maps[i], limit))):
             axes = figure.add_subplot(2, len(rows), row * len(rows) + column + 1)

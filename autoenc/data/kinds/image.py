@@ -17,7 +17,7 @@ from autoenc.data.kinds.kind import REAL, Kind, as_tensor, common, is_numeric
 from autoenc.data.readers import images
 from autoenc.data.readers.arrays import numbers_of_file
 from autoenc.data.readers.folders import tree
-from autoenc.data.readers.images import ImageFormat
+from autoenc.data.readers.images import Header, ImageFormat
 from autoenc.data.split import Examples, Split
 from autoenc.errors import DataError
 from autoenc.metrics import mse_per_example, psnr
@@ -32,12 +32,14 @@ class Image(Kind):
     """Images (C, H, W).
 
     Args:
-        format: size, mode and transforms of image files; None: files must have the size of `shape`.
+        format: size, mode, transforms and white of image files; None: files must have the size of `shape`.
         contrast: width in pixels of the window of `contrast_normalized`; 0: no normalization.
+        channels_last: whether new arrays that could be (C, H, W) or (H, W, C) are the latter.
     """
 
     format: ImageFormat | None = None
     contrast: float = 0.0
+    channels_last: bool = False
 
     name: ClassVar[str] = "image"
     noun: ClassVar[str] = "images"
@@ -61,72 +63,125 @@ class Image(Kind):
         """
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
-        if not path.is_dir() and path.suffix.lower() not in images.SUFFIXES:
-            split = self.encode(numbers_of_file(path, "an image, a folder of images, "), str(path), noisy, support)
-            return Examples(split, [str(i) for i in range(len(split))])
-        if not path.is_dir():
-            return Examples(self._stacked([self._decoded(path, resize)]), [path.name])
-        found = tree(path)
-        decoded: dict[str, np.ndarray] = {}
-        errors: list[DataError] = []
-        for file, name in zip(found.files, found.names, strict=True):
-            try:
-                decoded[name] = self._decoded(file, resize)
-            except WrongSize:
-                raise
-            except DataError as error:
-                errors.append(error)
-        if not decoded:
-            raise errors[0]
-        if errors:
-            skipped = f"{len(errors):,} of {len(found.files):,} files are left out"
-            warnings.warn(f"{skipped}: {errors[0]}{' ...' if len(errors) > 1 else ''}", stacklevel=3)
-        return Examples(self._stacked(list(decoded.values())), list(decoded))
+        if path.is_dir():
+            found = tree(path)
+            return self._of_files(found.files, found.names, resize, skip=True)
+        if path.suffix.lower() in images.SUFFIXES:
+            return self._of_files([path], [path.name], resize)
+        split = self.encode(numbers_of_file(path, "an image, a folder of images, "), str(path), noisy, support)
+        return Examples(split, [str(i) for i in range(len(split))])
 
     def encode(self, raw: Any, what: str = "input", noisy: bool = False, support: tuple[float, float] = REAL) -> Split:
         """Return images as the model is fed them.
 
         Args:
-            raw: (N, C, H, W), (N, H, W) if grey, (N, H, W, C), or flat (N, C H W), with values in [0, 1] or uint8;
-                or paths of image files or Pillow images, a list or a single one.
+            raw: (N, C, H, W), (N, H, W) if grey, (N, H, W, C), or flat (N, C H W): values in [0, 1], or integers, which
+                are divided by `format.white`; or paths of image files or Pillow images, a list or a single one.
         """
         if not is_numeric(raw) and _names_images(raw):
             items = [raw] if isinstance(raw, str | Path) or not isinstance(raw, Iterable) else list(raw)
-            return self._stacked([self._decoded(item, resize=False) for item in items])
-        split = super().encode(as_tensor(raw, what), what, noisy, support)
+            return self._of_files(items, [str(item) for item in items], resize=False).split
+        split = super().encode(self._in_units(raw, what, noisy), what, noisy, support)
         if self.contrast == 0:
             return split
         pixels = (split.take(slice(None)).x * 255).round().clamp(0, 255).byte().numpy()
         return Split(torch.stack([torch.from_numpy(self.prepared(image)) for image in pixels]), scale=1 / 255)
 
+    @property
+    def reading(self) -> ImageFormat:
+        """The format that image files are converted to."""
+        channels, height, width = self.shape
+        return self.format or ImageFormat(channels, height, width, "exact")
+
+    def _in_units(self, raw: Any, what: str, noisy: bool) -> Tensor:
+        """Return uint8, or floating-point numbers in the range of the model.
+
+        Integers are scaled as pixels of image files are. Floating-point numbers are divided by white if some exceed 1.
+        """
+        tensor, white = as_tensor(raw, what), self.reading.white
+        dtype = str(getattr(raw, "dtype", tensor.dtype)).removeprefix("torch.")
+        if not self.bounded or dtype == "bool":
+            return tensor
+        if dtype == "uint8":
+            white = None if white is None or white >= 255 else white
+        elif dtype.startswith("float"):
+            white = None if white is None or not bool((tensor > 1).any()) else white
+        elif white is None and dtype == "uint16":
+            white = 65_535.0
+        if white is None or tensor.numel() == 0:
+            return tensor
+        if noisy:
+            return tensor.float() / white
+        try:
+            if self.reading.fit != "exact" and not dtype.startswith("float"):  # like files, which are rounded to 8 bits
+                return torch.from_numpy(images.to_bytes(tensor.numpy(), white))
+            return torch.from_numpy(images.to_unit(tensor.numpy(), white)).float()
+        except ValueError as error:
+            raise DataError(f"{what}: {error}") from None
+
     def prepared(self, image: np.ndarray) -> np.ndarray:
         """Return an image (C, H, W) uint8 of any size as the model is fed it."""
         return image if self.contrast == 0 else contrast_normalized(image, self.contrast)
 
-    def _decoded(self, file: Any, resize: bool) -> np.ndarray:
+    def _of_files(self, files: Sequence[Any], names: Sequence[str], resize: bool, skip: bool = False) -> Examples:
+        """Decode image files or Pillow images; those that cannot be read are left out if `skip`."""
+        pixels: dict[int, np.ndarray] = {}
+        headers, errors = [], []
+        for i, file in enumerate(files):
+            try:
+                header, pixels[i] = self._decoded(file, resize)
+                headers.append(header)
+            except WrongSize:
+                raise
+            except DataError as error:
+                if not skip:
+                    raise
+                errors.append(error)
+        if not pixels:
+            raise errors[0] if errors else DataError("expected paths of images, or images, found none")
+        notes = self._remarks(headers, resize)
+        if errors:
+            skipped = f"{len(errors):,} of {len(files):,} files are left out"
+            notes.append(f"{skipped}: {errors[0]}{' ...' if len(errors) > 1 else ''}")
+        for note in notes:
+            warnings.warn(note, stacklevel=4)
+        x = torch.from_numpy(np.stack([self.prepared(image) for image in pixels.values()]))
+        return Examples(Split(x, scale=1 / 255), [names[i] for i in pixels])
+
+    def _decoded(self, file: Any, resize: bool) -> tuple[Header, np.ndarray]:
         """Decode an image file or a Pillow image to (C, H, W) uint8."""
-        channels, height, width = self.shape
-        image_format = self.format or ImageFormat(channels, height, width, "stretch")
+        look = self.reading
+        if not (self.low >= 0 and 0.5 < self.high <= 1):
+            found = f"the run was trained on arrays with values from {self.low:.4g} to {self.high:.4g}"
+            raise DataError(f"{file}: image files have values in [0, 1], {found}; give an array")
         try:
-            if self.format is None and not resize:
-                found_height, found_width = images.read_header(str(file))[1:] if is_path(file) else file.size[::-1]
-                if (found_width, found_height) != (width, height):
-                    found = f"{found_width}x{found_height}"
-                    why = f"expected {width}x{height} pixels, found {found}; --resize scales images"
-                    raise WrongSize(f"{file}: {why}")
-            return np.array(images.decode(file, image_format))
+            header = images.read_header(file)
+            if look.fit == "exact" and not resize and header[1:3] != self.shape[1:]:
+                size = f"expected {look.width}x{look.height} pixels, found {header.width}x{header.height}"
+                raise WrongSize(f"{file}: {size}; --resize scales images")
+            return header, np.array(images.decode(file, look))
         except DataError:
             raise
         except Exception as error:  # damaged files raise almost every kind of error
             raise DataError(f"{file}: cannot be read as an image ({images.reason(error)})") from None
 
-    def _stacked(self, decoded: Sequence[np.ndarray]) -> Split:
-        if not decoded:
-            raise DataError("expected paths of images, or images, found none")
-        return Split(torch.from_numpy(np.stack([self.prepared(image) for image in decoded])), scale=1 / 255)
+    def _remarks(self, headers: Sequence[Header], resize: bool) -> list[str]:
+        """Return what users may not expect of the new images."""
+        notes, size = [], self.shape[1:]
+        other = [] if resize else [header for header in headers if header[1:3] != size]
+        if other:
+            notes.append(
+                f"{len(other):,} of {len(headers):,} images are scaled to {size[1]}x{size[0]} pixels as in training "
+                f"(data.fit={self.reading.fit}); the first has {other[0].width}x{other[0].height}"
+            )
+        if pages := sum(header.pages for header in headers):
+            notes.append(f"{pages:,} of {len(headers):,} images have several pages; the first is read")
+        return notes
 
     def _shaped(self, x: Tensor, what: str) -> Tensor:
         c, h, w = self.shape
+        if self.channels_last and tuple(x.shape[1:]) == (h, w, c):
+            return x.permute(0, 3, 1, 2).contiguous()
         match tuple(x.shape[1:]):
             case (a, b, d) if (a, b, d) == self.shape:
                 return x
@@ -165,22 +220,28 @@ class Image(Kind):
         return picture_grid(x, min(columns, len(x)), self.low, self.high, list(labels) or None)
 
     def state(self) -> dict[str, Any]:
-        return {"look": None if self.format is None else asdict(self.format), "contrast": self.contrast}
+        look = None if self.format is None else asdict(self.format)
+        return {"look": look, "contrast": self.contrast, "channels_last": self.channels_last}
 
     @classmethod
     def load(cls, folder: Path, values: dict[str, Any]) -> Image:
         look = values.get("look")
-        return cls(**common(values), format=look and format_of(look), contrast=float(values.get("contrast", 0.0)))
+        contrast, last = float(values.get("contrast", 0.0)), bool(values.get("channels_last", False))
+        return cls(**common(values), format=look and format_of(look), contrast=contrast, channels_last=last)
 
     def description(self) -> dict[str, Any]:
         """Return the description of the input for export.json."""
         text = f"float32, (N, C, H, W), values as in training: {self.low:.6g} to {self.high:.6g}"
-        text += "; uint8 (0 to 255) is multiplied by 1/255" if self.bounded else "; nothing is rescaled"
-        if self.format is not None:
+        text += f"; {self._white()}" if self.bounded else "; nothing is rescaled"
+        if self.format is not None and self.format.fit != "exact":
             text += "; image files are converted to one size and mode as kind.json says"
         if self.contrast:
             text += f"; contrast is normalised over a Gaussian window of {self.contrast:g} pixels first"
         return {"text": text}
+
+    def _white(self) -> str:
+        white = self.reading.white
+        return f"white is {white:g}" if white is not None else "uint8 (0 to 255) is multiplied by 1/255"
 
 
 class WrongSize(DataError):

@@ -112,7 +112,8 @@ class Kind:
         """Return examples given in Python as the model is fed them.
 
         Args:
-            raw: an array or a tensor (N, *shape). uint8 is scaled by 1/255, other numbers are taken as they are.
+            raw: an array or a tensor (N, *shape). uint8 is scaled by 1/255 if the data lie in [0, 1]; other numbers are
+                taken as they are.
             what: the source, for messages.
             noisy: values may lie outside the range of clean data.
             support: the range in which the likelihood has a density.
@@ -123,7 +124,8 @@ class Kind:
         tensor = self._shaped(as_tensor(raw, what), what)
         if len(tensor) == 0:
             raise DataError(f"{what}: has no rows")
-        split = Split(tensor, scale=1 / 255) if tensor.dtype == torch.uint8 else Split(tensor.float())
+        bytes_of_unit = tensor.dtype == torch.uint8 and self.low >= 0 and self.high <= 1
+        split = Split(tensor, scale=1 / 255) if bytes_of_unit else Split(tensor.float())
         self._check(split, what, noisy, support)
         return split
 

@@ -49,7 +49,9 @@ class Tree:
 
 
 def tree(root: Path, recursive: bool = True) -> Tree:
-    """List the image files below a folder, or in it. Hidden files are left out; links are followed, no folder twice.
+    """List the image files below a folder, or in it; links are followed, no folder twice.
+
+    Hidden files and what macOS adds (`._*`, `__MACOSX`) are left out.
 
     Raises:
         DataError: no such folder, no images in it, or it cannot be read.
@@ -63,7 +65,7 @@ def tree(root: Path, recursive: bool = True) -> Tree:
     entered = {_identity(root)}
     try:
         for folder, folders, names in os.walk(root, followlinks=True, onerror=_raise):
-            below = {name: os.path.join(folder, name) for name in sorted(folders) if not name.startswith(".")}
+            below = {name: os.path.join(folder, name) for name in sorted(folders) if not is_hidden(name)}
             folders.clear()
             for name in sorted(below, key=lambda name: os.path.islink(below[name])) if recursive else ():
                 # Links are last, so that a class has the name of the folder.
@@ -72,11 +74,11 @@ def tree(root: Path, recursive: bool = True) -> Tree:
                     folders.append(name)
             for name in names:
                 path = os.path.join(folder, name)
-                if name.lower().endswith(SUFFIXES) and not name.startswith(".") and os.path.isfile(path):
+                if name.lower().endswith(SUFFIXES) and not is_hidden(name) and os.path.exists(path):
                     status = os.stat(path)
                     images.append((os.path.relpath(path, root), status.st_size, status.st_mtime_ns))
                 else:
-                    others += not name.startswith(".")
+                    others += not is_hidden(name)
     except OSError as error:
         raise DataError(f"{error.filename or root}: cannot be read ({os.strerror(error.errno or 0)})") from None
     if not images:
@@ -84,6 +86,11 @@ def tree(root: Path, recursive: bool = True) -> Tree:
         raise DataError(f"{root}: has no images ({', '.join(SUFFIXES)}){why}")
     images.sort()
     return Tree(root, tuple(image[0] for image in images), tuple(image[1:] for image in images), others)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or was added by macOS."""
+    return name.startswith((".", "__MACOSX"))
 
 
 def _identity(path: str | Path) -> tuple[int, int]:
@@ -109,7 +116,7 @@ def parts(path: str, test_path: str | None) -> tuple[dict[str, Path], list[str]]
     }
     beside: list[str] = []
     if "train" in splits:
-        beside = sorted(p.name for p in below.values() if p not in splits.values() and not p.name.startswith("."))
+        beside = sorted(p.name for p in below.values() if p not in splits.values() and not is_hidden(p.name))
     else:
         splits = {"train": root}
     if test_path is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -15,9 +17,13 @@ from PIL import ExifTags, Image, ImageOps
 from autoenc.errors import one_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-GREY = ("1", "L", "LA", "La", *SIXTEEN_BIT)
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF")  # of Pillow's, some of which run other programs
+DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")  # modes of more than 8 bits
+GREY = ("1", "L", "LA", "La", *DEEP)
 LARGEST = 2**26  # pixels of an intermediate image
+LARGEST_FILE = 2**27  # pixels of an image file
+WHITES = (1, 255, 1_023, 4_095, 16_383, 65_535)  # the highest values of common bit depths
+TOLERANCE = 0.01  # of the range: values that interpolation moved beyond it are clipped, others rejected
 
 Image.preinit()
 
@@ -28,8 +34,10 @@ class ImageFormat:
 
     Args:
         fit: "crop" scales until the image covers height x width and crops the centre (v2.Resize of the shorter side,
-            v2.CenterCrop); "stretch" scales each side by itself (v2.Resize).
+            v2.CenterCrop); "stretch" scales each side by itself (v2.Resize); "exact" rejects other sizes of new data.
         transforms: names and options of transforms of torchvision.transforms.v2, applied first.
+        white: the value that becomes 1.0; None: 255 for 8 bits, 65535 for more, 1 for floating-point numbers. Images
+            of 8 bits ignore a white above 255, images of 1 bit any.
     """
 
     channels: int
@@ -37,6 +45,7 @@ class ImageFormat:
     width: int
     fit: str = "crop"
     transforms: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    white: float | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -50,39 +59,82 @@ class ImageFormat:
 
 
 class Header(NamedTuple):
-    """Mode and size of an image, rotated as EXIF states."""
+    """Mode and size of an image, rotated as EXIF states.
+
+    pages: whether there are further images in the file. highest: the largest integer of an image of more than 8 bits.
+    """
 
     grey: bool
     height: int
     width: int
+    pages: bool = False
+    highest: float | None = None
 
 
-def open_image(file: str | Path | IO[bytes]) -> Image.Image:
-    """Open the first image of a file without decoding it; ValueError for floating-point pixels."""
-    image = Image.open(file)
-    if image.mode == "F":
-        raise ValueError("pixels are floating-point numbers; data=arrays reads those")
+def open_image(file: str | Path) -> Image.Image:
+    """Open the first image of a file without decoding it; ValueError if it is too large or not a regular file."""
+    if os.path.exists(file):
+        if not os.path.isfile(file):  # reading a pipe or a device may never end
+            raise ValueError("is not a regular file")
+        if os.path.getsize(file) == 0:
+            raise ValueError("is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(file, formats=FORMATS)
+    if image.width * image.height > LARGEST_FILE:
+        image.close()
+        raise ValueError(f"{image.width}x{image.height} pixels are too many; at most {LARGEST_FILE:,}")
     return image
 
 
-def convert(image: Image.Image, channels: int) -> Image.Image:
+def suggested_white(highest: float) -> float:
+    """Return the white of data with this largest value: that of a common bit depth, or else the value itself."""
+    return next((white for white in WHITES if white / 4 < highest <= white), highest)
+
+
+def to_unit(values: np.ndarray, white: float) -> np.ndarray:
+    """Divide by white and clip to [0, 1]; ValueError for values that lie outside by more than a rounding error."""
+    low, high = float(values.min()), float(values.max())
+    if not (-TOLERANCE * white <= low and high <= (1 + TOLERANCE) * white):  # NaN too
+        hint = f"; data.white={suggested_white(high):g} scales them" if low >= 0 and np.isfinite(high) else ""
+        raise ValueError(f"values from {low:g} to {high:g} do not lie in 0 to {white:g}{hint}")
+    return (values / white).clip(0, 1)
+
+
+def to_bytes(values: np.ndarray, white: float) -> np.ndarray:
+    """Scale 0 to white to 0 to 255, rounded half up: uint8."""
+    return np.floor(to_unit(values.astype(np.float64), white) * 255 + 0.5).astype(np.uint8)
+
+
+def convert(image: Image.Image, channels: int, white: float | None = None) -> Image.Image:
     """Convert an image to mode L or RGB, as an image viewer shows it.
 
     - EXIF rotation is applied and palettes are resolved.
     - Transparent pixels are blended with white.
-    - 16 bits are rounded to 8.
+    - Values of more than 8 bits are scaled by `white` and rounded to 8; see `ImageFormat`.
     - CMYK and other colour spaces are converted to RGB; grey is the luma of ITU-R BT.601.
     """
-    if "exif" in image.info or image.format not in ("JPEG", "BMP"):
-        image = ImageOps.exif_transpose(image)
-    if image.mode in SIXTEEN_BIT:
-        values = np.asarray(image).astype(np.int64).clip(0, 65_535)
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if channels not in (1, 3):
+        raise ValueError(f"image files have 1 or 3 channels, the run has {channels}; use arrays")
+    image = ImageOps.exif_transpose(image) if _has_orientation(image) else image
+    eight = image.mode not in ("1", *DEEP)
+    if image.mode in DEEP:
+        values, clear = np.asarray(image), image.info.get("transparency")
+        pixels = to_bytes(values, white or (1.0 if image.mode == "F" else 65_535.0))
+        image = Image.fromarray(pixels if clear is None else np.where(values == clear, np.uint8(255), pixels))
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        foreground = image.convert("RGBA")
+        foreground = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", foreground.size, "white"), foreground)
     mode = "RGB" if channels == 3 else "L"
-    return image if image.mode == mode else image.convert(mode)
+    image = image if image.mode == mode else image.convert(mode)
+    if white is not None and white < 255 and eight:
+        image = Image.fromarray(to_bytes(np.asarray(image), white))
+    return image
+
+
+def _has_orientation(image: Image.Image) -> bool:
+    """Whether EXIF may state a rotation that Pillow does not apply by itself."""
+    return image.format != "TIFF" and ("exif" in image.info or image.format not in ("JPEG", "BMP"))
 
 
 def resize(image: Image.Image, image_format: ImageFormat) -> Image.Image:
@@ -103,14 +155,19 @@ def resize(image: Image.Image, image_format: ImageFormat) -> Image.Image:
 
 
 def decode(file: str | Path | Image.Image, image_format: ImageFormat) -> np.ndarray:
-    """Decode an image file or a Pillow image to (C, H, W) uint8; damaged files raise any exception."""
+    """Decode an image file or a Pillow image to (C, H, W) uint8; damaged files raise any exception.
+
+    A JPEG that Pillow has opened but not yet decoded is read from its file, so that it has the pixels of the file.
+    """
+    if isinstance(file, Image.Image) and file.format == "JPEG" and getattr(file, "tile", None):
+        file = getattr(file, "filename", "") or file
     image = file if isinstance(file, Image.Image) else open_image(file)
     height, width, transforms = image_format.height, image_format.width, image_format.transforms
     try:
-        if not transforms and image.width * image.height > 64 * width * height:
+        if image is not file and not transforms and image.width * image.height > 64 * width * height:
             # JPEG decodes at 1/2, 1/4 or 1/8 of its size; still four times as large as needed, in a third of the time.
             image.draft(None, (4 * width, 4 * height))
-        converted = convert(image, image_format.channels)
+        converted = convert(image, image_format.channels, image_format.white)
         if transforms:
             converted = build_transform(transforms)(converted)
         array = np.frombuffer(resize(converted, image_format).tobytes(), np.uint8)
@@ -132,12 +189,18 @@ def _build_transform(pickled: bytes) -> Any:
     return v2.Compose([getattr(v2, name)(**options) for name, options in pickle.loads(pickled)])
 
 
-def read_header(file: str) -> Header:
-    """Read mode and size of an image file without decoding it."""
-    with open_image(file) as image:
+def read_header(file: str | Path | Image.Image) -> Header:
+    """Read mode and size of an image file or a Pillow image; only images of more than 8 bits are decoded."""
+    image = file if isinstance(file, Image.Image) else open_image(file)
+    try:
         grey = image.mode in GREY or (image.mode in ("P", "PA") and _has_grey_palette(image))
-        rotated = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-        return Header(grey, *(image.size if rotated else image.size[::-1]))
+        turned = _has_orientation(image) and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        size = image.size if turned else image.size[::-1]
+        highest = float(np.asarray(image).max()) if image.mode in DEEP and image.mode != "F" else None
+        return Header(grey, *size, bool(getattr(image, "is_animated", False)), highest)
+    finally:
+        if image is not file:
+            image.close()
 
 
 def _has_grey_palette(image: Image.Image) -> bool:

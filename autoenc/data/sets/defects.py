@@ -10,6 +10,7 @@ import torch
 
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
+from autoenc.data.kinds.kind import Kind
 from autoenc.data.readers import images
 from autoenc.data.readers.folders import tree
 from autoenc.data.split import Split, check_fractions
@@ -90,14 +91,16 @@ def _mask(folder: Path, file: Path) -> Path:
     raise DataError(f"{file}: has no mask; looked for {folder / file.stem}[_mask].png")
 
 
-def read_picture(file: Path, channels: int) -> np.ndarray:
-    """Read an image file of any size and mode as (C, H, W) uint8; DataError if it cannot be read."""
+def read_image(file: Path, kind: Kind) -> np.ndarray:
+    """Read an image file of any size as the images of a run are read: (C, H, W) uint8; DataError if it cannot be."""
+    assert isinstance(kind, Image)
+    look = kind.reading
     try:
         with images.open_image(file) as image:
-            array = np.array(images.convert(image, channels))
+            array = np.array(images.convert(image, look.channels, look.white))
     except Exception as error:  # damaged files raise almost every kind of error
         raise DataError(f"{file}: cannot be read as an image ({images.reason(error)})") from None
-    return np.ascontiguousarray(array[None] if channels == 1 else array.transpose(2, 0, 1))
+    return np.ascontiguousarray(array[None] if look.channels == 1 else array.transpose(2, 0, 1))
 
 
 def read_mask(part: Part, size: tuple[int, int]) -> np.ndarray:
@@ -107,7 +110,7 @@ def read_mask(part: Part, size: tuple[int, int]) -> np.ndarray:
     """
     if part.mask is None:
         return np.zeros(size, bool)
-    mask = read_picture(part.mask, 1)[0]
+    mask = read_image(part.mask, Image((1, 1, 1), 0.0, 1.0))[0]
     if mask.shape != size:
         found, wanted = (f"{w}x{h}" for h, w in (mask.shape, size))
         raise DataError(f"{part.mask}: the mask has {found} pixels, {part.file} has {wanted}")
@@ -156,7 +159,7 @@ def defects(
     def split(files: list[Path]) -> Split:
         x = torch.empty(len(files), patches, channels, size, size, dtype=torch.uint8)
         for out, file in zip(x, files, strict=True):
-            whole = torch.from_numpy(kind.prepared(read_picture(file, channels)))
+            whole = torch.from_numpy(kind.prepared(read_image(file, kind)))
             height, width = whole.shape[1:]
             if min(height, width) < size:
                 raise DataError(f"{file}: has {width}x{height} pixels, a patch {size}x{size}; lower data.size")

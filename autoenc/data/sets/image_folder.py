@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ import torch
 
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import TRANSFORMS, Image
-from autoenc.data.kinds.kind import Kind
+from autoenc.data.kinds.kind import DARK, Kind
 from autoenc.data.split import Split, check_fractions, hold_out
 from autoenc.data.storage.cache import FOLDER
 from autoenc.errors import ConfigError, DataError, one_line, require
@@ -20,6 +21,7 @@ from autoenc.errors import ConfigError, DataError, one_line, require
 if TYPE_CHECKING:  # modules that import Pillow are imported where they are used
     from autoenc.data.readers.folders import Tree
     from autoenc.data.readers.images import ImageFormat
+    from autoenc.data.storage.image_cache import StoredImages, Survey
 
 LARGEST = 4_096  # pixels a side
 MOST_WORKERS = 8
@@ -32,6 +34,7 @@ def image_folder(
     mode: Literal["rgb", "grey"] | None = None,
     fit: Literal["crop", "stretch"] = "crop",
     transforms: Sequence[Mapping[str, Any]] = (),
+    white: float | None = None,
     flip: bool = False,
     shift: int = 0,
     val_fraction: float = 0.1,
@@ -55,6 +58,8 @@ def image_folder(
         mode: grey or rgb; by default rgb if any image has colour.
         fit: "crop" scales the shorter side to the size and crops the centre; "stretch" scales both sides.
         transforms: transforms of torchvision.transforms.v2, applied first: [{CenterCrop: {size: 200}}, ...].
+        white: value that becomes 1.0; by default 255 for 8 bits, 65535 for more (data of 12 bits: 4095), 1 for
+            floating-point numbers and where no value exceeds 1.
         flip: mirror training images horizontally with probability 1/2. shift: translate training images by up to this
             many pixels, with mirrored edges. Both are drawn for each image and epoch.
         val_fraction: fraction of the images without the test images that is held out if there is no val/.
@@ -78,14 +83,18 @@ def image_folder(
         raise ConfigError("path", None, "name a folder of images: data.path=FOLDER")
     require(max_bad >= 0, "max_bad", max_bad, "must be 0 or more")
     require(workers is None or 0 <= workers <= 256, "workers", workers, "must lie in 0 to 256")
+    require(white is None or 0 < white < math.inf, "white", white, "must be above 0: 255, 4095, ...")
     require(shift >= 0, "shift", shift, "must be 0 or more")
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     folders, beside = parts(path, test_path)
     trees = {part: tree(folder) for part, folder in folders.items()}
     pool = Pool(min(MOST_WORKERS, len(os.sched_getaffinity(0))) if workers is None else workers)
     store = ImageStore(list(trees.values()), pool, cache, cache_folder, max_bad)
-    if kind is None:
-        image_format = _format(store.survey if size is None or mode is None else None, size, mode, fit, transforms)
+    survey = store.survey() if kind is None else None
+    if survey is not None:
+        if white is None and survey.deep == survey.count and survey.highest <= 1:
+            white = 1.0
+        image_format = _format(survey, size, mode, fit, transforms, white)
     else:
         assert isinstance(kind, Image)
         assert kind.format is not None
@@ -94,6 +103,9 @@ def image_folder(
     require(shift < side, "shift", shift, f"must be less than {side}")
 
     stored = store.pixels(image_format)
+    if survey is not None and image_format.white is None and not survey.deep and stored.highest == 1:
+        image_format = replace(image_format, white=1.0)
+        stored = store.pixels(image_format)
     classes, y, unlabelled = _labels(trees)
     kept = torch.tensor(stored.kept)
     first = 0
@@ -117,7 +129,7 @@ def image_folder(
     assert isinstance(splits["train"], AugmentedImages)
     train = replace(splits["train"], flip=flip, shift=shift)
 
-    notes = [*stored.notes]
+    notes = [*stored.notes, *(_range_notes(survey, stored, image_format.white) if survey is not None else ())]
     if unlabelled:
         notes.append(f"no labels: {unlabelled}")
     if beside:
@@ -128,14 +140,41 @@ def image_folder(
     return Data(spec, train, splits["val"], splits["test"], notes=tuple(notes), names=names)
 
 
+def _range_notes(survey: Survey, stored: StoredImages, white: float | None) -> list[str]:
+    """Return notes on pages that are not read, and on values that do not fill the range; DataError if all are 0."""
+    from autoenc.data.readers.images import suggested_white
+
+    notes = []
+    if survey.pages:
+        notes.append(f"{survey.pages} of {survey.count:,} images have several pages; the first is read")
+    if stored.highest == 0:
+        hint = f"; data.white={suggested_white(survey.highest):g} scales them" if survey.highest else ""
+        raise DataError(f"all pixels of all images are 0 (black){hint}")
+    if white == 1:
+        notes.append("no value of the images exceeds 1: 1 is white (data.white)")
+    elif white is None and survey.deep and survey.highest < 4_096:
+        notes.append(
+            f"Attention: the {survey.deep:,} images of more than 8 bits have values up to {survey.highest:g} of 65535; "
+            f"data.white={suggested_white(survey.highest):g} makes that the white"
+        )
+    elif stored.highest < DARK * 255:
+        notes.append(
+            f"Attention: the images are dark: values up to {stored.highest} of 255; data.white sets another white"
+        )
+    elif stored.dark:
+        notes.append(f"Attention: {stored.dark:,} of {survey.count:,} images are black: no value exceeds 1 of 255")
+    return notes
+
+
 def _format(
-    survey: Any,
+    survey: Survey,
     size: int | Sequence[int] | None,
     mode: str | None,
     fit: str,
     transforms: Sequence[Mapping[str, Any]],
+    white: float | None,
 ) -> ImageFormat:
-    """Return the size, mode and transforms; `survey` is called if they depend on the images."""
+    """Return the size, mode, transforms and white; where they are not given, those of the images."""
     from autoenc.data.readers.images import ImageFormat, build_transform
 
     steps = []
@@ -151,17 +190,17 @@ def _format(
             build_transform(steps)
         except (TypeError, ValueError) as error:
             raise ConfigError("transforms", [dict(step) for step in transforms], one_line(error)) from None
-    grey, smallest, largest = survey() if survey else (False, (0, 0), (0, 0))
     if size is None:
-        if smallest != largest or steps:
-            pixels = " to ".join(f"{width}x{height}" for height, width in (smallest, largest))
+        if survey.smallest != survey.largest or steps:
+            pixels = " to ".join(f"{width}x{height}" for height, width in (survey.smallest, survey.largest))
             why = f"the images have {pixels} pixels; set a common size: data.size=64"
             raise ConfigError("size", None, why)
-        size = smallest
+        size = survey.smallest
     height, width = (size, size) if isinstance(size, int) else tuple(size) if len(size) == 2 else (0, 0)
     require(min(height, width) >= 1 and max(height, width) <= LARGEST, "size", size,
             f"must be a side in pixels, or [height, width], each 1 to {LARGEST}")  # fmt: skip
-    return ImageFormat(1 if mode == "grey" or (mode is None and grey) else 3, height, width, fit, tuple(steps))
+    channels = 1 if mode == "grey" or (mode is None and survey.grey) else 3
+    return ImageFormat(channels, height, width, fit, tuple(steps), white)
 
 
 def _labels(trees: Mapping[str, Tree]) -> tuple[tuple[str, ...], torch.Tensor | None, str]:

@@ -24,18 +24,42 @@ from autoenc.data.storage.image_files import TASK, ImageFileRows, task_size
 from autoenc.data.storage.workers import Pool
 from autoenc.errors import DataError
 
-VERSION = 1  # part of every key; increased if old entries must not be used any more
+VERSION = 2  # part of every key; increased if old entries must not be used any more
 IN_MEMORY = 256 * 2**20  # bytes of pixels that are read into memory
 MANY = 2_000  # files from which on a progress bar is shown
 
 
 @dataclass(frozen=True)
+class Survey:
+    """What the headers of all images of a data set say.
+
+    Args:
+        grey: whether all are grey. smallest, largest: (height, width), by area. count: number of readable files.
+        pages: number of files with several images. deep: number of images of more than 8 bits. highest: largest integer
+            in these.
+    """
+
+    grey: bool
+    smallest: tuple[int, int]
+    largest: tuple[int, int]
+    count: int
+    pages: int
+    deep: int
+    highest: float
+
+
+@dataclass(frozen=True)
 class StoredImages:
-    """Rows x of the images that can be decoded, the index of each among all files, and notes for the user."""
+    """Rows x of the images that can be decoded, the index of each among all files, and notes for the user.
+
+    highest: largest value of all pixels, of 255. dark: number of images whose largest value is 1.
+    """
 
     x: Tensor | Rows
     kept: list[int]
     notes: list[str]
+    highest: int
+    dark: int
 
 
 @dataclass(frozen=True)
@@ -59,14 +83,14 @@ class ImageStore:
         """Paths of all files of all trees."""
         return [file for tree in self.trees for file in tree.files]
 
-    def survey(self) -> tuple[bool, tuple[int, int], tuple[int, int]]:
-        """Return whether all images are grey, and the smallest and the largest (height, width) by area.
+    def survey(self) -> Survey:
+        """Read the headers of all images.
 
         Raises:
             DataError: none of the files can be read.
         """
         values = self._computed_once(self._key("heads"), self._survey)
-        return values["grey"], tuple(values["smallest"]), tuple(values["largest"])
+        return Survey(**values | {name: tuple(values[name]) for name in ("smallest", "largest")})
 
     def _survey(self) -> dict[str, Any]:
         files = self.files
@@ -74,8 +98,17 @@ class ImageStore:
         readable = [header for header in headers if not isinstance(header, str)]
         if not readable:
             raise DataError(f"{files[0]}: {headers[0]}; none of {len(files)} files can be read")
-        sizes = sorted({header[1:] for header in readable}, key=lambda size: (size[0] * size[1], size))
-        return {"grey": all(header.grey for header in readable), "smallest": sizes[0], "largest": sizes[-1]}
+        sizes = sorted({header[1:3] for header in readable}, key=lambda size: (size[0] * size[1], size))
+        deep = [header.highest for header in readable if header.highest is not None]
+        return {
+            "grey": all(header.grey for header in readable),
+            "smallest": sizes[0],
+            "largest": sizes[-1],
+            "count": len(readable),
+            "pages": sum(header.pages for header in readable),
+            "deep": len(deep),
+            "highest": max(deep, default=0.0),
+        }
 
     def pixels(self, image_format: ImageFormat) -> StoredImages:
         """Return the images in a format: read from the cache, decoded into it, or as files that are decoded on demand.
@@ -99,9 +132,8 @@ class ImageStore:
         kept = _without(len(files), checked["bad"])
         rows = ImageFileRows([files[i] for i in kept], image_format, self.pool, checked["crc"])
         by = f"by {self.pool.workers} worker processes" if self.pool.workers else "in this process"
-        return StoredImages(
-            rows, kept, [*self._unreadable(files, checked["bad"]), f"images are decoded in each epoch, {by}: {why}"]
-        )
+        notes = [*self._unreadable(files, checked["bad"]), f"images are decoded in each epoch, {by}: {why}"]
+        return StoredImages(rows, kept, notes, checked["highest"], checked["dark"])
 
     def _cached(self, files: list[str], image_format: ImageFormat, key: Mapping[str, Any]) -> StoredImages:
         started, written = time.perf_counter(), []
@@ -119,26 +151,32 @@ class ImageStore:
         how = f"decoded in {seconds:.1f} s and stored in" if written else "read from the cache"
         where = "in memory" if isinstance(x, Tensor) else "memory-mapped"
         note = f"{len(kept):,} images {how} {entry.path} ({size / 2**20:,.0f} MB, {where})"
-        return StoredImages(x, kept, [*self._unreadable(files, bad), note])
+        notes = [*self._unreadable(files, bad), note]
+        return StoredImages(x, kept, notes, entry.values["highest"], entry.values["dark"])
 
     def _decode(
         self, files: list[str], image_format: ImageFormat, append: Callable[[np.ndarray], None] | None = None
     ) -> dict[str, Any]:
-        """Decode all files and append the readable ones. Return the unreadable ones and the CRC-32 of the others."""
+        """Decode all files and append the readable ones. Return the unreadable ones, and of the others the CRC-32,
+        the largest value and the number of images whose largest value is 1.
+        """
         bad: list[tuple[int, str]] = []
-        crc, start = 0, 0
+        crc, start, highest, dark = 0, 0, 0, 0
         decode = partial(decode_files, image_format=image_format)
         for pixels, errors in self._map(decode, files, task_size(image_format)):
             bad += [(start + i, why) for i, why in errors.items()]
             self._unreadable(files, bad)
             good = np.delete(pixels, list(errors), axis=0) if errors else pixels
             crc = zlib.crc32(good.reshape(-1).data, crc)
-            if append is not None and len(good):
-                append(good)
+            if len(good):
+                largest = good.max((1, 2, 3))
+                highest, dark = max(highest, int(largest.max())), dark + int((largest == 1).sum())
+                if append is not None:
+                    append(good)
             start += len(pixels)
         if len(bad) == len(files):
             raise DataError(f"{files[0]}: {bad[0][1]}; none of {len(files)} files can be read")
-        return {"bad": bad, "crc": crc}
+        return {"bad": bad, "crc": crc, "highest": highest, "dark": dark}
 
     def _unreadable(self, files: list[str], bad: Sequence[Sequence[Any]]) -> list[str]:
         """Return a note on unreadable files; DataError if there are too many."""
@@ -151,7 +189,7 @@ class ImageStore:
         return [f"Attention: {len(bad)} of {len(files):,} files cannot be read and are left out, the first: {first}"]
 
     def _key(self, what: str, **more: Any) -> dict[str, Any]:
-        return {"pictures": what, "version": VERSION, "trees": [tree.digest() for tree in self.trees], **more}
+        return {"images": what, "version": VERSION, "trees": [tree.digest() for tree in self.trees], **more}
 
     def _computed_once(self, key: Mapping[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return the values under a key of the cache, computed and stored if missing."""

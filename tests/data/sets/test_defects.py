@@ -1,4 +1,4 @@
-"""Pictures in the layout of MVTec AD: what is read, what is learnt from, and what is refused in one line."""
+"""Images in the layout of MVTec AD: what is read, what is learnt from, and what is refused in one line."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,23 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image as Pillow
 
-from autoenc.data.kinds import image as kinds
-from autoenc.data.kinds.image import contrast_normalized
-from autoenc.data.sets.defects import Part, defects, layout, read_mask, read_picture
+from autoenc.data.kinds.image import Image, contrast_normalized
+from autoenc.data.sets.defects import Part, defects, layout, read_image, read_mask
 from autoenc.errors import UserError
 
 
 def save(path: Path, array: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array.astype(np.uint8)).save(path)
+    Pillow.fromarray(array.astype(np.uint8)).save(path)
     return path
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Eight good pictures of constant grey 10, 20 ... 80 and different sizes; the test pictures are 200."""
+    """Eight good images of constant grey 10, 20 ... 80 and different sizes; the test images are 200."""
     for i in range(8):
         save(tmp_path / f"train/good/{i}.png", np.full((20 + i, 40 - i), 10 * (i + 1)))
     save(tmp_path / "test/good/0.png", np.full((30, 30), 200))
@@ -35,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_training_and_validation_share_no_picture_and_have_none_of_the_test(folder: Path) -> None:
+def test_training_and_validation_share_no_image_and_have_none_of_the_test(folder: Path) -> None:
     data = defects(str(folder), size=16, patches=5, val_fraction=0.25)
     assert [len(split) for split in (data.train, data.val, data.test)] == [30, 10, 15]
     shades = [set(split.tensor.flatten().tolist()) for split in (data.train, data.val, data.test)]
@@ -48,7 +47,7 @@ def test_training_and_validation_share_no_picture_and_have_none_of_the_test(fold
     assert {int(p.stem) for p in found.held_out} == {shade // 10 - 1 for shade in shades[1]}, "in detect too"
 
 
-def test_the_split_seed_fixes_pictures_and_places(folder: Path) -> None:
+def test_the_split_seed_fixes_images_and_places(folder: Path) -> None:
     random = np.random.default_rng(0)
     for i in range(8):
         save(folder / f"train/good/{i}.png", random.integers(0, 256, (40, 50)))
@@ -57,7 +56,7 @@ def test_the_split_seed_fixes_pictures_and_places(folder: Path) -> None:
     assert not torch.equal(first.train.tensor, other.train.tensor)
 
 
-def test_patches_are_cut_from_the_picture_and_not_rearranged(folder: Path) -> None:
+def test_patches_are_cut_from_the_image_and_not_rearranged(folder: Path) -> None:
     rows, columns = np.mgrid[:40, :60]
     for i in range(8):
         save(folder / f"train/good/{i}.png", np.stack([3 * rows, 2 * columns, rows + columns], -1))
@@ -77,7 +76,7 @@ def test_contrast_takes_out_light_and_scale() -> None:
     assert np.abs(a - b).mean() < 2
     assert a.mean() == pytest.approx(127.5, abs=2)
     assert a.std() == pytest.approx(127.5 / 4, rel=0.05), "a standard deviation is a quarter of the way to the end"
-    assert np.array_equal(kinds.Image((1, 16, 16), 0.0, 1.0).prepared(dark), dark)
+    assert np.array_equal(Image((1, 16, 16), 0.0, 1.0).prepared(dark), dark)
     assert np.abs(contrast_normalized(np.full((1, 20, 20), 90, np.uint8), 8.0) - 127.5).max() <= 1, (
         "nothing from nothing"
     )
@@ -97,11 +96,11 @@ def test_masks_are_found_by_either_name_and_count_above_their_half(folder: Path)
     assert not read_mask(found["good/0.png"], (30, 30)).any()
 
 
-def test_a_picture_is_read_in_grey_or_colour(folder: Path) -> None:
+def test_an_image_is_read_in_grey_or_colour(folder: Path) -> None:
     path = save(folder / "rgb.png", np.full((10, 12, 3), (10, 20, 30)))
-    assert read_picture(path, 3).shape == (3, 10, 12)
-    assert read_picture(path, 3)[:, 4, 4].tolist() == [10, 20, 30]
-    assert read_picture(path, 1).shape == (1, 10, 12)
+    assert read_image(path, Image((3, 16, 16), 0.0, 1.0)).shape == (3, 10, 12)
+    assert read_image(path, Image((3, 16, 16), 0.0, 1.0))[:, 4, 4].tolist() == [10, 20, 30]
+    assert read_image(path, Image((1, 16, 16), 0.0, 1.0)).shape == (1, 10, 12)
 
 
 def remove(path: str) -> Callable[[Path], object]:
@@ -132,7 +131,7 @@ def test_another_layout_is_one_line(folder: Path, spoil: Callable[[Path], object
     assert "\n" not in str(caught.value)
 
 
-def test_a_truncated_picture_is_one_line(folder: Path) -> None:
+def test_a_truncated_image_is_one_line(folder: Path) -> None:
     path = save(folder / "train/good/3.jpg", np.random.default_rng(0).integers(0, 256, (60, 60)))
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(UserError, match=r"3\.jpg: cannot be read as an image \(.*truncated"):
