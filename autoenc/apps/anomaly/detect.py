@@ -32,7 +32,7 @@ class Detected:
         anomaly: (N,) bool, whether the deciding score is above its threshold.
         columns: (N, <= 3) `contributions`, for vectors and tables.
         labels: (N,) bool, True for anomalies, or None; rows without a label are masked.
-        baselines: method -> (N,), with labels.
+        baselines: method -> (N,), with labels. annotations: name -> (N,), such as the fraction of unknown words.
         numbers: score or method -> {auroc, average_precision}, with labels; higher is better.
     """
 
@@ -44,6 +44,7 @@ class Detected:
     columns: np.ndarray | None = None
     labels: np.ndarray | None = None
     baselines: dict[str, np.ndarray] = field(default_factory=dict)
+    annotations: dict[str, np.ndarray] = field(default_factory=dict)
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def summary(self) -> dict[str, object]:
@@ -62,6 +63,9 @@ class Detected:
         header = ["name", *self.scores, "anomaly"]
         cells = [list(names), *([f"{v:.7g}" for v in values] for values in self.scores.values())]
         cells.append([str(int(v)) for v in self.anomaly])
+        for name, values in self.annotations.items():
+            header.append(name)
+            cells.append([f"{v:.4g}" for v in values])
         if self.columns is not None:
             header.append("columns")
             cells.append(["; ".join(str(part) for part in row if part != "") for row in self.columns])
@@ -97,7 +101,8 @@ def detect(
     numbers = {} if labels is None else {name: quality(labels, values) for name, values in (scores | others).items()}
     columns = contributions(detector.run, split) if detector.run.spec.kind.named_dimensions else None
     anomaly = scores[score] > thresholds[score]
-    return Detected(score, quantile, scores, thresholds, anomaly, columns, labels, others, numbers)
+    annotations = detector.run.spec.kind.annotations(split)
+    return Detected(score, quantile, scores, thresholds, anomaly, columns, labels, others, annotations, numbers)
 
 
 def left_out_of(run: Run) -> list[str]:
@@ -175,19 +180,29 @@ def baselines(run: Run, split: Split) -> dict[str, np.ndarray]:
     """Return scores of classical methods, fitted to the reference rows (at most 20,000 training rows): name -> (N,).
 
     pca: mean squared error of the reconstruction from as many components as the code has values, or from those with 95%
-    of the variance if the code has as many as the data. isolation_forest: Liu, Ting & Zhou 2008.
+    of the variance if the code has as many as the data; for texts lsa, of TF-IDF (Deerwester et al. 1990).
+    isolation_forest: Liu, Ting & Zhou 2008. Empty where `Kind.features` has nothing.
     """
-    from sklearn.decomposition import PCA
+    from scipy.sparse import issparse
+    from sklearn.decomposition import PCA, TruncatedSVD
     from sklearn.ensemble import IsolationForest
 
-    train = run.reference_rows().rows()
-    x = split.rows()
+    features = run.spec.kind.features(run.reference_rows(), split)
+    if features is None:
+        return {}
+    train, x = features
+    forest = -IsolationForest(random_state=SEED).fit(train).score_samples(x)
+    if issparse(train):
+        if min(train.shape) < 2:
+            return {"isolation_forest": forest}
+        lsa = TruncatedSVD(min(run.latent_dim, min(train.shape) - 1), random_state=SEED).fit(train)
+        left = np.asarray(x.multiply(x).sum(1)).ravel() - np.square(lsa.transform(x)).sum(1)  # orthonormal components
+        return {"lsa": left / train.shape[1], "isolation_forest": forest}
     components = min(run.latent_dim, len(train)) if run.latent_dim < train.shape[1] else 0.95
     pca = PCA(components, random_state=SEED).fit(train)
-    forest = IsolationForest(random_state=SEED).fit(train)
     return {
         "pca": np.square(x - pca.inverse_transform(pca.transform(x))).mean(1),
-        "isolation_forest": -forest.score_samples(x),
+        "isolation_forest": forest,
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.exceptions import ConvergenceWarning
@@ -37,17 +38,17 @@ class Representation:
 def representations(run: Run) -> dict[str, Representation]:
     """Return the codes, as many principal components (fitted on training rows), and the raw input.
 
-    For bags of words, return the codes and latent semantic analysis: a truncated singular value decomposition of their
-    TF-IDF (Deerwester et al. 1990). For token ids, return the codes.
+    For texts, return the codes and latent semantic analysis: a truncated singular value decomposition of their TF-IDF
+    (Deerwester et al. 1990).
     """
     codes = {"codes": Representation(run.codes(run.data.train), run.codes(run.data.test))}
-    if not run.spec.kind.continuous:
+    if (features := run.spec.kind.features(run.data.train, run.data.test)) is None:
         return codes
-    if (words := run.spec.kind.lexical(run.data.train, run.data.test)) is not None:
-        size = min(run.latent_dim, *(n - 1 for n in words[0].shape))
+    train, test = features
+    if issparse(train):
+        size = min(run.latent_dim, *(n - 1 for n in train.shape))
         lsa = TruncatedSVD(size, random_state=SEED)
-        return codes | {f"LSA-{size}": Representation(lsa.fit_transform(words[0]), lsa.transform(words[1]))}
-    train, test = run.data.train.rows(), run.data.test.rows()
+        return codes | {f"LSA-{size}": Representation(lsa.fit_transform(train), lsa.transform(test))}
     size = min(run.latent_dim, train.shape[1], len(train))
     pca = PCA(size, svd_solver="covariance_eigh" if train.shape[1] <= 2_000 else "auto", random_state=SEED)
     return codes | {

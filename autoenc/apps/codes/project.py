@@ -50,11 +50,9 @@ def project(run: Run, split: Split, method: Method = "tsne", dim: int = 2, seed:
     if len(codes) < 4 * NEIGHBOURS:
         raise UserError(f"{len(codes)} rows are too few to project; {4 * NEIGHBOURS} are needed")
     points, axes = reduce(codes, method, dim, seed)
-    inputs = split.rows()
-    numbers = {
-        "trustworthiness": float(trustworthiness(codes, points, n_neighbors=NEIGHBOURS)),
-        "trustworthiness_input": float(trustworthiness(inputs, points, n_neighbors=NEIGHBOURS)),
-    }
+    numbers = {"trustworthiness": float(trustworthiness(codes, points, n_neighbors=NEIGHBOURS))}
+    if (features := run.spec.kind.features(split, split)) is not None:
+        numbers["trustworthiness_input"] = float(trustworthiness(features[0], points, n_neighbors=NEIGHBOURS))
     if split.y is not None:
         y = split.y.cpu().numpy()
         numbers["neighbour_agreement"] = agreement(points, y)

@@ -194,6 +194,19 @@ class Kind:
         """Return TF-IDF rows of two splits, each of length 1; None for data without words."""
         return None
 
+    def features(self, train: Split, queries: Split) -> tuple[Any, Any] | None:
+        """Return two splits as classical methods are fed them: rows (N, D), or sparse TF-IDF of texts.
+
+        None where numbers of the examples mean nothing, as for token ids.
+        """
+        if (words := self.lexical(train, queries)) is not None:
+            return words
+        return (train.rows(), queries.rows()) if self.continuous else None
+
+    def annotations(self, split: Split) -> dict[str, np.ndarray]:
+        """Return numbers to report beside the scores of examples: name -> (N,)."""
+        return {}
+
     # Sizes for the parts of a model
 
     def given(self) -> dict[str, Any]:

@@ -78,6 +78,10 @@ class Texts(Kind):
         """Return examples as readable text."""
         raise NotImplementedError
 
+    def annotations(self, split: Split) -> dict[str, np.ndarray]:
+        """Return the fraction of unknown words."""
+        return {"unknown": self.unknown(split)}
+
     def encode(self, raw: Any, what: str = "input", noisy: bool = False, support: tuple[float, float] = REAL) -> Split:
         """Return texts as the model is fed them; warn of truncated texts and of texts without known words.
 

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from autoenc.core import Likelihood
+from autoenc.data.kinds.counts import inverse_frequency, weighed
 from autoenc.data.kinds.kind import FILE, REAL, common
 from autoenc.data.kinds.texts import Texts, Tokenized, beginning, shared
 from autoenc.data.split import BOS, EOS, MASK, PAD, SPECIAL, UNK, Split
 from autoenc.errors import DataError, require
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
     from tokenizers import Tokenizer
     from tokenizers.trainers import BpeTrainer, WordLevelTrainer
 
@@ -143,6 +145,21 @@ class Tokens(Texts):
     def unknown(self, split: Split) -> np.ndarray:
         ids = split.tensor.cpu().numpy()
         return (ids == UNK).sum(1) / (ids > EOS).sum(1).clip(1)
+
+    def lexical(self, train: Split, queries: Split) -> tuple[csr_matrix, csr_matrix]:
+        """Return TF-IDF rows of the known tokens, with the idf of the training rows."""
+        one, two = (self._counted(split) for split in (train, queries))
+        idf = inverse_frequency(one)
+        return weighed(one, idf), weighed(two, idf)
+
+    def _counted(self, split: Split) -> csr_matrix:
+        """Return how often each token that is not special occurs, (N, vocabulary - 5)."""
+        from scipy.sparse import csr_matrix
+
+        ids = split.tensor.cpu().numpy()
+        rows, places = np.nonzero(ids >= len(SPECIAL))
+        found = ids[rows, places] - len(SPECIAL)
+        return csr_matrix((np.ones(len(found), np.float32), (rows, found)), (len(ids), self.size - len(SPECIAL)))
 
     def listing(self, x: Tensor) -> tuple[list[str], list[list[Any]]]:
         return ["text"], [[text] for text in self.decode(x)]
