@@ -111,7 +111,8 @@ def pipeline() -> None:
     """The scikit-learn pipeline of the README, beside PCA and pixels, each standardized and with a C of its own."""
     from sklearn.datasets import load_digits
     from sklearn.decomposition import PCA
-    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -120,7 +121,7 @@ def pipeline() -> None:
     x, y = load_digits(return_X_y=True)
 
     def accuracy(*steps: Any) -> float:
-        classifier = LogisticRegressionCV(Cs=[0.01, 0.1, 1, 10, 100], max_iter=1000, cv=5)
+        classifier = GridSearchCV(LogisticRegression(max_iter=1000), {"C": [0.01, 0.1, 1, 10, 100]})
         fitted = make_pipeline(*steps, StandardScaler(), classifier).fit(x[:1300], y[:1300])
         return float(fitted.score(x[1300:], y[1300:]))
 

@@ -37,7 +37,8 @@ class Detector:
     The score of a row does not depend on other rows or the batch size. Training rows are their own neighbours.
 
     Attributes:
-        best: the default score. `local` for images: the highest mean AUROC with each digit of MNIST as the anomaly.
+        best: the default score. `local` for images: the highest mean AUROC with each class of scikit-learn's digits as
+            the anomaly (`benchmarks/bench_apps.py --only choice`), images that no published result is of.
             `combined` for other data: the most consistent over three models on the six ADBench tables, on splits
             without published results.
     """
