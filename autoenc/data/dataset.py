@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -122,5 +123,5 @@ def without(data: Data, classes: Sequence[str], name: str = "classes") -> Data:
         spec = replace(spec, kind=replace(spec.kind, low=low, high=high))
     names = {**data.names}
     if "train" in names:
-        names["train"] = [data.names["train"][i] for i in rows["train"].tolist()]
+        names["train"] = np.asarray(data.names["train"])[rows["train"].numpy()]
     return replace(data, spec=spec, train=train, val=data.val.subset(rows["val"]), truth=truth, names=names)

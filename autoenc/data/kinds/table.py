@@ -301,7 +301,7 @@ class Table(Kind):
         numbers = [column for column in self.columns if column.kind == "number"]
         if not numbers or len(train) < 2:
             return None
-        std = train.take(slice(0, 10_000)).x.std(0)[[column.start for column in numbers]]
+        std = train.sample(10_000).take(slice(None)).x.std(0)[[column.start for column in numbers]]
         flat = [column.name for column, value in zip(numbers, std, strict=True) if value == 0]
         if not flat:
             return None

@@ -54,8 +54,8 @@ def streamed(recipe: Recipe, folder: Path, kind: Table | None) -> Data:
     sizes = ", ".join(f"{len(entry.rows(name)):,}" for name in NAMES if name in entry.crcs)
     notes = [*entry.values["notes"], f"read in chunks; {sizes} rows are stored in {entry.path}"]
     splits = [_split(entry, name, recipe.label is not None) for name in NAMES]
-    rows: dict[str, list[int]] = {
-        name: entry.rows(f"{name}_row")[:].tolist() for name in ("train", "test") if name in entry.crcs
+    rows: dict[str, Any] = {  # row numbers on the disk: a list would grow with the file
+        name: np.load(entry.path / f"{name}_row.npy", mmap_mode="r") for name in ("train", "test") if name in entry.crcs
     }
     return recipe.data(learned, splits, tuple(entry.values["classes"]), tuple(entry.values["range"]), notes, rows)
 
