@@ -16,15 +16,27 @@ from torch.optim import Optimizer
 
 from autoenc.config.checks import check_target, overlaid
 from autoenc.config.signatures import options
-from autoenc.core import Autoencoder, Likelihood
+from autoenc.core import Autoencoder, Bottleneck, Likelihood, Regularizer
 from autoenc.data.dataset import Data, DataSpec, without
 from autoenc.data.kinds.kind import Kind
 from autoenc.errors import ConfigError, one_line
 from autoenc.initialization import initialize, start_at_mean, start_tied
+from autoenc.networks.parts import Pair
 from autoenc.objective import Objective
 from autoenc.regularizers.jacobian import BATCH_STATISTICS
 from autoenc.training.settings import TrainerSettings
 
+TYPES: dict[str, type] = {
+    "data": Data,
+    "network": Pair,
+    "likelihood": Likelihood,
+    "noise": nn.Module,
+    "model.bottleneck": Bottleneck,
+    "model.objective": Objective,
+    "optimizer": Optimizer,
+    "model.players": Optimizer,
+    "regularizer": Regularizer,
+}
 NOTHING = {"columns": (), "vocabulary": 0}  # arguments of constructors if the kind of data has none
 
 
@@ -47,7 +59,7 @@ def make(path: str, node: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
             kwargs[key] = value
     wanted = {key: value for key, value in given.items() if key in inspect.signature(constructor).parameters}
     try:
-        return constructor(**kwargs, **wanted)
+        part = constructor(**kwargs, **wanted)
     except ConfigError as error:
         raise error.under(path) from None
     except TypeError as error:
@@ -56,6 +68,10 @@ def make(path: str, node: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
         if target.startswith("autoenc."):
             raise  # our parts raise ConfigError; this is a bug
         raise ConfigError(path, None, one_line(error)) from None
+    group = path.rpartition(".")[0] if path.startswith(("regularizer.", "model.players.")) else path
+    if group in TYPES and not isinstance(part, TYPES[group]):
+        raise ConfigError(f"{path}._target_", target, f"does not make a part of type {TYPES[group].__name__}")
+    return part
 
 
 @dataclass(frozen=True)

@@ -358,6 +358,9 @@ def _run(args: list[str]) -> int:
         if Callbacks.sweep_dir is not None and "TerminatedWorker" in type(error).__name__:
             _report_sweep()
             return _say("a process of the sweep was killed", FAILED)
+        if error is not Callbacks.error and isinstance(error, KeyError | ValueError) and not resumed:
+            odd = next((a for a in args if a[:1] in "=~" or a.endswith("=null")), " ".join(args))
+            return _say(f"{odd}: cannot be applied to the config ({one_line(error)})", WRONG)  # by Hydra
         raise
 
 

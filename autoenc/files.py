@@ -12,11 +12,12 @@ import secrets
 import stat
 import sys
 import unicodedata
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from autoenc.errors import ConfigError, DataError
+from autoenc.errors import ConfigError, DataError, one_line
 
 LIMIT = 64 * 2**20  # bytes of a text file in a run directory
 DEPTH = 50  # of nested brackets
@@ -136,6 +137,42 @@ def read_json(path: Path, limit: int = LIMIT) -> Any:
         return json.loads(read_text(path, limit))
     except RecursionError:
         raise ValueError("brackets are nested too deeply") from None
+
+
+def plain_yaml(text: str) -> Any:
+    """Return the value of a YAML text; ValueError if it is damaged, too deeply nested or has aliases.
+
+    Aliases can expand to more than fits into memory; no file of a run has any.
+    """
+    import yaml
+
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("has aliases (*name), which are not allowed")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH:
+                raise ValueError("brackets are nested too deeply")
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(one_line(error)) from None
+
+
+def check_zip(path: Path, limit: int, stored: bool = False) -> None:
+    """Raise ValueError if the members of a zip archive are larger than `limit` bytes in all.
+
+    Args:
+        stored: members must not be compressed.
+    """
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if sum(member.file_size for member in members) > limit:
+        raise ValueError(f"its members have more than {limit:,} bytes")
+    if stored and any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("has compressed members")
 
 
 def mark_cache(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import warnings
 from collections.abc import Callable
@@ -20,8 +19,8 @@ from autoenc.config.stored import read_config
 from autoenc.core import Autoencoder, Batch
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.split import Split
-from autoenc.errors import DataChanged, DataError, UserError
-from autoenc.files import check_inside
+from autoenc.errors import DataChanged, DataError, UserError, one_line
+from autoenc.files import check_inside, read_json
 from autoenc.objective import Objective
 from autoenc.reference import Reference
 from autoenc.training import checkpoint
@@ -154,7 +153,7 @@ class Run:
     def verdict(self) -> str:
         """What training ended with on the use of the code; empty if summary.json cannot be read."""
         try:
-            return str(json.loads((self.path / "summary.json").read_text())["verdict"])
+            return str(read_json(self.path / "summary.json")["verdict"])
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 
@@ -292,8 +291,11 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
         )
     config = read_config(path)
     spec = read_spec(path, config["data"])
-    model = build.build_model(config, spec)
-    objective = build.build_objective(config, model, spec, total_steps=1)
+    try:
+        model = build.build_model(config, spec)
+        objective = build.build_objective(config, model, spec, total_steps=1)
+    except (MemoryError, RuntimeError, OverflowError) as error:
+        raise DataError(f"{path}: its model cannot be built ({one_line(error)})") from None
     weights = path / "checkpoints" / "best.pt"
     best = checkpoint.load(weights, "cpu")
     try:

@@ -21,7 +21,7 @@ from autoenc.data.readers.arrays import UNREADABLE
 from autoenc.data.split import Split
 from autoenc.data.storage.sparse import SparseRows
 from autoenc.errors import DataError, one_line
-from autoenc.files import atomic
+from autoenc.files import atomic, check_zip
 from autoenc.metrics import mse_per_example
 from autoenc.regularizers.kl import kl_estimate, kl_per_dim
 from autoenc.training.evaluation import evaluation_mode
@@ -29,6 +29,7 @@ from autoenc.training.evaluation import evaluation_mode
 FILE = "reference.npz"
 MOST = 20_000  # training rows, and validation rows
 BOUNDED = 2_000  # validation rows with an evidence lower bound, which takes 16 passes of the decoder
+LARGEST = 2**29  # bytes of rows, names and captions, decompressed
 BYTES = 16 * 2**20  # of stored rows
 DRAWS = 16  # of z for the bound
 SEED = 0
@@ -213,6 +214,7 @@ def save(reference: Reference, path: Path) -> None:
 def load(path: Path, kind: Kind, latent_dim: int) -> Reference:
     """Read what `save` wrote; DataError if it is damaged or does not fit the run."""
     try:
+        check_zip(path, LARGEST + 16 * MOST * (2 + latent_dim))  # two tables of float32, twice
         with np.load(path, allow_pickle=False) as archive:
             stored = {RENAMED.get(name, name): archive[name] for name in archive.files}
         count = len(stored["indptr"]) - 1 if "indptr" in stored else len(stored.get("x", ()))

@@ -20,7 +20,7 @@ from autoenc import build, figures, reference
 from autoenc.build import Parts
 from autoenc.config.stored import parse_config, read_config
 from autoenc.data import Data, kinds
-from autoenc.errors import ConfigError, Interrupted, NotFinite, one_line
+from autoenc.errors import ConfigError, DataError, Interrupted, NotFinite, one_line
 from autoenc.files import check_inside, flat, write_json, write_text
 from autoenc.metric_table import legend, metric
 from autoenc.metrics import verdict
@@ -76,6 +76,8 @@ def train(
             state = None
             if resume:
                 state = checkpoint.load(run_dir / "checkpoints" / "last.pt", device)
+                if missing := {"config", "data", "progress", "model", "optimizers", "rng"} - state.keys():
+                    raise DataError(f"{run_dir / 'checkpoints' / 'last.pt'}: has no {', '.join(sorted(missing))}")
                 trained = yaml.safe_dump(parse_config(state["config"], run_dir), sort_keys=False)
                 check_same(run_dir, state | {"config": trained}, text, fingerprint)
             else:

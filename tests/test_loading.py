@@ -184,10 +184,10 @@ def test_a_planted_pickle_is_refused_and_not_run(vae_run: Path, copied: Callable
     path, touched = copied(vae_run), tmp_path / "touched"
     evil = {"model": Evil(touched), "config": "", "data": 0}
     (path / "checkpoints" / "best.pt").write_bytes(pickle.dumps(evil))
-    with pytest.raises(DataError, match="refused"):
+    with pytest.raises(DataError, match="rejected"):
         load_run(path)
     torch.save(evil, path / "checkpoints" / "best.pt")
-    with pytest.raises(DataError, match="refused"):
+    with pytest.raises(DataError, match="rejected"):
         load_run(path)
     assert not touched.exists()
     torch.load(path / "checkpoints" / "best.pt", weights_only=False)

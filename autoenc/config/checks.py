@@ -43,6 +43,8 @@ ALLOWED_TARGETS = {
     "model.players": ("torch.optim.",),
     "regularizer": ("autoenc.regularizers.",),
 }
+LARGEST = 2**63  # of whole numbers in torch
+MOST_LATENT = 1_000_000
 NESTED_TARGETS = ("autoenc.schedules.",)  # nodes inside a part
 
 MOVED = {"autoenc.core.Objective": "autoenc.objective.Objective"}  # targets in the configs of old runs
@@ -116,12 +118,18 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         for key in given:  # keys added by +
             if key not in known:
                 raise ConfigError(f"{path}.{key}".lstrip("."), None, f"no such key; {suggest(key, known)}")
+        if gone := [key for key in known if key not in given]:  # removed by ~
+            raise ConfigError(f"{path}.{gone[0]}".lstrip("."), None, f"must be given; leave out ~{gone[0]}")
     try:
         TrainerSettings(**plain["trainer"])
     except ConfigError as error:
         raise error.under("trainer") from None
     if plain["seed"] < 0:
         raise ConfigError("seed", plain["seed"], "must be 0 or more")
+    if plain["seed"] >= LARGEST:
+        raise ConfigError("seed", plain["seed"], "must be below 2^63")
+    if plain["model"]["latent_dim"] > MOST_LATENT:
+        raise ConfigError("model.latent_dim", plain["model"]["latent_dim"], f"must be at most {MOST_LATENT:,}")
     if plain["model"]["latent_dim"] < 1:
         raise ConfigError("model.latent_dim", plain["model"]["latent_dim"], "must be 1 or more")
     for group in ("optimizer", "network", "likelihood", "noise", "data"):
@@ -218,7 +226,7 @@ def conforms(value: Any, annotation: Any) -> bool:
     if annotation is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST
     return isinstance(value, annotation) if isinstance(annotation, type) else True
 
 

@@ -6,13 +6,14 @@ import typing
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from autoenc.config.checks import Config, check
 from autoenc.errors import DataError, one_line
-from autoenc.files import CACHE_FOLDER, flat, is_cache
+from autoenc.files import CACHE_FOLDER, flat, is_cache, plain_yaml, read_text
 
+LONGEST = 2**20  # bytes of config.yaml
 DATA_FOLDER = "data"  # the default of data.root, where data sets may be downloaded to
 
 
@@ -20,8 +21,8 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     """Return the checked config of a run directory."""
     path = run_dir / "config.yaml"
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, LONGEST)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
     return parse_config(text, path)
 
@@ -41,8 +42,8 @@ def _distrust(config: Any) -> None:
 def parse_config(text: str, path: Path) -> dict[str, Any]:
     """Return the checked config of a run, in the present schema; `path` is for messages."""
     try:
-        loaded = OmegaConf.create(text)
-    except yaml.YAMLError as error:
+        loaded = OmegaConf.create(plain_yaml(text))
+    except (ValueError, OmegaConfBaseException) as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
     plain = OmegaConf.to_container(loaded)
     if not isinstance(plain, dict):
@@ -51,6 +52,9 @@ def parse_config(text: str, path: Path) -> dict[str, Any]:
         # Configs are written resolved; an interpolation could read this machine's environment.
         raise DataError(f"{path}: {found[0]} is an interpolation (${{...}}), which is not allowed")
     _distrust(loaded)
-    merged = OmegaConf.merge(OmegaConf.structured(Config), loaded)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), loaded)
+    except OmegaConfBaseException as error:
+        raise DataError(f"{path}: {error.full_key or 'config'}: is invalid ({one_line(error)})") from None
     assert isinstance(merged, DictConfig)
     return check(merged)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from autoenc.errors import DataError, one_line
-from autoenc.files import atomic
+from autoenc.files import atomic, check_zip
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -23,7 +23,13 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Load a state; DataError if the file is missing, damaged, or has other objects than tensors and plain values."""
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        if path.exists() and not path.is_file():
+            raise ValueError("is no regular file")
+        check_zip(path, path.stat().st_size, stored=True)  # torch does not compress
+        state = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError(f"holds a {type(state).__name__}")
+        return state
     except FileNotFoundError:
         raise DataError(f"{path}: no such checkpoint") from None
     except pickle.UnpicklingError as error:

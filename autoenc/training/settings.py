@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from autoenc.errors import require
 
+LARGEST = 2**31
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("32", "bf16")
 LR_SCHEDULES = ("constant", "cosine", "plateau")
@@ -40,6 +41,9 @@ class TrainerSettings:
             require(getattr(self, key) >= 1, key, getattr(self, key), "must be 1 or more")
         for key in ("steps", "patience", "threads"):
             require(getattr(self, key) is None or getattr(self, key) >= 1, key, getattr(self, key), "must be 1 or more")
+        for key in ("steps", "epochs", "batch_size", "eval_batch_size", "evaluate_every", "patience", "figures"):
+            require((getattr(self, key) or 0) < LARGEST, key, getattr(self, key), f"must be below {LARGEST:,}")
+        require((self.threads or 0) <= 1024, "threads", self.threads, "must be at most 1024; null: one for each core")
         require(self.figures >= 0, "figures", self.figures, "must be 0 or more")
         require(0 <= self.warmup < 1, "warmup", self.warmup, "must lie in [0, 1): a fraction of the training steps")
         require(0 < self.plateau_factor < 1, "plateau_factor", self.plateau_factor, "must lie between 0 and 1")

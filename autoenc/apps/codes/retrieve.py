@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from autoenc.data.readers.arrays import UNREADABLE
 from autoenc.data.split import Split, drawn
 from autoenc.errors import DataError, UserError, one_line
 from autoenc.figures import picture_grid
-from autoenc.files import atomic, check_inside, write_json
+from autoenc.files import atomic, check_inside, read_json, write_json
 from autoenc.loading import Run
 
 Metric = Literal["cosine", "euclidean"]
@@ -210,7 +209,7 @@ def open_index(run: Run, metric: Metric = "cosine", force: bool = False, rows: I
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return read_json(path)
     except (OSError, ValueError):
         return None
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from autoenc.config.checks import suggest
 from autoenc.errors import ConfigError, DataError, one_line
-from autoenc.files import flat
+from autoenc.files import flat, plain_yaml, read_json, read_text
 from autoenc.metric_table import headline
 from autoenc.metric_table import metric as metric_row
 
@@ -59,13 +56,13 @@ def read_run(run_dir: Path, whole: bool = False) -> Row:
             numbers={name: value for part in (*parts, _numbers(flat(evaluation))) for name, value in part.items()},
             error=str(record.get("error", "")),
         )
-    except (DataError, OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (DataError, OSError, ValueError, TypeError, AttributeError) as error:
         return Row(run_dir.name, "damaged", {}, error=f"{run_dir}: {one_line(error)}")
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text()) if path.exists() else {}
+        value = read_json(path) if path.exists() else {}
     except ValueError:
         raise DataError(f"{path.name} is damaged: not JSON") from None
     if not isinstance(value, dict):
@@ -81,15 +78,15 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
 def _overrides(run_dir: Path) -> dict[str, Any]:
     """Return the settings of the command line: model=vae, model.latent_dim=8 ..."""
     path = run_dir / ".hydra" / "overrides.yaml"
-    overrides = yaml.safe_load(path.read_text()) if path.exists() else []
+    overrides = plain_yaml(read_text(path)) if path.exists() else []
     pairs = (override.lstrip("+").partition("=") for override in overrides)
-    return {key: yaml.safe_load(value) for key, _, value in pairs}
+    return {key: plain_yaml(value) for key, _, value in pairs}
 
 
 def _settings(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Return the options chosen in the config groups, and every setting."""
     path = run_dir / "config.yaml"
-    config = flat(yaml.safe_load(path.read_text())) if path.exists() else {}
+    config = flat(plain_yaml(read_text(path))) if path.exists() else {}
     return {**record.get("choices", {}), **{k: v for k, v in config.items() if "_target_" not in k and v != "{}"}}
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import json
 from pathlib import Path
 from typing import Any
 
 from autoenc.data.kinds import legacy
 from autoenc.data.kinds.kind import FILE, Kind
 from autoenc.errors import DataError, one_line
+from autoenc.files import read_json
 
+EXHAUSTED = (MemoryError, RecursionError)  # by a damaged file
 FOLDER = "kind"  # in a run directory
 KINDS = {
     "image": "autoenc.data.kinds.image.Image",
@@ -41,11 +42,11 @@ def load(run_dir: Path, data: dict[str, Any], options: dict[str, Any]) -> Kind:
     present = (run_dir / FOLDER).is_dir()
     folder = run_dir / (FOLDER if present else legacy.FOLDER)
     try:
-        values = json.loads((folder / FILE).read_text()) if present else legacy.values_of(folder, data, options)
+        values = read_json(folder / FILE) if present else legacy.values_of(folder, data, options)
         module, _, name = KINDS[values["kind"]].rpartition(".")
         kind: Kind = getattr(importlib.import_module(module), name).load(folder, values)
         return kind
     except DataError as error:
         raise DataError(f"{folder}: {error}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, *EXHAUSTED) as error:
         raise DataError(f"{folder}: cannot be read ({type(error).__name__}: {one_line(error)})") from None

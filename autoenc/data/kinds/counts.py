@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import unicodedata
@@ -21,7 +20,7 @@ from autoenc.data.kinds.texts import Texts, Tokenized, beginning, shared
 from autoenc.data.split import Split
 from autoenc.data.storage.sparse import SparseRows
 from autoenc.errors import DataError, require
-from autoenc.files import write_json
+from autoenc.files import read_json, write_json
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -240,7 +239,7 @@ class Counts(Texts):
     @classmethod
     def load(cls, folder: Path, values: dict[str, Any]) -> Counts:
         """Return the kind that `save` wrote; ValueError, KeyError or TypeError if the files are damaged."""
-        learnt = json.loads((folder / VOCABULARY).read_text())
+        learnt = read_json(folder / VOCABULARY)
         words, idf = tuple(learnt["words"]), learnt["idf"]
         if not words or len(set(words)) != len(words) or not all(isinstance(word, str) for word in words):
             raise ValueError(f"{VOCABULARY} is not a list of distinct words")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+LARGEST = 2**28  # bytes of an array
 KNOWN = {
     name: module
     for module, names in {
@@ -77,9 +78,12 @@ def from_plain(plain: Any) -> Any:
         case {"type": text}:
             return np.dtype(str(text)).type
         case {"array": values, "shape": shape, "of": of}:
+            dtype = np.dtype(str(of))
+            if dtype.itemsize * len(values) > LARGEST:
+                raise ValueError(f"an array of {len(values):,} {dtype} has more than {LARGEST:,} bytes")
             array = np.empty(len(values), dtype=object)
             array[:] = [from_plain(v) for v in values]
-            return array.astype(np.dtype(str(of))).reshape([int(n) for n in shape])
+            return array.astype(dtype).reshape([int(n) for n in shape])
         case {"slice": [start, stop, step]}:
             return slice(start, stop, step)
         case {"tuple": values}:
@@ -89,5 +93,7 @@ def from_plain(plain: Any) -> Any:
         case {"estimator": name, "state": state}:
             estimator = object.__new__(getattr(importlib.import_module(KNOWN[name]), name))
             estimator.__dict__.update({str(k): from_plain(v) for k, v in state.items()})
+            if hasattr(estimator, "n_jobs"):
+                estimator.n_jobs = None  # as many processes as the file asks for are not started
             return estimator
     raise ValueError(f"no plain value has the keys {', '.join(map(str, plain))}")

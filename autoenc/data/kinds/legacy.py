@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from autoenc.files import read_json
 
 FOLDER = "preprocessing"  # in a run directory
 RENAMED = {"bag_of_words": "counts", "pictures": "image"}
@@ -20,7 +21,7 @@ def values_of(folder: Path, data: dict[str, Any], options: dict[str, Any]) -> di
     common = {"shape": data["shape"], "low": data["low"], "high": data["high"]}
     if not folder.is_dir():
         return common | {"kind": data["kind"], "contrast": options.get("contrast", 0.0)}
-    kept = json.loads((folder / "preprocessing.json").read_text())
+    kept = read_json(folder / "preprocessing.json")
     kind = RENAMED.get(kept["kind"], kept["kind"])
     if kind == "image":
         return common | {"kind": kind, "look": {key: value for key, value in kept.items() if key != "kind"}}

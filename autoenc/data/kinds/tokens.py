@@ -18,6 +18,7 @@ from autoenc.data.kinds.kind import FILE, REAL, common
 from autoenc.data.kinds.texts import Texts, Tokenized, beginning, shared
 from autoenc.data.split import BOS, EOS, MASK, PAD, SPECIAL, UNK, Split
 from autoenc.errors import DataError, require
+from autoenc.files import read_text
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -227,7 +228,7 @@ class Tokens(Texts):
         from tokenizers import Tokenizer
 
         try:
-            tokenizer = _literal(Tokenizer.from_str((folder / TOKENIZER).read_text(encoding="utf-8")))
+            tokenizer = _literal(Tokenizer.from_str(read_text(folder / TOKENIZER)))
         except Exception as error:  # the library raises plain exceptions
             raise ValueError(f"{TOKENIZER}: {error}") from None
         special = [tokenizer.token_to_id(token) for token in SPECIAL]

@@ -7,8 +7,8 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,13 +20,15 @@ from filelock import FileLock, Timeout
 
 from autoenc.data.storage.mapped import MappedRows
 from autoenc.errors import DataError
-from autoenc.files import CACHE_FOLDER, write_json
+from autoenc.files import CACHE_FOLDER, mark_cache, read_json, write_json
 
 log = logging.getLogger("autoenc")
 
 FOLDER = CACHE_FOLDER  # the default of data sets
 FORMAT = 1  # of an entry; part of every key
 NOTE = "entry.json"
+CHECKED = 100 * 2**20  # bytes of a file of which the checksum is verified
+_INTACT: set[tuple[str, int, int, int]] = set()
 
 
 class CacheError(DataError):
@@ -112,13 +114,25 @@ def find(key: Mapping[str, Any], folder: str | Path = FOLDER) -> Entry | None:
     """Return the entry under a key; None if it is missing or damaged."""
     path = _path(key, folder)
     try:
-        note = json.loads((path / NOTE).read_text())
+        note = read_json(path / NOTE)
         entry = Entry(path, note["values"], note["crcs"])
-        for name in entry.crcs:
-            entry.rows(name)
+        if not all(_intact(path / f"{name}.npy", crc) for name, crc in entry.crcs.items()):
+            return None
     except (OSError, ValueError, KeyError, TypeError, DataError):
         return None
     return entry
+
+
+def _intact(path: Path, crc: int) -> bool:
+    """Whether an array has the size in its header and, unless it is large, its checksum; once in a process."""
+    status = path.stat()
+    key = (str(path), status.st_size, status.st_mtime_ns, status.st_ino)
+    if key not in _INTACT:
+        rows = MappedRows(path)
+        if rows.file_bytes != status.st_size or (status.st_size <= CHECKED and rows.fingerprint() != crc):
+            return False
+        _INTACT.add(key)
+    return True
 
 
 def cached(key: Mapping[str, Any], folder: str | Path, write: Callable[[Writer], None]) -> Entry:
@@ -146,7 +160,8 @@ def cached(key: Mapping[str, Any], folder: str | Path, write: Callable[[Writer],
         with _write_errors(path.parent):
             for stale in [path, *path.parent.glob(f".{path.name}-*")]:  # damaged, or left by a killed process
                 shutil.rmtree(stale, ignore_errors=True)
-            temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+            temporary = path.parent / f".{path.name}-{secrets.token_hex(4)}"
+            temporary.mkdir()
         writer = Writer(temporary)
         try:
             write(writer)
@@ -154,6 +169,7 @@ def cached(key: Mapping[str, Any], folder: str | Path, write: Callable[[Writer],
                 note = {"key": dict(key), "values": writer.values, "crcs": writer.close()}
                 write_json(temporary / NOTE, note)
                 os.rename(temporary, path)
+                mark_cache(path.parent)
         except BaseException:
             writer.discard()
             shutil.rmtree(temporary, ignore_errors=True)

@@ -45,6 +45,7 @@ class MappedRows:
         self._all = torch.from_numpy(array.view(np.ndarray))
         self._mapped = array.nbytes <= SMALL
         self._index: Tensor | None = None  # of a selection: row numbers in the file
+        self.file_bytes = array.offset + array.nbytes  # according to the header
         self.row_bytes = array.nbytes // max(1, len(array))
 
     @property

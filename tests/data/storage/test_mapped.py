@@ -121,7 +121,7 @@ def test_an_entry_is_written_once_and_read_afterwards(tmp_path: Path) -> None:
     assert first.rows().fingerprint() == MappedRows(first.path / "x.npy").fingerprint()
     cache.cached({"v": 2}, tmp_path, write)
     assert len(calls) == 2
-    assert {p.name for p in tmp_path.iterdir()} == {
+    assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {
         p.name for p in (first.path, cache.cached({"v": 2}, tmp_path, write).path)
     }
 
@@ -174,7 +174,7 @@ def test_one_of_several_processes_writes_an_entry(tmp_path: Path) -> None:
         process.join(20)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert (tmp_path / "log").read_text() == "written\n"
-    assert len(list((tmp_path / "c").iterdir())) == 1
+    assert len([p for p in (tmp_path / "c").iterdir() if p.is_dir()]) == 1
 
 
 def test_remains_of_a_killed_process_are_deleted(tmp_path: Path) -> None:
@@ -182,4 +182,4 @@ def test_remains_of_a_killed_process_are_deleted(tmp_path: Path) -> None:
     (tmp_path / f".{entry.path.name}-abc").mkdir()
     (entry.path / "entry.json").write_text(json.dumps({}))
     cache.cached({"v": 1}, tmp_path, append_rows)
-    assert [p.name for p in tmp_path.iterdir()] == [entry.path.name]
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == [entry.path.name]
