@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from autoenc.data.kinds.table import SignedLog, Table
+from autoenc.data.kinds.columns import SignedLog
+from autoenc.data.kinds.table import Table
 from autoenc.data.readers.dates import Dated, order_of
 from autoenc.data.readers.numbers import Ambiguous, Written, decimal_commas, form_of, looks_numeric
 from autoenc.data.readers.tables import Source

@@ -20,7 +20,7 @@ KNOWN = {
         "sklearn.pipeline": ("Pipeline",),
         "sklearn.impute": ("SimpleImputer",),
         "sklearn.preprocessing": ("StandardScaler", "RobustScaler", "QuantileTransformer", "OneHotEncoder"),
-        "autoenc.data.kinds.table": ("SignedLog",),
+        "autoenc.data.kinds.columns": ("SignedLog",),
     }.items()
     for name in names
 }

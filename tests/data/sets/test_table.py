@@ -21,7 +21,8 @@ from autoenc.apps.anomaly.scores import Detector
 from autoenc.build import build_data
 from autoenc.data import table
 from autoenc.data.kinds import estimator_json as plain
-from autoenc.data.kinds.table import SignedLog, Table
+from autoenc.data.kinds.columns import SignedLog
+from autoenc.data.kinds.table import Table
 from autoenc.data.sets.streamed_table import values_of
 from autoenc.errors import ConfigError, DataError
 
