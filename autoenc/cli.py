@@ -31,6 +31,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from autoenc.config import checks as config
+from autoenc.config.arguments import argument_message
 from autoenc.config.messages import hydra_message
 from autoenc.errors import STOPS, ConfigError, Interrupted, NotFinite, UserError, one_line, out_of_memory
 from autoenc.files import locked, printable, read_json, tolerant_streams, write_json
@@ -314,8 +315,6 @@ def main() -> int:
     if {"--help", "-h"} & set(args):
         print(help_text(), end="")
         return DONE
-    if wrong := [a for a in args if a.lstrip("-").partition("=")[0] in config.GROUPS and (a[0] == "-" or "=" not in a)]:
-        return _say(f"{wrong[0]}: write {wrong[0].strip('-').partition('=')[0]}=VALUE", WRONG)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises instead of printing and exiting
     for s in STOPS:
         if signal.getsignal(s) != signal.SIG_IGN:  # nohup
@@ -327,6 +326,8 @@ def main() -> int:
 def _run(args: list[str]) -> int:
     resumed = [a for a in args if a.startswith("resume=") and a != "resume=null"]
     try:
+        if wrong := argument_message(args):
+            return _say(wrong, WRONG)
         if resumed:
             return _resume(resumed[0].partition("=")[2], [a for a in args if a not in resumed])
         config.register()

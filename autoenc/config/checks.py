@@ -250,7 +250,7 @@ def describe(annotation: Any) -> str:
 def suggest(word: str, choices: collections.abc.Iterable[str]) -> str:
     """Return `did you mean ...?` or a list of the choices."""
     choices = sorted(choices)
-    near = difflib.get_close_matches(word, choices, n=1)
+    near = difflib.get_close_matches(word.lower().replace("-", "_"), choices, n=1)
     if near:
         return f"did you mean '{near[0]}'?"
     return f"choose from {', '.join(choices)}" if choices else "it has none"

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from typing import Any
 
-import hydra
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from autoenc.config import checks as config
+from autoenc.config.arguments import compose, keys_like, keys_named
 from autoenc.errors import ConfigError, one_line
 
+FILES = {  # ending of a file -> the option of `data` that reads it
+    **dict.fromkeys(("csv", "tsv", "parquet"), "table"),
+    **dict.fromkeys(("npy", "npz"), "arrays"),
+    **dict.fromkeys(("txt", "jsonl"), "text"),
+}
 TYPES = {"integer": "a whole number", "float": "a number", "bool": "true or false"}
 
 
@@ -28,12 +35,16 @@ def hydra_message(error: Exception, args: list[str]) -> str:
         return _unknown_key(match.group(1), args)
     if match := re.search(r"Could not find '([\w/]+)/([^'/]+)'", text):
         group, option = match.groups()
+        if group == "data" and (suffix := option.rpartition(".")[2].lower()) in FILES:
+            return f"data={option}: no such option; for a file: data={FILES[suffix]} data.path={option}"
         return f"{group}={option}: no such option; {config.suggest(option, [n for n, _ in config.choices(group)])}"
     if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{match.group(1)}: several values define a sweep: add -m (a list needs brackets)"
     wrong = r"Value '(.*?)' .*?(?:converted to|not a valid) (\w+)(?:.*\n)*?\s*full_key: (\S+)"
     if match := re.search(wrong, text):
         value, kind, key = match.groups()
+        if value.lower() == "none":
+            return f"{key}={value}: must be {TYPES.get(kind.lower(), kind)}; for no value write {key}=null"
         return f"{key}={value}: must be {TYPES.get(kind.lower(), kind)}"
     if match := re.search(r"(?:is not a ListConfig|reference_type=List)(?:.*\n)*?", text):
         named = re.search(r"full_key: (\w+)", text)
@@ -48,27 +59,32 @@ def _text(group: str, option: str) -> str:
 
 def _unknown_key(key: str, args: list[str]) -> str:
     """Return the message for an unknown key; composes the config without it to list the choices."""
-    key = key.partition("=")[0]
+    key, _, value = key.partition("=")
+    for given, _, text in (a.lstrip("+~").partition("=") for a in args):
+        value = text if given == key else value
     others = [a for a in args if not a.startswith("-") and a.lstrip("+~").partition("=")[0] != key and "," not in a]
-    try:
-        with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
-            composed = hydra.compose("config", overrides=others)
-    except Exception:
-        return f"{key}: no such key"
-    parent, _, last = key.rpartition(".")
+    composed = compose(others)
+    parent, _, leaf = key.rpartition(".")
     if parent.startswith("regularizer.") and (term := parent.split(".")[1]) not in composed.regularizer:
         chosen = ",".join([*composed.regularizer, term])
         return f"{key}: the term {term} is not chosen; add it: regularizer=[{chosen}]"
-    node = OmegaConf.select(composed, parent) if parent else composed
-    while node is None and parent:
-        last, parent = parent.rpartition(".")[2], parent.rpartition(".")[0]
-        node = OmegaConf.select(composed, parent) if parent else composed
-    if not isinstance(node, DictConfig):
-        return f"{key}: no such key; {parent} has no keys of its own"
-    names = [str(k) for k in node if not str(k).startswith("_")] + ([] if parent else ["experiment"])
-    owners = [option for option, _ in config.choices(parent) if re.search(rf"^{last}:", _text(parent, option), re.M)]
-    if owners and last not in names:
-        return f"{key}: no such key as configured; {', '.join(f'{parent}={option}' for option in owners)} has it"
-    if last in names:
+    parts = key.split(".")
+    node: Any = composed
+    while len(parts) > 1 and isinstance(node, DictConfig) and parts[0] in node:  # down to the first unknown part
+        node = node[parts.pop(0)]
+    above = key.removesuffix(".".join(parts)).removesuffix(".")
+    names = [str(k) for k in node if not str(k).startswith("_")] if isinstance(node, DictConfig) else []
+    if above == parent and leaf in names:
         return f"{key}: not every job of the sweep has this key"
-    return f"{key}: no such key; {config.suggest(last, names)}"
+    owners = [o for o, _ in config.choices(above) if re.search(rf"^{parts[0]}:", _text(above, o), re.M)]
+    if owners and parts[0] not in names:
+        return f"{key}: no such key as configured; {', '.join(f'{above}={option}' for option in owners)} has it"
+    siblings = difflib.get_close_matches(parts[0].lower(), [*names, *([] if above else ["experiment"])], n=1)
+    near = [".".join(filter(None, (above, sibling, *parts[1:]))) for sibling in siblings]
+    if above != parent and near and OmegaConf.select(composed, near[0]) is None:
+        near = []
+    if keys := keys_named(leaf, composed) or near or keys_like(leaf, composed):
+        return f"{key}: no such key; did you mean {' or '.join(f'{k}={value}' for k in keys)}?"
+    if not isinstance(node, DictConfig):
+        return f"{key}: no such key; {above} has no keys of its own"
+    return f"{key}: no such key; {config.suggest(parts[0], names)}"

@@ -1,0 +1,138 @@
+"""Arguments that are not KEY=VALUE, and the keys that a name may stand for. Imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+from typing import NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from omegaconf import DictConfig, OmegaConf
+
+from autoenc.config import checks as config
+from autoenc.errors import ConfigError
+from autoenc.files import flat
+
+SYNONYMS = {  # names in other programs -> keys here
+    **dict.fromkeys(("dataset", "datasets"), "data"),
+    **dict.fromkeys(("arch", "architecture", "net", "backbone"), "network"),
+    **dict.fromkeys(("variant", "model_type", "model_name"), "model"),
+    **dict.fromkeys(("opt", "optim"), "optimizer"),
+    **dict.fromkeys(("learning_rate", "learningrate"), "optimizer.lr"),
+    **dict.fromkeys(("num_epochs", "n_epochs", "max_epochs", "nb_epochs"), "trainer.epochs"),
+    **dict.fromkeys(("max_steps", "iterations", "iters", "num_steps"), "trainer.steps"),
+    **dict.fromkeys(("batch", "bs", "batchsize"), "trainer.batch_size"),
+    **dict.fromkeys(("gpu", "gpus", "accelerator"), "trainer.device"),
+    **dict.fromkeys(("early_stopping", "early_stopping_patience"), "trainer.patience"),
+    **dict.fromkeys(("scheduler", "lr_scheduler"), "trainer.lr_schedule"),
+    **dict.fromkeys(("grad_clip", "clip_grad", "gradient_clip_val"), "trainer.clip"),
+    **dict.fromkeys(("latent", "latents", "latent_size", "latent_dims", "z_dim", "code_dim", "code_size",
+                     "hidden_dim", "bottleneck_dim"), "model.latent_dim"),
+    **dict.fromkeys(("layers", "hidden_dims", "hidden_sizes", "hidden_layers"), "network.hidden"),
+    **dict.fromkeys(("beta", "kl_weight", "kl"), "regularizer.kl.weight"),
+    **dict.fromkeys(("random_seed", "random_state"), "seed"),
+    **dict.fromkeys(("loss", "reconstruction_loss"), "likelihood"),
+    **dict.fromkeys(("path", "data_path", "data_dir", "file"), "data.path"),
+    **dict.fromkeys(("val_split", "validation_split"), "data.val_fraction"),
+    **dict.fromkeys(("output", "output_dir", "out", "outdir", "save_dir", "logdir", "run_dir"), "hydra.run.dir"),
+    **dict.fromkeys(("checkpoint", "ckpt", "resume_from"), "resume"),
+}  # fmt: skip
+
+
+def argument_message(args: list[str]) -> str:
+    """Return one line for the first argument that is not KEY=VALUE, with the way to write it; empty if there is none.
+
+    Raises:
+        ConfigError: an option of Hydra lacks its value.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError("command line", None, f"{message}; see --help")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    for i, arg in enumerate(args):
+        flag, equals, value = arg.partition("=")
+        if flag.startswith("-") and flag not in parser._option_string_actions:
+            after = [] if equals else [a for a in args[i + 1 : i + 2] if "=" not in a and not a.startswith("-")]
+            others = [a for a in args[:i] + args[i + 1 :] if "=" in a and not a.startswith("-")]
+            return _flag(flag.strip("-").replace("-", "_"), value or "".join(after), others, " ".join([arg, *after]))
+    words = parser.parse_args(args).overrides
+    for i, word in enumerate(words):
+        after = [w for w in words[i + 1 : i + 2] if "=" not in w]
+        if word.count("[") > word.count("]") and "]" in "".join(words[i + 1 :]):  # network.hidden=[64, 32]
+            end = next(j for j in range(i + 1, len(words)) if "]" in words[j])
+            return _without_blanks(words[i : end + 1])
+        if word.endswith("=") and after:
+            return _without_blanks([word, *after])
+        if "=" not in word and words[i + 1 : i + 2] and words[i + 1].startswith("="):
+            return _without_blanks(words[i : i + (3 if words[i + 1] == "=" else 2)])
+        if "=" not in word and not word.startswith("~"):
+            return _word(word, after)
+        name, _, value = word.lstrip("+").partition("=")
+        if word.startswith("+") and "." not in name and (keys := keys_named(name, compose([]))) and name not in keys:
+            return f"{word}: no such key; did you mean {_either(keys, value)}?"
+    return ""
+
+
+def _without_blanks(words: list[str]) -> str:
+    return f"{' '.join(words)}: write it without blanks: {''.join(words)}"
+
+
+def _flag(name: str, value: str, others: list[str], shown: str) -> str:
+    """Return the message for an option such as --epochs."""
+    keys = [name] if name in config.GROUPS or "." in name else []
+    if not keys:
+        composed = compose(others)
+        keys = keys_named(name, composed) or keys_like(name, composed)
+    if not keys:
+        return f"{shown}: no such option; see --help"
+    return f"{shown}: write {_either(keys, value)}"
+
+
+def _word(word: str, after: list[str]) -> str:
+    """Return the message for an argument without an equals sign."""
+    option = word.lower().replace("-", "_")
+    owners = [group for group in config.GROUPS for name, _ in config.choices(group) if name == option]
+    if owners and word not in config.GROUPS:
+        return f"{word}: write {_either(owners, option)}"
+    if keys := [word] if word in config.GROUPS or "." in word else keys_named(word, compose([])):
+        return f"{' '.join([word, *after])}: write {_either(keys, ''.join(after))}"
+    return f"{word}: cannot be read as KEY=VALUE; see --help"
+
+
+def _either(keys: list[str], value: str) -> str:
+    return " or ".join(f"{key}={value or 'VALUE'}" for key in keys)
+
+
+def compose(overrides: list[str]) -> DictConfig:
+    """Return the config with these overrides, or without them if they are invalid."""
+    config.register()
+    with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+        try:
+            return hydra.compose("config", overrides=overrides)
+        except Exception:
+            return hydra.compose("config")
+
+
+def _leaves(composed: DictConfig) -> dict[str, str]:
+    """Return every key of the config and its last part, groups first, then the shortest."""
+    plain = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(plain, dict)
+    keys = [k for k in flat(plain) if "_target_" not in k and k not in config.GROUPS]  # type: ignore[arg-type]
+    return {key: key.rpartition(".")[2] for key in [*config.GROUPS, *sorted(keys, key=lambda k: k.count("."))]}
+
+
+def keys_named(name: str, composed: DictConfig) -> list[str]:
+    """Return the full keys that end in a name, or that other programs call so; at most three."""
+    leaves, name = _leaves(composed), name.lower()
+    synonym = SYNONYMS.get(name, "")
+    known = [synonym] * (synonym in leaves or synonym.startswith(("hydra.", "data.")))
+    return [*known, *(key for key, leaf in leaves.items() if leaf == name and key not in known)][:3]
+
+
+def keys_like(name: str, composed: DictConfig) -> list[str]:
+    """Return the full keys that end in the name that is most like this one; at most three."""
+    leaves = _leaves(composed)
+    near = difflib.get_close_matches(name.lower(), set(leaves.values()), n=1, cutoff=0.75)
+    return [key for key, leaf in leaves.items() if leaf in near][:3]
