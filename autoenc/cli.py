@@ -283,9 +283,7 @@ def _child(attempt: Callable[[], float], writer: int) -> NoReturn:
 
 def _train(cfg: DictConfig, run_dir: Path) -> float:
     checked = config.check(cfg)
-    chosen = [c for o in HydraConfig.get().overrides.task if o.startswith("regularizer=") for c in _items(o)]
-    if len(chosen) > len(checked["regularizer"]):
-        raise ConfigError("regularizer", f"[{','.join(chosen)}]", "two of these are variants of one term; choose one")
+    config.check_terms(checked["regularizer"], HydraConfig.get().overrides.task)
     from autoenc import run
 
     groups = HydraConfig.get().runtime.choices
@@ -293,11 +291,6 @@ def _train(cfg: DictConfig, run_dir: Path) -> float:
     summary = run.train(checked, run_dir, choices)
     monitor = checked["trainer"]["monitor"]
     return metric(monitor).sign * float(summary["val"][monitor])
-
-
-def _items(override: str) -> list[str]:
-    """regularizer=[kl,l1] -> kl, l1."""
-    return [item for item in override.partition("=")[2].strip("[]").split(",") if item]
 
 
 def _note_failure(run_dir: Path, message: str) -> None:

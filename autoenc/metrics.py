@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,11 +103,11 @@ class Verdict:
     text: str
 
 
-def verdict(latent: dict[str, float], remedy: str = "", examples: int | None = None) -> Verdict:
+def verdict(latent: dict[str, float], remedies: Sequence[str] = (), examples: int | None = None) -> Verdict:
     """Return whether the posterior has collapsed or units have died, with a remedy.
 
     Args:
-        remedy: against a collapsed posterior, tried before the usual ones; see `Likelihood.remedy`.
+        remedies: overrides against a collapsed posterior; see `Likelihood.remedy` and `config.remedies`.
         examples: in the split of the metrics; the estimate of mutual information cannot exceed their logarithm.
     """
     if "codes_used" in latent:
@@ -122,8 +123,8 @@ def verdict(latent: dict[str, float], remedy: str = "", examples: int | None = N
             shared, ceiling = latent["mutual_information"], math.log(min(examples or PAIRS, PAIRS))
             least = "at least " if shared > 0.95 * ceiling else ""
             used += f", mutual information of x and z {least}{shared:.2f} nats"
-        usual = "regularizer=[kl_warmup], regularizer.kl.free_bits=0.1 or a smaller regularizer.kl.weight"
-        remedy = f"try {remedy}, or {usual}" if remedy else f"try {usual}"
+        *most, last = [r for r in remedies if r] or ["a smaller weight of the KL"]
+        remedy = f"try {', '.join(most)}{' or ' if most else ''}{last}"
         if active > 0 and latent["kl"] > 1 and latent.get("mutual_information", 1.0) < 0.1:
             why = "the code is independent of x, as before training; train for longer"
             return Verdict(False, f"The code carries no information: {used}; {why}")
@@ -131,7 +132,7 @@ def verdict(latent: dict[str, float], remedy: str = "", examples: int | None = N
             return Verdict(False, f"The posterior has collapsed: {used}; the decoder ignores the code; {remedy}")
         if active <= dim / 4:
             return Verdict(
-                False, f"Most of the posterior has collapsed: {used}; {remedy}, or a smaller model.latent_dim"
+                False, f"Most of the posterior has collapsed: {used}; {remedy}; or a smaller model.latent_dim"
             )
         return Verdict(True, f"The code is in use: {used}")
     if dead > 0.05 * dim:

@@ -18,6 +18,7 @@ import yaml
 
 from autoenc import build, figures, reference
 from autoenc.build import Parts
+from autoenc.config.remedies import against_collapse
 from autoenc.config.stored import parse_config, read_config
 from autoenc.data import Data, kinds
 from autoenc.errors import ConfigError, DataError, Interrupted, NotFinite, one_line
@@ -174,8 +175,8 @@ def _fit_and_finish(
         for name, split in (("val", data.val), ("test", data.test))
     }
     latent = latent_health(model, data.test, results["test"], data.spec, batch_size)
-    remedy = model.likelihood.remedy(results["val"].numbers.get("mse", 0.0))
-    assessment = verdict(latent, remedy, len(data.test))
+    scale = model.likelihood.remedy(results["val"].numbers.get("mse", 0.0))
+    assessment = verdict(latent, [scale, *against_collapse(config, choices)], len(data.test))
     summary = {
         "state": "finished",
         "step": best["step"],

@@ -103,6 +103,13 @@ def test_help_shows_groups_choices_and_examples_without_torch(tmp_path: Path) ->
         (["device=cuda"], "device: no such key; did you mean trainer.device=cuda?"),
         (["model=vae", "beta=4"], "beta: no such key; did you mean regularizer.kl.weight=4?"),
         (["learning_rate=1"], "learning_rate: no such key; did you mean optimizer.lr=1?"),
+        (
+            ["model=vae", "regularizer=[kl_warmup]", "regularizer.kl.weight=4"],
+            "regularizer.kl.weight=4: would replace the schedule of regularizer=[kl_warmup]; give the value at its end:"
+            " regularizer.kl.weight.end=4",
+        ),
+        (["model=beta_vae", "regularizer=[kl_cyclical]"], "use model=vae and give the value at its end"),
+        (["model=beta_vae", "regularizer=[kl_warmup]", "regularizer.kl.weight.end=4"], "is the number 4"),
         (["+lr=1"], "+lr=1: no such key; did you mean optimizer.lr=1?"),
         (["path=a.csv"], "path: no such key; did you mean data.path=a.csv?"),
         (["output=here"], "output: no such key; did you mean hydra.run.dir=here"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -149,6 +150,25 @@ def check(cfg: DictConfig) -> dict[str, Any]:
             raise ConfigError(f"regularizer.{name}", None, why)
         check_node(f"regularizer.{name}", node)
     return plain
+
+
+def check_terms(terms: collections.abc.Mapping[str, Any], overrides: collections.abc.Sequence[str]) -> None:
+    """Raise ConfigError if a regularizer chosen in the overrides is lost in the composed terms.
+
+    Two options may define one term, and a number may have replaced the schedule that an option has as its weight.
+    """
+    given = [o.partition("=")[2].strip("[]") for o in overrides if o.startswith("regularizer=")]
+    chosen = [option.strip() for option in given[-1].split(",") if option.strip()] if given else []
+    if len(chosen) > len(terms):
+        raise ConfigError("regularizer", f"[{','.join(chosen)}]", "two of these are variants of one term; choose one")
+    for option in chosen:
+        for term, node in yaml.safe_load((CONFIGS / "regularizer" / f"{option}.yaml").read_text()).items():
+            key, weight = f"regularizer.{term}.weight", terms[term].get("weight")
+            if isinstance(node.get("weight"), dict) and not isinstance(weight, dict):
+                typed = any(o.startswith(f"{key}=") for o in overrides)
+                other = "" if typed else "the model sets it; use model=vae and "
+                why = f"would replace the schedule of regularizer=[{option}]; {other}give the value at its end: "
+                raise ConfigError(key, weight, f"{why}{key}.end={weight:g}")
 
 
 def overlaid(node: collections.abc.Mapping[str, Any], settings: collections.abc.Mapping[str, Any]) -> dict[str, Any]:

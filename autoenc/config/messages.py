@@ -83,6 +83,10 @@ def _unknown_key(key: str, args: list[str]) -> str:
     near = [".".join(filter(None, (above, sibling, *parts[1:]))) for sibling in siblings]
     if above != parent and near and OmegaConf.select(composed, near[0]) is None:
         near = []
+    if above.endswith(".weight") and not isinstance(node, DictConfig):
+        typed = any(a.startswith(f"{above}=") for a in args)
+        remedy = f"leave out {above}={node:g}" if typed else "a schedule with model=vae regularizer=[kl_warmup]"
+        return f"{key}: no such key; {above} is the number {node:g}; {remedy}"
     if keys := keys_named(leaf, composed) or near or keys_like(leaf, composed):
         return f"{key}: no such key; did you mean {' or '.join(f'{k}={value}' for k in keys)}?"
     if not isinstance(node, DictConfig):

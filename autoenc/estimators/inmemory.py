@@ -54,7 +54,9 @@ def _compose(overrides: tuple[str, ...]) -> dict[str, Any]:
                 composed = hydra.compose("config", overrides=list(overrides))
         except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
             raise UserError(hydra_message(error, list(overrides))) from None
-    return config.check(composed)
+    checked = config.check(composed)
+    config.check_terms(checked["regularizer"], overrides)
+    return checked
 
 
 _lock = threading.Lock()

@@ -17,6 +17,7 @@ from autoenc.apps.codes import recovery as known
 from autoenc.apps.generation import denoise, density, generate
 from autoenc.apps.generation import texts as text
 from autoenc.apps.protocol import bounds as likelihood_bounds
+from autoenc.config.remedies import against_collapse
 from autoenc.errors import ConfigError, UserError
 from autoenc.loading import Run
 from autoenc.noise import Identity
@@ -65,8 +66,9 @@ def latent(subject: Subject) -> Numbers:
     """Return the metrics of the latent code (`evaluation.latent_health`) on the test split, and their verdict."""
     run = subject.run
     health = evaluation.latent_health(run.model, subject.test, subject.measured, run.spec, run.batch_size)
-    remedy = run.model.likelihood.remedy(subject.measured.numbers.get("mse", 0.0))
-    return health | {"verdict": metrics.verdict(health, remedy).text}
+    scale = run.model.likelihood.remedy(subject.measured.numbers.get("mse", 0.0))
+    remedies = [scale, *against_collapse(run.config, run.record.get("choices", {}))]
+    return health | {"verdict": metrics.verdict(health, remedies).text}
 
 
 def bounds(subject: Subject) -> Numbers:

@@ -1,0 +1,69 @@
+"""Advice against a collapsed posterior composes for the run that it is given to, and changes its KL."""
+
+import shlex
+from typing import Any
+
+import pytest
+
+from autoenc.config.remedies import against_collapse
+from autoenc.estimators.inmemory import compose
+
+
+def kl(config: dict[str, Any]) -> dict[str, Any]:
+    return config["regularizer"]["kl"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (
+            ["model=vae"],
+            ["regularizer=[kl_warmup]", "regularizer.kl.free_bits=0.1", "regularizer.kl.weight=0.25"],
+        ),
+        (
+            ["model=vae", "regularizer.kl.weight=4", "regularizer.kl.free_bits=0.2"],
+            [
+                "regularizer=[kl_warmup] regularizer.kl.weight.end=4",
+                "regularizer.kl.free_bits=0.4",
+                "regularizer.kl.weight=1",
+            ],
+        ),
+        (
+            ["model=beta_vae"],
+            [
+                "model=vae regularizer=[kl_warmup] regularizer.kl.weight.end=4",
+                "regularizer.kl.free_bits=0.1",
+                "regularizer.kl.weight=1",
+            ],
+        ),
+        (
+            ["model=vae", "regularizer=[kl_warmup,l1]"],
+            [
+                "regularizer.kl.weight.fraction=0.5",
+                "regularizer.kl.free_bits=0.1",
+                "regularizer.kl.weight.end=0.25",
+            ],
+        ),
+        (
+            ["model=vae", "regularizer=[kl,l1]"],
+            ["regularizer=[kl_warmup,l1]", "regularizer.kl.free_bits=0.1", "regularizer.kl.weight=0.25"],
+        ),
+        (
+            ["model=vae", "regularizer=[kl_cyclical]"],
+            ["regularizer.kl.free_bits=0.1", "regularizer.kl.weight.end=0.25"],
+        ),
+        (["model=ae"], []),
+    ],
+)
+def test_advice_composes_and_changes_the_kl(overrides: list[str], expected: list[str]) -> None:
+    run = compose(overrides)
+    advice = against_collapse(run, {"model": overrides[0].partition("=")[2]})
+    assert advice == expected
+    for remedy in advice:
+        added = shlex.split(remedy)
+        kept = [o for o in overrides if o.partition("=")[0] not in {a.partition("=")[0] for a in added}]
+        if any(a.startswith("regularizer=") for a in added):  # a schedule takes the place of the number
+            kept = [o for o in kept if not o.startswith("regularizer.kl.weight=")]
+        changed = compose([*kept, *added])
+        assert kl(changed) != kl(run)
+        assert changed["regularizer"].keys() == run["regularizer"].keys()
