@@ -24,8 +24,7 @@ def picture_grid(
     images = ((images - low) / max(high - low, 1e-12)).clamp(0, 1)
     zoom = max(1, round(SMALLEST_TILE / images.shape[-1]))
     images = images.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
-    if images.shape[1] == 1:
-        images = images.expand(-1, 3, -1, -1)
+    images = as_rgb(images)
     n, _, h, w = images.shape
     rows, gap = math.ceil(n / columns), 2
     margin = 88 if row_labels else 0
@@ -44,6 +43,13 @@ def picture_grid(
             draw.text((6, gap + r * (h + gap) + h // 2 - 6), text, fill=(60, 60, 60))
         canvas = np.asarray(image)
     return canvas
+
+
+def as_rgb(images: Tensor) -> Tensor:
+    """Return images (N, C, H, W) with three channels: the first three, or the mean of fewer as grey."""
+    if images.shape[1] < 3:
+        return images.float().mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    return images[:, :3]
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -16,7 +16,7 @@ EXAMPLES = """examples:
   python scripts/denoise.py RUN --input scans/ --output clean/      new images
 
 results: denoise.json (PSNR [dB] and SSIM before and after, higher is better), denoise.npz (noisy, denoised, clean),
-examples.png; with --input also a PNG for each image
+examples.png; with --input also a PNG for each image, in the folders of the input
 """
 
 
@@ -38,12 +38,13 @@ def main(args: argparse.Namespace) -> None:
             if clean is not None and len(clean) != len(noisy.split):
                 raise UserError(f"--clean {args.clean}: {len(clean)} images, {args.input} has {len(noisy.split)}")
             result = denoise.denoise(run, noisy.split, clean)
-            out.images(noisy.names, result.denoised)
         else:
             result = denoise.denoise_test(run, args.count, args.noise, args.level)
         arrays = {name: getattr(result, name) for name in ("noisy", "denoised", "clean", "filtered")}
         out.npz("denoise", **{name: array for name, array in arrays.items() if array is not None})
         out.figure("examples", denoise.figure(run, result))
+        if args.input:
+            out.images(noisy.names, result.denoised)
         out.json({"images": len(result.noisy), "filter": result.filter, **result.numbers})
     labels = {"noisy": "noisy", "model": run.name, "filter": result.filter}
     out.table("denoising", {labels[k]: v for k, v in result.numbers.items()})

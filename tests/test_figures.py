@@ -38,6 +38,12 @@ def test_values_beyond_the_range_are_cut_off_and_not_wrapped_around() -> None:
     assert inside.tolist() == [0, 255]
 
 
+@pytest.mark.parametrize(("channels", "drawn"), [(1, [0, 0, 0]), (2, [1, 1, 1]), (4, [0, 2, 4]), (8, [0, 2, 4])])
+def test_images_of_any_number_of_channels_are_drawn(channels: int, drawn: list[int]) -> None:
+    x = 2 * torch.arange(channels).reshape(1, channels, 1, 1).expand(1, channels, 60, 60)
+    assert picture_grid(x, 1, 0.0, 255.0)[30, 30].tolist() == drawn
+
+
 NAMES = ("$a_{$", "_hidden", "[red]", "two\nlines\tand a tab", "$x^2$", "price in $")
 
 

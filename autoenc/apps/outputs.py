@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoenc.canvas import as_rgb
 from autoenc.data.split import Split
 from autoenc.errors import UserError, check_new, one_line
 from autoenc.figures import sprites
@@ -75,11 +76,12 @@ class Outputs:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _move(self) -> None:
-        names = sorted(path.name for path in self._temporary.iterdir())
+        files = (path for path in self._temporary.rglob("*") if not path.is_dir())
+        names = sorted(path.relative_to(self._temporary) for path in files)
         for name in names:
             check_new(self.folder / name, self.force)
-        self.folder.mkdir(parents=True, exist_ok=True)
         for name in names:
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(self._temporary / name, self.folder / name)
         try:
             if self.figures or self.projector:
@@ -126,14 +128,21 @@ class Outputs:
         self.projector = torch.from_numpy(codes), labels, thumbnails
 
     def images(self, names: Sequence[str], images: np.ndarray) -> None:
-        """Write each image (N, C, H, W) in data space as a PNG with its name; image_ is prepended to numbers."""
+        """Write each image (N, C, H, W) in data space as a PNG under its name, which may have folders.
+
+        image_ is prepended to numbers. Where a name without suffix is taken, the suffix stays: a.png, a.jpg.png.
+        """
         from PIL import Image
 
         low, high = self.run.spec.low, self.run.spec.high
-        tiles = ((images - low) / max(high - low, 1e-12)).clip(0, 1).transpose(0, 2, 3, 1)
-        for name, tile in zip(names, (tiles * 255).round().astype(np.uint8), strict=True):
-            stem = f"image_{int(name):05d}" if name.isdigit() else printable(Path(name).stem)
-            Image.fromarray(tile.squeeze(-1) if tile.shape[-1] == 1 else tile).save(self.path(f"{stem}.png"))
+        tiles = ((torch.from_numpy(images) - low) / max(high - low, 1e-12)).clamp(0, 1)
+        tiles = tiles if tiles.shape[1] == 1 else as_rgb(tiles)
+        for name, tile in zip(names, (tiles * 255).round().byte().permute(0, 2, 3, 1).numpy(), strict=True):
+            stem = Path(f"image_{int(name):05d}.png" if name.isdigit() else name)
+            path = self.path(str(stem.with_suffix(".png")))
+            path = self.path(f"{stem}.png") if path.exists() else path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(tile.squeeze(-1) if tile.shape[-1] == 1 else tile).save(path)
 
     def table(self, title: str, rows: Mapping[str, Mapping[str, float | str]]) -> None:
         """Print a table of numbers, a row for each method."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, nn
 
-from autoenc.canvas import new_figure, pixels, scatter
+from autoenc.canvas import as_rgb, new_figure, pixels, scatter
 from autoenc.data.dataset import DataSpec
 from autoenc.data.split import Split
 from autoenc.metric_table import label
@@ -74,7 +74,7 @@ def sprites(split: Split, spec: DataSpec, n: int) -> Tensor | None:
     x = spec.kind.tiles(split.sample(n).take(slice(None)).x.cpu())
     if x is None:
         return None
-    x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
+    x = as_rgb(x)
     side = max(x.shape[2:])
     if side > 32:  # the projector accepts sprite sheets of up to 8192 pixels per side
         x = nn.functional.interpolate(x, size=(32, 32), mode="area")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from autoenc import load_run
@@ -33,6 +34,30 @@ def test_files_and_pictures_arrive_together(vae_run: Path, copied: Callable[[Pat
     events.Reload()
     assert "test/picture" in events.Tags()["images"]
     assert "reconstruction" in events.Tags()["images"], "those of the training stay"
+
+
+def test_images_keep_their_folders_and_none_replaces_another(
+    ae_run: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]]
+) -> None:
+    names = ["a.png", "a.jpg", "b/a.png", "b/c/a.tif", "examples.png", "3"]
+    images = np.arange(len(names))[:, None, None, None] / np.full((1, 1, 8, 8), 10.0)
+    for channels in (1, 2, 4):
+        with Outputs(load_run(ae_run, "cpu"), "test", tmp_path / str(channels)) as out:
+            out.figure("examples", np.zeros((4, 6, 3), np.uint8))
+            out.images(names, np.repeat(images, channels, 1))
+        written = ["a.png", "a.jpg.png", "b/a.png", "b/c/a.png", "examples.png.png", "image_00003.png"]
+        for i, name in enumerate(written):
+            with Image.open(tmp_path / str(channels) / name) as image:
+                assert image.mode == ("L" if channels == 1 else "RGB")
+                assert np.abs(np.asarray(image) - 25.5 * i).max() < 1
+    for i, name in enumerate(names[:4]):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), 40 * i, np.uint8)).save(tmp_path / "in" / name)
+    for force in ([], ["--force"]):
+        code, _, _ = call("denoise", ae_run, "--input", tmp_path / "in", "--output", tmp_path / "out", *force)
+        assert code == 0
+    found = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png")}
+    assert found == {"a.png", "a.png.png", "b/a.png", "b/c/a.png", "examples.png"}, "a.jpg is the first"
 
 
 def test_older_results_stay_without_force(vae_run: Path, copied: Callable[[Path], Path]) -> None:

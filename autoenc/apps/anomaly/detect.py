@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from autoenc.apps.anomaly.scores import Detector
+from autoenc.canvas import as_rgb
 from autoenc.core import Batch
 from autoenc.data.dataset import class_numbers
 from autoenc.data.split import Split
@@ -268,5 +269,5 @@ def heatmap(run: Run, split: Split, rows: np.ndarray) -> np.ndarray:
     low, high = run.spec.low, run.spec.high
     heat = colormaps["inferno"](error / max(error.max(), 1e-12))[..., :3]
     colour = torch.from_numpy(heat).float().permute(0, 3, 1, 2) * (high - low) + low  # to the range of the data
-    images = torch.cat([x.expand(-1, 3, -1, -1), x_hat.expand(-1, 3, -1, -1), colour])
+    images = torch.cat([as_rgb(x), as_rgb(x_hat), colour])
     return picture_grid(images, len(rows), low, high, ["input", "output", "error"])

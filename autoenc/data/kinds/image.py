@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from autoenc.canvas import picture_grid
-from autoenc.data.kinds.kind import REAL, Kind, as_tensor, common, is_numeric
+from autoenc.data.kinds.kind import REAL, Kind, common, is_numeric
 from autoenc.data.readers import images
 from autoenc.data.readers.arrays import numbers_of_file
 from autoenc.data.readers.folders import tree
@@ -47,6 +47,7 @@ class Image(Kind):
     one_unit: ClassVar[bool] = True
     encodes_objects: ClassVar[bool] = True
     score: ClassVar[str] = "local"
+    deep_white: ClassVar[float | None] = 65_535.0
     drawn: ClassVar[bool] = False  # the noise of single pixels is no part of an image
 
     @property
@@ -81,11 +82,17 @@ class Image(Kind):
         if not is_numeric(raw) and _names_images(raw):
             items = [raw] if isinstance(raw, str | Path) or not isinstance(raw, Iterable) else list(raw)
             return self._of_files(items, [str(item) for item in items], resize=False).split
-        split = super().encode(self._in_units(raw, what, noisy), what, noisy, support)
+        split = super().encode(raw, what, noisy, support)
         if self.contrast == 0:
             return split
         pixels = (split.take(slice(None)).x * 255).round().clamp(0, 255).byte().numpy()
         return Split(torch.stack([torch.from_numpy(self.prepared(image)) for image in pixels]), scale=1 / 255)
+
+    def units(self, raw: Any, what: str, noisy: bool = False) -> Split:
+        split = super().units(raw, what, noisy)
+        if noisy or self.reading.fit == "exact" or split.scale != 1 or "float" in str(getattr(raw, "dtype", "float")):
+            return split
+        return Split((split.tensor * 255 + 0.5).byte(), scale=1 / 255)  # rounded to 8 bits, as files are
 
     @property
     def reading(self) -> ImageFormat:
@@ -93,31 +100,9 @@ class Image(Kind):
         channels, height, width = self.shape
         return self.format or ImageFormat(channels, height, width, "exact")
 
-    def _in_units(self, raw: Any, what: str, noisy: bool) -> Tensor:
-        """Return uint8, or floating-point numbers in the range of the model.
-
-        Integers are scaled as pixels of image files are. Floating-point numbers are divided by white if some exceed 1.
-        """
-        tensor, white = as_tensor(raw, what), self.reading.white
-        dtype = str(getattr(raw, "dtype", tensor.dtype)).removeprefix("torch.")
-        if not self.bounded or dtype == "bool":
-            return tensor
-        if dtype == "uint8":
-            white = None if white is None or white >= 255 else white
-        elif dtype.startswith("float"):
-            white = None if white is None or not bool((tensor > 1).any()) else white
-        elif white is None and dtype == "uint16":
-            white = 65_535.0
-        if white is None or tensor.numel() == 0:
-            return tensor
-        if noisy:
-            return tensor.float() / white
-        try:
-            if self.reading.fit != "exact" and not dtype.startswith("float"):  # like files, which are rounded to 8 bits
-                return torch.from_numpy(images.to_bytes(tensor.numpy(), white))
-            return torch.from_numpy(images.to_unit(tensor.numpy(), white)).float()
-        except ValueError as error:
-            raise DataError(f"{what}: {error}") from None
+    @property
+    def white_value(self) -> float | None:
+        return self.reading.white
 
     def prepared(self, image: np.ndarray) -> np.ndarray:
         """Return an image (C, H, W) uint8 of any size as the model is fed it."""

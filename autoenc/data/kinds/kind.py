@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from autoenc.canvas import line_panels
 from autoenc.core import Likelihood
-from autoenc.data.readers.arrays import numbers_of_file
+from autoenc.data.readers.arrays import numbers_of_file, to_unit
 from autoenc.data.split import Examples, Split
 from autoenc.errors import DataError
 from autoenc.files import write_json
@@ -67,6 +67,7 @@ class Kind:
         normalize: default normalization of the input by a network; None: the default of the network.
         parts: config group -> option, for groups whose part must accept what `given` returns.
         score: the default score of scripts/detect.py.
+        deep_white: default white value of uint16.
         drawn: whether generated examples are draws from p(x|z) by default, not its means.
     """
 
@@ -85,6 +86,7 @@ class Kind:
     normalize: ClassVar[Literal["l2"] | None] = None
     parts: ClassVar[Mapping[str, str]] = {}
     score: ClassVar[str] = "combined"
+    deep_white: ClassVar[float | None] = None
     drawn: ClassVar[bool] = True
 
     # New data
@@ -112,8 +114,7 @@ class Kind:
         """Return examples given in Python as the model is fed them.
 
         Args:
-            raw: an array or a tensor (N, *shape). uint8 is scaled by 1/255 if the data lie in [0, 1]; other numbers are
-                taken as they are.
+            raw: an array or a tensor (N, *shape), scaled as described in `units`.
             what: the source, for messages.
             noisy: values may lie outside the range of clean data.
             support: the range in which the likelihood has a density.
@@ -121,13 +122,50 @@ class Kind:
         Raises:
             DataError: another shape, no numbers, or values outside `support`.
         """
-        tensor = self._shaped(as_tensor(raw, what), what)
-        if len(tensor) == 0:
+        split = self.units(raw, what, noisy)
+        split = replace(split, x=self._shaped(split.tensor, what))
+        if len(split) == 0:
             raise DataError(f"{what}: has no rows")
-        bytes_of_unit = tensor.dtype == torch.uint8 and self.low >= 0 and self.high <= 1
-        split = Split(tensor, scale=1 / 255) if bytes_of_unit else Split(tensor.float())
         self._check(split, what, noisy, support)
         return split
+
+    @property
+    def white_value(self) -> float | None:
+        """The stored value that the model is fed as 1; None: 255 for uint8, and `deep_white` for uint16."""
+        return None
+
+    def units(self, raw: Any, what: str, noisy: bool = False) -> Split:
+        """Return numbers of any shape in the units of the model.
+
+        If the data lie in [0, 1], integers are divided by the white value. Floating-point numbers are divided by it if
+        it is given and some exceed 1. Other data are taken as they are.
+
+        Raises:
+            DataError: values above the white value.
+        """
+        tensor = as_tensor(raw, what)
+        dtype = str(getattr(raw, "dtype", tensor.dtype)).removeprefix("torch.").lstrip("<>=|")
+        if self.low < 0 or self.high > 1 or dtype == "bool" or tensor.numel() == 0:
+            return Split(tensor.float())
+        white = self.white_value
+        if dtype == "uint8":
+            white = 255.0 if white is None else min(white, 255.0)
+        elif white is None and dtype in ("uint16", "u2"):
+            white = self.deep_white
+        elif tensor.is_floating_point() and dtype not in ("uint16", "u2") and not bool((tensor > 1).any()):
+            white = None
+        if white is None:
+            return Split(tensor.float())
+        if noisy:
+            return Split(tensor.float() / white)
+        try:
+            if dtype == "uint8":
+                if white < 255:
+                    to_unit(tensor.numpy(), white)
+                return Split(tensor, scale=1 / white)
+            return Split(torch.from_numpy(to_unit(tensor.numpy(), white)).float())
+        except ValueError as error:
+            raise DataError(f"{what}: {error}") from None
 
     def anomalies(self, path: Path, options: Mapping[str, Any]) -> np.ndarray | None:
         """Return which examples of a file are labelled as anomalies, (N,) bool; None without labels.

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
-from autoenc.data.kinds.kind import Kind
+from autoenc.data.kinds.kind import Kind, common
 from autoenc.data.split import Split
 
 LOOKED_AT = 10_000  # rows used for the remark about scales
 
 
+@dataclass(frozen=True)
 class Vector(Kind):
-    """Vectors (D,), fed without preprocessing."""
+    """Vectors (D,).
+
+    Args:
+        white: see `Kind.white_value`.
+    """
+
+    white: float | None = None
 
     name: ClassVar[str] = "vector"
     named_dimensions: ClassVar[bool] = True
+
+    @property
+    def white_value(self) -> float | None:
+        return self.white
+
+    def state(self) -> dict[str, Any]:
+        return {"white": self.white}
+
+    @classmethod
+    def load(cls, folder: Path, values: dict[str, Any]) -> Vector:
+        white = values.get("white")
+        return cls(**common(values), white=None if white is None else float(white))
 
     def remark(self, train: Split) -> str | None:
         """Return a warning about constant columns or standard deviations that differ by orders of magnitude."""

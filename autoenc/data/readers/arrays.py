@@ -14,6 +14,8 @@ import numpy as np
 
 from autoenc.errors import DataError, one_line
 
+WHITES = (1, 255, 1_023, 4_095, 16_383, 65_535)  # the highest values of common bit depths
+TOLERANCE = 0.01  # of the range: values that interpolation moved beyond it are clipped, others rejected
 # Exceptions that NumPy raises for damaged .npy and .npz files.
 UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
 
@@ -194,3 +196,17 @@ def is_number(cell: Any) -> bool:
     except ValueError:
         return False
     return True
+
+
+def suggested_white(highest: float) -> float:
+    """Return the white of data with this largest value: that of a common bit depth, or else the value itself."""
+    return next((white for white in WHITES if white / 4 < highest <= white), highest)
+
+
+def to_unit(values: np.ndarray, white: float) -> np.ndarray:
+    """Divide by white and clip to [0, 1]; ValueError for values that lie outside by more than a rounding error."""
+    low, high = float(values.min()), float(values.max())
+    if not (-TOLERANCE * white <= low and high <= (1 + TOLERANCE) * white):  # NaN too
+        hint = f"; data.white={suggested_white(high):g} scales them" if low >= 0 and np.isfinite(high) else ""
+        raise ValueError(f"values from {low:g} to {high:g} do not lie in 0 to {white:g}{hint}")
+    return (values / white).clip(0, 1)

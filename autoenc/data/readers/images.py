@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from autoenc.data.readers.arrays import to_unit
 from autoenc.errors import one_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -22,8 +23,6 @@ DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")  # modes of more than 8 bit
 GREY = ("1", "L", "LA", "La", *DEEP)
 LARGEST = 2**26  # pixels of an intermediate image
 LARGEST_FILE = 2**27  # pixels of an image file
-WHITES = (1, 255, 1_023, 4_095, 16_383, 65_535)  # the highest values of common bit depths
-TOLERANCE = 0.01  # of the range: values that interpolation moved beyond it are clipped, others rejected
 
 Image.preinit()
 
@@ -85,20 +84,6 @@ def open_image(file: str | Path) -> Image.Image:
         image.close()
         raise ValueError(f"{image.width}x{image.height} pixels are too many; at most {LARGEST_FILE:,}")
     return image
-
-
-def suggested_white(highest: float) -> float:
-    """Return the white of data with this largest value: that of a common bit depth, or else the value itself."""
-    return next((white for white in WHITES if white / 4 < highest <= white), highest)
-
-
-def to_unit(values: np.ndarray, white: float) -> np.ndarray:
-    """Divide by white and clip to [0, 1]; ValueError for values that lie outside by more than a rounding error."""
-    low, high = float(values.min()), float(values.max())
-    if not (-TOLERANCE * white <= low and high <= (1 + TOLERANCE) * white):  # NaN too
-        hint = f"; data.white={suggested_white(high):g} scales them" if low >= 0 and np.isfinite(high) else ""
-        raise ValueError(f"values from {low:g} to {high:g} do not lie in 0 to {white:g}{hint}")
-    return (values / white).clip(0, 1)
 
 
 def to_bytes(values: np.ndarray, white: float) -> np.ndarray:

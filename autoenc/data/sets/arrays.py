@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,10 +12,14 @@ from torch import Tensor
 
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
+from autoenc.data.kinds.kind import DARK, Kind
 from autoenc.data.kinds.vector import Vector
-from autoenc.data.readers.arrays import ROLES, read_arrays, roles
+from autoenc.data.readers.arrays import ROLES, read_arrays, roles, suggested_white
+from autoenc.data.readers.images import ImageFormat
 from autoenc.data.split import Split, check_fractions, hold_out
 from autoenc.errors import ConfigError, DataError, require
+
+MOST_CHANNELS = 16  # of images whose shape tells the axis of the channels
 
 
 def arrays(
@@ -21,9 +27,12 @@ def arrays(
     test_path: str | None = None,
     array: str | None = None,
     label: str | None = "y",
+    layout: Literal["auto", "chw", "hwc", "rows"] = "auto",
+    white: float | None = None,
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
     split_seed: int = 0,
+    kind: Kind | None = None,
 ) -> Data:
     """Load a `.npy` file, or a `.npz` archive or `.mat` file with `x` and optionally `y`, `x_val`, `x_test` ...
 
@@ -32,9 +41,10 @@ def arrays(
     The shape of x determines its interpretation:
         (N, D)        vectors
         (N, H, W)     grey images
-        (N, C, H, W)  images, if C is 1 or 3; takes precedence over (N, H, W, C)
-        (N, H, W, C)  images, if C is 1 or 3
-    uint8 is scaled by 1/255 to [0, 1], unless it is 0 or 1; other types are converted to float32 without scaling.
+        (N, C, H, W)  images, if C is 1 or 3, or at most 16 and less than H and W
+        (N, H, W, C)  likewise, if the shape is not one of (N, C, H, W)
+    uint8 becomes [0, 1]: 255 is 1, or 1 is 1 if no value exceeds it. So do uint16 images: 65535 is 1. Other types are
+    converted to float32 without scaling.
 
     Args:
         path: the file.
@@ -42,9 +52,12 @@ def arrays(
         array: name of x in a file with several arrays.
         label: name of the labels in a `.npz`, (N,) integers or strings; test labels are `<label>_test`. null: no
             labels. The default may be missing; another name must exist.
+        layout: chw, hwc: the order of the axes of (N, _, _, _). rows: vectors, whatever the shape. auto: see above.
+        white: value that becomes 1.0, for any type.
         val_fraction: fraction of the rows without the test rows that is held out for validation.
         test_fraction: fraction of all rows that is held out for testing, if the files have no test rows.
         split_seed: seed of both draws.
+        kind: kind of a finished run, used instead of the options.
 
     Raises:
         ConfigError: no path, a fraction outside (0, 1).
@@ -63,34 +76,70 @@ def arrays(
         found |= {f"{name}_test": other[name] for name in ("x", "y") if name in other}
     where = {key: path if test_path is None or not key.endswith("_test") else test_path for key in ROLES}
 
-    given: dict[str, Tensor] = {
-        key: _images_or_vectors(found[key], where[key]) for key in ("x", "x_val", "x_test") if key in found
-    }
-    x = given["x"]
+    require(white is None or 0 < white < np.inf, "white", white, "must be above 0: 255, 4095, ...")
+    keys: list[str] = [key for key in ("x", "x_val", "x_test") if key in found]
+    raw = {key: _laid_out(found[key], where[key], layout) for key in keys}
+    shape = raw["x"].shape[1:]
     for key, name in (("x_val", "validation"), ("x_test", "test")):
-        if (other_x := given.get(key)) is not None and (other_x.shape[1:] != x.shape[1:] or other_x.dtype != x.dtype):
+        if key in raw and (raw[key].shape[1:] != shape or raw[key].dtype != raw["x"].dtype):
             raise DataError(
-                f"{where[key]}: {name} rows are {other_x.dtype} of shape {tuple(other_x.shape[1:])}, "
-                f"training rows {x.dtype} of shape {tuple(x.shape[1:])}"
+                f"{where[key]}: {name} rows are {raw[key].dtype} of shape {raw[key].shape[1:]}, "
+                f"training rows {raw['x'].dtype} of shape {shape}"
             )
+    remark, scaled = None, True
+    if kind is None:
+        dtype: np.dtype[Any] = raw["x"].dtype
+        low, high = (float(f([f(each) for each in raw.values()])) for f in (np.min, np.max))
+        if white is None and dtype in (np.uint8, np.uint16) and high <= 1:
+            white = 1.0
+        if white is None:
+            scaled, remark = _judged(dtype, low, high) if len(shape) == 3 else (dtype == np.uint8, None)
+        channels_last = bool(_channels_last(found["x"].shape, layout))
+        kind = _kind(shape, white, (0.0, 1.0) if scaled else (-np.inf, np.inf), channels_last)
+    given = {key: kind.units(each, where[key]) for key, each in raw.items()}
+    x = given["x"]
     if len(x) < 4 - len(given):
         raise DataError(f"{path}: {len(x)} rows are too few for training, validation and test")
     labels, classes = _labels(found, where)
 
-    scale = 1 / 255 if x.dtype == torch.uint8 and int(x.max()) > 1 else 1.0
-    splits = {key: Split(each, labels.get(key.replace("x", "y")), scale) for key, each in given.items()}
+    splits = {key: replace(each, y=labels.get(key.replace("x", "y"))) for key, each in given.items()}
     index = {key: Split(torch.arange(len(each))) for key, each in given.items()}  # rows of the file
     for key, fraction, option in (("x_test", test_fraction, "test_fraction"), ("x_val", val_fraction, "val_fraction")):
         if key not in given:
             for parts in (splits, index):
                 parts["x"], parts[key] = hold_out(parts["x"], fraction, split_seed, option)
     train, val, test = splits["x"], splits["x_val"], splits["x_test"]
-    low, high = (0.0, 1.0) if x.dtype == torch.uint8 else train.range()
-    shape = tuple(x.shape[1:])
-    kind = Image(shape, low, high) if len(shape) == 3 else Vector(shape, low, high)
+    if not scaled:
+        lowest, highest = train.range()
+        kind = replace(kind, low=lowest, high=highest)
     spec = DataSpec(Path(path).stem, kind, classes)
     names = {part: (index[key].tensor + 1).tolist() for part, key in (("train", "x"), ("test", "x_test"))}
-    return Data(spec, train, val, test, names=names)
+    return Data(spec, train, val, test, notes=() if remark is None else (f"Attention: {remark}",), names=names)
+
+
+def _kind(
+    shape: tuple[int, ...], white: float | None, ends: tuple[float, float], channels_last: bool
+) -> Image | Vector:
+    if len(shape) == 1:
+        return Vector(shape, *ends, white)
+    channels, height, width = shape
+    image_format = None if white is None else ImageFormat(channels, height, width, "exact", white=white)
+    return Image(shape, *ends, image_format, channels_last=channels_last)
+
+
+def _judged(dtype: np.dtype[Any], low: float, high: float) -> tuple[bool, str | None]:
+    """Return whether images become [0, 1] without data.white, and a remark on their range."""
+    option = f"data.white={suggested_white(high):g}"
+    if dtype == np.uint8 or (dtype.kind == "u" and dtype.itemsize == 2):
+        full = 255 if dtype == np.uint8 else 65_535
+        dark = high < (DARK * full if full == 255 else 4_096)
+        return (
+            True,
+            f"{dtype} images have values up to {high:g} of {full}; {option} makes that the white" if dark else None,
+        )
+    if low >= 0 and high > 1:
+        return False, f"images have values from {low:g} to {high:g} and are not scaled; {option} scales them to [0, 1]"
+    return False, None
 
 
 def _load(path: Path, array: str | None, label: str | None) -> dict[str, np.ndarray]:
@@ -102,30 +151,49 @@ def _load(path: Path, array: str | None, label: str | None) -> dict[str, np.ndar
     return {role: found[name] for role, name in chosen.items()}
 
 
-def _images_or_vectors(array: np.ndarray, path: str) -> Tensor:
-    """Convert an array to (N, D) or (N, C, H, W), uint8 or float32, as described in `arrays`."""
+def _laid_out(array: np.ndarray, path: str, layout: str) -> np.ndarray:
+    """Return an array as (N, D) or (N, C, H, W), of its own type, as described in `arrays`."""
     shape = array.shape
     if array.dtype.kind not in "biuf":
         raise DataError(f"{path}: has dtype {array.dtype}; must be numbers")
-    if not (len(shape) in (2, 3) or (len(shape) == 4 and {shape[1], shape[3]} & {1, 3})):
+    known = len(shape) in (2, 3, 4) and (
+        layout != "auto" or len(shape) < 4 or _channels_last(shape, layout) is not None
+    )
+    if not known and not (layout == "rows" and len(shape) > 4):
         raise DataError(
             f"{path}: has shape {shape}; must be (N, D) for vectors; (N, H, W), (N, C, H, W) or (N, H, W, C) "
-            "with C 1 or 3 for images"
+            "with C 1 or 3 for images; data.layout=chw, hwc or rows decides"
         )
     if array.size == 0:
         raise DataError(f"{path}: has shape {shape}: no {'rows' if len(array) == 0 else 'values'}")
-    if array.dtype != np.uint8:
-        with np.errstate(over="ignore"):  # overflow becomes infinite and is rejected below
+    if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    else:
+        with np.errstate(over="ignore"):  # overflow becomes infinite
             array = array.astype(np.float32)
         bad = ~np.isfinite(array)
         if bad.any():
             first = tuple(int(i) for i in np.unravel_index(bad.argmax(), shape))
             raise DataError(f"{path}: {bad.sum()} values are NaN or infinite (in float32), the first at index {first}")
+    if len(shape) == 2 and layout in ("chw", "hwc"):
+        raise ConfigError("layout", layout, f"{path} has shape {shape}, vectors; layout=rows or auto")
+    if layout == "rows" or len(shape) == 2:
+        return array.reshape(len(array), -1)
     if len(shape) == 3:
-        array = array[:, None]
-    elif len(shape) == 4 and shape[1] not in (1, 3):
-        array = array.transpose(0, 3, 1, 2)
-    return torch.from_numpy(np.ascontiguousarray(array))
+        return array[:, None]
+    return np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if _channels_last(shape, layout) else array
+
+
+def _channels_last(shape: tuple[int, ...], layout: str) -> bool | None:
+    """Whether the last of four axes is that of the channels; None if the shape does not tell."""
+    if len(shape) != 4 or layout != "auto":
+        return layout == "hwc" and len(shape) == 4
+    _, first, middle, last = shape
+    if first in (1, 3) or last in (1, 3):
+        return first not in (1, 3)
+    if MOST_CHANNELS >= first < min(middle, last) or MOST_CHANNELS >= last < min(first, middle):
+        return last < first
+    return None
 
 
 def _labels(found: dict[str, np.ndarray], where: dict[str, str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:

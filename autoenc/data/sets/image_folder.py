@@ -142,7 +142,7 @@ def image_folder(
 
 def _range_notes(survey: Survey, stored: StoredImages, white: float | None) -> list[str]:
     """Return notes on pages that are not read, and on values that do not fill the range; DataError if all are 0."""
-    from autoenc.data.readers.images import suggested_white
+    from autoenc.data.readers.arrays import suggested_white
 
     notes = []
     if survey.pages:

@@ -1,5 +1,6 @@
 """The user's own arrays: how they are read, and what is refused, in one line each."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,93 @@ def test_uint8_is_fed_in_the_unit_interval_and_stored_as_it_is(tmp_path: Path) -
     assert data.train.x.dtype == torch.uint8
     assert (data.spec.low, data.spec.high) == (0, 1)
     torch.testing.assert_close(fed(data.test)[:, 0], torch.from_numpy(images) / 255)
+
+
+@pytest.mark.parametrize(
+    ("high", "dtype", "white", "note"),
+    [
+        (1, "uint8", None, ""),
+        (255, "uint8", None, ""),
+        (15, "uint8", 15, ""),
+        (40, "uint8", None, "data.white=40 "),
+        (1, "uint16", None, ""),
+        (65_535, ">u2", None, ""),
+        (4_095, "uint16", None, "data.white=4095 "),
+        (4_095, "uint16", 4_095, ""),
+        (255, "int32", 255, ""),
+        (255, "float64", 255, ""),
+    ],
+)
+def test_new_images_are_scaled_as_in_training(
+    tmp_path: Path, high: int, dtype: str, white: float | None, note: str
+) -> None:
+    x = RNG.integers(0, high + 1, (20, 5, 4)).astype(dtype)
+    x[0, 0] = [0, high, 0, high]
+    full = white or (high if high == 1 else {"uint8": 255, "uint16": 65_535, ">u2": 65_535}[dtype])
+    data = arrays(npz(tmp_path, x=x, x_test=x), white=white)
+    assert (data.spec.low, data.spec.high) == (0, 1)
+    torch.testing.assert_close(fed(data.test)[:, 0], torch.from_numpy((x / full).astype(np.float32)))
+    assert [note in each for each in data.notes] == [True] * bool(note)
+    kind = data.spec.kind
+    kind.save(tmp_path)
+    kind = type(kind).load(tmp_path, json.loads((tmp_path / "kind.json").read_text()))
+    assert torch.equal(fed(kind.encode(x[:7])), fed(data.test)[:7])
+    assert torch.equal(fed(kind.encode(fed(data.test))), fed(data.test)), "numbers in [0, 1] are what models are fed"
+    again = arrays(npz(tmp_path, x=x, x_test=x), kind=kind)
+    assert torch.equal(fed(again.train, again.test), fed(data.train, data.test))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_images_that_are_not_scaled_are_remarked(tmp_path: Path, dtype: str) -> None:
+    x = RNG.integers(0, 256, (20, 5, 4)).astype(dtype)
+    data = arrays(npy(tmp_path, x))
+    assert [each.startswith("Attention: ") and "data.white=255 scales" in each for each in data.notes] == [True]
+    assert data.spec.high == data.train.x.max()
+    assert torch.equal(fed(data.spec.kind.encode(x.astype(np.uint8)))[:, 0], torch.from_numpy(x).float())
+    assert not arrays(npy(tmp_path, x.reshape(20, 20))).notes, "columns have units"
+    why = f"{tmp_path}/own.npy: values from {x.min():g} to {x.max():g} do not lie in 0 to 15; data.white=255"
+    assert refusal(DataError, npy(tmp_path, x), white=15).startswith(why)
+    assert refusal(ConfigError, npy(tmp_path, x), white=-1).startswith("white=-1: must be above 0")
+
+
+def test_masks_of_0_and_1_as_vectors_are_scaled_alike_in_new_data(tmp_path: Path) -> None:
+    x = RNG.integers(0, 2, (20, 6), dtype=np.uint8)
+    data = arrays(npz(tmp_path, x=x, x_test=x))
+    assert torch.equal(fed(data.test), torch.from_numpy(x).float())
+    assert torch.equal(fed(data.spec.kind.encode(x)), fed(data.test))
+
+
+@pytest.mark.parametrize(
+    ("stored", "layout", "shape"),
+    [
+        ((20, 2, 9, 8), "auto", (2, 9, 8)),
+        ((20, 9, 8, 4), "auto", (4, 9, 8)),
+        ((20, 8, 12, 12), "auto", (8, 12, 12)),
+        ((20, 8, 8, 8), "hwc", (8, 8, 8)),
+        ((20, 8, 8, 8), "chw", (8, 8, 8)),
+        ((20, 3, 9, 8), "hwc", (8, 3, 9)),
+        ((20, 20, 9, 8), "chw", (20, 9, 8)),
+        ((20, 9, 8), "chw", (1, 9, 8)),
+        ((20, 9, 8), "rows", (72,)),
+        ((20, 2, 3, 4, 5), "rows", (120,)),
+    ],
+)
+def test_the_layout_says_which_axis_is_that_of_the_channels(
+    tmp_path: Path, stored: tuple[int, ...], layout: str, shape: tuple[int, ...]
+) -> None:
+    x = RNG.random(stored).astype(np.float32)
+    data = arrays(npz(tmp_path, x=x, x_test=x), layout=layout)  # type: ignore[arg-type]
+    assert data.spec.shape == shape
+    last = stored[1:] != shape and len(stored) == 4
+    wanted = torch.from_numpy(x.transpose(0, 3, 1, 2) if last or layout == "hwc" else x).reshape(20, *shape)
+    assert torch.equal(fed(data.test), wanted)
+    if len(stored) < 5 and layout != "rows":
+        assert torch.equal(fed(data.spec.kind.encode(x)), wanted), "new arrays too"
+
+
+def test_a_shape_that_leaves_it_open_needs_a_layout(tmp_path: Path) -> None:
+    assert "data.layout=chw, hwc or rows" in refusal(DataError, npy(tmp_path, np.zeros((5, 8, 8, 8))))
+    assert "layout=chw" in refusal(ConfigError, npy(tmp_path, np.zeros((5, 8))), layout="chw")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", ">f4", "int64", "int8", "uint16", "bool"])
@@ -171,7 +259,7 @@ def test_pickles_are_refused_without_being_run(tmp_path: Path) -> None:
     ("array", "why"),
     [
         (np.zeros(5), "has shape (5,); must be (N, D) for vectors; "),
-        (np.zeros((5, 2, 4, 4)), "has shape (5, 2, 4, 4); must be (N, D) for vectors; "),
+        (np.zeros((5, 8, 8, 8)), "has shape (5, 8, 8, 8); must be (N, D) for vectors; "),
         (np.zeros((5, 1, 1, 4, 4)), "has shape (5, 1, 1, 4, 4); must be (N, D) for vectors; "),
         (np.zeros((0, 4)), "has shape (0, 4): no rows"),
         (np.zeros((4, 0)), "has shape (4, 0): no values"),
@@ -204,10 +292,10 @@ def test_arrays_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     )
     path = npz(tmp_path, x=x, x_test=np.zeros((3, 5)))
     assert refusal(DataError, path) == (
-        f"{path}: test rows are torch.float32 of shape (5,), training rows torch.float32 of shape (4,)"
+        f"{path}: test rows are float32 of shape (5,), training rows float32 of shape (4,)"
     )
     path = npz(tmp_path, x=x, x_test=np.zeros((3, 4), np.uint8))  # one would be scaled, the other not
-    assert refusal(DataError, path).startswith(f"{path}: test rows are torch.uint8")
+    assert refusal(DataError, path).startswith(f"{path}: test rows are uint8")
     assert refusal(ConfigError, path, test_path=path) == (f"test_path={path}: {path} has test rows already (x_test)")
     path = npz(tmp_path, first=x, second=x)
     assert refusal(DataError, path).startswith(f"{path}: has no array x, only first, second; data.array=NAME")
