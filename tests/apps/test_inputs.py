@@ -79,8 +79,8 @@ def test_a_table_with_and_without_a_header(vectors: Run, tmp_path: Path) -> None
         ("bytes.csv", b"\xff\xfe\x00,1\n", "is not CSV in UTF-8"),
         ("not.npy", b"hello", "is not a .npy or .npz file"),
         ("not.npz", b"PK\x03\x04broken", "cannot be read"),
-        ("data.parquet", b"PAR1", r"expected .npy, .npz or .csv, found '.parquet'"),
-        ("a.png", b"x", "expected .npy, .npz or .csv, found '.png'"),
+        ("data.parquet", b"PAR1", r"expected .npy, .npz, .mat or .csv, found '.parquet'"),
+        ("a.png", b"x", "expected .npy, .npz, .mat or .csv, found '.png'"),
     ],
 )
 def test_files_that_cannot_be_read_are_refused_in_one_line(
