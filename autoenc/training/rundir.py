@@ -12,6 +12,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,13 @@ class OneLine(logging.Formatter):
 @contextlib.contextmanager
 def disk_errors(run_dir: Path) -> Iterator[None]:
     """Convert errors of the disk to one line: full, read-only, or a folder that was deleted underneath."""
+    hook = threading.excepthook
+
+    def quiet(args: threading.ExceptHookArgs) -> None:  # the thread of TensorBoard; its next flush raises the error
+        if not issubclass(args.exc_type, OSError):
+            hook(args)
+
+    threading.excepthook = quiet
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -77,6 +85,8 @@ def disk_errors(run_dir: Path) -> Iterator[None]:
         if cause.errno == errno.ENOENT and run_dir.is_dir():
             raise
         raise UserError(f"{run_dir}: {os.strerror(cause.errno)}; the files written before are whole") from None
+    finally:
+        threading.excepthook = hook
 
 
 class Record:

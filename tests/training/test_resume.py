@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from autoenc import run
 from autoenc.config import checks as config
-from autoenc.errors import DataError, Interrupted
+from autoenc.errors import DataError, Interrupted, UserError
 from autoenc.files import TEMPORARY, read_json, write_json
 from autoenc.training import trainer
 from autoenc.training.trainer import Trainer
@@ -137,3 +137,20 @@ def test_a_run_with_links_is_not_written_to(name: str, whole: Path, tmp_path: Pa
     with pytest.raises(DataError, match="is a link"):
         run.resume(copy)
     assert {p: p.read_bytes() for p in [outside, *outside.rglob("*")] if p.is_file()} == before
+
+
+def test_a_directory_that_is_deleted_underneath_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    count, step = itertools.count(1), trainer.train_step
+
+    def delete(*args: Any, **kwargs: Any) -> Any:
+        if next(count) == 30:
+            shutil.rmtree(tmp_path / "run")
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(trainer, "train_step", delete)
+    with pytest.raises(UserError, match="No such file or directory"):
+        run.train(checked(), tmp_path / "run")
+    assert capfd.readouterr().err == ""
+    assert not (tmp_path / "run").exists()
