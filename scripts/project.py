@@ -35,7 +35,8 @@ def main(args: argparse.Namespace) -> None:
             index, names = drawn(len(run.data.test), args.count), run.data.example_names("test")
             split, names = run.data.test.sample(args.count), [names[i] for i in index.tolist()]
         projection = project.project(run, split, args.method, args.dim, args.seed)
-        title = f"{args.method} of {len(split):,} codes of {run.name} on {run.spec.name}"
+        source = "new data" if args.input else "the test split"
+        title = f"{len(split):,} codes of {source}, {args.method}: {run.name} on {run.spec.name}"
         out.figure(args.method, project.figure(run.spec, split, projection, title))
         labels = None if split.y is None else [run.spec.classes[i] for i in split.y.tolist()]
         header = ["name", *(f"x{i}" for i in range(args.dim)), *(["label"] if labels else [])]

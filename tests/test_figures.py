@@ -1,18 +1,24 @@
-"""What pictures show, where it is computed for them."""
+"""What figures show."""
 
+import gc
+import sys
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from autoenc.canvas import legend_name, line_panels, new_figure, picture_grid, pixels, scatter
+from autoenc import canvas
+from autoenc.canvas import class_styles, legend_name, line_panels, new_figure, picture_grid, pixels, scatter, titled
 from autoenc.core import Autoencoder
 from autoenc.data.dataset import Data
 from autoenc.data.kinds.kind import Column
-from autoenc.figures import of_model, of_run
+from autoenc.figures import curves, of_model, of_run
 from autoenc.figures.of_model import column_fit
 from autoenc.objective import Objective
 from autoenc.training.evaluation import evaluate
@@ -93,3 +99,85 @@ def test_labels_of_the_projector_are_a_line_each(tmp_path: Path) -> None:
     tracker.close()
     lines = next(tmp_path.rglob("metadata.tsv")).read_text().splitlines()
     assert lines == [" ".join(name.split()) for name in NAMES]
+
+
+Drawn = Callable[[], Axes]
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
+    """Return the axes of the latest figure that was rendered."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(canvas, "verbatim", figures.append)
+    return lambda: figures[-1].axes[0]
+
+
+def test_frames_and_texts_of_tiles_take_their_own_space() -> None:
+    tiles = torch.ones(4, 1, 56, 56)
+    plain = picture_grid(tiles, 2, 0, 1)
+    marked = picture_grid(tiles, 2, 0, 1, ["a row"] * 2, ["", "", "1", "2 wrong"], ["#ff0000", None, None, None])
+    assert plain.shape == (2 * 58 + 2, 2 * 58 + 2, 3)
+    assert marked.shape[0] == 2 * 60 + 4 + canvas.LINE, "only the second row has texts"
+    frame = (marked == (255, 0, 0)).all(-1)
+    rows, columns = np.flatnonzero(frame.any(1)), np.flatnonzero(frame.any(0))
+    assert len(rows) == len(columns) == 56 + 6
+    assert rows[0] == 1
+    assert not frame[rows[0] + 3 : rows[-1] - 2, columns[0] + 3 : columns[-1] - 2].any(), "the tile is whole"
+
+
+def test_a_title_keeps_the_image_and_shows_the_scale_of_its_colours() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    above = titled(image, "a title that is wider than the image\nand \x1b[31m a second line", ("gray", "0", "1.5"))
+    assert above.shape[0] == 20 + 3 * canvas.LINE + 6
+    assert (above[-20:, :30] == image).all()
+    assert (above[-20:, 30:] == 255).all()
+
+
+@pytest.mark.parametrize("count", [2, 10, 11, 30, 180])
+def test_classes_differ_in_colour_or_marker(count: int) -> None:
+    assert len(set(class_styles(count))) == count
+
+
+def test_many_classes_with_long_names_leave_room_for_the_points(drawn: Drawn) -> None:
+    labels = torch.arange(200)
+    scatter(np.random.default_rng(0).normal(size=(200, 2)), labels, ("a very long name " * 5,) * 150, ("", ""), "")
+    axes = drawn()
+    width, height = axes.get_figure().get_size_inches()
+    box = axes.get_position()
+    assert box.width * width > 0.8 * box.height * height
+    (legend,) = axes.get_figure().legends
+    assert len(legend.get_texts()) == canvas.NAMED
+    assert legend.get_texts()[-1].get_text() == "126 more"
+
+
+def test_the_loss_curve_marks_the_kept_weights_and_survives_a_huge_first_value(drawn: Drawn) -> None:
+    values = [1e9, *(5 + 10 / step for step in range(2, 31))]
+    lines = [{"step": 10 * i, "split": s, "loss": v} for i, v in enumerate(values, 1) for s in ("train", "val")]
+    curves(lines, kept=250)
+    axes = drawn()
+    assert axes.get_ylim()[1] < 20
+    (line,) = [line for line in axes.lines if "kept" in str(line.get_label())]
+    assert line.get_xdata() == [250, 250]
+    curves([line for line in lines if line["step"] > 10])
+    assert drawn().get_ylim()[1] > 10, "all values of an ordinary curve are visible"
+    curves([])
+
+
+def test_categories_are_bars_and_other_vectors_lines(drawn: Drawn) -> None:
+    one_hot = np.eye(5)[1]
+    line_panels([{"input": one_hot, "output": one_hot * 0.9}])
+    assert [bar.get_height() for bar in drawn().patches] == [*one_hot, *one_hot * 0.9]
+    assert not drawn().lines
+    line_panels([{"input": one_hot - 0.5, "output": one_hot}])
+    assert len(drawn().lines) == 2
+
+
+def test_figures_are_freed() -> None:
+    figures = [new_figure(0.5, 0.5) for _ in range(20)]
+    for figure in figures:
+        pixels(figure)
+    alive = [weakref.ref(figure) for figure in figures]
+    del figure, figures
+    gc.collect()
+    assert not any(figure() for figure in alive)
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()

@@ -1,6 +1,6 @@
 """Figures of models, codes and metrics, for TensorBoard and figures/."""
 
-from autoenc.canvas import new_figure, picture_grid, pixels, scatter
+from autoenc.canvas import new_figure, picture_grid, pixels, scatter, titled
 from autoenc.figures.of_codes import curves, sprites
 from autoenc.figures.of_model import dictionary, of_run, tried
 
@@ -13,5 +13,6 @@ __all__ = [
     "pixels",
     "scatter",
     "sprites",
+    "titled",
     "tried",
 ]

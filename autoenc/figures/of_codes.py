@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import Tensor, nn
 
@@ -33,7 +35,7 @@ def latent_space(evaluation: Evaluation, classes: tuple[str, ...]) -> np.ndarray
 
 def units(evaluation: Evaluation) -> np.ndarray:
     """Draw the KL of each unit if there is a posterior, else its variance and the fraction of nonzero values."""
-    stats = evaluation.stats
+    stats, of = evaluation.stats, "of the validation split"
     figure = new_figure(8, 3.6)
     if stats.kl is not None:
         axes = figure.subplots()
@@ -43,28 +45,43 @@ def units(evaluation: Evaluation) -> np.ndarray:
         axes.set_ylabel("KL [nats]")
         axes.set_xlabel(f"latent dimensions, sorted (red: inactive, variance of the mean below {ACTIVE_VARIANCE})")
         axes.locator_params(axis="x", integer=True)
-        axes.set_title(f"KL per dimension, {float(stats.kl.sum()):.2f} nats in total")
+        axes.set_title(f"KL per latent dimension {of}, {float(stats.kl.sum()):.2f} nats in total")
         return pixels(figure)
+    figure.suptitle(f"codes {of}")
     left, right = figure.subplots(1, 2)
     left.plot(stats.variance.sort(descending=True).values.numpy())
-    left.set(xlabel="units, sorted", ylabel="variance of the code", title="variance")
+    left.set(xlabel="units, sorted", ylabel="variance of the code", ylim=(0, None))
     right.plot(stats.usage.sort(descending=True).values.numpy())
-    right.set(
-        xlabel="units, sorted", ylabel="fraction of examples", title="fraction of nonzero values", ylim=(-0.02, 1.02)
-    )
+    right.set(xlabel="units, sorted", ylabel="fraction of nonzero values", ylim=(-0.02, 1.02))
     return pixels(figure)
 
 
-def curves(lines: list[dict[str, float]]) -> np.ndarray:
-    """Draw training and validation loss against steps, from the lines of metrics.jsonl."""
+def curves(lines: list[dict[str, Any]], kept: int | None = None) -> np.ndarray:
+    """Draw training and validation loss against steps, from the lines of metrics.jsonl.
+
+    Values of the first tenth of the evaluations that are far outside the range of all others are left out of the axis.
+
+    Args:
+        kept: step of the weights that the run keeps.
+    """
     figure = new_figure(7, 4)
     axes = figure.subplots()
-    for split, color in (("train", "C0"), ("val", "C1")):
+    first, later = [], []
+    for split, name, color in (("train", "training, mean over the epoch", "C0"), ("val", "validation", "C1")):
         points = [(line["step"], line["loss"]) for line in lines if line["split"] == split and line["loss"] is not None]
         if points:
-            axes.plot(*zip(*points, strict=True), label=split, color=color, marker="." if len(points) < 40 else "")
-    axes.set(xlabel="step", ylabel=f"{label('loss')} per example", title="loss")
-    axes.legend()
+            axes.plot(*zip(*points, strict=True), label=name, color=color, marker="." if len(points) < 40 else "")
+        start = max(1, len(points) // 10)
+        first += [loss for _, loss in points[:start]]
+        later += [loss for _, loss in points[start:]]
+    if kept is not None:
+        axes.axvline(kept, color="0.4", linestyle="--", linewidth=1, label=f"weights kept: step {kept:,}")
+    if len(later) > 2 and (span := max(later) - min(later)) > 0 and max(first) > max(later) + 4 * span:
+        axes.set_ylim(min(later) - 0.05 * span, max(later) + 0.5 * span)
+        axes.annotate(f"first: {max(first):.4g}", (0.02, 0.97), xycoords="axes fraction", va="top", fontsize=8)
+    axes.set(xlabel="step", ylabel=f"{label('loss')} per example", title="training and validation loss")
+    if axes.lines:
+        axes.legend(loc="upper right", fontsize=8)
     axes.grid(alpha=0.3)
     return pixels(figure)
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autoenc.canvas import new_figure, picture_grid, pixels
+from autoenc.canvas import legend_name, new_figure, picture_grid, pixels, titled
 from autoenc.core import Autoencoder
 from autoenc.data.dataset import DataSpec
 from autoenc.data.kinds.kind import Column, Shown
@@ -23,7 +23,18 @@ from autoenc.training.evaluation import Evaluation, evaluation_mode
 
 log = logging.getLogger("autoenc")
 EXAMPLES = 12
+BAR = ("gray", "-1", "1")  # of weights
 MOST_ROWS, MOST_COLUMNS = 2_000, 60  # of a table
+
+
+@torch.no_grad()
+def reconstruction(model: Autoencoder, split: Split, spec: DataSpec) -> Shown:
+    """Show a few validation examples and their reconstructions, with the error of each."""
+    versions = _versions(model, split)
+    shown = spec.kind.show(versions)
+    if isinstance(shown, list):
+        return shown
+    return titled(shown, f"some of the {len(split):,} validation examples: {', '.join(versions)}")
 
 
 @torch.no_grad()
@@ -35,7 +46,9 @@ def samples(model: Autoencoder, spec: DataSpec, columns: int = 12) -> Shown | No
         return None
     x = model.expected(z.to(_device(model))).cpu()
     drawn = spec.kind.sheet(x, columns)
-    return spec.kind.show({"sample": x}) if drawn is None else drawn
+    if drawn is None:
+        return spec.kind.show({"sample": x})
+    return titled(drawn, f"{len(x)} samples: means of p(x|z) for z from the prior")
 
 
 @torch.no_grad()
@@ -52,7 +65,8 @@ def traversal(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Eval
     bottleneck = model.bottleneck
     x = model.expected(bottleneck.project(grid.unflatten(1, bottleneck.latent_shape)))
     labels = [f"z[{d}] {evaluation.stats.kl[d]:.2f} nats" for d in order.tolist()]
-    return spec.kind.sheet(x.cpu(), len(values), labels)
+    title = "one validation example, one latent dimension per row from -3 to 3; largest KL first"
+    return titled(picture_grid(x.cpu(), len(values), spec.kind.low, spec.kind.high, labels), title)
 
 
 def _weights(model: Autoencoder) -> Iterator[Tensor]:
@@ -68,7 +82,8 @@ def filters(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray |
     if not spec.kind.images or first is None:
         return None
     images = first if first.dim() == 4 else first.unflatten(-1, spec.shape)
-    return _signed_grid(images, most)
+    title = f"weights of the first layer, {min(most, len(images))} of {len(images)} units"
+    return titled(_signed_grid(images, most), f"{title}; each scaled to its largest", BAR)
 
 
 def dictionary(model: Autoencoder) -> Tensor | None:
@@ -85,7 +100,8 @@ def atoms(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray | N
     weight = dictionary(model)
     if not spec.kind.images or weight is None:
         return None
-    return _signed_grid(weight.T.unflatten(-1, spec.shape), most)
+    title = f"atoms of the decoder, {min(most, weight.shape[1])} of {weight.shape[1]} units"
+    return titled(_signed_grid(weight.T.unflatten(-1, spec.shape), most), f"{title}; each scaled to its largest", BAR)
 
 
 def _signed_grid(images: Tensor, most: int) -> np.ndarray:
@@ -130,10 +146,10 @@ def columns(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarray | No
     for row, (*_, chance) in enumerate(fit):
         if chance is not None:
             axes.plot([chance, chance], [row - 0.4, row + 0.4], color="black", linewidth=1)
-    axes.set_yticks(range(len(fit)), [str(column.name)[:40] for column, *_ in fit], fontsize=7)
+    axes.set_yticks(range(len(fit)), [legend_name(column.name) for column, *_ in fit], fontsize=7)
     axes.set(xlim=(0, 1), ylim=(-0.6, len(fit) - 0.4))
     axes.set_xlabel(
-        "numbers (blue): explained variance\ncategories (orange): accuracy; line: accuracy of the most frequent value",
+        "numbers (blue): explained variance ↑\ncategories (orange): accuracy ↑; line: of the most frequent value",
         fontsize=8,
     )
     left = len(spec.kind.columns) - len(fit)
@@ -148,7 +164,7 @@ def of_run(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluat
     A figure that cannot be drawn is a warning in the log: it must not cost the run.
     """
     figures: dict[str, Callable[[], Shown | None]] = {
-        "reconstruction": lambda: spec.kind.show(_versions(model, split)),
+        "reconstruction": lambda: reconstruction(model, split, spec),
         "columns": lambda: columns(model, split, spec),
         "samples": lambda: samples(model, spec),
         "traversal": lambda: traversal(model, split, spec, evaluation),

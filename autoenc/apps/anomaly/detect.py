@@ -17,7 +17,7 @@ from autoenc.core import Batch
 from autoenc.data.dataset import class_numbers
 from autoenc.data.split import Split
 from autoenc.errors import UserError
-from autoenc.figures import new_figure, picture_grid, pixels
+from autoenc.figures import new_figure, picture_grid, pixels, titled
 from autoenc.loading import Run
 from autoenc.reference import column_nll
 
@@ -242,7 +242,8 @@ def roc(result: Detected) -> np.ndarray:
     from sklearn.metrics import roc_curve
 
     assert result.labels is not None
-    figure = new_figure(6, 5.5)
+    known, _ = _known(result.labels, result.labels)
+    figure = new_figure(6.5, 5.5)
     axes = figure.subplots()
     for name, values in (result.scores | result.baselines).items():
         false, true, _ = roc_curve(*_known(result.labels, values))
@@ -253,7 +254,7 @@ def roc(result: Detected) -> np.ndarray:
     axes.set(
         xlabel="false positive rate",
         ylabel="true positive rate",
-        title="ROC curves and their areas",
+        title=f"ROC curves and their areas ↑, {len(known):,} labelled examples, {int(known.sum()):,} of them anomalies",
     )
     axes.legend(fontsize=8, loc="lower right")
     return pixels(figure)
@@ -267,7 +268,11 @@ def heatmap(run: Run, split: Split, rows: np.ndarray) -> np.ndarray:
     x, x_hat = chosen.take(slice(None)).x.cpu(), run.over(chosen, run.model.reconstruct)
     error = (x - x_hat).square().mean(1).numpy()  # (n, H, W)
     low, high = run.spec.low, run.spec.high
+    errors = [f"{value:.2g}" for value in error.mean((1, 2))]
     heat = colormaps["inferno"](error / max(error.max(), 1e-12))[..., :3]
     colour = torch.from_numpy(heat).float().permute(0, 3, 1, 2) * (high - low) + low  # to the range of the data
     images = torch.cat([as_rgb(x), as_rgb(x_hat), colour])
-    return picture_grid(images, len(rows), low, high, ["input", "output", "error"])
+    texts = [""] * (2 * len(rows)) + errors
+    grid = picture_grid(images, len(rows), low, high, ["input", "output", "error, mse"], texts)
+    title = f"the {len(rows)} highest scores of {len(split):,} images, and the squared error of each pixel"
+    return titled(grid, title, ("inferno", "0", f"{error.max():.2g}"))

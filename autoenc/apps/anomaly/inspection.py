@@ -180,4 +180,7 @@ def contact_sheet(run: Run, result: Inspected, parts: Sequence[Part]) -> np.ndar
                 axes.set_title(
                     f"{parts[i].kind or parts[i].file.stem[:12]}\n{result.scores[result.score][i]:.3g}", fontsize=8
                 )
+    figure.suptitle(
+        f"the {len(rows)} highest scores of {len(parts):,} images: kind and {result.score} score", fontsize=10
+    )
     return pixels(figure)

@@ -17,13 +17,14 @@ from torch.nn import functional as F
 from autoenc.data.readers.arrays import UNREADABLE
 from autoenc.data.split import Split, drawn
 from autoenc.errors import DataError, UserError, one_line
-from autoenc.figures import picture_grid
+from autoenc.figures import picture_grid, titled
 from autoenc.files import atomic, check_inside, read_json, write_json
 from autoenc.loading import Run
 
 Metric = Literal["cosine", "euclidean"]
 FOLDER = "index"  # in the run directory
 DRAWN = 10  # queries in the figure
+QUERY, RIGHT, WRONG = "#1f77b4", "#2ca02c", "#d62728"  # colours of frames
 BLOCK, QUERIES = 1_024, 1_024  # codes and queries of one matrix product: 4 MB of similarities fit the cache
 
 
@@ -266,8 +267,24 @@ def in_figure(queries: int) -> list[int]:
 
 
 def figure(run: Run, queries: Split, names: Sequence[str], hits: Hits, rows: Indexed) -> np.ndarray:
-    """Draw a row of images for each query of `in_figure`: the query and its hits, blank if not stored."""
+    """Draw a row of images for each query of `in_figure`: the query and its hits, blank if not stored.
+
+    Queries have a blue frame. Hits of the class of their query have a green frame, those of other classes a red one and
+    the word "wrong".
+    """
     chosen = in_figure(len(queries))
     tiles = [torch.cat([queries.take(slice(q, q + 1)).x, rows.images(hits.positions[q])]) for q in chosen]
-    captions = [f"query {names[q]}"[:14] for q in chosen]
-    return picture_grid(torch.cat(tiles), hits.positions.shape[1] + 1, run.spec.low, run.spec.high, captions)
+    y = None if rows.labels is None or queries.y is None else queries.y.cpu().numpy()
+    texts: list[str] = []
+    frames: list[str | None] = []
+    for q in chosen:
+        right = None if y is None or rows.labels is None else rows.labels[hits.positions[q]] == y[q]
+        marks = ["" if right is None or right[i] else " wrong" for i in range(hits.positions.shape[1])]
+        texts += ["query", *(f"{rank}{mark}" for rank, mark in enumerate(marks, 1))]
+        frames += [QUERY, *(None if right is None else WRONG if mark else RIGHT for mark in marks)]
+    title = f"{len(chosen)} of {len(queries):,} queries, and the {hits.positions.shape[1]} nearest training examples"
+    title += "" if y is None else "\ngreen: of the class of the query; red: of another class"
+    captions = [f"query {names[q]}"[:24] for q in chosen]
+    low, high = run.spec.low, run.spec.high
+    image = picture_grid(torch.cat(tiles), hits.positions.shape[1] + 1, low, high, captions, texts, frames)
+    return titled(image, title)

@@ -12,7 +12,7 @@ from sklearn.base import clone
 
 from autoenc.apps.generation.density import Mixture, check_smooth
 from autoenc.errors import UserError, require
-from autoenc.figures import picture_grid
+from autoenc.figures import picture_grid, titled
 from autoenc.files import atomic
 from autoenc.loading import Run
 from autoenc.training.tracking import track
@@ -166,7 +166,10 @@ def figure(run: Run, examples: Augmented, columns: int = 6) -> np.ndarray | None
             rows = np.flatnonzero((examples.y == label) & (examples.generated == kind))
             tiles.append(examples.x[np.resize(rows, columns)])
         labels.append(run.spec.classes[label] if label < len(run.spec.classes) else str(label))
-    return picture_grid(torch.from_numpy(np.concatenate(tiles)), 2 * columns, run.spec.low, run.spec.high, labels)
+    low, high = run.spec.low, run.spec.high
+    grid = picture_grid(torch.from_numpy(np.concatenate(tiles)), 2 * columns, low, high, [name[:24] for name in labels])
+    shown = f"{len(labels)} of {len(np.unique(examples.y))} classes"
+    return titled(grid, f"{shown}: left {columns} training examples, right {columns} generated ones")
 
 
 def _stratified(run: Run, labels: int, random: np.random.Generator) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import nn
 from autoenc import noise
 from autoenc.data.split import Split
 from autoenc.errors import UserError, require
-from autoenc.figures import picture_grid
+from autoenc.figures import picture_grid, titled
 from autoenc.loading import Run
 from autoenc.metrics import mse_per_example, psnr, ssim
 from autoenc.training.tracking import track
@@ -113,11 +113,21 @@ def quality(clean: np.ndarray, images: np.ndarray, data_range: float) -> dict[st
 
 
 def figure(run: Run, result: Denoised, count: int = 12) -> np.ndarray:
-    """Draw rows of images: noisy, filtered, denoised, clean."""
+    """Draw rows of images: noisy, filtered, denoised, clean; with clean images, the PSNR is below the others."""
     rows = {"noisy": result.noisy, "filter": result.filtered, "denoised": result.denoised, "clean": result.clean}
     shown = {name: torch.from_numpy(images[:count]) for name, images in rows.items() if images is not None}
     n = min(count, len(result.noisy))
-    return picture_grid(torch.cat(list(shown.values())), n, run.spec.low, run.spec.high, list(shown))
+    low, high = run.spec.low, run.spec.high
+    texts: list[str] = []
+    for name, images in shown.items():
+        if name == "clean" or "clean" not in shown:
+            texts += [""] * n
+        else:
+            texts += [f"{value:.1f}" for value in psnr(mse_per_example(shown["clean"], images), high - low).tolist()]
+    scored = {name: f"{name}, dB" if name != "clean" and "clean" in shown else name for name in shown}
+    title = f"{n} of {len(result.noisy):,} images" + ("; PSNR [dB], higher is better" if "clean" in shown else "")
+    title += f"\nfilter: {result.filter}" if "filter" in shown else ""
+    return titled(picture_grid(torch.cat(list(shown.values())), n, low, high, list(scored.values()), texts), title)
 
 
 def _need_images(run: Run) -> None:

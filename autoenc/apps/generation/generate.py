@@ -12,6 +12,7 @@ from autoenc.apps.generation import density as densities
 from autoenc.apps.generation.density import Density, training_codes
 from autoenc.data.split import Split
 from autoenc.errors import UserError, require
+from autoenc.figures import titled
 from autoenc.loading import Run
 
 COLUMNS = 11  # of a traversal: odd, so that the middle one is the reconstruction
@@ -24,7 +25,7 @@ COMPARED, REFERENCE = 2_000, 10_000  # samples and examples of each split, and t
 
 @dataclass(frozen=True)
 class Decoded:
-    """Codes (..., K), examples in data space (..., *shape), and labels of the rows of a grid.
+    """Codes (..., K), examples in data space (..., *shape), labels of the rows of a grid, and the title of the figure.
 
     The examples are means of p(x|z), or draws from it (`samples`).
     """
@@ -32,6 +33,7 @@ class Decoded:
     z: np.ndarray
     x: np.ndarray
     labels: list[str] = field(default_factory=list)
+    title: str = ""
 
 
 def samples(
@@ -57,8 +59,10 @@ def samples(
     require(0 <= temperature < np.inf, "--temperature", temperature, "must be 0 or more")
     if density is None or isinstance(density, str):
         density = densities.of(run, density)
-    decoded = _decoded(run, density.sample(n, seed, temperature))
-    if mean or (mean is None and not run.spec.kind.drawn):
+    means = mean or (mean is None and not run.spec.kind.drawn)
+    title = f"{n:,} samples from {density.text}; {'means of' if means else 'draws from'} p(x|z)"
+    decoded = _decoded(run, density.sample(n, seed, temperature), title)
+    if means:
         return decoded
     return replace(decoded, x=_draws(run, decoded.z, seed, temperature))
 
@@ -90,7 +94,8 @@ def interpolate(run: Run, a: np.ndarray, b: np.ndarray, steps: int = 11) -> Deco
     """
     require(steps >= 2, "--steps", steps, "must be 2 or more")
     ends = run.codes(Split(torch.from_numpy(np.stack([a, b]))))
-    return _decoded(run, np.linspace(ends[0], ends[1], steps))
+    title = f"reconstructions of two examples, left and right, and {steps - 2} codes on the line between theirs"
+    return _decoded(run, np.linspace(ends[0], ends[1], steps), title)
 
 
 def traverse(run: Run, index: int = 0) -> Decoded:
@@ -106,7 +111,10 @@ def traverse(run: Run, index: int = 0) -> Decoded:
     z = np.tile(center, (len(order), COLUMNS, 1))
     for row, unit in enumerate(order):
         z[row, :, unit] += moves * std[unit]
-    return _decoded(run, z, [f"z[{unit}] sd {std[unit]:.2g}" for unit in order])
+    title = (
+        f"example {index}; one unit at a time, moved by {-REACH:g} to {REACH:g} standard deviations (sd) of its codes"
+    )
+    return _decoded(run, z, title, [f"z[{unit}] sd {std[unit]:.2g}" for unit in order])
 
 
 def sheet(run: Run, side: int = SIDE) -> Decoded:
@@ -130,7 +138,8 @@ def sheet(run: Run, side: int = SIDE) -> Decoded:
         first, second = quantiles.flatten(1).T.cpu().numpy()
     else:
         first, second = np.quantile(training_codes(run), levels.numpy(), axis=0).T
-    return _decoded(run, np.stack(np.meshgrid(first, second[::-1]), -1))
+    title = f"{side} x {side} codes at equal steps of probability: z[0] to the right, z[1] upwards"
+    return _decoded(run, np.stack(np.meshgrid(first, second[::-1]), -1), title)
 
 
 def example(run: Run, index: int) -> np.ndarray:
@@ -209,10 +218,12 @@ def listing(run: Run, decoded: Decoded, steps: int | None = None) -> tuple[list[
 def figure(run: Run, decoded: Decoded, columns: int) -> np.ndarray | None:
     """Draw the examples in rows of `columns`; None for data shown as text (`listing`)."""
     x = torch.from_numpy(decoded.x.reshape(-1, *run.spec.shape))
-    return run.spec.kind.sheet(x, columns if decoded.x.ndim > 2 or run.spec.kind.images else len(x), decoded.labels)
+    wide = columns if decoded.x.ndim > 2 or run.spec.kind.images else len(x)
+    drawn = run.spec.kind.sheet(x, wide, decoded.labels)
+    return None if drawn is None else titled(drawn, decoded.title)
 
 
-def _decoded(run: Run, z: np.ndarray, labels: list[str] | None = None) -> Decoded:
+def _decoded(run: Run, z: np.ndarray, title: str, labels: list[str] | None = None) -> Decoded:
     codes = run.project(z.reshape(-1, run.latent_dim))
     x = run.decode(codes)
-    return Decoded(codes.reshape(z.shape), x.reshape(*z.shape[:-1], *run.spec.shape), labels or [])
+    return Decoded(codes.reshape(z.shape), x.reshape(*z.shape[:-1], *run.spec.shape), labels or [], title)

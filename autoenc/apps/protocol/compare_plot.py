@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
 from autoenc.apps.protocol.compare import LATENT, Row, run_label, short
-from autoenc.canvas import legend_name, verbatim
+from autoenc.canvas import class_styles, legend_name, new_figure, verbatim
 from autoenc.files import atomic
 from autoenc.metric_table import HEADLINE
 from autoenc.metric_table import label as metric_label
@@ -30,8 +31,7 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, also: Sequence[st
     Args:
         also: metrics to draw besides mse (for text data, perplexity), KL and active units.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
+    from matplotlib.lines import Line2D
 
     done = [row for row in rows if row.numbers]
     if not done:
@@ -44,8 +44,11 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, also: Sequence[st
     metrics = [m for m in dict.fromkeys((*also, *HEADLINE, "kl", "active_units")) if any(m in r.numbers for r in done)]
     with_rate = sum("kl" in row.numbers and "nll" in row.numbers for row in done) > 1
     count = len(metrics) + with_rate
-    figure = Figure(figsize=(4.6 * count, 4), dpi=110, layout="constrained")
-    panels = figure.subplots(1, count, squeeze=False)[0]
+    across = count if count < 4 else math.ceil(count / math.ceil(count / 3))
+    figure = new_figure(4.6 * across, 4 * math.ceil(count / across))
+    panels = figure.subplots(math.ceil(count / across), across, squeeze=False).ravel()
+    for axes in panels[count:]:
+        axes.set_axis_off()
     for axes, metric in zip(panels, metrics, strict=False):
         axes.set(title=f"test {metric_row(metric).name}", ylabel=metric_label(metric))
         if over_latent:
@@ -69,7 +72,7 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, also: Sequence[st
                 axes, {name: [r.numbers[metric] for r in group if metric in r.numbers] for name, group in lines.items()}
             )
     if with_rate:
-        panels[-1].set(title="test rate and distortion", xlabel="KL [nats]", ylabel="nll [nats]")
+        panels[count - 1].set(title="test rate and distortion", xlabel="KL [nats]", ylabel=metric_label("nll"))
         points = {
             name: [
                 (r.numbers["kl"], r.numbers["nll"], f"latent {r.settings[LATENT]}" if over_latent else run_label(r))
@@ -78,8 +81,11 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, also: Sequence[st
             ]
             for name, group in lines.items()
         }
-        _draw_lines(panels[-1], points)
-    handles = [Patch(color=f"C{i % 10}", label=fill(legend_name(name), 30)) for i, name in enumerate(lines)]
+        _draw_lines(panels[count - 1], points)
+    handles = [
+        Line2D([], [], linestyle="", marker=marker, color=color, label=fill(legend_name(name, 200), 30))
+        for name, (color, marker) in zip(lines, class_styles(len(lines)), strict=True)
+    ]
     title = fill(", ".join(others), 60) or None
     if len(lines) <= FEW:
         panels[0].legend(handles=handles, title=title, fontsize=8)
@@ -93,10 +99,10 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, also: Sequence[st
 def _draw_lines(axes: Axes, lines: Mapping[str, Sequence[tuple[float, float, str]]]) -> None:
     """Draw points (x, y, text), joined along x."""
     texts = sum(map(len, lines.values())) <= LABELLED
-    for i, points in enumerate(lines.values()):
+    for points, (color, marker) in zip(lines.values(), class_styles(len(lines)), strict=True):
         if points:
             path = sorted((x, y) for x, y, _ in points)
-            axes.plot(*zip(*path, strict=True), marker="o", color=f"C{i % 10}")
+            axes.plot(*zip(*path, strict=True), marker=marker, color=color)
         for x, y, text in points if texts else ():
             axes.annotate(text, (x, y), xytext=(3, 4), textcoords="offset points", fontsize=7)
     axes.margins(0.15)  # room for the texts
@@ -106,10 +112,11 @@ def _draw_lines(axes: Axes, lines: Mapping[str, Sequence[tuple[float, float, str
 def _draw_bars(axes: Axes, groups: Mapping[str, Sequence[float]]) -> None:
     """Draw a bar for each value, side by side within a group."""
     texts = sum(map(len, groups.values())) <= LABELLED
+    colors = [color for color, _ in class_styles(len(groups))]
     for i, values in enumerate(groups.values()):
         width = 0.8 / max(len(values), 1)
         for j, value in enumerate(values):
-            bar = axes.bar(i - 0.4 + (j + 0.5) * width, value, width * 0.95, color=f"C{i % 10}")
+            bar = axes.bar(i - 0.4 + (j + 0.5) * width, value, width * 0.95, color=colors[i])
             axes.bar_label(bar, fmt="%.3g", fontsize=7) if texts else None
     axes.set_xticks(range(len(groups)), [fill(name[:60], 24) for name in groups], rotation=20, ha="right", fontsize=7)
     axes.set_xlim(-0.6, len(groups) - 0.4)

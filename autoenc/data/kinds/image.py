@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from autoenc.canvas import picture_grid
-from autoenc.data.kinds.kind import REAL, Kind, common, is_numeric
+from autoenc.data.kinds.kind import REAL, Kind, common, is_numeric, squared_errors
 from autoenc.data.readers import images
 from autoenc.data.readers.arrays import numbers_of_file
 from autoenc.data.readers.folders import tree
@@ -197,9 +197,14 @@ class Image(Kind):
         return ((x - self.low) / max(self.high - self.low, 1e-12)).clamp(0, 1)
 
     def show(self, versions: Mapping[str, Tensor]) -> np.ndarray:
-        """Draw a row of images for each version."""
+        """Draw a row of images for each version; below outputs, their squared error."""
         count = len(next(iter(versions.values())))
-        return picture_grid(torch.cat(list(versions.values())), count, self.low, self.high, list(versions))
+        errors = squared_errors(versions)
+        texts = [
+            text for name in versions for text in ([f"{e:.2g}" for e in errors] if name == "output" else [""] * count)
+        ]
+        labels = [f"{name}, mse" if name == "output" and errors else name for name in versions]
+        return picture_grid(torch.cat(list(versions.values())), count, self.low, self.high, labels, texts)
 
     def sheet(self, x: Tensor, columns: int, labels: Sequence[str] = ()) -> np.ndarray:
         return picture_grid(x, min(columns, len(x)), self.low, self.high, list(labels) or None)

@@ -280,7 +280,10 @@ class Kind:
         """Show the same examples (N, *shape) in several named versions, such as input and output."""
         count = min(4, len(next(iter(versions.values()))))
         panels = [{name: x[i].flatten().numpy() for name, x in versions.items()} for i in range(count)]
-        return line_panels(panels, [f"example {i}" for i in range(count)])
+        errors = squared_errors(versions)
+        return line_panels(
+            panels, [f"example {i}" + (f", mse {errors[i]:.2g}" if errors else "") for i in range(count)]
+        )
 
     def sheet(self, x: Tensor, columns: int, labels: Sequence[str] = ()) -> np.ndarray | None:
         """Draw examples in rows of `columns`; None for kinds that are listed as text (`listing`) instead."""
@@ -386,3 +389,10 @@ def as_tensor(raw: Any, what: str) -> Tensor:
 def is_numeric(raw: Any) -> bool:
     """Whether raw data are a tensor or a numeric array."""
     return isinstance(raw, Tensor) or (isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf")
+
+
+def squared_errors(versions: Mapping[str, Tensor]) -> list[float]:
+    """Return the mean squared error of each `output` against its `input`; empty if one is missing."""
+    if not {"input", "output"} <= versions.keys():
+        return []
+    return (versions["output"] - versions["input"]).float().square().flatten(1).mean(1).tolist()

@@ -54,6 +54,25 @@ def test_digits_find_digits_of_their_class(ae_run: Path, copied: Callable[[Path]
     assert itself.scores.ravel() == pytest.approx(1, abs=1e-5)
 
 
+def test_frames_tell_right_hits_from_wrong_ones(ae_run: Path, copied: Callable[[Path], Path]) -> None:
+    run = load_run(copied(ae_run), "cpu")
+    queries, rows = run.data.test.subset(slice(0, 3)), retrieve.indexed(run)
+    assert queries.y is not None
+    assert rows.labels is not None
+    same = [np.flatnonzero(rows.labels == y)[:2] for y in queries.y.numpy()]
+    names = ["0", "1", "2"]
+
+    def framed(positions: np.ndarray) -> dict[str, bool]:
+        image = retrieve.figure(run, queries, names, retrieve.Hits(positions, np.zeros((3, 2))), rows)
+        colors = {name: getattr(retrieve, name) for name in ("QUERY", "RIGHT", "WRONG")}
+        return {name: bool((image == list(bytes.fromhex(c[1:]))).all(-1).any()) for name, c in colors.items()}
+
+    positions = np.array(same)
+    assert framed(positions) == {"QUERY": True, "RIGHT": True, "WRONG": False}
+    positions[1, 1] = np.flatnonzero(rows.labels != int(queries.y[1]))[0]
+    assert framed(positions) == {"QUERY": True, "RIGHT": True, "WRONG": True}
+
+
 def test_the_index_is_built_once_and_anew_when_the_weights_change(
     ae_run: Path, copied: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
