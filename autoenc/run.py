@@ -44,6 +44,7 @@ from autoenc.training.trainer import Trainer
 log = logging.getLogger("autoenc")
 
 PROJECTED = 1_000  # codes in the embedding projector
+COMPARED = ("model.latent_dim", "optimizer.lr", "trainer.epochs", "trainer.batch_size", "seed")  # always in hparams
 
 
 def train(
@@ -86,6 +87,8 @@ def train(
                 kinds.save(parts.data.spec.kind, run_dir)
             record = Record(run_dir, config, choices or {}, parts.data, device, resumed=resume)
             tracker = Tracker(run_dir, state["progress"] if state else None)
+            if state is None:
+                tracker.layout(["loss", "nll", *parts.objective.regularizers])
             try:
                 record.write("running")
                 trainer = Trainer(
@@ -198,11 +201,11 @@ def _fit_and_finish(
     _draw(tracker, parts, results["val"], step)
     lines = [json.loads(line) for line in (run_dir / METRICS).read_text().splitlines()]
     with figures.tried("loss"):
-        tracker.image("loss", figures.curves(lines), step)
+        tracker.image("loss", figures.curves(lines, best["step"]), step)
     with figures.tried("projector"):
         _project(tracker, parts, results["val"])
     tags = [*(f"test/{name}" for name in results["test"].numbers), *(f"latent/{name}" for name in latent)]
-    tracker.hparams(_hparams(config, choices), tags)
+    tracker.hparams(_hparams(config, choices, _overridden(run_dir)), tags)
     write_json(run_dir / "summary.json", summary)
     reference.save(reference.compute(model, data, batch_size, trainer.device), run_dir / reference.FILE)
     progress.console.print(result_table("result", {"val": results["val"].numbers, "test": results["test"].numbers}))
@@ -218,16 +221,33 @@ def _fit_and_finish(
     return summary
 
 
-def _hparams(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
-    """Return the chosen options and the settings that are useful in TensorBoard's hparams tab.
+def _hparams(config: dict[str, Any], choices: Mapping[str, str], overridden: set[str] | None) -> dict[str, Any]:
+    """Return the chosen options and settings for TensorBoard's hparams tab.
 
+    Settings are those of `COMPARED` and those named on the command line, as the others follow from the options.
     `latent_dim` is without `model.`, since the tab sorts by name and shows the first five.
+
+    Args:
+        overridden: keys on the command line; None, if there was none: all settings.
     """
     left_out = ("data.", "resume", *(f"trainer.{key}" for key in ("device", "threads", "figures", "eval")))
     left_out += ("likelihood.learned", "likelihood.output", "optimizer.fused")
     settings = {k: v for k, v in flat(config).items() if not k.startswith(left_out) and not k.endswith("_target_")}
+    if overridden is not None:
+        chosen = (*COMPARED, *(overridden - choices.keys()))
+        settings = {k: v for k, v in settings.items() if any(f"{k}.".startswith(f"{key}.") for key in chosen)}
     settings["latent_dim"] = settings.pop("model.latent_dim")
-    return {**choices, **settings}
+    settings = {k: v for k, v in settings.items() if v not in (None, "", "[]", "{}")}
+    return {k: v for k, v in choices.items() if k != "trainer"} | settings
+
+
+def _overridden(run_dir: Path) -> set[str] | None:
+    """Return the keys on the command line that Hydra has stored in the run; None without them."""
+    try:
+        lines = yaml.safe_load((run_dir / ".hydra" / "overrides.yaml").read_text())
+    except (OSError, yaml.YAMLError):
+        return None
+    return {str(line).partition("=")[0].lstrip("+~") for line in lines or ()}
 
 
 def _draw(tracker: Tracker, parts: Parts, evaluation: Evaluation, step: int) -> None:
@@ -237,7 +257,7 @@ def _draw(tracker: Tracker, parts: Parts, evaluation: Evaluation, step: int) -> 
             tracker.text(name, shown, step)
         else:
             tracker.image(name, shown, step)
-    tracker.histogram("latent/codes", evaluation.codes, step)
+    tracker.histogram("codes", evaluation.codes, step)
 
 
 def _project(tracker: Tracker, parts: Parts, evaluation: Evaluation) -> None:

@@ -22,7 +22,7 @@ from autoenc.figures import sprites
 from autoenc.files import check_inside, csv_text, printable, write_json
 from autoenc.loading import Run
 from autoenc.training.rundir import disk_errors
-from autoenc.training.tracking import Tracker, console, method_table
+from autoenc.training.tracking import FIGURES, Tracker, console, method_table
 
 
 class Outputs:
@@ -34,7 +34,7 @@ class Outputs:
 
     Args:
         name: of the application; results are written to RUN/<name>/, the summary to <name>.json.
-        folder: another folder. Figures are also added to the run's TensorBoard, as <name>/<figure>.
+        folder: another folder. Figures are also added to the run's TensorBoard, as view/<name>/<figure>.
         force: overwrite existing results.
 
     Raises:
@@ -94,7 +94,7 @@ class Outputs:
     def _to_tensorboard(self) -> None:
         tracker = Tracker(self.run.path)
         for name, image in self.figures.items():
-            tracker.writer.add_image(f"{self.name}/{name}", image, 0, dataformats="HWC")
+            tracker.writer.add_image(f"{FIGURES}/{self.name}/{name}", image, 0, dataformats="HWC")
         if self.projector:
             tracker.embedding(*self.projector, tag=self.name)
         tracker.close()

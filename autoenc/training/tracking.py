@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("autoenc")
 METRICS = "metrics.jsonl"
+FIGURES = "view"  # group of the images and texts in TensorBoard, which sorts by name: below latent, train and val
 T = TypeVar("T")
 
 
@@ -81,6 +82,11 @@ class Tracker:
         for name, value in values.items():
             self.writer.add_scalar(f"{prefix}/{name}", value, step)
 
+    def layout(self, names: Sequence[str]) -> None:
+        """Show train/name and val/name on one axis, in TensorBoard's tab of custom scalars."""
+        charts = {metric_label(name): ["Multiline", [f"train/{name}$", f"val/{name}$"]] for name in names}
+        self.writer.add_custom_scalars({"training and validation": charts})
+
     def evaluation(self, split: str, step: int, epoch: float, values: Mapping[str, float | list[float]]) -> None:
         """Append a line to metrics.jsonl."""
         line = json.dumps(finite({"step": step, "epoch": round(epoch, 4), "split": split, **values}))
@@ -95,18 +101,20 @@ class Tracker:
         folder.mkdir(exist_ok=True)
         with atomic(folder / f"{name}.png") as file:
             Image.fromarray(image).save(file, format="png")
-        self.writer.add_image(name, image, step, dataformats="HWC")
+        self.writer.add_image(f"{FIGURES}/{name}", image, step, dataformats="HWC")
 
     def text(self, name: str, lines: Sequence[str], step: int) -> None:
         """Write lines to TensorBoard and figures/name.txt."""
         folder = self.run_dir / "figures"
         folder.mkdir(exist_ok=True)
         write_text(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))
-        self.writer.add_text(name, "\n".join(f"    {line}" for line in lines), step)  # indented: no Markdown
+        self.writer.add_text(
+            f"{FIGURES}/{name}", "\n".join(f"    {line}" for line in lines), step
+        )  # indented: no Markdown
 
     def histogram(self, name: str, values: Tensor, step: int) -> None:
         """Write a histogram to TensorBoard."""
-        self.writer.add_histogram(name, values, step)
+        self.writer.add_histogram(f"{FIGURES}/{name}", values, step)
 
     def embedding(
         self, codes: Tensor, labels: list[str] | None, sprites: Tensor | None, tag: str = "codes", step: int = 0

@@ -32,8 +32,8 @@ def test_files_and_pictures_arrive_together(vae_run: Path, copied: Callable[[Pat
     assert (path / "test" / "rows.csv").read_text() == 'a,b\n1,"x,y"\n'
     events = EventAccumulator(str(path), size_guidance={"images": 0})
     events.Reload()
-    assert "test/picture" in events.Tags()["images"]
-    assert "reconstruction" in events.Tags()["images"], "those of the training stay"
+    assert "view/test/picture" in events.Tags()["images"]
+    assert "view/reconstruction" in events.Tags()["images"], "those of the training stay"
 
 
 def test_images_keep_their_folders_and_none_replaces_another(

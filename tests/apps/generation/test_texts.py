@@ -67,7 +67,7 @@ def test_a_finished_run_says_that_the_code_is_in_use_and_shows_texts(text_run: P
     assert shown[1].startswith("output:")
     assert len((text_run / "figures" / "samples.txt").read_text().splitlines()) == 12
     events = EventAccumulator(str(text_run)).Reload()
-    assert {"reconstruction/text_summary", "samples/text_summary"} <= set(events.Tags()["tensors"])
+    assert {"view/reconstruction/text_summary", "view/samples/text_summary"} <= set(events.Tags()["tensors"])
 
 
 def test_reconstructions_say_what_was_read(texts: Run) -> None:

@@ -1,0 +1,59 @@
+"""Contents of TensorBoard and of the console."""
+
+from pathlib import Path
+
+import numpy as np
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+
+from autoenc.run import _hparams, _overridden
+from autoenc.training.tracking import Tracker
+
+
+def test_training_and_validation_share_an_axis_and_figures_are_below_the_losses(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path)
+    tracker.layout(["loss", "kl"])
+    for split in ("train", "val"):
+        tracker.scalars(split, {"loss": 1.0}, 1)
+    tracker.image("atoms", np.zeros((4, 4, 3), np.uint8), 1)
+    tracker.text("reconstruction", ["one", "two"], 1)
+    tracker.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    tags = events.Tags()
+    assert tags["images"] == ["view/atoms"]
+    assert "view/reconstruction/text_summary" in tags["tensors"]
+    assert max(tags["scalars"]) < min(tags["images"]), "TensorBoard sorts by name"
+    config = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    charts = layout_pb2.Layout.FromString(config).category[0].chart
+    assert [(chart.title, list(chart.multiline.tag)) for chart in charts] == [
+        ("loss [nats] ↓", ["train/loss$", "val/loss$"]),
+        ("kl [nats]", ["train/kl$", "val/kl$"]),
+    ]
+
+
+def test_overrides_are_those_that_hydra_stored(tmp_path: Path) -> None:
+    assert _overridden(tmp_path) is None
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("- model=dae\n- +noise.p=0.1\n- ~regularizer\n")
+    assert _overridden(tmp_path) == {"model", "noise.p", "regularizer"}
+
+
+def test_hparams_are_the_options_and_what_the_command_line_sets() -> None:
+    config = {
+        "seed": 1,
+        "anomaly_classes": [],
+        "resume": None,
+        "data": {"size": 12},
+        "model": {"latent_dim": 2, "bottleneck": {"_target_": "x", "activation": "relu"}, "prior": None},
+        "noise": {"std": 0.5, "clip": False},
+        "optimizer": {"lr": 0.1, "weight_decay": 0.0},
+        "trainer": {"epochs": 3, "batch_size": 8, "device": "cpu"},
+    }
+    choices = {"model": "dae", "trainer": "default"}
+    always = {"model": "dae", "latent_dim": 2, "seed": 1, "optimizer.lr": 0.1}
+    noise = {"noise.std": 0.5, "noise.clip": False}
+    always |= {"trainer.epochs": 3, "trainer.batch_size": 8}
+    assert _hparams(config, choices, {"model", "noise", "model.prior"}) == always | noise
+    assert _hparams(config, choices, {"model", "noise.std"}) == always | {"noise.std": 0.5}
+    rest = {"noise.std", "noise.clip", "optimizer.weight_decay", "model.bottleneck.activation"}
+    assert _hparams(config, choices, None).keys() == always.keys() | rest
