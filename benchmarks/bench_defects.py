@@ -1,7 +1,7 @@
 """Measure the inspection of magnetic tiles (data/magnetic_tile): part of `make bench`; `--only preset` measures one.
 
 Each method is trained with 3 seeds. Which score decides was chosen on the first table of each: defects painted on good
-pictures that are held out, where the test pictures have no say. Figures: outputs/bench/results_defects.json.
+images that are held out, where the test images have no say. Figures: outputs/bench/results_defects.json.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ NUMBERS = ("image_auroc", "pixel_auroc", "pro")
 PAINTER = 5  # the seed of the painted defects
 
 
-def painted(picture: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A picture (1, H, W) with a dark defect, and its mask (H, W): half of them ragged ellipses, half random walks.
+def painted(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """An image (1, H, W) with a dark defect, and its mask (H, W): half of them ragged ellipses, half random walks.
 
     Drawn in another way than the noise that the preset is trained with.
     """
     from scipy import ndimage
 
-    height, width = picture.shape[1:]
+    height, width = image.shape[1:]
     mask = np.zeros((height, width), bool)
     while mask.sum() < 8:
         y, x, angle = random.uniform(0.05, 0.95) * height, random.uniform(0.05, 0.95) * width, random.uniform(0, 6.28)
@@ -45,27 +45,27 @@ def painted(picture: np.ndarray, random: np.random.Generator) -> tuple[np.ndarra
             if random.random() < 0.7:
                 mask = ndimage.binary_dilation(mask, iterations=int(random.integers(1, 3)))
     soft = (1.3 * ndimage.gaussian_filter(mask.astype(float), 0.7)).clip(0, 1)
-    return (picture * (1 - random.uniform(0.25, 0.7) * soft)).astype(np.uint8), mask
+    return (image * (1 - random.uniform(0.25, 0.7) * soft)).astype(np.uint8), mask
 
 
 def synthetic(run: Any) -> dict[str, dict[str, float]]:
-    """score -> image_auroc, pixel_auroc and pro of painted defects, on the held-out good pictures with and without."""
+    """score -> image_auroc, pixel_auroc and pro of painted defects, on the held-out good images with and without."""
     from autoenc.apps.anomaly import inspection as defects
     from autoenc.apps.anomaly.defect_metrics import image_score
     from autoenc.apps.anomaly.defect_scores import SCORES, Inspector
-    from autoenc.data.sets.defects import read_picture
+    from autoenc.data.sets.defects import read_image
 
     layout, random = defects.layout_of(run), np.random.default_rng(PAINTER)
     inspector = Inspector(run, layout.train)
     kinds, maps, masks = [], [], []
     for file in layout.held_out:
-        picture = read_picture(file, run.spec.shape[0])
+        image = read_image(file, run.spec.kind)
         for kind in ("good", "painted"):
-            mask = np.zeros(picture.shape[1:], bool)
+            mask = np.zeros(image.shape[1:], bool)
             if kind == "painted":
-                picture, mask = painted(picture, random)
+                image, mask = painted(image, random)
             kinds.append(kind)
-            maps.append(inspector.maps(picture))
+            maps.append(inspector.maps(image))
             masks.append(mask)
     found = {}
     for name in SCORES:

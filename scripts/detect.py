@@ -132,7 +132,10 @@ def inspect(run: Run, args: argparse.Namespace) -> None:
             out.json(result.summary())
             for part, values in zip(parts, result.maps, strict=True):
                 heat = defects.overlay(run, part, values, result.thresholds[result.score])
-                Image.fromarray(heat).save(out.path(f"heat_{part.name.replace('.', '_').replace('/', '_')}.png"))
+                path = out.path(f"heat_{part.name.replace('.', '_').replace('/', '_')}.png")
+                while path.exists():  # a_b/c.png and a/b_c.png
+                    path = path.with_stem(f"{path.stem}_")
+                Image.fromarray(heat).save(path)
             out.figure("heatmap", defects.contact_sheet(run, result, parts))
     screen = console()
     for kind in next(iter(result.numbers.values()), {}):
@@ -143,6 +146,8 @@ def inspect(run: Run, args: argparse.Namespace) -> None:
     )
     highest = (f"{parts[i].name} ({result.scores[result.score][i]:.4g})" for i in result.order()[:HIGHEST])
     screen.print("highest: " + ", ".join(highest))
+    for note in () if args.input else layout.notes:
+        print(note)
     if out is not None:
         print(f"scores and heat maps: {out.folder}/")
 

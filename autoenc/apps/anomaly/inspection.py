@@ -11,8 +11,9 @@ import numpy as np
 from autoenc.apps.anomaly.defect_metrics import image_score, pixel_numbers
 from autoenc.apps.anomaly.defect_scores import BEST, SCORES, Inspector
 from autoenc.apps.anomaly.scores import threshold
-from autoenc.data.readers.images import SUFFIXES
-from autoenc.data.sets.defects import GOOD, Layout, Part, layout, read_image, read_mask
+from autoenc.data.readers.folders import tree
+from autoenc.data.readers.inspection_folders import GOOD, Layout, Part, layout, read_mask
+from autoenc.data.sets.defects import read_image
 from autoenc.errors import DataError, UserError
 from autoenc.figures import new_figure, pixels
 from autoenc.loading import Run
@@ -52,7 +53,7 @@ class Inspected:
         """Return header and rows for a CSV: image, kind, the scores, and defective."""
         values = list(zip(*self.scores.values(), strict=True))
         rows = [
-            [part.file.name, part.kind, *(f"{v:.7g}" for v in values[i]), str(int(self.defective[i]))]
+            [part.name, part.kind, *(f"{v:.7g}" for v in values[i]), str(int(self.defective[i]))]
             for i, part in enumerate(parts)
         ]
         return ["image", "kind", *self.scores, "defective"], rows
@@ -70,20 +71,19 @@ def inspects(run: Run) -> bool:
 def layout_of(run: Run) -> Layout:
     """Return the files of the folder that a run was trained on, split as in training."""
     data = run.config["data"]
-    return layout(Path(data["path"]).expanduser(), data["val_fraction"], data["split_seed"])
+    names = {name: data.get(name) for name in ("good", "masks", "mask_suffix")}  # runs of version 0.2 have none
+    return layout(Path(data["path"]).expanduser(), data["val_fraction"], data["split_seed"], **names)
 
 
 def new_parts(path: str | Path) -> list[Part]:
-    """Return new images, a file or those in a folder, of unknown kind; DataError if there are none."""
+    """Return new images, a file or those below a folder, of unknown kind; DataError if there are none."""
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-    if not files:
-        below = sorted({p.parent.name for p in path.glob("*/*") if p.suffix.lower() in SUFFIXES})
-        hint = f"; its folders {', '.join(below[:5])} have some: give one of these" if below else ""
-        raise DataError(f"{path}: has no images ({', '.join(SUFFIXES)}){hint}")
-    return [Part(file, "") for file in files]
+    if not path.is_dir():
+        return [Part(path, "", name=path.name)]
+    found = tree(path)
+    return [Part(Path(file), "", name=name) for file, name in zip(found.files, found.names, strict=True)]
 
 
 def inspect(
@@ -111,7 +111,7 @@ def inspect(
         raise UserError(f"--score {score}: must be one of {', '.join(SCORES)}")
     inspector = Inspector(run, files.train)
     found: list[dict[str, np.ndarray]] = []
-    truth: list[np.ndarray] = []
+    truth: list[np.ndarray | None] = []
     good: list[dict[str, float]] = []
     for i, file in enumerate(progress([*(part.file for part in parts), *files.held_out])):
         maps = inspector.maps(read_image(file, run.spec.kind), str(file))
@@ -120,7 +120,7 @@ def inspect(
             continue
         found.append(maps)
         if files.masks:
-            truth.append(read_mask(parts[i], maps[score].shape))
+            truth.append(read_mask(parts[i], maps[score].shape) if parts[i].marked else None)
     thresholds = {name: threshold(np.array([each[name] for each in good]), quantile) for name in SCORES}
     scores = {name: np.array([image_score(maps[name]) for maps in found]) for name in SCORES}
     kinds = np.array([part.kind for part in parts])
@@ -131,11 +131,12 @@ def inspect(
 
 
 def measured(
-    kinds: np.ndarray, scores: np.ndarray, maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]
+    kinds: np.ndarray, scores: np.ndarray, maps: Sequence[np.ndarray], masks: Sequence[np.ndarray | None]
 ) -> dict[str, dict[str, float]]:
     """Return kind of defect, or `all` -> {image_auroc, pixel_auroc, pro}, of each kind and all good images.
 
-    Without masks (an empty sequence), return image_auroc only. Empty unless there are good and defective images.
+    Images without a mask (None) do not count for pixels; without any masks (an empty sequence), return image_auroc
+    only. Empty unless there are good and defective images.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -146,8 +147,9 @@ def measured(
     for name in [*defects, ALL] if len(defects) > 1 else [ALL]:
         rows = np.flatnonzero((kinds == GOOD) | (kinds == name) | (name == ALL)).tolist()
         numbers[name] = {"image_auroc": float(roc_auc_score(kinds[rows] != GOOD, scores[rows]))}
-        if masks:
-            numbers[name] |= pixel_numbers([maps[i] for i in rows], [masks[i] for i in rows])
+        marked = [(maps[i], mask) for i in rows if masks and (mask := masks[i]) is not None]
+        if marked:
+            numbers[name] |= pixel_numbers(*map(list, zip(*marked, strict=True)))
     return numbers
 
 

@@ -101,7 +101,7 @@ def convert(image: Image.Image, channels: int, white: float | None = None) -> Im
     """
     if channels not in (1, 3):
         raise ValueError(f"image files have 1 or 3 channels, the run has {channels}; use arrays")
-    image = ImageOps.exif_transpose(image) if _has_orientation(image) else image
+    image = upright(image)
     eight = image.mode not in ("1", *DEEP)
     if image.mode in DEEP:
         values, clear = np.asarray(image), image.info.get("transparency")
@@ -115,6 +115,20 @@ def convert(image: Image.Image, channels: int, white: float | None = None) -> Im
     if white is not None and white < 255 and eight:
         image = Image.fromarray(to_bytes(np.asarray(image), white))
     return image
+
+
+def mask_values(image: Image.Image) -> np.ndarray:
+    """Return the largest value of the colours of each pixel (H, W), 0 where it is transparent."""
+    image = upright(image)
+    if image.mode in DEEP:
+        return np.asarray(image)
+    rgba = np.asarray((image.convert("LA") if image.mode == "La" else image).convert("RGBA"))
+    return np.where(rgba[..., 3] < 128, np.uint8(0), rgba[..., :3].max(-1))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Apply the rotation that EXIF states."""
+    return ImageOps.exif_transpose(image) if _has_orientation(image) else image
 
 
 def _has_orientation(image: Image.Image) -> bool:

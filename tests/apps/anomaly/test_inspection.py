@@ -21,13 +21,13 @@ from autoenc.apps.anomaly.defect_scores import (
     edge_distance,
     responses,
 )
-from autoenc.data.sets.defects import Part
+from autoenc.data.readers.inspection_folders import Part
 from autoenc.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def picture(random: np.random.Generator, height: int, width: int) -> np.ndarray:
+def stripes_image(random: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Stripes with noise."""
     stripes = 120 + 40 * np.sin(np.arange(width) * 2 * np.pi / 8 + random.uniform(0, 7))
     return (stripes + 6 * random.normal(size=(height, width))).clip(0, 255).astype(np.uint8)
@@ -43,10 +43,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Striped images of different sizes; the defective ones have a flat, dark square of 10 pixels."""
     folder, random = tmp_path_factory.mktemp("stripes"), np.random.default_rng(0)
     for i in range(12):
-        save(folder / f"train/good/{i}.png", picture(random, 50 + i, 70 - i))
+        save(folder / f"train/good/{i}.png", stripes_image(random, 50 + i, 70 - i))
     for i in range(4):
-        save(folder / f"test/good/{i}.png", picture(random, 60, 55 + i))
-        broken, mask = picture(random, 52 + i, 66), np.zeros((52 + i, 66), np.uint8)
+        save(folder / f"test/good/{i}.png", stripes_image(random, 60, 55 + i))
+        broken, mask = stripes_image(random, 52 + i, 66), np.zeros((52 + i, 66), np.uint8)
         place = slice(12 + 4 * i, 22 + 4 * i), slice(30, 40)
         broken[place], mask[place] = 60, 255
         save(folder / f"test/flat/{i}.png", broken)
@@ -118,16 +118,16 @@ def test_windows_are_put_together_where_they_were(run_path: Path, monkeypatch: p
             run.batch_size = batch_size
             assert torch.allclose(inspector.reconstruct(x), made, atol=1e-5), "the same whatever the batch"
     monkeypatch.setattr(run.model, "reconstruct", lambda batch: batch.x)
-    assert torch.allclose(inspector.reconstruct(x), x, atol=1e-6), "a model that copies gives the picture back"
+    assert torch.allclose(inspector.reconstruct(x), x, atol=1e-6), "a model that copies gives the image back"
 
 
 def test_a_crack_counts_alike_at_any_angle_and_more_than_a_spot_as_wide() -> None:
     rows, columns = np.mgrid[:81, :81] - 40.0
 
     def highest(shape: np.ndarray) -> float:
-        picture = 0.3 * shape.astype(np.float32)[None]
-        assert deviation(picture, 0 * picture).max() == pytest.approx(deviation(-picture, 0 * picture).max(), rel=0.01)
-        return float(deviation(picture, 0 * picture).max())
+        image = 0.3 * shape.astype(np.float32)[None]
+        assert deviation(image, 0 * image).max() == pytest.approx(deviation(-image, 0 * image).max(), rel=0.01)
+        return float(deviation(image, 0 * image).max())
 
     spot = highest(np.hypot(rows, columns) < 2)
     cracks = [
@@ -143,10 +143,10 @@ def test_pixels_count_from_the_nearest_edge() -> None:
     assert edge_distance((7, 7), 2).max() == 2
 
 
-def test_a_rim_that_good_pictures_have_is_no_defect(
+def test_a_rim_that_good_images_have_is_no_defect(
     run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a model that makes everything black, the error is the picture: 20, and 120 at 3 pixels along the edges."""
+    """Of a model that makes everything black, the error is the image: 20, and 120 at 3 pixels along the edges."""
     monkeypatch.setattr(Inspector, "reconstruct", lambda self, x: torch.zeros_like(x))
     files = []
     for i in range(3):
@@ -208,19 +208,19 @@ def test_the_pasted_square_is_found(run_path: Path, folder: Path, call: Callable
     assert all((float(row["combined"]) > limit) == (row["defective"] == "1") for row in rows)
     for i in range(4):
         with Image.open(run_path / f"detect/heat_flat_{i}_png.png") as heat:
-            assert heat.size == (66, 52 + i), "of the size of the picture"
+            assert heat.size == (66, 52 + i), "of the size of the image"
             red = np.asarray(heat)[..., 0].astype(float)
         square = np.s_[14 + 4 * i : 20 + 4 * i, 32:38]
         assert red[square].mean() > red[:8].mean() + 20, "hot where the square is, dark as it is"
     assert (run_path / "detect/heatmap.png").exists()
 
 
-def test_new_pictures_need_no_masks(run_path: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]]) -> None:
+def test_new_images_need_no_masks(run_path: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]]) -> None:
     random = np.random.default_rng(3)
-    broken = picture(random, 90, 40)
+    broken = stripes_image(random, 90, 40)
     broken[40:50, 10:20] = 60
     save(tmp_path / "in/b.png", broken)
-    save(tmp_path / "in/a.png", np.repeat(picture(random, 33, 47)[..., None], 3, -1))
+    save(tmp_path / "in/a.png", np.repeat(stripes_image(random, 33, 47)[..., None], 3, -1))
     before = {p.name: p.read_bytes() for p in (tmp_path / "in").iterdir()}
     code, out, _ = call("detect", run_path, "--input", tmp_path / "in", "--output", tmp_path / "out")
     assert code == 0
@@ -233,6 +233,25 @@ def test_new_pictures_need_no_masks(run_path: Path, tmp_path: Path, call: Callab
     code, out, _ = call("detect", run_path, "--input", tmp_path / "in/b.png")
     assert (code, "1 of 1 images above the threshold" in out) == (0, True)
     assert {p.name: p.read_bytes() for p in (tmp_path / "in").iterdir()} == before
+
+
+def test_images_without_a_mask_do_not_count_for_pixels() -> None:
+    random = np.random.default_rng(0)
+    maps = [random.random((20, 20)) for _ in range(4)]
+    mask = np.zeros((20, 20), bool)
+    mask[4:9, 5:12] = True
+    kinds, scores, none = np.array(["good", "hole", "hole", "hole"]), np.arange(4.0), np.zeros((20, 20), bool)
+    found = defects.measured(kinds, scores, maps, [none, mask, None, None])["all"]
+    assert found == {"image_auroc": 1.0} | pixel_numbers(maps[:2], [none, mask])
+    assert defects.measured(kinds, scores, maps, [none, None, None, None])["all"] == {"image_auroc": 1.0}
+
+
+def test_new_images_are_named_by_their_paths(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    for name in ("b.png", "sub/b.png", "._b.png", "sub/deep/c.png"):
+        save(tmp_path / name, stripes_image(random, 20, 20))
+    assert [part.name for part in defects.new_parts(tmp_path)] == ["b.png", "sub/b.png", "sub/deep/c.png"]
+    assert [part.name for part in defects.new_parts(tmp_path / "sub/b.png")] == ["b.png"]
 
 
 def test_the_threshold_is_a_quantile_of_held_out_good_images(run_path: Path) -> None:
@@ -269,7 +288,7 @@ def test_what_cannot_be_inspected_is_one_line(
         defects.inspect(run, [], defects.layout_of(run), score="knn")
 
 
-def test_a_picture_counts_by_the_highest_thousandth_of_its_pixels() -> None:
+def test_an_image_counts_by_the_highest_thousandth_of_its_pixels() -> None:
     values = np.random.default_rng(0).permutation(5_000).reshape(50, 100).astype(np.float32)
     assert image_score(values) == np.mean([4_999, 4_998, 4_997, 4_996, 4_995])
     assert image_score(values[:2, :5]) == values[:2, :5].max(), "one pixel at least"

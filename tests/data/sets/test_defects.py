@@ -9,7 +9,8 @@ import torch
 from PIL import Image as Pillow
 
 from autoenc.data.kinds.image import Image, contrast_normalized
-from autoenc.data.sets.defects import Part, defects, layout, read_image, read_mask
+from autoenc.data.readers.inspection_folders import Part, layout, read_mask
+from autoenc.data.sets.defects import defects, read_image
 from autoenc.errors import UserError
 
 
@@ -85,14 +86,14 @@ def test_contrast_takes_out_light_and_scale() -> None:
 def test_masks_are_found_by_either_name_and_count_above_their_half(folder: Path) -> None:
     found = {part.name: part for part in layout(folder).test}
     assert list(found) == ["good/0.png", "hole/0.png", "hole/1.jpg"]
-    assert found["good/0.png"].mask is None
-    assert found["hole/1.jpg"].mask == folder / "ground_truth/hole/1_mask.png"
+    assert found["good/0.png"].masks == ()
+    assert found["hole/1.jpg"].masks == (folder / "ground_truth/hole/1_mask.png",)
     for name in ("hole/0.png", "hole/1.jpg"):
         mask = read_mask(found[name], (24, 20))
         assert (mask.sum(), mask[3:6, 4:9].all()) == (15, True)
     for high in (1, 255):  # masks of 0 and 1 are in use too
         path = save(folder / "mask.png", np.eye(5) * high)
-        assert np.array_equal(read_mask(Part(path, "hole", path), (5, 5)), np.eye(5, dtype=bool))
+        assert np.array_equal(read_mask(Part(path, "hole", (path,)), (5, 5)), np.eye(5, dtype=bool))
     assert not read_mask(found["good/0.png"], (30, 30)).any()
 
 
@@ -114,7 +115,16 @@ def remove(path: str) -> Callable[[Path], object]:
         (remove("test"), "{0}: has no folder test/"),
         (lambda f: [p.unlink() for p in (f / "train/good").iterdir()], "{0}/train/good: has no images"),
         (lambda f: [p.unlink() for p in list((f / "train/good").iterdir())[1:]], "{0}/train/good: 1 images are too"),
-        (remove("ground_truth/hole/0.png"), "{0}/test/hole/0.png: has no mask; looked for {0}/ground_truth/hole/0"),
+        (remove("test/hole/0.png"), "{0}/ground_truth/hole/0.png: is a mask without an image; data.mask_suffix"),
+        (lambda f: (f / "test/scratch").mkdir(), "{0}/test/scratch: has no images"),
+        (
+            lambda f: save(f / "ground_truth/scratch/1.png", np.eye(24)),
+            "{0}/ground_truth/scratch/1.png: is a mask with",
+        ),
+        (
+            lambda f: save(f / "ground_truth/hole/0.png", np.zeros((20, 24))),
+            "{0}/ground_truth/hole/0.png: the mask has 24x20 pixels, {0}/test/hole/0.png has 20x24",
+        ),
         (lambda f: (f / "train/good/3.png").write_text("no"), "{0}/train/good/3.png: cannot be read as an image ("),
         (lambda f: (f / "test/hole/0.png").write_text("no"), "{0}/test/hole/0.png: cannot be read as an image ("),
         (
@@ -138,20 +148,15 @@ def test_a_truncated_image_is_one_line(folder: Path) -> None:
         defects(str(folder), size=16, patches=2)
 
 
-def test_a_mask_of_another_size_is_named_with_both_sizes(folder: Path) -> None:
-    save(folder / "ground_truth/hole/0.png", np.zeros((20, 24)))
-    part = layout(folder).test[1]
-    with pytest.raises(UserError) as caught:
-        read_mask(part, (24, 20))
-    assert str(caught.value) == f"{part.mask}: the mask has 24x20 pixels, {part.file} has 20x24"
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"path": None}, "path: name a folder with train/good"),
         ({"size": 8}, "size=8: must be 16 or more"),
         ({"patches": 0}, "patches=0: must be 1 or more"),
+        ({"masks": "gone"}, "masks=gone: "),
+        ({"white": 0}, "white=0: must be above 0"),
+        ({"good": "fine"}, "{0}/train/fine: no such folder; expected"),
         ({"contrast": -1}, "contrast=-1: must be 0 or more"),
         ({"val_fraction": 1.0}, "val_fraction=1.0: must lie between 0 and 1"),
     ],
@@ -159,7 +164,7 @@ def test_a_mask_of_another_size_is_named_with_both_sizes(folder: Path) -> None:
 def test_values_out_of_range_are_refused(folder: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError) as caught:
         defects(**({"path": str(folder)} | options))  # type: ignore[arg-type]
-    assert str(caught.value).startswith(message)
+    assert str(caught.value).startswith(message.format(folder))
 
 
 @pytest.mark.skipif(not Path("data/magnetic_tile").is_dir(), reason="data/magnetic_tile is missing")
