@@ -38,6 +38,7 @@ from autoenc.files import locked, printable, read_json, tolerant_streams, write_
 from autoenc.metric_table import metric
 
 DONE, WRONG, FAILED = 0, 2, 1
+LENGTH = ("trainer.epochs", "trainer.steps", "trainer.patience")  # may change when a run resumes
 # Imported once before the jobs of a sweep are forked, instead of in every job: several seconds. None starts threads.
 PRELOADED = ("autoenc.run", "torch.utils.tensorboard", "torch._dynamo", "sklearn.datasets", "sklearn.decomposition")
 PATIENCE = 10.0  # seconds that the jobs of a sweep that was killed get for their checkpoints
@@ -50,6 +51,7 @@ autoenc: train an autoencoder
   python train.py -m model=ae,vae model.latent_dim=2,4,8,16   a sweep, with a table, a CSV and a plot
 
   python train.py resume=RUN       resume an interrupted run
+  python train.py resume=RUN trainer.epochs=60     train a finished run for longer
   python train.py model=vae --cfg job     show the config without training
   tensorboard --logdir outputs     view losses, reconstructions, codes
 
@@ -375,10 +377,14 @@ def _say(text: str, code: int) -> int:
 
 
 def _resume(folder: str, others: list[str]) -> int:
-    if others:
-        why = f"uses the config of the run; leave out {' '.join(others)}"
-        raise ConfigError("resume", folder, why)
+    changes = {}
+    for other in others:
+        key, _, value = other.partition("=")
+        if key not in LENGTH:
+            why = f"uses the config of the run, of which only {', '.join(LENGTH)} may change; leave out {other}"
+            raise ConfigError("resume", folder, why)
+        changes[key.removeprefix("trainer.")] = yaml.safe_load(value)
     from autoenc import run
 
-    run.resume(Path(folder.rstrip("/")))
+    run.resume(Path(folder.rstrip("/")), changes)
     return DONE

@@ -20,8 +20,9 @@ from autoenc import build, figures, reference
 from autoenc.build import Parts
 from autoenc.config.remedies import against_collapse
 from autoenc.config.stored import parse_config, read_config
+from autoenc.core import Autoencoder
 from autoenc.data import Data, kinds
-from autoenc.errors import ConfigError, DataError, Interrupted, NotFinite, one_line
+from autoenc.errors import ConfigError, DataError, Interrupted, NotFinite, UserError, one_line
 from autoenc.files import check_inside, flat, write_json, write_text
 from autoenc.metric_table import legend, metric
 from autoenc.metrics import verdict
@@ -53,6 +54,7 @@ def train(
     choices: Mapping[str, str] | None = None,
     resume: bool = False,
     data: Data | None = None,
+    longer: bool = False,
 ) -> dict[str, Any]:
     """Train a checked config in `run_dir` and return its summary.
 
@@ -62,6 +64,7 @@ def train(
         choices: options chosen in the config groups (model: vae ...).
         resume: resume from checkpoints/last.pt.
         data: by default, the data set of the config.
+        longer: the run was finished or its length has changed; ConfigError if no step is left to do.
 
     Raises:
         UserError: config or data are invalid. NotFinite: the loss became infinite or NaN. Interrupted: by a signal.
@@ -82,8 +85,12 @@ def train(
                     raise DataError(f"{run_dir / 'checkpoints' / 'last.pt'}: has no {', '.join(sorted(missing))}")
                 trained = yaml.safe_dump(parse_config(state["config"], run_dir), sort_keys=False)
                 check_same(run_dir, state | {"config": trained}, text, fingerprint)
-            else:
-                write_text(run_dir / "config.yaml", text)
+                if longer:
+                    check_longer(config, state["progress"], len(parts.data.train))
+            elif config["init_from"] is not None:
+                initialize_from(parts.model, Path(config["init_from"]))
+            write_text(run_dir / "config.yaml", text)
+            if not resume:
                 kinds.save(parts.data.spec.kind, run_dir)
             record = Record(run_dir, config, choices or {}, parts.data, device, resumed=resume)
             tracker = Tracker(run_dir, state["progress"] if state else None)
@@ -129,6 +136,45 @@ def resumable(run_dir: Path) -> Iterator[None]:
         signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
         has_checkpoint = (run_dir / "checkpoints" / "last.pt").exists()
         raise Interrupted(signum, resumable=str(run_dir) if has_checkpoint else "") from None
+
+
+def check_unused(folder: Path) -> None:
+    """Raise ConfigError unless a run directory is new or empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError("run_dir", folder, "is already in use; name another")
+
+
+def check_longer(config: Mapping[str, Any], progress: Mapping[str, Any], rows: int) -> None:
+    """Raise ConfigError if a run that resumes with another length has no step left to do."""
+    settings = TrainerSettings(**config["trainer"])
+    per_epoch, done = settings.steps_per_epoch(rows), progress["step"]
+    if settings.total_steps(rows) <= done:
+        key, value = ("steps", settings.steps) if settings.steps else ("epochs", settings.epochs)
+        trained = f"{done} steps" if settings.steps else f"{done / per_epoch:g} epochs"
+        raise ConfigError(f"trainer.{key}", value, f"the run has trained for {trained}; give a larger number")
+    if settings.patience is not None and progress["stale"] >= settings.patience:
+        why = f"the run stopped early, after {progress['stale']} evaluations without improvement; give a larger number"
+        raise ConfigError("trainer.patience", settings.patience, f"{why}, or null")
+
+
+def initialize_from(model: Autoencoder, path: Path) -> None:
+    """Load the best weights of another run of the same architecture into a model.
+
+    Raises:
+        ConfigError: the directory has no weights, or a tensor has another name or shape.
+    """
+    try:
+        found = checkpoint.load(path / "checkpoints" / "best.pt")["model"]
+    except (UserError, KeyError) as error:
+        raise ConfigError("init_from", path, f"has no weights of a run ({one_line(error)})") from None
+    expected = model.state_dict()
+    for name in [*expected, *(n for n in found if n not in expected)]:
+        shapes = [tuple(state[name].shape) if name in state else None for state in (found, expected)]
+        if shapes[0] != shapes[1]:
+            there, here = ("missing" if shape is None else f"of shape {shape}" for shape in shapes)
+            why = f"{name} is {there} there and {here} here; use the model and network options of that run"
+            raise ConfigError("init_from", path, why)
+    model.load_state_dict(found)
 
 
 def check_monitor(parts: Parts, resume: bool = False) -> None:
@@ -230,7 +276,7 @@ def _hparams(config: dict[str, Any], choices: Mapping[str, str], overridden: set
     Args:
         overridden: keys on the command line; None, if there was none: all settings.
     """
-    left_out = ("data.", "resume", *(f"trainer.{key}" for key in ("device", "threads", "figures", "eval")))
+    left_out = ("data.", "resume", "init_from", *(f"trainer.{key}" for key in ("device", "threads", "figures", "eval")))
     left_out += ("likelihood.learned", "likelihood.output", "optimizer.fused")
     settings = {k: v for k, v in flat(config).items() if not k.startswith(left_out) and not k.endswith("_target_")}
     if overridden is not None:
@@ -270,19 +316,33 @@ def _project(tracker: Tracker, parts: Parts, evaluation: Evaluation) -> None:
         tracker.embedding(evaluation.codes[:n], labels, figures.sprites(parts.data.val, parts.data.spec, n))
 
 
-def resume(run_dir: Path) -> dict[str, Any]:
-    """Resume an interrupted run with its own config."""
+def resume(run_dir: Path, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Resume a run with its own config.
+
+    Args:
+        changes: new values of trainer.epochs, trainer.steps and trainer.patience; a finished run needs one of them.
+    """
     for path in (run_dir, run_dir / "config.yaml", run_dir / "run.json"):
         if not path.exists():
             near = newest_below(run_dir) if run_dir.is_dir() else ""
             raise ConfigError("resume", run_dir, f"is no run directory: {path} does not exist{near}")
     check_inside(run_dir)
     record = read_record(run_dir)
-    if record["state"] == "finished" and (run_dir / "summary.json").exists():
-        raise ConfigError("resume", run_dir, "is finished; there is nothing to resume")
+    if record["state"] == "finished" and (run_dir / "summary.json").exists() and not changes:
+        why = "is finished; there is nothing to resume; to train for longer, add a larger trainer.epochs"
+        raise ConfigError("resume", run_dir, why)
     if not (run_dir / "checkpoints" / "last.pt").exists():
         raise ConfigError("resume", run_dir, "stopped before its first checkpoint; start it again")
-    return train(read_config(run_dir), run_dir, record.get("choices"), resume=True)
+    config = read_config(run_dir)
+    if changes:
+        for key, value in changes.items():
+            if not (type(value) is int or (value is None and key != "epochs")):
+                raise ConfigError(f"trainer.{key}", value, "must be a whole number")
+        if "epochs" in changes:
+            config["trainer"]["steps"] = None  # which would decide
+        config["trainer"] |= changes
+        config = parse_config(yaml.safe_dump(config, sort_keys=False), run_dir / "config.yaml")
+    return train(config, run_dir, record.get("choices"), resume=True, longer=bool(changes))
 
 
 def _peak_memory_mb(device: torch.device) -> float:

@@ -72,6 +72,7 @@ class Config:
 
     seed: int = 0
     resume: str | None = None
+    init_from: str | None = None
     anomaly_classes: list[str] = field(default_factory=list)
     optimizer: dict[str, Any] = MISSING
     trainer: TrainerSettings = field(default_factory=TrainerSettings)

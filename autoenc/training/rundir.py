@@ -185,10 +185,10 @@ def newest_below(folder: Path) -> str:
 
 
 def check_same(run_dir: Path, state: Mapping[str, Any], text: str, fingerprint: int) -> None:
-    """Raise ConfigError unless config and data are those of the checkpoint."""
-    if state["config"] != text:
-        old, new = (flat(yaml.safe_load(t)) for t in (state["config"], text))
-        keys = [k for k in {**old, **new} if old.get(k, difflib) != new.get(k, difflib)]
+    """Raise ConfigError unless config and data are those of the checkpoint, apart from the length of training."""
+    old, new = (flat(yaml.safe_load(t)) for t in (state["config"], text))
+    keys = [k for k in {**old, **new} if old.get(k, difflib) != new.get(k, difflib)]
+    if keys := [k for k in keys if k not in ("trainer.epochs", "trainer.steps", "trainer.patience")]:
         changes = ", ".join(f"{k}: {old.get(k)} -> {new.get(k)}" for k in keys)
         raise ConfigError("resume", run_dir, f"config.yaml was changed since it was trained ({changes})")
     if state["data"] != fingerprint:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from autoenc.config.composed import compose, compose_with_choices
 from autoenc.config.remedies import against_collapse
-from autoenc.estimators.inmemory import compose
 
 
 def kl(config: dict[str, Any]) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def kl(config: dict[str, Any]) -> dict[str, Any]:
     ],
 )
 def test_advice_composes_and_changes_the_kl(overrides: list[str], expected: list[str]) -> None:
-    run = compose(overrides)
-    advice = against_collapse(run, {"model": overrides[0].partition("=")[2]})
+    run, choices = compose_with_choices(overrides)
+    advice = against_collapse(run, choices)
     assert advice == expected
     for remedy in advice:
         added = shlex.split(remedy)

@@ -1,0 +1,125 @@
+"""More training: of a finished run, from the weights of another, and from Python."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import autoenc
+from autoenc import cli, run
+from autoenc.config.composed import compose
+from autoenc.data import Data, digits
+from autoenc.errors import ConfigError, UserError
+from autoenc.loading import load_run
+from autoenc.training import checkpoint
+
+SMALL = ["model=vae", "network.hidden=[8]", "model.latent_dim=2", "trainer.figures=0", "trainer.threads=1"]
+
+
+@pytest.fixture(scope="module")
+def few() -> Data:
+    whole = digits()
+    few = slice(0, 200)
+    return Data(whole.spec, whole.train.subset(few), whole.val.subset(few), whole.test.subset(few))
+
+
+@pytest.fixture
+def short(tmp_path: Path, few: Data, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run of two epochs; builds use the few examples."""
+    monkeypatch.setattr("autoenc.build.build_data", lambda config, kind=None: few)
+    run.train(compose([*SMALL, "trainer.epochs=2"]), tmp_path / "short", {"model": "vae"})
+    return tmp_path / "short"
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = checkpoint.load(folder / "checkpoints" / "last.pt")["model"]
+    return found
+
+
+def test_a_finished_run_trains_for_longer_as_if_it_had_never_stopped(short: Path, tmp_path: Path) -> None:
+    run.resume(short, {"epochs": 3})
+    run.train(compose([*SMALL, "trainer.epochs=3"]), tmp_path / "whole", {"model": "vae"})
+    for name, tensor in weights(tmp_path / "whole").items():
+        assert torch.equal(tensor, weights(short)[name]), name
+    assert yaml.safe_load((short / "config.yaml").read_text())["trainer"]["epochs"] == 3
+    epochs = [
+        [(line["split"], line["step"]) for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())]
+        for folder in (short, tmp_path / "whole")
+    ]
+    assert epochs[0] == epochs[1]
+    assert load_run(short, "cpu").record["state"] == "finished"
+
+
+def test_fewer_epochs_than_done_are_refused_and_nothing_is_changed(short: Path) -> None:
+    before = (short / "config.yaml").read_bytes()
+    with pytest.raises(ConfigError, match=r"trainer.epochs=2: the run has trained for 2 epochs; give a larger number"):
+        run.resume(short, {"epochs": 2})
+    assert (short / "config.yaml").read_bytes() == before
+    assert load_run(short, "cpu").record["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ["optimizer.lr=1"],
+            "only trainer.epochs, trainer.steps, trainer.patience may change; leave out optimizer.lr=1",
+        ),
+        (["trainer.epochs=many"], "trainer.epochs=many: must be a whole number"),
+        ([], "to train for longer, add a larger trainer.epochs"),
+    ],
+)
+def test_only_the_length_may_change(
+    short: Path, args: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py", f"resume={short}", *args])
+    assert cli.main() == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_new_run_starts_from_the_weights_of_another(short: Path, tmp_path: Path) -> None:
+    config = compose([*SMALL, "trainer.steps=1", "optimizer=sgd", "optimizer.lr=1e-12", f"init_from={short}"])
+    run.train(config, tmp_path / "new", {})
+    best = checkpoint.load(short / "checkpoints" / "best.pt")["model"]
+    for name, tensor in weights(tmp_path / "new").items():
+        torch.testing.assert_close(tensor, best[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["model.latent_dim=3"], r"init_from=.*short: bottleneck\S+ is of shape .* there and of shape .* here"),
+        (["network.hidden=[8,8]"], r"is missing there|is of shape"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(short: Path, tmp_path: Path, changes: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run.train(compose([*SMALL, *changes, f"init_from={short}"]), tmp_path / "new", {})
+    assert not (tmp_path / "new" / "config.yaml").exists()
+
+
+def test_weights_of_no_run_are_refused(tmp_path: Path, few: Data) -> None:
+    with pytest.raises(ConfigError, match=r"init_from=nowhere: has no weights of a run"):
+        run.train(compose([*SMALL, "init_from=nowhere"]), tmp_path / "new", {}, data=few)
+
+
+def test_training_from_python_leaves_a_run_like_that_of_the_command_line(
+    few: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides: list[Any] = [*SMALL, "trainer.epochs=1"]
+    finished = autoenc.train(overrides, data=few)
+    (folder,) = (tmp_path / "outputs" / "digits" / "vae").iterdir()
+    assert finished.path.resolve() == folder
+    assert finished.record["choices"]["model"] == "vae"
+    assert finished.encode(few.test.take(slice(None)).x).shape == (len(few.test), 2)
+    assert load_run(folder, "cpu").config == finished.config
+    with pytest.raises(UserError, match="is already in use"):
+        autoenc.train(overrides, folder, few)
+    with pytest.raises(UserError, match="did you mean 'vae'"):
+        autoenc.train(["model=vea"])
