@@ -19,6 +19,7 @@ from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.figures import new_figure, picture_grid, pixels, titled
 from autoenc.loading import Run
+from autoenc.metric_table import label as metric_label
 from autoenc.reference import column_nll
 
 SEED = 0
@@ -254,9 +255,9 @@ def roc(result: Detected) -> np.ndarray:
     axes.set(
         xlabel="false positive rate",
         ylabel="true positive rate",
-        title=f"ROC curves and their areas ↑, {len(known):,} labelled examples, {int(known.sum()):,} of them anomalies",
+        title=f"ROC curves: {len(known):,} labelled examples, {int(known.sum()):,} anomalies",
     )
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="lower right", title=metric_label("auroc"), title_fontsize=8)
     return pixels(figure)
 
 

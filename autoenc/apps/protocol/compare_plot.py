@@ -99,13 +99,20 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, also: Sequence[st
 def _draw_lines(axes: Axes, lines: Mapping[str, Sequence[tuple[float, float, str]]]) -> None:
     """Draw points (x, y, text), joined along x."""
     texts = sum(map(len, lines.values())) <= LABELLED
+    heights: dict[float, list[float]] = {}
+    for x, y, _ in (point for points in lines.values() for point in points):
+        heights.setdefault(x, []).append(y)
     for points, (color, marker) in zip(lines.values(), class_styles(len(lines)), strict=True):
         if points:
             path = sorted((x, y) for x, y, _ in points)
             axes.plot(*zip(*path, strict=True), marker=marker, color=color)
-        for x, y, text in points if texts else ():
-            axes.annotate(text, (x, y), xytext=(3, 4), textcoords="offset points", fontsize=7)
-    axes.margins(0.15)  # room for the texts
+        for j, (x, y, text) in enumerate(sorted(points) if texts else ()):
+            # The highest of several points has its text above; along a line, above and below in turn.
+            up = y == max(heights[x]) if len(heights[x]) > 1 else j % 2 == 0
+            axes.annotate(
+                text, (x, y), xytext=(3, 4 if up else -10), textcoords="offset points", fontsize=7, color=color
+            )
+    axes.margins(0.2, 0.15)  # room for the texts
     axes.grid(alpha=0.3)
 
 
