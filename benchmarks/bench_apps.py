@@ -36,7 +36,7 @@ def result(path: str) -> dict[str, Any]:
 
 
 def features() -> None:
-    """32 numbers of a conv denoising autoencoder as features, for retrieval and in a picture."""
+    """32 numbers of a conv denoising autoencoder as features, for retrieval and in an image."""
     train("features", "experiment=features_mnist")
     script("evaluate", OUT / "features", "--only", "probes", "retrieval", "projection", "--force")
     found = result("features/evaluation.json")

@@ -1,4 +1,4 @@
-"""Measure pictures in folders: training from files, and from the cache, against what torchvision's loader delivers.
+"""Measure images in folders: training from files, and from the cache, against what torchvision's loader delivers.
 
 `python benchmarks/bench_data.py` trains on data/cifar10_images (data=image_folder), uncached and cached, by turns with
 torchvision's ImageFolder, ToTensor and DataLoader (batches of 128, two workers), which trains nothing. Two models: the
@@ -23,7 +23,7 @@ BATCH, WORKERS = 128, 2
 
 
 def torchvision_loader(folder: Path, epochs: int) -> float:
-    """Pictures per second of the plain loader, without training; the best epoch, its workers already there."""
+    """Images per second of the plain loader, without training; the best epoch, its workers already there."""
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
 
@@ -38,7 +38,7 @@ def torchvision_loader(folder: Path, epochs: int) -> float:
 
 
 def delivered(folder: Path, cache: str, scratch: Path, epochs: int) -> float:
-    """Pictures per second of our batches, float32 in [0, 1], without training; the best epoch."""
+    """Images per second of our batches, float32 in [0, 1], without training; the best epoch."""
     from autoenc.data import image_folder
 
     data = image_folder(

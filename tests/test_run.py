@@ -53,8 +53,8 @@ def test_run_directory_holds_everything(vae_run: Path) -> None:
     summary = json.loads((vae_run / "summary.json").read_text())
     assert {"val", "test", "latent", "verdict", "perf"} <= set(summary)
     assert summary["test"]["loss"] == pytest.approx(summary["test"]["nll"] + summary["test"]["kl"], rel=1e-5)
-    pictures = {p.stem for p in (vae_run / "figures").glob("*.png")}
-    assert pictures >= {"reconstruction", "samples", "traversal", "filters", "latent_space", "latent_units", "loss"}
+    figures = {p.stem for p in (vae_run / "figures").glob("*.png")}
+    assert figures >= {"reconstruction", "samples", "traversal", "filters", "latent_space", "latent_units", "loss"}
     splits = [line["split"] for line in lines(vae_run)]
     assert splits == ["train", "val"] * 4 + ["test"]
 
@@ -70,7 +70,7 @@ def test_run_directory_holds_everything(vae_run: Path) -> None:
         "train/lr",
     }
     assert wanted | {"perf/examples_per_second", "latent/active_units", "test/mse"} <= set(tags["scalars"])
-    assert {f"view/{name}" for name in pictures} == set(tags["images"])
+    assert {f"view/{name}" for name in figures} == set(tags["images"])
     assert "_hparams_/session_start_info" in events.summary_metadata
     steps = [e.step for e in events.Scalars("val/loss")]
     assert steps == sorted(set(steps))

@@ -197,7 +197,7 @@ def compose_parts() -> Callable[..., str]:
     from autoenc.estimators import inmemory
 
     specs = {
-        "image": DataSpec("pictures", Image((1, 8, 8), 0, 1)),
+        "image": DataSpec("images", Image((1, 8, 8), 0, 1)),
         "tokens": DataSpec("words", Ids((T,), 0, V - 1)),
     }
 

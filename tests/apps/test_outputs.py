@@ -18,21 +18,21 @@ def write(out: Outputs, value: float = 1.0) -> None:
     out.json({"value": value, "nothing": float("nan")})
     out.npz("arrays", z=np.arange(3))
     out.csv("rows", ["a", "b"], [(1, "x,y")])
-    out.figure("picture", np.zeros((4, 6, 3), np.uint8))
+    out.figure("figure", np.zeros((4, 6, 3), np.uint8))
 
 
-def test_files_and_pictures_arrive_together(vae_run: Path, copied: Callable[[Path], Path]) -> None:
+def test_files_and_figures_arrive_together(vae_run: Path, copied: Callable[[Path], Path]) -> None:
     path = copied(vae_run)
     run = load_run(path, "cpu")
     with Outputs(run, "test") as out:
         write(out)
         assert not (path / "test").exists(), "nothing before the end"
-    assert sorted(p.name for p in (path / "test").iterdir()) == ["arrays.npz", "picture.png", "rows.csv", "test.json"]
+    assert sorted(p.name for p in (path / "test").iterdir()) == ["arrays.npz", "figure.png", "rows.csv", "test.json"]
     assert json.loads((path / "test" / "test.json").read_text()) == {"value": 1.0, "nothing": None}
     assert (path / "test" / "rows.csv").read_text() == 'a,b\n1,"x,y"\n'
     events = EventAccumulator(str(path), size_guidance={"images": 0})
     events.Reload()
-    assert "view/test/picture" in events.Tags()["images"]
+    assert "view/test/figure" in events.Tags()["images"]
     assert "view/reconstruction" in events.Tags()["images"], "those of the training stay"
 
 

@@ -24,6 +24,7 @@ from autoenc.metrics import mse_per_example, psnr
 
 TRANSFORMS = ("CenterCrop", "Grayscale", "Pad", "Resize")  # of torchvision's: those without randomness
 FLOOR = 0.01  # of the range: variation below the noise of a camera is not amplified to full contrast
+BLACK = 16  # of 255: values of 12 bits that are read as 16 bits are not larger
 REACH = 4.0  # standard deviations on either side in the range of a contrast-normalised image
 
 
@@ -125,6 +126,11 @@ class Image(Kind):
         if not pixels:
             raise errors[0] if errors else DataError("expected paths of images, or images, found none")
         notes = self._remarks(headers, resize)
+        highest = max(int(image.max()) for image in pixels.values())
+        if 0 < highest <= BLACK:
+            notes.append(
+                f"the images are almost black: values up to {highest} of 255; is their range that of training?"
+            )
         if errors:
             skipped = f"{len(errors):,} of {len(files):,} files are left out"
             notes.append(f"{skipped}: {errors[0]}{' ...' if len(errors) > 1 else ''}")
@@ -227,7 +233,8 @@ class Image(Kind):
             text += "; image files are converted to one size and mode as kind.json says"
         if self.contrast:
             text += f"; contrast is normalised over a Gaussian window of {self.contrast:g} pixels first"
-        return {"text": text}
+        white = self.reading.white
+        return {"text": text} | ({} if white is None else {"uint8_scale": 1 / min(white, 255.0)})
 
     def _white(self) -> str:
         white = self.reading.white

@@ -24,6 +24,7 @@ GREY = ("1", "L", "LA", "La", *DEEP)
 LARGEST = 2**26  # pixels of an intermediate image
 LARGEST_FILE = 2**27  # pixels of an image file
 
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata and large images
 Image.preinit()
 
 
@@ -77,9 +78,7 @@ def open_image(file: str | Path) -> Image.Image:
             raise ValueError("is not a regular file")
         if os.path.getsize(file) == 0:
             raise ValueError("is empty")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image = Image.open(file, formats=FORMATS)
+    image = Image.open(file, formats=FORMATS)
     if image.width * image.height > LARGEST_FILE:
         image.close()
         raise ValueError(f"{image.width}x{image.height} pixels are too many; at most {LARGEST_FILE:,}")
@@ -87,8 +86,12 @@ def open_image(file: str | Path) -> Image.Image:
 
 
 def to_bytes(values: np.ndarray, white: float) -> np.ndarray:
-    """Scale 0 to white to 0 to 255, rounded half up: uint8."""
-    return np.floor(to_unit(values.astype(np.float64), white) * 255 + 0.5).astype(np.uint8)
+    """Scale (H, ...) from 0 to white to 0 to 255, rounded half up: uint8. Memory: the result and a few rows."""
+    to_unit(np.array([values.min(), values.max()]), white)
+    scaled = np.empty(values.shape, np.uint8)
+    for out, row in zip(scaled, values, strict=True):
+        out[...] = np.floor(to_unit(row.astype(np.float64), white) * 255 + 0.5)
+    return scaled
 
 
 def convert(image: Image.Image, channels: int, white: float | None = None) -> Image.Image:

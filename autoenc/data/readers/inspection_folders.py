@@ -122,8 +122,10 @@ def layout(
 
 
 def _names(given: str | Sequence[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:
-    names = default if given is None else (given,) if isinstance(given, str) else tuple(given)
-    return tuple(name.lower() for name in names)
+    names = (
+        default if given is None else given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    )
+    return tuple(str(name).lower() for name in names)
 
 
 def _folders(path: Path) -> list[Path]:

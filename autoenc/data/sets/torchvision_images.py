@@ -102,16 +102,13 @@ def _read_idx(path: Path, ndim: int) -> Tensor:
     return torch.from_numpy(raw[start:].reshape(shape))
 
 
-def _read_cifar10(dataset: str, folder: Path, train: bool) -> Split:
+def _read_arrays(dataset: str, folder: Path, train: bool) -> Split:
     source = _open(dataset, folder, train)
-    x = torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous()  # (N, H, W, C) -> (N, C, H, W)
-    return Split(x, torch.tensor(source.targets), scale=1 / 255)
-
-
-def _read_svhn(dataset: str, folder: Path, train: bool) -> Split:
-    source = _open(dataset, folder, train)
-    x = torch.from_numpy(np.ascontiguousarray(source.data))  # (N, C, H, W)
-    return Split(x, torch.from_numpy(source.labels), scale=1 / 255)
+    if dataset == "SVHN":
+        x, y = source.data, source.labels  # (N, C, H, W)
+    else:
+        x, y = source.data.transpose(0, 3, 1, 2), np.array(source.targets)  # (N, H, W, C)
+    return Split(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(y), scale=1 / 255)
 
 
 def _open(dataset: str, folder: Path, train: bool, download: bool = False) -> Any:
@@ -191,7 +188,7 @@ _SOURCES = {
     "CIFAR10": _Source(
         (*_CIFAR10, "cifar-10-batches-py/batches.meta"),
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        _read_cifar10,
+        _read_arrays,
     ),
-    "SVHN": _Source(("train_32x32.mat", "test_32x32.mat"), tuple("0123456789"), _read_svhn),
+    "SVHN": _Source(("train_32x32.mat", "test_32x32.mat"), tuple("0123456789"), _read_arrays),
 }

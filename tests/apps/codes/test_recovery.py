@@ -93,8 +93,8 @@ def test_an_atom_of_the_wrong_sign_counts_only_where_signs_are_a_convention() ->
 
 
 def test_what_has_no_known_atoms_is_left_out_with_the_reason() -> None:
-    deep, pictures = (untrained("model=ae", f"data={name}", "data.count=200") for name in ("sparse_codes", "shapes"))
+    deep, images = (untrained("model=ae", f"data={name}", "data.count=200") for name in ("sparse_codes", "shapes"))
     skipped = evaluate.evaluate(deep, ["recovery"])["skipped"]
     assert skipped == {"recovery": "needs a linear decoder (network=linear or network=dictionary)"}
-    skipped = evaluate.evaluate(pictures, ["recovery"])["skipped"]
+    skipped = evaluate.evaluate(images, ["recovery"])["skipped"]
     assert skipped == {"recovery": "shapes has no known dictionary or subspace"}

@@ -219,9 +219,9 @@ def test_the_script_from_end_to_end(
     with np.load(folder / "samples.npz") as saved:
         assert saved["x"].shape == (6, 1, 8, 8)
 
-    picture = run_dir / "seven.png"
-    Image.new("L", (8, 8), 90).save(picture)
-    assert script(run_dir, "--interpolate", picture, 3, "--steps", 4) == 0
+    image_file = run_dir / "seven.png"
+    Image.new("L", (8, 8), 90).save(image_file)
+    assert script(run_dir, "--interpolate", image_file, 3, "--steps", 4) == 0
     with np.load(folder / "interpolate.npz") as saved:
         assert saved["x"].shape == (4, 1, 8, 8)
     assert script(run_dir, "--traverse", 2) == 0

@@ -74,7 +74,7 @@ def test_patches_have_mean_0_and_the_training_patches_together_std_1(small: Data
         assert split.x.mean((1, 2, 3)).abs().max() < 1e-5
     assert [len(small.train), len(small.val), len(small.test)] == [4500, 500, 1000]
     assert small.train.x.square().mean().sqrt().item() == pytest.approx(1, abs=1e-5)
-    assert small.test.x.square().mean().sqrt().item() == pytest.approx(1, abs=0.2)  # the same kind of picture
+    assert small.test.x.square().mean().sqrt().item() == pytest.approx(1, abs=0.2)  # the same kind of image
     assert (small.spec.low, small.spec.high) == (small.train.x.min().item(), small.train.x.max().item())
     assert small.spec.shape == (1, 12, 12)
 

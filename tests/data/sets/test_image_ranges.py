@@ -114,6 +114,18 @@ def test_the_first_page_is_read_and_files_of_macos_are_not(tmp_path: Path, read:
         same(data.spec.kind.read(tmp_path / "own" / "03.tif").split.take(slice(None)).x[:, 0], arrays[3:4] / 255)
 
 
+@pytest.mark.parametrize(("high", "dtype"), [(1, "uint8"), (4_095, "uint16")])
+def test_new_files_that_are_black_by_the_range_of_training_are_remarked(
+    tmp_path: Path, read: Callable[..., Data], high: int, dtype: str
+) -> None:
+    fill(tmp_path / "own", 255, "uint8")
+    kind = read(tmp_path / "own").spec.kind
+    fill(tmp_path / "new", high, dtype, n=2)
+    for new in (tmp_path / "new", tmp_path / "new" / "01.png"):
+        with pytest.warns(UserWarning, match=r"almost black: values up to 1?[16] of 255"):
+            kind.read(new)
+
+
 def bomb(path: Path, side: int) -> None:
     """Write the header of a PNG of side x side pixels, and a part of its rows."""
 

@@ -1,4 +1,4 @@
-"""Generated data: pictures have the area, place and turn that their factors say, vectors the moments of their model."""
+"""Generated data: images have the area, place and turn that their factors say, vectors the moments of their model."""
 
 import math
 
@@ -80,7 +80,7 @@ def test_factors_are_in_the_order_of_the_rows_and_draw_them_again(small: Data) -
     assert [len(small.train), len(small.val), len(small.test)] == [2160, 240, 600]
 
 
-def test_factors_are_uniform_and_independent_and_no_picture_occurs_twice(small: Data) -> None:
+def test_factors_are_uniform_and_independent_and_no_image_occurs_twice(small: Data) -> None:
     names = ("train", "val", "test")
     factors = torch.cat([small.truth[f"factors_{part}"] for part in names])
     sizes = small.truth["factor_sizes"].tolist()
@@ -92,8 +92,8 @@ def test_factors_are_uniform_and_independent_and_no_picture_occurs_twice(small: 
         assert (counts - expected).abs().max() < 4 * math.sqrt(expected)
     off_diagonal = torch.corrcoef(factors.T.double()) - torch.eye(5, dtype=torch.float64)
     assert off_diagonal.abs().max() < 4 / math.sqrt(3_000)
-    pictures = {row.tobytes() for part in names for row in getattr(small, part).x.numpy()}
-    assert len(pictures) == 3_000
+    images = {row.tobytes() for part in names for row in getattr(small, part).x.numpy()}
+    assert len(images) == 3_000
 
 
 def test_shapes_are_whole_and_fed_in_the_unit_interval(small: Data) -> None:
