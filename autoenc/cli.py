@@ -194,6 +194,10 @@ def job(cfg: DictConfig) -> float:
         run_dir.rmdir()
         return float("nan")
     print(f"\njob {HydraConfig.get().job.num}: {' '.join(HydraConfig.get().overrides.task)}", flush=True)
+    if multiprocessing.parent_process() is not None:  # of hydra/launcher=joblib: the lines of jobs are mixed
+        from autoenc.training.tracking import Progression
+
+        Progression.prefix = f"[{HydraConfig.get().job.num}] "
     return isolated(lambda: _attempt(cfg, run_dir), lambda why: _note_failure(run_dir, why))
 
 

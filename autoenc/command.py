@@ -36,7 +36,7 @@ def parser(
     """
     arguments = Parser(description=doc, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
     if run:
-        about = f"a finished run directory{', or several' if several else ''}: outputs/<data>/<model>/<time>"
+        about = f"latest, or a finished run directory{', or several' if several else ''}: outputs/<data>/<model>/<time>"
         arguments.add_argument("run", metavar="RUN", nargs="+" if several else None, help=about)
     default = "a folder in the run" if run else "nothing is written"
     arguments.add_argument("--output", metavar=output.upper(), help=f"where to write results (default: {default})")

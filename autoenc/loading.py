@@ -24,7 +24,7 @@ from autoenc.files import check_inside, read_json
 from autoenc.objective import Objective
 from autoenc.reference import Reference
 from autoenc.training import checkpoint
-from autoenc.training.rundir import FORMAT, newest_below, read_record, read_spec
+from autoenc.training.rundir import FORMAT, find_run, located, newest_below, read_record, read_spec
 
 if TYPE_CHECKING:
     from autoenc.transformer import CodeTransformer
@@ -74,7 +74,7 @@ class Run:
         Raises:
             UserError: its files cannot be read. DataChanged: its training split is not that of the checkpoint.
         """
-        data = build.build_data(self.config, self.spec.kind)
+        data = build.build_data(self.config | {"data": located(self.config["data"], self.path)}, self.spec.kind)
         if self.fingerprint is not None and data.train.fingerprint() != self.fingerprint:
             source = self.config["data"].get("path")
             where = f"data.path={source}" if source else f"data={data.spec.name}"
@@ -264,7 +264,7 @@ def _like(tensor: Tensor, x: Any) -> Any:
 
 
 def load_run(path: str | Path, device: str = "auto") -> Run:
-    """Load a finished run for use on `device` (auto, cpu, cuda or mps).
+    """Load a finished run for use on `device` (auto, cpu, cuda or mps); `latest` is the newest, see `find_run`.
 
     Executes nothing that the directory contains: checkpoints are tensors and plain values, and a `_target_` can only
     build parts of this package and torch's optimizers and modules.
@@ -272,7 +272,7 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
     Raises:
         DataError: not a run, not finished, of another version, or damaged.
     """
-    path = Path(path)
+    path = find_run(path)
     if not path.exists():
         near = newest_below(path.parent) if path.parent != Path() else ""
         raise DataError(f"{path}: no such directory{near}")

@@ -145,6 +145,19 @@ def verdict(latent: dict[str, float], remedies: Sequence[str] = (), examples: in
     return Verdict(True, f"The code is in use: {dim - dead} of {dim} units{sparse}")
 
 
+def auroc_interval(auroc: float, anomalies: int, normal: int) -> tuple[float, float]:
+    """Return the 95% interval of an AUROC, from its standard error (Hanley & McNeil 1982), within [0, 1].
+
+    AUROCs of 0 and 1, whose standard error would be 0, count as half a pair of rows from them.
+    """
+    half = 0.5 / (anomalies * normal)
+    a = min(max(auroc, half), 1 - half)
+    above, below = a / (2 - a), 2 * a * a / (1 + a)  # P(two anomalies exceed a normal row), P(one exceeds two)
+    variance = a * (1 - a) + (anomalies - 1) * (above - a * a) + (normal - 1) * (below - a * a)
+    error = 1.959964 * math.sqrt(variance / (anomalies * normal))
+    return max(0.0, a - error), min(1.0, a + error)
+
+
 def mmd(x: Tensor, y: Tensor) -> float:
     """Return the squared maximum mean discrepancy of two samples, (N, K) and (M, K); 0 for equal distributions.
 

@@ -34,6 +34,7 @@ from autoenc.training.rundir import (
     check_same,
     claimed,
     disk_errors,
+    located,
     logged,
     newest_below,
     read_record,
@@ -44,6 +45,7 @@ from autoenc.training.trainer import Trainer
 
 log = logging.getLogger("autoenc")
 
+FEW = 50  # training examples below which a remark is made
 PROJECTED = 1_000  # codes in the embedding projector
 COMPARED = ("model.latent_dim", "optimizer.lr", "trainer.epochs", "trainer.batch_size", "seed")  # always in hparams
 
@@ -73,6 +75,8 @@ def train(
     settings = TrainerSettings(**config["trainer"])
     device = build.pick_device(settings.device)
     with torch_settings(settings), seeded(config["seed"]), resumable(run_dir):
+        if resume and data is None:
+            data = build.build_data(config | {"data": located(config["data"], run_dir)})
         parts = build.build(config, device, data)
         check_monitor(parts, resume)
         text = yaml.safe_dump(config, sort_keys=False)
@@ -212,6 +216,8 @@ def _fit_and_finish(
         progress.line(note)
     for remark in filter(None, (data.spec.kind.remark(data.train), model.bottleneck.remark)):
         progress.line(f"Attention: {remark}")
+    if len(data.train) < FEW:
+        progress.line(f"Attention: {len(data.train)} training examples are few: results depend on which these are")
     if trainer.step:
         progress.line(f"resuming after step {trainer.step:,}")
     trainer.fit(progress)

@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> None:
     if args.clean and not args.input:
         raise UserError("--clean needs --input")
     run = load_run(args.run, args.device)
-    with Outputs(run, "denoise", args.output, args.force) as out:
+    with Outputs(run, "denoise", args.output, args.force, "input" if args.input else args.noise or "") as out:
         if args.input:
             noisy = inputs.read(run, args.input, args.resize, noisy=True)
             clean = inputs.read(run, args.clean, args.resize).split if args.clean else None

@@ -178,6 +178,12 @@ def report(result: Detected, names: list[str]) -> None:
     screen = console()
     if result.numbers:
         screen.print(method_table("anomalies", result.numbers))
+    if (found := result.interval()) is not None:
+        anomalies, normal, (low, high) = found
+        screen.print(
+            f"{anomalies:,} anomalies, {normal:,} normal rows: auroc of {result.score} "
+            f"{result.numbers[result.score]['auroc']:.3f}, 95% interval {low:.3f} to {high:.3f}"
+        )
     limit, values = result.thresholds[result.score], result.scores[result.score]
     screen.print(
         f"{result.anomaly.sum():,} of {len(names):,} rows above the threshold: {result.score} > {limit:.4g}, "

@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> None:
     if args.probe and args.input:
         raise UserError("--probe needs the data set of the run; it cannot be combined with --input")
     run = load_run(args.run, args.device)
-    with Outputs(run, "embed", args.output, args.force) as out:
+    with Outputs(run, "embed", args.output, args.force, "input" if args.input else "probe" * args.probe) as out:
         if args.input:
             new = inputs.read(run, args.input, args.resize)
             tables = {"": (run.codes(new.split), np.array(new.names), "name")}

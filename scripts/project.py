@@ -14,7 +14,8 @@ EXAMPLES = """examples:
   python scripts/project.py RUN --method pca --dim 3
   python scripts/project.py RUN --method umap          needs: pip install umap-learn
 
-results: project.json (trustworthiness and agreement of labels among neighbours, k = 10), points.csv, METHOD.png
+results: project.json (trustworthiness and agreement of labels among neighbours, k = 10), points.csv, METHOD.png;
+in RUN/project/, of other calls in RUN/project/pca/, RUN/project/umap_3d_input/ ...
 """
 
 
@@ -27,7 +28,8 @@ def main(args: argparse.Namespace) -> None:
     from autoenc.data.split import drawn
 
     run = load_run(args.run, args.device)
-    with Outputs(run, "project", args.output, args.force) as out:
+    kind = [args.method] * (args.method != "tsne") + ["3d"] * (args.dim == 3) + ["input"] * bool(args.input)
+    with Outputs(run, "project", args.output, args.force, "_".join(kind)) as out:
         if args.input:
             new = inputs.read(run, args.input, args.resize)
             split, names = new.split, new.names

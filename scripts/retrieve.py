@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
     if args.text and not kind.texts:
         raise UserError(f"--text: {run.spec.name} is not text data; use --input FILE")
     labels = None  # of the queries
-    with Outputs(run, "retrieve", args.output, args.force) as out:
+    with Outputs(run, "retrieve", args.output, args.force, "".join(given)) as out:
         if args.input:
             examples = inputs.read(run, args.input, args.resize)
             queries, names = examples.split, examples.names

@@ -36,14 +36,16 @@ class Outputs:
         name: of the application; results are written to RUN/<name>/, the summary to <name>.json.
         folder: another folder. Figures are also added to the run's TensorBoard, as view/<name>/<figure>.
         force: overwrite existing results.
+        call: kind of call, such as `pca`: its results go to RUN/<name>/<call>/; empty for the default one.
 
     Raises:
         UserError: results exist; at the start, not after the computation.
     """
 
-    def __init__(self, run: Run, name: str, folder: str | Path | None = None, force: bool = False):
+    def __init__(self, run: Run, name: str, folder: str | Path | None = None, force: bool = False, call: str = ""):
         self.run, self.name, self.force = run, name, force
-        self.folder = Path(folder) if folder is not None else run.path / name
+        self.folder = Path(folder) if folder is not None else run.path / name / call
+        self.tag = f"{name}/{call}".rstrip("/")  # in TensorBoard
         self.figures: dict[str, np.ndarray] = {}
         self.projector: tuple[Tensor, list[str] | None, Tensor | None] | None = None
         if self.folder.exists() and not self.folder.is_dir():
@@ -94,9 +96,9 @@ class Outputs:
     def _to_tensorboard(self) -> None:
         tracker = Tracker(self.run.path)
         for name, image in self.figures.items():
-            tracker.writer.add_image(f"{FIGURES}/{self.name}/{name}", image, 0, dataformats="HWC")
+            tracker.writer.add_image(f"{FIGURES}/{self.tag}/{name}", image, 0, dataformats="HWC")
         if self.projector:
-            tracker.embedding(*self.projector, tag=self.name)
+            tracker.embedding(*self.projector, tag=self.tag.replace("/", "_"))
         tracker.close()
 
     def path(self, name: str) -> Path:

@@ -111,6 +111,7 @@ class Record:
             "state": "running",
             "started": started,
             "command": sys.argv,
+            "directory": str(Path.cwd()),
             "choices": dict(choices),
             "seed": config["seed"],
             "device": str(device),
@@ -171,6 +172,39 @@ def read_spec(run_dir: Path, options: Mapping[str, Any]) -> DataSpec:
         return DataSpec(str(values["name"]), kinds.load(run_dir, values, dict(options)), **lists)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{run_dir / 'run.json'}: does not describe the data ({error})") from None
+
+
+def find_run(path: str | Path) -> Path:
+    """Return the run directory that a path stands for; `latest`: the newest finished run below outputs/.
+
+    `latest:digits/vae` is the newest below outputs/digits/vae. A folder of that name takes precedence.
+
+    Raises:
+        DataError: there is no finished run.
+    """
+    name, _, below = str(path).partition(":")
+    if name != "latest" or Path(path).exists():
+        return Path(path)
+    folder = Path("outputs", below)
+    for record in sorted(folder.glob("**/run.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+        with contextlib.suppress(DataError):
+            if read_record(record.parent)["state"] == "finished":
+                return record.parent
+    raise DataError(f"{path}: no finished run below {folder}")
+
+
+def located(options: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
+    """Return the options of a data set, with relative paths resolved against where the run was trained."""
+    base = None
+    with contextlib.suppress(DataError):
+        base = read_record(run_dir).get("directory")
+    found = dict(options)
+    for key, value in options.items():
+        if isinstance(base, str) and isinstance(value, str) and (key == "root" or key.endswith("path")):
+            there = Path(base, value)
+            if there.exists() and there.resolve() != Path(value).resolve():
+                found[key] = str(there)
+    return found
 
 
 def newest_below(folder: Path) -> str:

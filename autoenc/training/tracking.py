@@ -7,9 +7,10 @@ import json
 import logging
 import math
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import rich.progress
 from rich.console import Console
@@ -163,8 +164,16 @@ def _value_of(line: str, key: str, default: Any = None) -> Any:
         return default
 
 
+QUIET = 60.0  # seconds
+
+
 class Progression:
-    """Progress display: a live line and a line for each evaluation; without a terminal, only the latter."""
+    """Progress display: a live line and a line for each evaluation.
+
+    Without a terminal, only the latter, and a line after every minute without one.
+    """
+
+    prefix: ClassVar[str] = ""  # of each line on the console: the job, where several train at once
 
     def __init__(self, total_steps: int):
         self.console = Console(highlight=False, soft_wrap=True, markup=False)  # texts may have brackets
@@ -179,6 +188,7 @@ class Progression:
             disable=not self.console.is_terminal,
         )
         self.task = self.progress.add_task("", total=total_steps, epoch=1, numbers="")
+        self.total, self.shown = total_steps, time.monotonic()
 
     def __enter__(self) -> Progression:
         self.progress.start()
@@ -191,11 +201,17 @@ class Progression:
         """Update the live line."""
         text = "  ".join(f"{k} {v:.4g}" for k, v in list(numbers.items())[:4])
         self.progress.update(self.task, completed=step, epoch=epoch, numbers=f"{text}  {rate:,.0f} ex/s")
+        if not self.console.is_terminal and time.monotonic() - self.shown > QUIET:
+            self.shown = time.monotonic()
+            self.console.print(
+                f"{self.prefix}epoch {epoch:>3}  step {step:>6} of {self.total}  {text}  {rate:,.0f} ex/s"
+            )
 
     def line(self, text: str) -> None:
         """Print a line, and write it to train.log."""
+        self.shown = time.monotonic()
         log.info(text)
-        self.console.print(printable(text))
+        self.console.print(printable(f"{self.prefix}{text}"))
 
 
 def track(items: Sequence[T], text: str) -> Iterator[T]:

@@ -91,11 +91,11 @@ def test_embed(call: Call, vae_run: Path, table_run: Path, copied: Callable[[Pat
     path = copied(vae_run)
     run = load_run(path, "cpu")
     assert call("embed", path, "--probe")[0] == 0
-    arrays = np.load(path / "embed" / "codes.npz")
+    arrays = np.load(path / "embed" / "probe" / "codes.npz")
     assert set(arrays) == {f"{kind}_{split}" for kind in "zy" for split in ("train", "val", "test")}
     assert np.array_equal(arrays["z_test"], run.codes(run.data.test))
     assert arrays["y_test"].tolist() == [str(i) for i in run.data.test.y.tolist()]
-    assert json.loads((path / "embed" / "embed.json").read_text())["probe"]["codes"]["logistic"] > 0.7
+    assert json.loads((path / "embed" / "probe" / "embed.json").read_text())["probe"]["codes"]["logistic"] > 0.7
     rows = run.data.test.take(slice(0, 4)).x.numpy().reshape(4, 64)
     np.savetxt(tmp_path / "new.csv", rows, delimiter=",")
     code, _, _ = call("embed", path, "--input", tmp_path / "new.csv", "--format", "csv", "--output", tmp_path / "o")
@@ -134,10 +134,10 @@ def test_project(call: Call, vae_run: Path, copied: Callable[[Path], Path]) -> N
     path = copied(vae_run)
     code, _, _ = call("project", path, "--method", "pca", "--dim", 3, "--count", 50)
     assert code == 0
-    assert len(list(csv.DictReader((path / "project" / "points.csv").open()))) == 50
-    assert json.loads((path / "project" / "project.json").read_text())["method"] == "pca"
-    assert (path / "project" / "pca.png").exists()
-    assert "project:00000" in (path / "projector_config.pbtxt").read_text()
+    assert len(list(csv.DictReader((path / "project" / "pca_3d" / "points.csv").open()))) == 50
+    assert json.loads((path / "project" / "pca_3d" / "project.json").read_text())["method"] == "pca"
+    assert (path / "project" / "pca_3d" / "pca.png").exists()
+    assert "project_pca_3d:00000" in (path / "projector_config.pbtxt").read_text()
 
 
 def test_compare(call: Call, ae_run: Path, vae_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from autoenc.errors import UserError
 from autoenc.figures import new_figure, picture_grid, pixels, titled
 from autoenc.loading import Run
 from autoenc.metric_table import label as metric_label
+from autoenc.metrics import auroc_interval
 from autoenc.reference import column_nll
 
 SEED = 0
@@ -51,14 +52,24 @@ class Detected:
 
     def summary(self) -> dict[str, object]:
         """Return the contents of detect.json."""
-        counts = {"rows": len(self.anomaly), "above_threshold": int(self.anomaly.sum())}
+        counts: dict[str, object] = {"rows": len(self.anomaly), "above_threshold": int(self.anomaly.sum())}
         if self.labels is not None:
             counts["anomalies"] = int(self.labels.sum())
             if unlabelled := int(np.ma.getmaskarray(self.labels).sum()):
                 counts["unlabelled"] = unlabelled
             counts["anomalies_above_threshold"] = int((self.labels & self.anomaly).sum())
+        if (found := self.interval()) is not None:
+            counts["normal"], counts["auroc_interval"] = found[1], list(found[2])
         return {"score": self.score, "quantile": self.quantile, **counts, "thresholds": self.thresholds,
                 "numbers": self.numbers}  # fmt: skip
+
+    def interval(self) -> tuple[int, int, tuple[float, float]] | None:
+        """Return the numbers of anomalies and normal rows, and the 95% interval of the AUROC of the deciding score."""
+        if self.labels is None or self.score not in self.numbers:
+            return None
+        known = np.ma.compressed(self.labels).astype(bool)
+        anomalies, normal = int(known.sum()), int((~known).sum())
+        return anomalies, normal, auroc_interval(self.numbers[self.score]["auroc"], anomalies, normal)
 
     def table(self, names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
         """Return header and rows for a CSV: name, scores, anomaly, and columns and label if any."""

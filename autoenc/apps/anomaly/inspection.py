@@ -17,6 +17,7 @@ from autoenc.data.sets.defects import read_image
 from autoenc.errors import DataError, UserError
 from autoenc.figures import new_figure, pixels
 from autoenc.loading import Run
+from autoenc.training.rundir import located
 
 SHOWN = 12  # images in the contact sheet
 OPACITY = 0.7  # of the heat map over an image, at the threshold and above
@@ -70,7 +71,7 @@ def inspects(run: Run) -> bool:
 
 def layout_of(run: Run) -> Layout:
     """Return the files of the folder that a run was trained on, split as in training."""
-    data = run.config["data"]
+    data = located(run.config["data"], run.path)
     names = {name: data.get(name) for name in ("good", "masks", "mask_suffix")}  # runs of version 0.2 have none
     return layout(Path(data["path"]).expanduser(), data["val_fraction"], data["split_seed"], **names)
 

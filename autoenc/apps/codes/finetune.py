@@ -20,6 +20,8 @@ from autoenc.errors import UserError
 from autoenc.loading import Run
 from autoenc.training.tracking import track
 
+LABELS = (100, 1_000)  # numbers of labels to compare with
+
 
 class Classifier(nn.Module):
     """Encoder, deterministic code, batch normalization, linear layer."""
@@ -62,6 +64,12 @@ class Comparison:
             "scratch_std": float(np.std(self.scratch, ddof=1)),
             "margin_interval": float(t.ppf(0.975, n - 1) * margins.std(ddof=1) / np.sqrt(n)),
         }
+
+
+def default_labels(run: Run) -> list[int]:
+    """Return the numbers in LABELS, each at most half of the labels that the run's data has."""
+    most = len(need_labels(run)[0]) // 2
+    return sorted({min(size, most) for size in LABELS})
 
 
 def finetune(

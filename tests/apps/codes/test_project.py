@@ -61,7 +61,7 @@ def test_a_part_of_sorted_test_rows_has_every_class(
     np.savez(tmp_path / "sorted.npz", x=x, y=y, x_test=x, y_test=y)
     run_dir = train_run("model=ae", "data=arrays", f"data.path={tmp_path / 'sorted.npz'}", "trainer.epochs=1")
     assert run_script("project", run_dir, "--method", "pca", "--count", 40, "--device", "cpu") == 0
-    with (run_dir / "project" / "points.csv").open() as file:
+    with (run_dir / "project" / "pca" / "points.csv").open() as file:
         labels = [row["label"] for row in csv.DictReader(file)]
     assert len(labels) == 40
     assert set(labels) == {"0", "1", "2", "3"}
