@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from autoenc.config.checks import check_target, overlaid
 from autoenc.config.signatures import options
 from autoenc.core import Autoencoder, Bottleneck, Likelihood, Regularizer
-from autoenc.data.dataset import Data, DataSpec, without
+from autoenc.data.dataset import Data, DataSpec, class_numbers, without
 from autoenc.data.kinds.kind import Kind
 from autoenc.errors import ConfigError, one_line
 from autoenc.initialization import initialize, start_at_mean, start_tied
@@ -91,8 +91,16 @@ def build_data(config: Mapping[str, Any], kind: Kind | None = None) -> Data:
     Args:
         kind: the kind of a run; None: learned from the training split.
     """
-    given = {"excluded": config["anomaly_classes"]} | ({} if kind is None else {"kind": kind})
-    return without(make("data", config["data"], given), config["anomaly_classes"], "anomaly_classes")
+    given: dict[str, Any] = {} if kind is None else {"kind": kind}
+    excluded = config["anomaly_classes"]
+    if normal := config["normal_classes"]:
+        whole: Data = make("data", config["data"], given)
+        class_numbers(whole.spec, normal, "normal_classes")
+        excluded = [name for name in whole.spec.classes if name not in normal]
+        if "excluded" not in options(config["data"]["_target_"]):  # nothing is learned from the classes left out
+            return without(whole, excluded, "normal_classes: leaving out")
+    data: Data = make("data", config["data"], given | {"excluded": excluded})
+    return without(data, excluded, "normal_classes: leaving out" if normal else "anomaly_classes")
 
 
 def build_model(config: Mapping[str, Any], spec: DataSpec, mean: Tensor | None = None) -> Autoencoder:

@@ -74,6 +74,7 @@ class Config:
     resume: str | None = None
     init_from: str | None = None
     anomaly_classes: list[str] = field(default_factory=list)
+    normal_classes: list[str] = field(default_factory=list)
     optimizer: dict[str, Any] = MISSING
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     network: dict[str, Any] = MISSING
@@ -132,6 +133,9 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError("seed", plain["seed"], "must be below 2^63")
     if plain["model"]["latent_dim"] > MOST_LATENT:
         raise ConfigError("model.latent_dim", plain["model"]["latent_dim"], f"must be at most {MOST_LATENT:,}")
+    if plain["anomaly_classes"] and plain["normal_classes"]:
+        why = "cannot be combined with anomaly_classes: it leaves out all other classes"
+        raise ConfigError("normal_classes", f"[{','.join(plain['normal_classes'])}]", why)
     if plain["model"]["latent_dim"] < 1:
         raise ConfigError("model.latent_dim", plain["model"]["latent_dim"], "must be 1 or more")
     for group in ("optimizer", "network", "likelihood", "noise", "data"):

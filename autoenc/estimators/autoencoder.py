@@ -36,7 +36,7 @@ KEYS = {  # config key -> parameter that sets it
     "trainer.batch_size": "batch_size",
     "trainer.device": "device",
 }
-OURS = ("seed", "data", "anomaly_classes", "resume", "hydra")  # keys that `fit` sets or ignores
+OURS = ("seed", "data", "anomaly_classes", "normal_classes", "resume", "hydra")  # keys that `fit` sets or ignores
 
 
 class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]

@@ -127,7 +127,7 @@ def anomaly(subject: Subject) -> Numbers:
         raise UserError("measured on whole images by scripts/detect.py")
     labels = detect.known_anomalies(run)
     if labels is None:
-        raise UserError("no class was left out of training (anomaly_classes=[...])")
+        raise UserError("no class was left out of training (anomaly_classes=[...], normal_classes=[...])")
     return dict(detect.detect(scores.Detector(run), run.data.test, labels).numbers)
 
 
