@@ -14,7 +14,7 @@ from hydra.utils import get_object
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from autoenc.config.checks import check_target, overlaid
+from autoenc.config.checks import check_files, check_target, overlaid
 from autoenc.config.signatures import options
 from autoenc.core import Autoencoder, Bottleneck, Likelihood, Regularizer
 from autoenc.data.dataset import Data, DataSpec, class_numbers, without
@@ -91,6 +91,7 @@ def build_data(config: Mapping[str, Any], kind: Kind | None = None) -> Data:
     Args:
         kind: the kind of a run; None: learned from the training split.
     """
+    check_files(config["data"])
     given: dict[str, Any] = {} if kind is None else {"kind": kind}
     excluded = config["anomaly_classes"]
     if normal := config["normal_classes"]:

@@ -53,6 +53,15 @@ def test_help_shows_groups_choices_and_examples_without_torch(tmp_path: Path) ->
         (["seed=1.5"], "seed=1.5: must be a whole number"),
         (["anomaly_classes=3"], "anomaly_classes: must be a list in brackets, each text: anomaly_classes=[a,b]"),
         (["anomaly_classes=[ten]"], "anomaly_classes=ten: digits has no such class; it has 0, 1, 2"),
+        (
+            ["model=ae", "data=nsl_kdd"],
+            "data/nslkdd/KDDTrain+_20Percent.txt, data/nslkdd/KDDTest+.txt: missing; data=nsl_kdd reads these files,"
+            " and docs/data.md has their source, layout and checksum",
+        ),
+        (["data=adbench"], "data/adbench/6_cardio.npz: missing; data=adbench reads"),
+        (["experiment=newsgroups"], "data/20newsgroups/train.csv, data/20newsgroups/test.csv: missing"),
+        (["experiment=multi30k"], "data/multi30k/train.en, "),
+        (["experiment=defects_tiles"], "data/magnetic_tile: missing; experiment=defects_tiles reads"),
         (["normal_classes=[ten]"], "normal_classes=ten: digits has no such class; it has 0, 1, 2"),
         (["normal_classes=[1]", "anomaly_classes=[2]"], "normal_classes=[1]: cannot be combined with anomaly_classes"),
         (["data=patches", "normal_classes=[1]"], "normal_classes=1: patches has no labels"),

@@ -17,6 +17,7 @@ from typing import Any
 
 import hydra
 import pytest
+import torch
 import yaml
 
 from autoenc import command, core
@@ -207,6 +208,30 @@ def test_every_command_parses(line: str, monkeypatch: pytest.MonkeyPatch, hydra_
         assert {a for a in arguments if a.startswith("--")} <= set(known)
 
 
+EMBEDDED = "digits|shapes|sparse_codes|linear_gaussian"
+TRAINED = [
+    line
+    for line in COMMANDS
+    if re.match(r"python train.py(?! .*(--|-m |resume=|init_from=|experiment=))", line)
+    and line not in EXAMPLES
+    and re.search(rf" data=({EMBEDDED})\b", line + ("" if " data=" in line else " data=digits"))
+]
+
+
+def test_commands_on_embedded_data_take_a_step() -> None:
+    from autoenc import build
+    from autoenc.config import composed
+    from autoenc.objective import train_step
+
+    assert len(TRAINED) >= 3
+    for line in TRAINED:
+        checked = composed.compose([*shlex.split(line)[2:], "trainer.device=cpu"])
+        checked["data"] |= {"count": 200} if "count" in checked["data"] else {}
+        parts = build.build(checked, torch.device("cpu"))
+        batch = parts.data.train.take(slice(0, 32))
+        assert train_step(parts.model, parts.objective, batch, 0, parts.optimizers)["loss"].isfinite(), line
+
+
 # The run directory
 
 
@@ -321,6 +346,7 @@ def test_the_examples_of_new_parts_train(tmp_path: Path) -> None:
     assert len(blocks) == len(re.findall(r"^```\w", EXTENDING.read_text(), re.MULTILINE)), "every block is a file"
     for name, table, text in blocks:
         path = tmp_path / name
+        text = text if table else f"# {name}\n{text}"  # word for word, with the name of the file above `# @package`
         assert path.exists() == bool(table), f"{name}: a new file, or lines of an existing one"
         path.write_text(path.read_text().replace(f"{table} = {{\n", f"{table} = {{\n{text}", 1) if table else text)
     (tmp_path / "times.txt").write_text(

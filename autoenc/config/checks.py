@@ -6,6 +6,7 @@ import collections.abc
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -14,11 +15,12 @@ from typing import Any
 
 import yaml
 from hydra.core.config_store import ConfigStore
+from hydra.plugins.config_source import ConfigSource
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from autoenc.config.signatures import Tensor, options
-from autoenc.errors import ConfigError, one_line
+from autoenc.errors import ConfigError, DataError, one_line
 from autoenc.training.settings import TrainerSettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -87,9 +89,20 @@ class Config:
 
 def register() -> None:
     """Register the schema and the resolvers with Hydra."""
+    ConfigSource._get_header_dict = staticmethod(_header)  # type: ignore[assignment]
     # Under schema/, so that it is not listed among the choices.
     ConfigStore.instance().store(group="schema", name="config", node=Config, package="_global_")
     OmegaConf.register_new_resolver("short", short_name, replace=True)
+
+
+_parse_header = ConfigSource._get_header_dict
+
+
+def _header(text: str) -> dict[str, str | None]:
+    """Return the header of a YAML file. Hydra ignores `# @package` below another comment, such as the file's name."""
+    lines = text.splitlines()
+    kept = [line for line in lines if re.match(r"\s*#\s*@", line) or not line.lstrip().startswith("#")]
+    return _parse_header("\n".join(kept))
 
 
 def short_name(overrides: collections.abc.Sequence[str], limit: int = 80) -> str:
@@ -282,9 +295,34 @@ def suggest(word: str, choices: collections.abc.Iterable[str]) -> str:
 
 
 def choices(group: str) -> list[tuple[str, str]]:
-    """Return the options of a config group with the first comment of each file."""
+    """Return the options of a config group with the comment below `# @package` of each file, or else its first."""
     found = []
     for path in sorted((CONFIGS / group).glob("*.yaml")):
         comments = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
-        found.append((path.stem, next((c for c in comments if not c.startswith("@")), "")))
+        package = next((i for i, comment in enumerate(comments) if comment.startswith("@")), -1)
+        described = [c for c in comments[package + 1 :] if c != f"configs/{group}/{path.name}"]
+        found.append((path.stem, described[0] if described else ""))
     return found
+
+
+def named_paths() -> dict[str, str]:
+    """Return the files that options of data and experiment read by default, each with the option."""
+    found = {}
+    for group in ("experiment", "data"):
+        for path in (CONFIGS / group).glob("*.yaml"):
+            node = (yaml.safe_load(path.read_text()) or {}).get("data") or {}
+            for key, value in node.items():
+                if key.endswith("path") and value is not None:
+                    found[str(value)] = f"{group}={path.stem}"
+    return found
+
+
+def check_files(node: collections.abc.Mapping[str, Any]) -> None:
+    """Raise DataError for a named data set whose files are not where its option expects them."""
+    given = [v for k, v in node.items() if k.endswith("path") and isinstance(v, str) and not Path(v).exists()]
+    named = named_paths() if given else {}
+    if missing := [path for path in given if path in named]:
+        raise DataError(
+            f"{', '.join(missing)}: missing; {named[missing[0]]} reads these files, and docs/data.md has their source, "
+            "layout and checksum"
+        )
