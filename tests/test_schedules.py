@@ -60,10 +60,10 @@ def test_impossible_lengths_are_refused(make: type, key: str) -> None:
         make()
 
 
-def test_the_length_of_a_run_counts_the_last_smaller_batch() -> None:
+def test_the_length_of_a_run_counts_the_last_smaller_batch_unless_it_is_one_example() -> None:
     settings = TrainerSettings(epochs=3, batch_size=10)
-    assert [settings.steps_per_epoch(n) for n in (1, 9, 10, 11, 100)] == [1, 1, 1, 2, 10]
-    assert settings.total_steps(11) == 6
+    assert [settings.steps_per_epoch(n) for n in (1, 9, 10, 11, 12, 100)] == [1, 1, 1, 1, 2, 10]
+    assert settings.total_steps(12) == 6
     assert TrainerSettings(epochs=3, steps=7, batch_size=10).total_steps(11) == 7
 
 

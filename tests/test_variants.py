@@ -156,7 +156,7 @@ def test_a_best_file_of_an_older_version_loads_where_the_objective_has_no_state(
     text = (path / "config.yaml").read_text()
     (path / "config.yaml").write_text(text.replace("autoenc.objective.Objective", "autoenc.core.Objective"))
     if stateful:
-        with pytest.raises(Exception, match=r"best\.pt: does not fit"):
+        with pytest.raises(Exception, match=r"best\.pt: does not match config"):
             load_run(path, "cpu")
     else:
         assert isinstance(load_run(path, "cpu"), Run)
