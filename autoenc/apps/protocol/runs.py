@@ -1,0 +1,67 @@
+"""Lists and removes run directories."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from autoenc.apps.protocol.compare import read_run, runs_in
+from autoenc.errors import DataError, UserError
+from autoenc.files import locked
+from autoenc.metric_table import headline
+from autoenc.training.rundir import read_record
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of the files of a folder; links are not followed."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def age(seconds: float) -> str:
+    """Return a time span in its largest unit: 5 min, 3 h, 12 d."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def listing(folder: str | Path) -> dict[str, dict[str, str]]:
+    """Return the runs below a folder, the newest first: path -> state, age, size and main test metric."""
+    rows = {}
+    for run_dir in sorted(runs_in([folder]), key=lambda path: -(path / "run.json").stat().st_mtime):
+        row, changed = read_run(run_dir), (run_dir / "run.json").stat().st_mtime
+        shown = headline(row.numbers) if row.state == "finished" and row.numbers else ""
+        result = f"{shown} {row.numbers[shown]:.4g}" if shown in row.numbers else row.error[:60]
+        values = (row.state, age(time.time() - changed), f"{size(run_dir) / 1e6:,.1f} MB", result)
+        rows[str(run_dir)] = dict(zip(("state", "age", "size", "test"), values, strict=True))
+    return rows
+
+
+def check_removable(paths: Sequence[str | Path]) -> list[Path]:
+    """Return the paths, each once; UserError if one is no run directory, is a link, or is in use."""
+    found = []
+    for path in dict.fromkeys(map(Path, paths)):
+        if path.is_symlink():
+            raise UserError(f"--remove {path}: is a link; name the run directory")
+        if not path.is_dir() or not (path / "run.json").is_file():
+            raise UserError(f"--remove {path}: is not a run directory (it has no run.json)")
+        if Path.cwd().is_relative_to(path.resolve()):
+            raise UserError(f"--remove {path}: is the working directory")
+        read_record(path)
+        try:
+            with locked(path):
+                found.append(path)
+        except UserError:
+            raise UserError(f"--remove {path}: is in use by another process") from None
+    return found
+
+
+def remove(paths: Sequence[Path]) -> None:
+    """Remove run directories. Links in them are removed, what they point to is not."""
+    for path in paths:
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            raise DataError(f"{error.filename or path}: cannot be removed ({error.strerror})") from None
