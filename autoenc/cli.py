@@ -6,8 +6,6 @@ Imports no torch before training, so that `--help` is fast.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import importlib
 import multiprocessing
 import os
 import shutil
@@ -15,9 +13,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import hydra
 import yaml
@@ -35,12 +32,11 @@ from autoenc.config.arguments import argument_message
 from autoenc.config.messages import hydra_message
 from autoenc.errors import STOPS, ConfigError, Interrupted, NotFinite, UserError, one_line, out_of_memory
 from autoenc.files import locked, printable, read_json, tolerant_streams, write_json
+from autoenc.forked import Sweep, interrupt, isolated
 from autoenc.metric_table import metric
 
 DONE, WRONG, FAILED = 0, 2, 1
 LENGTH = ("trainer.epochs", "trainer.steps", "trainer.patience")  # may change when a run resumes
-# Imported once before the jobs of a sweep are forked, instead of in every job: several seconds. None starts threads.
-PRELOADED = ("autoenc.run", "torch.utils.tensorboard", "torch._dynamo", "sklearn.datasets", "sklearn.decomposition")
 PATIENCE = 10.0  # seconds that the jobs of a sweep that was killed get for their checkpoints
 
 HELP = """\
@@ -82,7 +78,6 @@ class Callbacks(Callback):
     jobs: ClassVar[list[list[str]]] = []  # overrides of each job of the sweep
     created: ClassVar[list[Path]] = []  # folders that this process made, the deepest first
     held: ClassVar[contextlib.ExitStack] = contextlib.ExitStack()  # the lock of a single run
-    stopped: ClassVar[int | None] = None  # signal that ends the sweep
     error: ClassVar[Exception | None] = None  # of a single run; Hydra would print more lines
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -107,7 +102,7 @@ class Callbacks(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the table, CSV and plot of a sweep."""
-        if Callbacks.stopped is not None:
+        if Sweep.stopped is not None:
             return  # main does it
         try:
             _report_sweep()
@@ -189,7 +184,7 @@ def job(cfg: DictConfig) -> float:
         finally:
             if not (run_dir / "config.yaml").exists():
                 _remove(run_dir)  # it has only Hydra's files
-    if Callbacks.stopped is not None:
+    if Sweep.stopped is not None:
         shutil.rmtree(run_dir / ".hydra")  # "not started" in the table
         run_dir.rmdir()
         return float("nan")
@@ -214,77 +209,6 @@ def _attempt(cfg: DictConfig, run_dir: Path) -> float:
 
 def _reason(error: BaseException) -> str:
     return f"out of memory ({one_line(error)})" if out_of_memory(error) else one_line(error)
-
-
-def isolated(attempt: Callable[[], float], killed: Callable[[str], None]) -> float:
-    """Return the result of a function that runs in a process of its own, NaN if it has none.
-
-    A job that is killed, for want of memory for instance, does not end the sweep, and leaves no memory to it. Signals
-    that end the sweep are passed on to the job, which writes a checkpoint.
-
-    Args:
-        killed: called with the reason if the process was killed.
-    """
-    if sys.platform != "linux":  # elsewhere, forking a process that has loaded system libraries is not safe
-        return attempt()
-    for module in PRELOADED:
-        importlib.import_module(module)
-
-    child, last = 0, 0.0
-
-    def stop(signum: int, frame: object) -> None:
-        nonlocal last
-        Callbacks.stopped = signum
-        if child and time.monotonic() - last > 1:  # Ctrl-C reaches a worker from the terminal and from its parent
-            last = time.monotonic()
-            os.kill(child, signal.SIGTERM)
-
-    handled = [s for s in STOPS if signal.getsignal(s) != signal.SIG_IGN]
-    sys.stdout.flush()
-    sys.stderr.flush()
-    reader, writer = os.pipe()
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-    previous = {s: signal.signal(s, stop) for s in handled}
-    child = os.fork()
-    if child == 0:
-        _child(attempt, writer)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-    os.close(writer)
-    _, status = os.waitpid(child, 0)
-    child = 0
-    if multiprocessing.parent_process() is None:  # a worker of joblib keeps them for the time between jobs
-        for s, handler in previous.items():
-            signal.signal(s, handler)
-    with open(reader) as result:
-        text = result.read()
-    if os.WIFSIGNALED(status):
-        killed(f"killed by signal {os.WTERMSIG(status)}")
-    if Callbacks.stopped is not None and multiprocessing.parent_process() is None:
-        raise Interrupted(Callbacks.stopped)
-    return float(text or "nan")
-
-
-def _child(attempt: Callable[[], float], writer: int) -> NoReturn:
-    """Run a job in a forked process; its parent alone listens to the terminal."""
-    code = FAILED
-    try:
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG: stop if the sweep is killed
-        for s in STOPS:
-            signal.signal(s, _interrupt if s == signal.SIGTERM else signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-        value = attempt()
-        os.write(writer, repr(value).encode())
-        code = DONE
-    except Interrupted as error:
-        code = 128 + error.signum
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
 
 
 def _train(cfg: DictConfig, run_dir: Path) -> float:
@@ -317,7 +241,7 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises instead of printing and exiting
     for s in STOPS:
         if signal.getsignal(s) != signal.SIG_IGN:  # nohup
-            signal.signal(s, _interrupt)
+            signal.signal(s, interrupt)
     with tolerant_streams(), Callbacks.held:
         return _run(args)
 
@@ -333,8 +257,8 @@ def _run(args: list[str]) -> int:
         hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="config")(job)()
         if Callbacks.error is not None:
             raise Callbacks.error
-        if Callbacks.stopped is not None:
-            raise Interrupted(Callbacks.stopped)
+        if Sweep.stopped is not None:
+            raise Interrupted(Sweep.stopped)
         return FAILED if Callbacks.failed else DONE
     except UserError as error:
         return _say(str(error), WRONG)
@@ -362,17 +286,6 @@ def _run(args: list[str]) -> int:
             odd = next((a for a in args if a[:1] in "=~" or a.endswith("=null")), " ".join(args))
             return _say(f"{odd}: cannot be applied to the config ({one_line(error)})", WRONG)  # by Hydra
         raise
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    """Stop; the workers of a parallel sweep write checkpoints first."""
-    if workers := multiprocessing.active_children():
-        Callbacks.stopped = signum
-        for worker in workers:
-            if worker.pid is not None:
-                os.kill(worker.pid, signal.SIGTERM)
-        return
-    raise Interrupted(signum)
 
 
 def _say(text: str, code: int) -> int:

@@ -14,26 +14,26 @@ from typing import NoReturn
 import pytest
 import yaml
 
-from autoenc import cli
+from autoenc import cli, forked
 from autoenc.errors import Interrupted
 from autoenc.files import locked, read_json, write_json
 
 
 def test_a_job_that_is_killed_leaves_the_sweep_alive() -> None:
     reasons: list[str] = []
-    assert cli.isolated(lambda: 2.5, reasons.append) == 2.5
+    assert forked.isolated(lambda: 2.5, reasons.append) == 2.5
     assert reasons == []
 
     def killed() -> NoReturn:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
-    assert math.isnan(cli.isolated(killed, reasons.append))
+    assert math.isnan(forked.isolated(killed, reasons.append))
     assert reasons == ["killed by signal 9"]
 
 
 def test_signals_reach_the_job_before_they_end_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.Callbacks, "stopped", None)
+    monkeypatch.setattr(forked.Sweep, "stopped", None)
 
     def attempt() -> float:
         try:
@@ -51,7 +51,7 @@ def test_signals_reach_the_job_before_they_end_the_sweep(tmp_path: Path, monkeyp
 
     threading.Thread(target=stop).start()
     with pytest.raises(Interrupted) as stopped:
-        cli.isolated(attempt, lambda why: None)
+        forked.isolated(attempt, lambda why: None)
     assert stopped.value.signum == signal.SIGTERM
     assert (tmp_path / "checkpoint").read_text() == "15"
 

@@ -1,0 +1,108 @@
+"""Jobs of a sweep in processes of their own, and the signals that end a sweep."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import ClassVar, NoReturn
+
+from autoenc.errors import STOPS, Interrupted
+
+# Imported once before the jobs of a sweep are forked, instead of in every job: several seconds. None starts threads.
+PRELOADED = ("autoenc.run", "torch.utils.tensorboard", "torch._dynamo", "sklearn.datasets", "sklearn.decomposition")
+
+
+class Sweep:
+    """State of the sweep that this process runs."""
+
+    stopped: ClassVar[int | None] = None  # signal that ends the sweep
+
+
+def isolated(attempt: Callable[[], float], killed: Callable[[str], None]) -> float:
+    """Return the result of a function that runs in a process of its own, NaN if it has none.
+
+    A job that is killed, for want of memory for instance, does not end the sweep, and leaves no memory to it. Signals
+    that end the sweep are passed on to the job, which writes a checkpoint.
+
+    Args:
+        killed: called with the reason if the process was killed.
+    """
+    if sys.platform != "linux":  # elsewhere, forking a process that has loaded system libraries is not safe
+        return attempt()
+    for module in PRELOADED:
+        importlib.import_module(module)
+
+    child, last = 0, 0.0
+
+    def stop(signum: int, frame: object) -> None:
+        nonlocal last
+        Sweep.stopped = signum
+        if child and time.monotonic() - last > 1:  # Ctrl-C reaches a worker from the terminal and from its parent
+            last = time.monotonic()
+            os.kill(child, signal.SIGTERM)
+
+    handled = [s for s in STOPS if signal.getsignal(s) != signal.SIG_IGN]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    reader, writer = os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    previous = {s: signal.signal(s, stop) for s in handled}
+    child = os.fork()
+    if child == 0:
+        _child(attempt, writer)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    os.close(writer)
+    _, status = os.waitpid(child, 0)
+    child = 0
+    if multiprocessing.parent_process() is None:  # a worker of joblib keeps them for the time between jobs
+        for s, handler in previous.items():
+            signal.signal(s, handler)
+    with open(reader) as result:
+        text = result.read()
+    if os.WIFSIGNALED(status):
+        killed(f"killed by signal {os.WTERMSIG(status)}")
+    if Sweep.stopped is not None and multiprocessing.parent_process() is None:
+        raise Interrupted(Sweep.stopped)
+    return float(text or "nan")
+
+
+def _child(attempt: Callable[[], float], writer: int) -> NoReturn:
+    """Run a job in a forked process; its parent alone listens to the terminal."""
+    code = 1
+    try:
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG: stop if the sweep is killed
+        for s in STOPS:
+            signal.signal(s, interrupt if s == signal.SIGTERM else signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        value = attempt()
+        os.write(writer, repr(value).encode())
+        code = 0
+    except Interrupted as error:
+        code = 128 + error.signum
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def interrupt(signum: int, frame: object) -> None:
+    """Stop; the workers of a parallel sweep write checkpoints first."""
+    if workers := multiprocessing.active_children():
+        Sweep.stopped = signum
+        for worker in workers:
+            if worker.pid is not None:
+                os.kill(worker.pid, signal.SIGTERM)
+        return
+    raise Interrupted(signum)
