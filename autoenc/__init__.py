@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from autoenc.loading import Run, load_run
     from autoenc.session import train
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = ["Run", "__version__", "load_run", "train"]
 
 
