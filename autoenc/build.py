@@ -94,7 +94,7 @@ def build_data(config: Mapping[str, Any], kind: Kind | None = None) -> Data:
     check_files(config["data"])
     given: dict[str, Any] = {} if kind is None else {"kind": kind}
     excluded = config["anomaly_classes"]
-    if normal := config["normal_classes"]:
+    if normal := config.get("normal_classes", ()):
         whole: Data = make("data", config["data"], given)
         class_numbers(whole.spec, normal, "normal_classes")
         excluded = [name for name in whole.spec.classes if name not in normal]

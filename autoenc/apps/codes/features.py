@@ -109,6 +109,8 @@ def chosen_penalty(model: Any, grid: Sequence[float], x: np.ndarray, y: np.ndarr
 
     Chosen on up to 2,000 labels. 1 if a class has a single example.
     """
+    if len(grid) == 1:
+        return grid[0]
     if len(y) > CHOSEN:
         index, _ = next(StratifiedShuffleSplit(1, train_size=CHOSEN, random_state=SEED).split(x, y))
         x, y = x[index], y[index]
