@@ -272,7 +272,11 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
     Raises:
         DataError: not a run, not finished, of another version, or damaged.
     """
-    path = find_run(path)
+    given, path = str(path), find_run(path)
+    if str(path) != given and given.startswith("latest"):
+        from autoenc.training.tracking import console
+
+        console().print(f"{given}: {path}", soft_wrap=True, markup=False, highlight=False)
     if not path.exists():
         near = newest_below(path.parent) if path.parent != Path() else ""
         raise DataError(f"{path}: no such directory{near}")

@@ -34,6 +34,7 @@ from autoenc.training.rundir import (
     check_same,
     claimed,
     disk_errors,
+    find_run,
     located,
     logged,
     newest_below,
@@ -92,7 +93,7 @@ def train(
                 if longer:
                     check_longer(config, state["progress"], len(parts.data.train))
             elif config["init_from"] is not None:
-                initialize_from(parts.model, Path(config["init_from"]))
+                initialize_from(parts.model, find_run(config["init_from"]))
             write_text(run_dir / "config.yaml", text)
             if not resume:
                 kinds.save(parts.data.spec.kind, run_dir)
@@ -328,6 +329,7 @@ def resume(run_dir: Path, changes: Mapping[str, Any] | None = None) -> dict[str,
     Args:
         changes: new values of trainer.epochs, trainer.steps and trainer.patience; a finished run needs one of them.
     """
+    run_dir = find_run(run_dir, finished=False)
     for path in (run_dir, run_dir / "config.yaml", run_dir / "run.json"):
         if not path.exists():
             near = newest_below(run_dir) if run_dir.is_dir() else ""

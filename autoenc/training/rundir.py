@@ -174,13 +174,16 @@ def read_spec(run_dir: Path, options: Mapping[str, Any]) -> DataSpec:
         raise DataError(f"{run_dir / 'run.json'}: does not describe the data ({error})") from None
 
 
-def find_run(path: str | Path) -> Path:
+def find_run(path: str | Path, finished: bool = True) -> Path:
     """Return the run directory that a path stands for; `latest`: the newest finished run below outputs/.
 
     `latest:digits/vae` is the newest below outputs/digits/vae. A folder of that name takes precedence.
 
+    Args:
+        finished: false: `latest` is the newest run in any state.
+
     Raises:
-        DataError: there is no finished run.
+        DataError: there is no such run.
     """
     name, _, below = str(path).partition(":")
     if name != "latest" or Path(path).exists():
@@ -188,9 +191,9 @@ def find_run(path: str | Path) -> Path:
     folder = Path("outputs", below)
     for record in sorted(folder.glob("**/run.json"), key=lambda path: path.stat().st_mtime, reverse=True):
         with contextlib.suppress(DataError):
-            if read_record(record.parent)["state"] == "finished":
+            if read_record(record.parent)["state"] == "finished" or not finished:
                 return record.parent
-    raise DataError(f"{path}: no finished run below {folder}")
+    raise DataError(f"{path}: no {'finished ' if finished else ''}run below {folder}")
 
 
 def located(options: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from autoenc.config.composed import compose
 from autoenc.errors import DataError
 from autoenc.loading import load_run
 from autoenc.metrics import auroc_interval
-from autoenc.run import train
+from autoenc.run import resume, train
 from autoenc.training.rundir import find_run
 
 Call = Callable[..., tuple[int, str, str]]
@@ -33,8 +33,24 @@ def test_latest_is_the_newest_finished_run_below_outputs(tmp_path: Path, monkeyp
     record(Path("outputs/mnist/vae/2"), "finished", 20)
     record(Path("outputs/mnist/vae/3"), "failed", 10)
     assert find_run("latest") == Path("outputs/mnist/vae/2")
+    assert find_run("latest", finished=False) == Path("outputs/mnist/vae/3")
     assert find_run("latest:digits/ae") == Path("outputs/digits/ae/1")
     assert find_run("outputs/digits/ae/1") == Path("outputs/digits/ae/1")
+
+
+def test_resume_and_init_from_take_latest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["model=ae", "network.hidden=[8]", "model.latent_dim=2", "trainer.epochs=1", "trainer.figures=0"]
+    run_dir = Path("outputs/digits/ae/1")
+    train(compose(small), run_dir)
+    before = resume(Path("latest"), {"epochs": 4})["test"]["mse"]
+    summary = train(compose([*small, "trainer.steps=1", "init_from=latest"]), Path("outputs/digits/ae/2"))
+    assert summary["test"]["mse"] == pytest.approx(before, rel=0.02)
+    capsys.readouterr()
+    assert load_run("latest:digits", "cpu").path == Path("outputs/digits/ae/2")
+    assert "latest:digits: outputs/digits/ae/2" in capsys.readouterr().out
 
 
 def test_the_data_of_a_run_are_found_from_another_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,11 @@ def print_comparison(
     lines += legend([*shown, metric])
     if without := [run_label(row) for row in rows if row.numbers and metric not in row.val]:
         lines.append(f"no validation {metric}, therefore last and not ranked: {', '.join(without)}")
-    lines += [f"{run_label(row)} {row.state}: {row.error}" for row in rows if row.state != "finished"]
+    lines += [
+        f"{run_label(row)} {row.state}{f': {row.error}' if row.error else ''}"
+        for row in rows
+        if row.state != "finished"
+    ]
     for line in lines:
         screen.print(line, soft_wrap=True, markup=False)
 
