@@ -53,12 +53,12 @@ TABLE = {
             "kl",
             "nats",
             NEITHER,
-            "KL divergence of the posterior from the prior, without its weight. Beside the loss: the term, of "
-            "corrupted input and with free bits if set; under latent: of clean input, without free bits",
+            "KL divergence of the posterior from the prior; as a term of the loss with free bits if set, of corrupted "
+            "input if there is noise",
         ),
         Metric("elbo", "nats", LOWER, "minus the evidence lower bound, nll + KL: an upper bound on -log p(x)"),
         Metric("nll_importance", "nats", LOWER, "-log p(x) by importance sampling (Burda et al. 2016)"),
-        Metric("rate", "nats", NEITHER, "KL of the posterior that nll is of: nll + rate bounds -log p(x)"),
+        Metric("rate", "nats", NEITHER, "with noise, KL of the posterior that nll is of: nll + rate bounds -log p(x)"),
         Metric("perplexity", "", LOWER, "exp of (nll + rate) per word of all texts together"),
         Metric("perplexity_per_document", "", LOWER, "exp of the mean over texts of (nll + rate) per word"),
         Metric("perplexity_importance", "", LOWER, "exp of nll_importance per word"),

@@ -72,8 +72,8 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
     input, as in training; denoise_mse and denoise_psnr are of the reconstruction from corrupted input,
     noisy_* of that input itself, clipped to the range of the data.
     mse and psnr: of the reconstruction of clean input from the deterministic
-    code, mean over dimensions and examples. rate: KL of the posterior that nll is of, so that nll + rate bounds
-    -log p(x) also with noise or free bits. perplexity of texts: exp of the sum of nll + rate over the number of words
+    code, mean over dimensions and examples. rate, with noise: KL of the posterior that nll is of, so that
+    nll + rate bounds -log p(x). perplexity of texts: exp of the sum of nll + rate over the number of words
     of all documents; perplexity_per_document: exp of the mean over documents of (nll + rate) / words (Miao et al.
     2016).
     """
@@ -97,7 +97,7 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
             for name, value in objective.losses(model, batch, out, torch.inf).parts.items():
                 add(name, value.expand(len(batch)))
             rate = None if out.code.posterior is None else kl_per_example(model, out.code)
-            if rate is not None:
+            if rate is not None and noisy:  # else latent.kl
                 add("rate", rate)
             if (words := kind.words(stored.x)) is not None:
                 bound = out.nll if rate is None else out.nll + rate

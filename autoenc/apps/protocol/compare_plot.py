@@ -75,7 +75,11 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, also: Sequence[st
         panels[count - 1].set(title="test rate and distortion", xlabel="KL [nats]", ylabel=metric_label("nll"))
         points = {
             name: [
-                (r.numbers["kl"], r.numbers["nll"], f"latent {r.settings[LATENT]}" if over_latent else run_label(r))
+                (
+                    r.numbers.get("rate", r.numbers["kl"]),
+                    r.numbers["nll"],
+                    f"latent {r.settings[LATENT]}" if over_latent else run_label(r),
+                )
                 for r in group
                 if "kl" in r.numbers and "nll" in r.numbers
             ]
