@@ -118,14 +118,9 @@ class Run:
             return stored
         try:
             return self.data.train.subset(torch.from_numpy(self.reference.index))
-        except UserError:
-            if len(stored) == 0:
-                raise
-        warnings.warn(
-            f"{self.path}: the training files cannot be read; {len(stored):,} of {count:,} reference rows are used",
-            stacklevel=2,
-        )
-        return stored
+        except UserError as error:
+            why = f"the training files cannot be read; {len(stored):,} of {count:,} reference rows are used"
+            return self._stored_rows(error, why, stacklevel=3)
 
     @cached_property
     def examples(self) -> Split:
@@ -134,14 +129,17 @@ class Run:
             return self.data.test
         except DataChanged:
             raise
-        except UserError:
-            stored = self.reference.rows
-            if len(stored) == 0:
-                raise
-        warnings.warn(
-            f"{self.path}: the test split cannot be read; examples 0 to {len(stored) - 1} are training rows",
-            stacklevel=3,
-        )
+        except UserError as error:
+            last = len(self.reference.rows) - 1
+            why = f"the test split cannot be read; examples 0 to {last} are training rows"
+            return self._stored_rows(error, why, stacklevel=4)  # cached_property has a frame of its own
+
+    def _stored_rows(self, error: UserError, why: str, stacklevel: int) -> Split:
+        """Return the rows in reference.npz in place of files, with a warning; raise the error if there are none."""
+        stored = self.reference.rows
+        if len(stored) == 0:
+            raise error
+        warnings.warn(f"{self.path}: {why}", stacklevel=stacklevel)
         return stored
 
     @property

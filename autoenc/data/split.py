@@ -215,6 +215,11 @@ def hold_out(split: Split, fraction: float, seed: int, name: str) -> tuple[Split
     size = math.ceil(fraction * len(split))
     if size >= len(split):
         raise DataError(f"{len(split)} rows are too few for {name}={fraction}")
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    held, rest = order[:size].sort().values, order[size:].sort().values
+    rest, held = divided(len(split), size, seed)
     return split.subset(rest), split.subset(held)
+
+
+def divided(size: int, held: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the positions 0 ... size - 1 in two parts, the rest and `held` of them drawn at random, each in order."""
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+    return order[held:].sort().values, order[:held].sort().values

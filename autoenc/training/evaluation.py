@@ -96,10 +96,12 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
             out = model(batch)
             for name, value in objective.losses(model, batch, out, torch.inf).parts.items():
                 add(name, value.expand(len(batch)))
-            rate = None if out.code.posterior is None else kl_per_example(model, out.code)
+            words, rate = kind.words(stored.x), None
+            if out.code.posterior is not None and (noisy or words is not None):
+                rate = kl_per_example(model, out.code)
             if rate is not None and noisy:  # else latent.kl
                 add("rate", rate)
-            if (words := kind.words(stored.x)) is not None:
+            if words is not None:
                 bound = out.nll if rate is None else out.nll + rate
                 add("bound", bound)
                 add("bound_per_word", bound / words.clamp(min=1))
@@ -119,8 +121,8 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
             for name, total in model.bottleneck.tally(code).items():
                 tally[name] = total + tally.get(name, 0)
             here = places[(places >= first) & (places < first + len(stored))] - first
-            codes.append(code.mean.flatten(1).float().cpu()[here])
-            labels += [] if stored.y is None else [stored.y.cpu()[here]]
+            codes.append(code.mean.flatten(1)[here.to(code.mean.device)].float().cpu())
+            labels += [] if stored.y is None else [stored.y[here.to(stored.y.device)].cpu()]
             first += len(stored)
     numbers = {name: float(total) / len(split) for name, total in sums.items()}
     latent = stats.numbers() | {name: float(value) for name, value in model.bottleneck.metrics(tally).items()}

@@ -9,11 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from autoenc.data.readers import images
 from autoenc.data.readers.folders import PARTS, is_hidden, tree
-from autoenc.data.split import check_fractions
+from autoenc.data.split import check_fractions, divided
 from autoenc.errors import ConfigError, DataError
 
 GOOD = "good"
@@ -155,8 +154,7 @@ def _drawn(files: list[Path], fraction: float, seed: int, option: str) -> tuple[
     held = int(np.ceil(fraction * len(files)))
     if held >= len(files):
         raise DataError(f"{files[0].parent}: {len(files)} images are too few for {option}")
-    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(seed)).tolist()
-    rest, out = ([files[i] for i in sorted(some)] for some in (order[held:], order[:held]))
+    rest, out = ([files[i] for i in part.tolist()] for part in divided(len(files), held, seed))
     return rest, out
 
 
