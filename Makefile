@@ -1,8 +1,10 @@
 # `make run` and `make test` need Python 3.11 or newer and, for the first installation, network access.
 PYTHON ?= python3
 BIN := .venv/bin
+BUDGET ?= 30
+ROWS ?=
 
-.PHONY: run test help setup check bench tensorboard clean
+.PHONY: run test help setup check bench reproduce tensorboard clean
 
 run: setup  ## train a VAE on the digits that scikit-learn ships
 	$(BIN)/python train.py model=vae
@@ -29,6 +31,9 @@ check: setup  ## run ruff and mypy
 bench: setup  ## measure the results of docs/results.md; needs the data sets of docs/data.md in data/
 	for part in bench bench_apps bench_data bench_tables bench_text bench_defects; do \
 	  $(BIN)/python benchmarks/$$part.py || failed=1; done; exit $${failed:-0}
+
+reproduce: setup  ## measure published claims: BUDGET=30 (minutes), ROWS=vae,iwae (by name); writes docs/results.md
+	$(BIN)/python benchmarks/reproduce.py --budget $(BUDGET) --rows '$(ROWS)'
 
 tensorboard: setup  ## serve TensorBoard on outputs/
 	$(BIN)/tensorboard --logdir outputs
