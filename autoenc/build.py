@@ -119,8 +119,11 @@ def build_model(config: Mapping[str, Any], spec: DataSpec, mean: Tensor | None =
     pair = make("network", config["network"], sizes)
     noise = make("noise", config["noise"], sizes)
     bottleneck = make("model.bottleneck", config["model"]["bottleneck"], sizes | {"feature_shape": pair.feature_shape})
-    if config["model"]["prior"] is not None:
+    if config["model"]["prior"]:
         given = {"latent_shape": bottleneck.latent_shape}
+        if bottleneck.no_density is not None:
+            why = f"no density fits the codes of {type(bottleneck).__name__}: {bottleneck.no_density}"
+            raise ConfigError("model.prior", None, f"{why}; prior=default")
         bottleneck.prior = make("model.prior", config["model"]["prior"], given)
     model = Autoencoder(noise, pair.encoder, bottleneck, pair.decoder, likelihood)
     initialize(model)

@@ -112,7 +112,7 @@ class Likelihood(nn.Module):
 
 
 class Prior(nn.Module):
-    """p(z) over codes of shape `latent_shape`. Subclasses are in priors.py."""
+    """p(z) over codes of shape `latent_shape`. Subclasses are in priors/."""
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return log p(z) in nats: (*S, *latent_shape) -> (*S)."""

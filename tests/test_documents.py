@@ -126,6 +126,7 @@ def test_every_group_and_option_in_backticks_exists(page: Path) -> None:
 def keys() -> dict[str, set[str]]:
     """Return group -> the keys that YAML files set for it."""
     found: dict[str, set[str]] = {group: set() for group in config.GROUPS}
+    found["model"] |= {field.name for field in dataclasses.fields(config.ModelConfig)}
     for path in config.CONFIGS.glob("*/*.yaml"):
         content = yaml.safe_load(path.read_text())
         found[path.parent.name] |= set(content)

@@ -173,8 +173,12 @@ def test_a_best_file_of_an_older_version_loads_where_the_objective_has_no_state(
         (["model=aae", "+model.players.critic.speed=1"], r"^model\.players\.critic\.speed: Adam has no option"),
         (["model=aae", "model.players.critic.lr=fast"], r"^model\.players\.critic\.lr=fast: must be a number"),
         (["model=aae", "model.players.critic.lr=-1.0"], r"^model\.players\.critic: Invalid learning rate"),
-        (["model=aae", "model.prior=null"], r"^model\.objective: needs a prior"),
+        (["model=aae", "prior=default"], r"^model\.objective: needs a prior: prior=standard"),
         (["model=topk", "network=conv_spatial"], r"network\.spatial"),
+        (
+            ["model=vqvae", "prior=standard"],
+            r"^model\.prior: no density fits the codes of VectorQuantized.*prior=default",
+        ),
         (["network=mlp", "+network.spatial=true"], r"^network\.spatial: mlp has no option"),
         (["model=aae", "model.prior._target_=os.system"], r"^model\.prior\._target_=os\.system: must begin with"),
     ],

@@ -62,7 +62,7 @@ class VectorQuantized(Bottleneck):
         require(dead_after >= 1, "dead_after", dead_after, "must be 1 or more")
         self.codes, self.beta, self.learning, self.decay, self.dead_after = codes, beta, learning, decay, dead_after
         self.latent_shape = latent_shape_of(feature_shape, latent_dim)
-        self.no_density = f"they are {codes} points; --density prior draws from those"
+        self.no_density = f"they are {codes} points, with a prior of their own"
         if len(self.latent_shape) == 1:
             self.remark = (
                 f"the code is a single entry of the codebook, one of {codes} for a whole example; "

@@ -24,7 +24,10 @@ from autoenc.errors import ConfigError, DataError, one_line
 from autoenc.training.settings import TrainerSettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-GROUPS = ("model", "data", "network", "noise", "regularizer", "likelihood", "optimizer", "trainer", "experiment")
+GROUPS = (
+    *("model", "data", "network", "noise", "prior", "regularizer", "likelihood", "optimizer", "trainer"),
+    "experiment",
+)
 
 # Constructor arguments that build.py supplies: they follow from other parts of the config.
 GIVEN = (
@@ -57,13 +60,13 @@ MOVED = {"autoenc.core.Objective": "autoenc.objective.Objective"}  # targets in 
 class ModelConfig:
     """The variant: bottleneck, prior and objective.
 
-    prior: of the bottleneck; None: its default. players: name -> settings of the optimizer of that player, in place of
-    those of `optimizer`, such as {critic: {lr: 0.0001}}; with a `_target_`, they replace the whole node.
+    prior: of the bottleneck; {} or None: its own. players: name -> settings of the optimizer of that player, in place
+    of those of `optimizer`, such as {critic: {lr: 0.0001}}; with a `_target_`, they replace the whole node.
     """
 
     latent_dim: int = MISSING
     bottleneck: dict[str, Any] = MISSING
-    prior: dict[str, Any] | None = None
+    prior: dict[str, Any] | None = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=lambda: {"_target_": "autoenc.objective.Objective"})
     players: dict[str, Any] = field(default_factory=dict)
 
@@ -155,7 +158,7 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         check_node(group, plain[group])
     for name in ("bottleneck", "objective"):
         check_node(f"model.{name}", plain["model"][name])
-    if plain["model"]["prior"] is not None:
+    if plain["model"]["prior"]:
         check_node("model.prior", plain["model"]["prior"])
     for name, settings in plain["model"]["players"].items():
         if not isinstance(settings, dict):

@@ -46,6 +46,11 @@ def hydra_message(error: Exception, args: list[str]) -> str:
         if value.lower() == "none":
             return f"{key}={value}: must be {TYPES.get(kind.lower(), kind)}; for no value write {key}=null"
         return f"{key}={value}: must be {TYPES.get(kind.lower(), kind)}"
+    if match := re.search(r"Cannot assign \w+ to Dict(?:.*\n)*?\s*full_key: (\S+)", text):
+        key, leaf = match[1], match[1].rpartition(".")[2]
+        value = next((v for k, _, v in (a.partition("=") for a in args) if k == key), "")
+        remedy = f"{leaf}={value} chooses an option" if leaf in config.GROUPS else "as in {name: value}"
+        return f"{key}={value}: must be settings; {remedy}"
     if match := re.search(r"(?:is not a ListConfig|reference_type=List)(?:.*\n)*?", text):
         named = re.search(r"full_key: (\w+)", text)
         key = named[1] if named else "the value"
@@ -76,9 +81,12 @@ def _unknown_key(key: str, args: list[str]) -> str:
     names = [str(k) for k in node if not str(k).startswith("_")] if isinstance(node, DictConfig) else []
     if above == parent and leaf in names:
         return f"{key}: not every job of the sweep has this key"
-    owners = [o for o, _ in config.choices(above) if re.search(rf"^{parts[0]}:", _text(above, o), re.M)]
+    group = above.rpartition(".")[2]  # of model.prior: prior
+    owners = [o for o, _ in config.choices(group) if re.search(rf"^{parts[0]}:", _text(group, o), re.M)]
     if owners and parts[0] not in names:
-        return f"{key}: no such key as configured; {', '.join(f'{above}={option}' for option in owners)} has it"
+        return f"{key}: no such key as configured; {', '.join(f'{group}={option}' for option in owners)} has it"
+    if not above and len(parts) > 1 and parts[0] in composed.model:
+        return f"{key}: no such key; did you mean model.{key}={value}?"
     siblings = difflib.get_close_matches(parts[0].lower(), [*names, *([] if above else ["experiment"])], n=1)
     near = [".".join(filter(None, (above, sibling, *parts[1:]))) for sibling in siblings]
     if above != parent and near and OmegaConf.select(composed, near[0]) is None:

@@ -32,7 +32,7 @@ def against_collapse(config: Mapping[str, Any], choices: Mapping[str, str]) -> l
         if end != 1:
             schedule.append(f"regularizer.kl.weight.end={end:g}")
         found.append(" ".join(schedule))
-    if config["model"].get("prior") is None:  # others may have no KL of each dimension
+    if not config["model"].get("prior"):  # others may have no KL of each dimension
         found.append(f"regularizer.kl.free_bits={2 * free_bits or 0.1:g}")
     return [*found, f"{key}={end / 4:g}"]
 

@@ -44,7 +44,7 @@ class Adversarial(Objective):
 
     def check(self, model: Autoencoder) -> None:
         if model.bottleneck.prior is None:
-            why = "needs a prior: model.prior._target_=autoenc.priors.StandardNormal"
+            why = "needs a prior: prior=standard"
             raise ConfigError("", None, why)
 
     def losses(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Loss:

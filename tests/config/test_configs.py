@@ -63,6 +63,8 @@ def test_every_option_composes_and_fits_its_constructor(compose: Compose, group:
         written = {group: written}
     elif group == "regularizer":
         written = {"regularizer": written}
+    elif group == "prior":
+        written = {"model": {"prior": written}}
 
     def within(part: Any, whole: Any, path: str) -> None:
         if isinstance(part, dict):
