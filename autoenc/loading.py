@@ -116,11 +116,17 @@ class Run:
         stored, count = self.reference.rows, len(self.reference)
         if len(stored) >= min(count if enough is None else enough, count):
             return stored
+        return self._read_reference_rows
+
+    @cached_property
+    def _read_reference_rows(self) -> Split:
+        """The reference rows from the training files, or those that are stored, with one warning."""
         try:
             return self.data.train.subset(torch.from_numpy(self.reference.index))
         except UserError as error:
-            why = f"the training files cannot be read; {len(stored):,} of {count:,} reference rows are used"
-            return self._stored_rows(error, why, stacklevel=3)
+            stored, count = len(self.reference.rows), len(self.reference)
+            why = f"the training files cannot be read; {stored:,} of {count:,} reference rows are used"
+            return self._stored_rows(error, why, stacklevel=5)  # cached_property has a frame of its own
 
     @cached_property
     def examples(self) -> Split:

@@ -118,6 +118,7 @@ TABLE = {
         Metric("neighbour_agreement", "", HIGHER, "neighbours in the projection that are of the same class"),
         Metric("neighbour_agreement_code", "", HIGHER, "neighbours in the code that are of the same class"),
         Metric("auroc", "", HIGHER, "probability that an anomaly scores higher than a normal row"),
+        Metric("auroc_untrained", "", HIGHER, "auroc of the same score of the network with its initial weights"),
         Metric("average_precision", "", HIGHER, "area under precision against recall of the anomalies"),
         Metric("image_auroc", "", HIGHER, "auroc of whole images"),
         Metric("pixel_auroc", "", HIGHER, "auroc of pixels"),

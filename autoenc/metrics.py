@@ -158,6 +158,48 @@ def auroc_interval(auroc: float, anomalies: int, normal: int) -> tuple[float, fl
     return max(0.0, a - error), min(1.0, a + error)
 
 
+def exceeds(a: np.ndarray, b: np.ndarray) -> bool:
+    """Return whether the mean of a is above that of b by more than the 95% interval of their paired difference.
+
+    Args:
+        a, b: (N,) values of the same examples or draws, of which higher is better (Student's t).
+    """
+    from scipy.stats import t
+
+    difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    n = len(difference)
+    return n > 1 and bool(difference.mean() > t.ppf(0.975, n - 1) * difference.std(ddof=1) / math.sqrt(n))
+
+
+def auroc_exceeds(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> bool:
+    """Return whether the AUROC of scores a is above that of b by more than the 95% interval of the difference.
+
+    Its variance is that of DeLong et al. 1988, for scores of the same rows.
+
+    Args:
+        labels: (N,) bool, True for anomalies. a, b: (N,).
+    """
+    difference = [x - y for x, y in zip(_placements(labels, a), _placements(labels, b), strict=True)]
+    if min(map(len, difference)) < 2:
+        return False
+    variance = sum(values.var(ddof=1) / len(values) for values in difference)
+    return bool(difference[0].mean() > 1.959964 * math.sqrt(variance))
+
+
+def _placements(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the fraction of normal rows below each anomaly, and of anomalies above each normal row; ties are 1/2.
+
+    The mean of either is the AUROC.
+    """
+    from scipy.stats import rankdata
+
+    anomalies, normal = scores[labels], scores[~labels]
+    ranks = rankdata(np.concatenate([anomalies, normal]))
+    below = (ranks[: len(anomalies)] - rankdata(anomalies)) / len(normal)
+    above = 1 - (ranks[len(anomalies) :] - rankdata(normal)) / len(anomalies)
+    return below, above
+
+
 def mmd(x: Tensor, y: Tensor) -> float:
     """Return the squared maximum mean discrepancy of two samples, (N, K) and (M, K); 0 for equal distributions.
 

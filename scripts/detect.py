@@ -178,6 +178,8 @@ def report(result: Detected, names: list[str]) -> None:
     screen = console()
     if result.numbers:
         screen.print(method_table("anomalies", result.numbers))
+        if result.remark:
+            screen.print(result.remark)
     if (found := result.interval()) is not None:
         anomalies, normal, (low, high) = found
         screen.print(
@@ -224,6 +226,8 @@ def several(args: argparse.Namespace) -> None:
             out.json({"mean": mean, "runs": {path: result.summary() for path, result in results.items()}})
     table = {titles[path]: auroc[path] for path in results}
     table["mean"] = {name: numbers["auroc"] for name, numbers in mean.items()}
+    beside = {name: numbers["auroc_untrained"] for name, numbers in mean.items() if "auroc_untrained" in numbers}
+    table["mean of untrained networks"] = beside
     console().print(method_table("AUROC", table))
 
 

@@ -58,7 +58,8 @@ def main(args: argparse.Namespace) -> None:
             numbers = features.probe(features.representations(run), *features.need_labels(run))
         rows = {suffix.strip("_") or "input": len(z) for suffix, (z, _, _) in tables.items()}
         out.json({"latent_dim": run.latent_dim, "rows": rows} | ({"probe": numbers} if numbers else {}))
-    out.table("test accuracy", numbers)
+    remark = numbers.pop("remark", "")
+    out.table("test accuracy", numbers, remark)
     out.say(f"{sum(rows.values()):,} codes of {run.latent_dim} values in {out.folder}")
 
 

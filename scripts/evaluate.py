@@ -28,8 +28,8 @@ def main(args: argparse.Namespace) -> None:
     with Outputs(run, "evaluation", args.output or run.path, args.force) as out:
         numbers = evaluate.evaluate(run, args.only or list(evaluate.SECTIONS))
         out.json(numbers)
-    for title, rows in evaluate.tables(numbers, run.name):
-        out.table(title, rows)
+    for title, rows, remark in evaluate.tables(numbers, run.name):
+        out.table(title, rows, remark)
     for section, reason in numbers["skipped"].items():
         out.say(f"{section}: skipped: {reason}")
     out.say(f"written: {out.folder / 'evaluation.json'}")

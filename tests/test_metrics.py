@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from autoenc import metrics
 from autoenc.metrics import LatentStatistics, mse_per_example, psnr, verdict
 
 
@@ -120,3 +121,29 @@ def test_mutual_information_at_its_ceiling_is_a_lower_bound() -> None:
     used = latent(16, 16) | {"kl": 30.0, "mutual_information": 5.8}
     assert "mutual information of x and z at least 5.80 nats" in verdict(used, examples=360).text
     assert "mutual information of x and z 5.80 nats" in verdict(used, examples=10_000).text
+
+
+def test_a_mean_exceeds_another_by_students_t_of_the_paired_difference() -> None:
+    random = np.random.default_rng(0)
+    common, noise = random.normal(size=200), random.normal(size=200)
+    assert metrics.exceeds(common + 0.1 + 0.3 * noise, common), "the interval is 0.04 wide, as the pairs share a part"
+    assert not metrics.exceeds(common + 0.01 + 0.3 * noise, common)
+    assert not metrics.exceeds(common, common)
+    assert not metrics.exceeds(common[:1] + 1, common[:1]), "one value has no sampling error"
+
+
+def test_the_variance_of_a_difference_of_aurocs_is_that_of_repeated_draws() -> None:
+    """DeLong's interval rejects equal scores in 2.5 of 100 draws, and finds a real difference."""
+    from sklearn.metrics import roc_auc_score
+
+    random = np.random.default_rng(0)
+    labels = np.arange(150) < 50
+    rejected = 0
+    for _ in range(400):
+        common = random.normal(size=150) + labels
+        a, b = common + 0.5 * random.normal(size=150), common + 0.5 * random.normal(size=150)
+        rejected += metrics.auroc_exceeds(labels, a, b)
+    assert 2 <= rejected <= 20
+    below, above = metrics._placements(labels, a.round(1))
+    assert below.mean() == pytest.approx(above.mean()) == pytest.approx(roc_auc_score(labels, a.round(1)))
+    assert metrics.auroc_exceeds(labels, common, common + 2 * random.normal(size=150))

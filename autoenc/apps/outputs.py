@@ -146,10 +146,12 @@ class Outputs:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(tile.squeeze(-1) if tile.shape[-1] == 1 else tile).save(path)
 
-    def table(self, title: str, rows: Mapping[str, Mapping[str, float | str]]) -> None:
-        """Print a table of numbers, a row for each method."""
+    def table(self, title: str, rows: Mapping[str, Mapping[str, float | str]], remark: str = "") -> None:
+        """Print a table of numbers, a row for each method, and a line below it."""
         if rows:
             console().print(method_table(title, rows))
+        if remark:
+            self.say(remark)
 
     def say(self, text: str) -> None:
         """Print a line."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from autoenc.apps.anomaly.scores import Detector
+from autoenc.apps.untrained import remark, untrained
 from autoenc.canvas import as_rgb
 from autoenc.core import Batch
 from autoenc.data.dataset import class_numbers
@@ -20,7 +21,7 @@ from autoenc.errors import UserError
 from autoenc.figures import new_figure, picture_grid, pixels, titled
 from autoenc.loading import Run
 from autoenc.metric_table import label as metric_label
-from autoenc.metrics import auroc_interval
+from autoenc.metrics import auroc_exceeds, auroc_interval
 from autoenc.reference import column_nll
 
 SEED = 0
@@ -36,7 +37,9 @@ class Detected:
         columns: (N, <= 3) `contributions`, for vectors and tables.
         labels: (N,) bool, True for anomalies, or None; rows without a label are masked.
         baselines: method -> (N,), with labels. annotations: name -> (N,), such as the fraction of unknown words.
-        numbers: score or method -> {auroc, average_precision}, with labels; higher is better.
+        numbers: score or method -> {auroc, average_precision}, with labels; higher is better. Scores also have
+            auroc_untrained, that of the same score of the untrained network.
+        remark: which scores are better than those of the untrained network, with labels.
     """
 
     score: str
@@ -49,6 +52,7 @@ class Detected:
     baselines: dict[str, np.ndarray] = field(default_factory=dict)
     annotations: dict[str, np.ndarray] = field(default_factory=dict)
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
+    remark: str = ""
 
     def summary(self) -> dict[str, object]:
         """Return the contents of detect.json."""
@@ -60,8 +64,9 @@ class Detected:
             counts["anomalies_above_threshold"] = int((self.labels & self.anomaly).sum())
         if (found := self.interval()) is not None:
             counts["normal"], counts["auroc_interval"] = found[1], list(found[2])
+        remark = {"remark": self.remark} if self.remark else {}
         return {"score": self.score, "quantile": self.quantile, **counts, "thresholds": self.thresholds,
-                "numbers": self.numbers}  # fmt: skip
+                "numbers": self.numbers, **remark}  # fmt: skip
 
     def interval(self) -> tuple[int, int, tuple[float, float]] | None:
         """Return the numbers of anomalies and normal rows, and the 95% interval of the AUROC of the deciding score."""
@@ -98,7 +103,8 @@ def detect(
     """Score the rows of a split and mark those above the threshold.
 
     Args:
-        labels: (N,) bool, True for anomalies, to compute AUROC and average precision of the scores and the baselines.
+        labels: (N,) bool, True for anomalies, to compute AUROC and average precision of the scores, those of the
+            untrained network and the baselines.
         score: the deciding score; None: `detector.best`.
 
     Raises:
@@ -111,11 +117,20 @@ def detect(
     thresholds = {name: detector.threshold(name, quantile) for name in detector.names}
     scores = detector.scores(split)
     others = {} if labels is None else baselines(detector.run, split)
-    numbers = {} if labels is None else {name: quality(labels, values) for name, values in (scores | others).items()}
+    numbers: dict[str, dict[str, float]] = {}
+    better: dict[str, bool] = {}
+    if labels is not None:
+        numbers = {name: quality(labels, values) for name, values in (scores | others).items()}
+        for name, values in Detector(untrained(detector.run)).scores(split).items():
+            numbers[name]["auroc_untrained"] = quality(labels, values)["auroc"]
+            known, ours = known_rows(labels, scores[name])
+            better[name] = auroc_exceeds(known, ours, known_rows(labels, values)[1])
     columns = contributions(detector.run, split) if detector.run.spec.kind.named_dimensions else None
     anomaly = scores[score] > thresholds[score]
     annotations = detector.run.spec.kind.annotations(split)
-    return Detected(score, quantile, scores, thresholds, anomaly, columns, labels, others, annotations, numbers)
+    return Detected(
+        score, quantile, scores, thresholds, anomaly, columns, labels, others, annotations, numbers, remark(better)
+    )
 
 
 def left_out_of(run: Run) -> list[str]:
@@ -168,14 +183,15 @@ def quality(labels: np.ndarray, values: np.ndarray) -> dict[str, float]:
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    labels, values = _known(labels, values)
+    labels, values = known_rows(labels, values)
     return {
         "auroc": float(roc_auc_score(labels, values)),
         "average_precision": float(average_precision_score(labels, values)),
     }
 
 
-def _known(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def known_rows(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels and values of the rows whose label is not masked."""
     known = ~np.ma.getmaskarray(labels)
     return np.asarray(labels)[known], values[known]
 
@@ -254,11 +270,11 @@ def roc(result: Detected) -> np.ndarray:
     from sklearn.metrics import roc_curve
 
     assert result.labels is not None
-    known, _ = _known(result.labels, result.labels)
+    known, _ = known_rows(result.labels, result.labels)
     figure = new_figure(6.5, 5.5)
     axes = figure.subplots()
     for name, values in (result.scores | result.baselines).items():
-        false, true, _ = roc_curve(*_known(result.labels, values))
+        false, true, _ = roc_curve(*known_rows(result.labels, values))
         style = "--" if name in result.baselines else "-"
         label = f"{name}: {result.numbers[name]['auroc']:.3f}"
         axes.plot(false, true, style, label=label, linewidth=2.5 if name == result.score else 1.2)

@@ -1,4 +1,4 @@
-"""Quality of codes as features, measured by probes and compared with PCA and the raw input."""
+"""Quality of codes as features, measured by probes and compared with an untrained network, PCA and the raw input."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
+from autoenc.apps.untrained import NAME, remark, untrained
 from autoenc.errors import UserError
 from autoenc.loading import Run
+from autoenc.metrics import exceeds
 
 MOST = 20_000  # labels of the large probe
 FEW, DRAWS = 100, 5  # labels of the small probe, and number of draws
@@ -36,12 +38,13 @@ class Representation:
 
 
 def representations(run: Run) -> dict[str, Representation]:
-    """Return the codes, as many principal components (fitted on training rows), and the raw input.
+    """Return the codes, those of the untrained network, as many principal components, and the raw input.
 
-    For texts, return the codes and latent semantic analysis: a truncated singular value decomposition of their TF-IDF
-    (Deerwester et al. 1990).
+    PCA is fitted on training rows. For texts it is replaced by latent semantic analysis, a truncated singular value
+    decomposition of their TF-IDF (Deerwester et al. 1990), and there is no raw input.
     """
-    codes = {"codes": Representation(run.codes(run.data.train), run.codes(run.data.test))}
+    networks = {"codes": run, NAME: untrained(run)}
+    codes = {n: Representation(net.codes(run.data.train), net.codes(run.data.test)) for n, net in networks.items()}
     if (features := run.spec.kind.features(run.data.train, run.data.test)) is None:
         return codes
     train, test = features
@@ -67,28 +70,46 @@ def need_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
     return train.cpu().numpy(), test.cpu().numpy()
 
 
-def probe(features: Mapping[str, Representation], y: np.ndarray, y_test: np.ndarray) -> dict[str, dict[str, float]]:
-    """Return the test accuracy of classifiers on each representation.
+def probe(features: Mapping[str, Representation], y: np.ndarray, y_test: np.ndarray) -> dict[str, Any]:
+    """Return the test accuracy of classifiers on each representation, and a `remark` on the untrained network.
 
     logistic, 5-nn: trained on up to 20,000 labels. logistic_100, logistic_100_std: mean and standard deviation over 5
     stratified draws of 100 labels, if there are enough. All representations are trained on the same rows and divided
     by their standard deviation; the penalty of the logistic regression is chosen for each by cross-validation on the
     training labels (`chosen_penalty`), since one penalty is too weak for few numbers and too strong for many.
     """
+    outcomes = {name: _outcomes(rows, y, y_test) for name, rows in features.items()}
+    numbers: dict[str, Any] = {}
+    for name, values in outcomes.items():
+        numbers[name] = {probed: float(value.mean()) for probed, value in values.items()}
+        if (few := f"logistic_{FEW}") in values:
+            numbers[name][f"{few}_std"] = float(values[few].std(ddof=1))
+    return numbers | said(outcomes)
+
+
+def said(outcomes: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, str]:
+    """Return the remark on the codes and the untrained network; nothing without the latter.
+
+    Args:
+        outcomes: representation -> number -> the values (N,) that it is the mean of, paired; higher is better.
+    """
+    if NAME not in outcomes:
+        return {}
+    ours, theirs = outcomes["codes"], outcomes[NAME]
+    return {"remark": remark({name: exceeds(values, theirs[name]) for name, values in ours.items()})}
+
+
+def _outcomes(rows: Representation, y: np.ndarray, y_test: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the hits of the large probes on each test row, and the accuracies of the small one for each draw."""
     many = many_labels(y)
-    numbers = {}
-    for name, rows in features.items():
-        scale = np.sqrt(np.square(rows.train - rows.train.mean(0)).mean()) + 1e-12
-        x, x_test = rows.train / scale, rows.test / scale
-        neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(many))).fit(x[many], y[many])
-        numbers[name] = {
-            "logistic": _logistic(x[many], y[many], x_test, y_test),
-            "5-nn": float(neighbours.score(x_test, y_test)),
-        }
-        few = [_logistic(x[index], y[index], x_test, y_test) for index in few_labels(y)]
-        if few:
-            numbers[name] |= {"logistic_100": float(np.mean(few)), "logistic_100_std": float(np.std(few, ddof=1))}
-    return numbers
+    scale = np.sqrt(np.square(rows.train - rows.train.mean(0)).mean()) + 1e-12
+    x, x_test = rows.train / scale, rows.test / scale
+    neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(many))).fit(x[many], y[many])
+    logistic = _logistic(x[many], y[many])
+    outcomes = {"logistic": logistic.predict(x_test) == y_test, "5-nn": neighbours.predict(x_test) == y_test}
+    if few := [_logistic(x[index], y[index]).score(x_test, y_test) for index in few_labels(y)]:
+        outcomes[f"logistic_{FEW}"] = np.array(few)
+    return outcomes
 
 
 def many_labels(y: np.ndarray) -> np.ndarray:
@@ -122,9 +143,9 @@ def chosen_penalty(model: Any, grid: Sequence[float], x: np.ndarray, y: np.ndarr
     return grid[int(np.argmax(scores))]
 
 
-def _logistic(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> float:
+def _logistic(x: np.ndarray, y: np.ndarray) -> LogisticRegression:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # raw pixels; the accuracy converges long before
         model = LogisticRegression(max_iter=300)
         model.set_params(C=chosen_penalty(model, PENALTIES, x, y))
-        return float(model.fit(x, y).score(x_test, y_test))
+        return model.fit(x, y)

@@ -220,9 +220,14 @@ def retrieve(run: Run, queries: Split, k: int = 10, metric: Metric = "cosine", f
     return open_index(run, metric, force).search(run.codes(queries), k)
 
 
+def precisions(hits: Hits, y: np.ndarray, y_query: np.ndarray) -> np.ndarray:
+    """Return the fraction of hits with the label of the query, of each query: (Q,)."""
+    return (y[hits.positions] == y_query[:, None]).mean(1)
+
+
 def precision(hits: Hits, y: np.ndarray, y_query: np.ndarray) -> float:
     """Return precision@k: the mean fraction of hits with the label of the query."""
-    return float((y[hits.positions] == y_query[:, None]).mean())
+    return float(precisions(hits, y, y_query).mean())
 
 
 def mean_average_precision(codes: np.ndarray, y: np.ndarray, queries: np.ndarray, y_query: np.ndarray) -> float:

@@ -47,7 +47,7 @@ class Subject:
 
     @cached_property
     def representations(self) -> dict[str, features.Representation]:
-        """Codes, PCA and raw input of all training and test examples."""
+        """Codes, those of the untrained network, PCA and raw input of all training and test examples."""
         return features.representations(self.run)
 
 
@@ -94,24 +94,25 @@ def denoising(subject: Subject) -> Numbers:
 
 
 def probes(subject: Subject) -> Numbers:
-    """Return the accuracy of simple classifiers on codes, as many principal components and raw input."""
+    """Return the accuracy of simple classifiers on codes, those of the untrained network, PCA and raw input."""
     labels = features.need_labels(subject.run)
-    return dict(features.probe(subject.representations, *labels))
+    return features.probe(subject.representations, *labels)
 
 
 def retrieval(subject: Subject) -> Numbers:
-    """Return precision@10 by cosine of all test examples among 20,000 training examples: codes, PCA, raw input.
+    """Return precision@10 by cosine of all test examples among 20,000 training examples for each representation.
 
-    For bags of words: codes, latent semantic analysis, and TF-IDF among all training examples.
+    For bags of words also TF-IDF, among all training examples.
     """
     y, y_test = features.need_labels(subject.run)
     some = features.many_labels(y)
     k = min(10, len(some))
-    numbers = {}
+    found = {}
     for name, rows in subject.representations.items():
         hits = retrieve.Index(rows.train[some]).search(rows.test, k)
-        numbers[name] = {f"precision@{k}": retrieve.precision(hits, y[some], y_test)}
-    return numbers | retrieve.baseline(subject.run, subject.run.data.test, y_test, k)
+        found[name] = {f"precision@{k}": retrieve.precisions(hits, y[some], y_test)}
+    numbers = {name: {key: float(v.mean()) for key, v in values.items()} for name, values in found.items()}
+    return numbers | retrieve.baseline(subject.run, subject.run.data.test, y_test, k) | features.said(found)
 
 
 def projection(subject: Subject) -> Numbers:
@@ -121,14 +122,16 @@ def projection(subject: Subject) -> Numbers:
 
 
 def anomaly(subject: Subject) -> Numbers:
-    """Return AUROC and average precision of scores and baselines for the classes left out of training."""
+    """Return AUROC and average precision of scores, also of the untrained network, and of baselines for the classes
+    left out of training."""
     run = subject.run
     if defects.inspects(run):
         raise UserError("measured on whole images by scripts/detect.py")
     labels = detect.known_anomalies(run)
     if labels is None:
         raise UserError("no class was left out of training (anomaly_classes=[...], normal_classes=[...])")
-    return dict(detect.detect(scores.Detector(run), run.data.test, labels).numbers)
+    found = detect.detect(scores.Detector(run), run.data.test, labels)
+    return {**found.numbers, "remark": found.remark}
 
 
 def generation(subject: Subject) -> Numbers:
@@ -184,11 +187,11 @@ def evaluate(run: Run, only: Sequence[str] = tuple(SECTIONS)) -> Numbers:
     return results | {"skipped": skipped}
 
 
-def tables(results: Numbers, run_name: str = "run") -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
-    """Yield the sections as tables: title, row -> column -> number."""
+def tables(results: Numbers, run_name: str = "run") -> Iterator[tuple[str, dict[str, dict[str, Any]], str]]:
+    """Yield the sections as tables: title, row -> column -> number, and the remark below."""
     for name, numbers in results.items():
         rows = {k: v for k, v in numbers.items() if isinstance(v, dict)}
-        words = ", ".join(f"{v}" for v in numbers.values() if isinstance(v, str))
+        words = ", ".join(f"{v}" for k, v in numbers.items() if isinstance(v, str) and k != "remark")
         flat = {k: v for k, v in numbers.items() if isinstance(v, int | float)}
         if name != "skipped":
-            yield f"{name}{f' ({words})' if words else ''}", rows or {run_name: flat}
+            yield f"{name}{f' ({words})' if words else ''}", rows or {run_name: flat}, numbers.get("remark", "")

@@ -16,7 +16,7 @@ from autoenc.errors import UserError
 def test_pca_has_as_many_components_as_the_code_and_is_fitted_on_training_rows(vae_run: Path) -> None:
     run = load_run(vae_run, "cpu")
     found = features.representations(run)
-    assert list(found) == ["codes", "PCA-8", "raw"]
+    assert list(found) == ["codes", "untrained", "PCA-8", "raw"]
     train, test = (s.take(slice(None)).x.flatten(1).numpy() for s in (run.data.train, run.data.test))
     pca = PCA(8, svd_solver="full").fit(train)
     ours, theirs = found["PCA-8"].test, pca.transform(test)

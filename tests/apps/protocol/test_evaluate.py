@@ -26,9 +26,11 @@ def test_twice_the_same_and_what_the_training_measured(vae_run: Path, monkeypatc
     assert found["latent"]["active_units"] == summary["latent"]["active_units"]
     assert found["probes"]["codes"]["5-nn"] > 0.85
     assert found["retrieval"]["codes"]["precision@10"] > 0.75
+    assert {"codes", "untrained", "PCA-8", "raw", "remark"} == found["probes"].keys() == found["retrieval"].keys()
+    assert "better than an untrained network" in found["probes"]["remark"]
     assert found["denoising"]["noise"] == "gaussian 0.3"
     json.dumps(found)
-    titles = [title for title, _ in evaluate.tables(found)]
+    titles = [title for title, _, _ in evaluate.tables(found)]
     assert len(titles) == 8
 
 

@@ -59,6 +59,6 @@ def test_baselines_of_texts_tell_topics_apart(data: str, train_run: Callable[...
     header, table = result.table(run.data.example_names("test"))
     assert float(table[int(np.flatnonzero(labels)[0])][header.index("unknown")]) == 1
     assert all(np.isfinite(values).all() for values in result.baselines.values())
-    assert {*features.representations(run)} == {"codes", "LSA-2"}
+    assert {*features.representations(run)} == {"codes", "untrained", "LSA-2"}
     many = Split(run.spec.kind.tokenize([row.partition(",")[0] for row in rows[:60]]).x)  # type: ignore[attr-defined]
     assert 0 <= project.project(run, many, "pca").numbers["trustworthiness_input"] <= 1

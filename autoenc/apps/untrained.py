@@ -1,0 +1,45 @@
+"""The network of a run with its initial weights: the baseline of every number that training should have improved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+
+from autoenc import build
+from autoenc.loading import Run
+from autoenc.reference import row_table
+
+NAME = "untrained"  # of its rows in tables
+
+
+def untrained(run: Run) -> Run:
+    """Return the run before its first step: weights drawn with its seed, the initial reconstruction the mean of data.
+
+    Its `reference` has the codes and errors of the initial weights for the rows that can be read, without scores of
+    validation rows; weights of another run (`init_from`) are not loaded. The training files are not needed.
+    """
+    kind, rows = run.spec.kind, run.reference_rows()
+    with torch.random.fork_rng():
+        torch.manual_seed(run.config["seed"])
+        model = build.build_model(run.config, run.spec, rows.mean().cpu() if kind.continuous else None)
+    initial = Run(run.path, model, run.config, run.spec, run.record, run.device)
+    table = initial.over(rows, lambda batch: row_table(initial.model, kind, batch)).numpy()
+    whole = run.reference
+    index = whole.index if len(rows) == len(whole) else whole.index[whole.row_index]
+    none = whole.val_table[:0]
+    initial.reference = replace(whole, train_table=table, index=index, val_table=none, val_mse=none[:, 0])
+    return initial
+
+
+def remark(better: Mapping[str, bool]) -> str:
+    """Return in words which numbers are better than those of the untrained network.
+
+    Args:
+        better: number -> whether it is better by more than its sampling error, see `metrics.exceeds`.
+    """
+    worse = [name for name, value in better.items() if not value]
+    if worse:
+        return f"no better than an untrained network (95% interval of the difference): {', '.join(worse)}"
+    return f"better than an untrained network (95% interval of the difference): {', '.join(better)}" if better else ""
