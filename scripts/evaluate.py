@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 
-from autoenc.command import execute, parser
+from autoenc.command import execute, parser, positive
 
 EXAMPLES = """examples:
   python scripts/evaluate.py RUN
   python scripts/evaluate.py RUN --only reconstruction latent
+  python scripts/evaluate.py RUN --only bounds --samples 5000 --examples 10000    -log p(x) as in the literature
 
 results: evaluation.json in the run, which scripts/compare.py reads: --show probes.codes.logistic
 """
@@ -26,7 +27,7 @@ def main(args: argparse.Namespace) -> None:
 
     run = load_run(args.run, args.device)
     with Outputs(run, "evaluation", args.output or run.path, args.force) as out:
-        numbers = evaluate.evaluate(run, args.only or list(evaluate.SECTIONS))
+        numbers = evaluate.evaluate(run, args.only or list(evaluate.SECTIONS), args.samples, args.examples)
         out.json(numbers)
     for title, rows, remark in evaluate.tables(numbers, run.name):
         out.table(title, rows, remark)
@@ -38,4 +39,6 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES)
     arguments.add_argument("--only", nargs="+", metavar="SECTION", help="sections to compute (default: all)")
+    arguments.add_argument("--samples", type=positive, default=100, help="importance samples of bounds (default: 100)")
+    arguments.add_argument("--examples", type=positive, default=1000, help="test examples of bounds (default: 1000)")
     execute(main, arguments)

@@ -1,5 +1,6 @@
-"""Objectives with several players; see objective.Objective."""
+"""Objectives beyond nll and regularizers; see objective.Objective."""
 
 from autoenc.objectives.adversarial import Adversarial
+from autoenc.objectives.iwae import IWAE
 
-__all__ = ["Adversarial"]
+__all__ = ["IWAE", "Adversarial"]

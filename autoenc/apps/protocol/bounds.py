@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Normal
 
 from autoenc.core import Batch
 from autoenc.data.split import Split
 from autoenc.errors import UserError, require
 from autoenc.loading import Run
+from autoenc.regularizers.kl import kl_estimate
 
 SAMPLES = 100
-AT_ONCE = 2**23  # values of the decoder output in memory at a time
+AT_ONCE = 2**23  # values of the decoder's output, or of codes, in memory at a time
 
 
 @dataclass(frozen=True)
@@ -34,35 +35,44 @@ def bounds(run: Run, split: Split, samples: int = SAMPLES) -> Bounds:
     """Return upper bounds on -log p(x) of each example.
 
     w_s = p(x|z_s) p(z_s) / q(z_s|x) with z_s ~ q(z|x) for clean x and evaluation's seed. elbo is the mean of -log w,
-    nll is -log(mean of w), which converges to -log p(x) as `samples` grows (Burda et al. 2016, IWAE).
+    nll is -log(mean of w), which converges to -log p(x) as `samples` grows (Burda et al. 2016, IWAE). Both are
+    summed up part by part, so that memory does not grow with `samples`.
 
     Raises:
-        UserError: the code is not Gaussian.
+        UserError: the code has no posterior.
     """
     require(samples >= 1, "samples", samples, "must be 1 or more")
-    if not isinstance(run.model.encode(split.on(run.device).take(slice(0, 1))).posterior, Normal):
-        raise UserError(f"{run.path}: needs Gaussian codes, such as those of model=vae")
+    if not run.model.bottleneck.has_posterior or run.model.bottleneck.prior is None:
+        raise UserError(f"{run.path}: needs a posterior and a prior, such as the Gaussian codes of model=vae")
     kind = run.spec.kind
     lengths = kind.lengths(split)
     order = torch.arange(len(split)) if lengths is None else lengths.argsort().cpu()  # sorted by length: less padding
-    at_once = max(1, min(run.batch_size, AT_ONCE // (samples * kind.outputs)))
-    log_w = run.over(split.subset(order), lambda batch: log_weights(run, batch, samples), at_once).double()
-    elbo, nll = -log_w.mean(1), math.log(samples) - log_w.logsumexp(1)
-    back = order.argsort()
-    return Bounds(elbo[back].numpy(), nll[back].numpy())
+    width = max(kind.outputs, run.latent_dim)
+    of_batch = run.over(
+        split.subset(order), lambda batch: _of_batch(run, batch, samples, width), min(run.batch_size, fit(width))
+    )
+    elbo, nll = of_batch[order.argsort()].T.numpy()
+    return Bounds(elbo, nll)
 
 
-def log_weights(run: Run, batch: Batch, samples: int) -> Tensor:
-    """Return log p(x|z_s) + log p(z_s) - log q(z_s|x), (B, S), computed in parts that fit in memory."""
-    model = run.model
-    code = model.encode(batch)
-    prior = model.bottleneck.prior
+def fit(width: int) -> int:
+    """Return how many rows of `width` values are in memory at a time."""
+    return max(1, AT_ONCE // width)
+
+
+def weighted(run: Run, batch: Batch, samples: int, at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield z_s ~ q(z|x), (S, B, *latent_shape), with log w_s, (S, B) float64, at most `at_once` samples at a time."""
+    code = run.model.encode(batch)
     assert code.posterior is not None
-    assert prior is not None
-    part = max(1, AT_ONCE // (len(batch) * run.spec.kind.outputs))
-    parts = []
-    for start in range(0, samples, part):
-        z = code.posterior.sample(torch.Size([min(part, samples - start)]))  # (s, B, *latent_shape)
-        ratio = prior.log_prob(z) - code.posterior.log_prob(z).flatten(2).sum(-1)
-        parts.append(ratio - model.nll(z, batch))
-    return torch.cat(parts).T
+    for start in range(0, samples, at_once):
+        z = code.posterior.sample(torch.Size([min(at_once, samples - start)]))
+        yield z, -(run.model.nll(z, batch) + kl_estimate(run.model, code, z)).double()
+
+
+def _of_batch(run: Run, batch: Batch, samples: int, width: int) -> Tensor:
+    """Return minus the mean of log w and minus the log of the mean of w, (B, 2)."""
+    total = torch.full((len(batch),), -torch.inf, dtype=torch.float64, device=batch.x.device)  # log of the sum of w
+    sums = torch.zeros_like(total)  # of log w
+    for _, log_w in weighted(run, batch, samples, fit(len(batch) * width)):
+        total, sums = torch.logaddexp(total, log_w.logsumexp(0)), sums + log_w.sum(0)
+    return torch.stack([-sums / samples, math.log(samples) - total], 1)

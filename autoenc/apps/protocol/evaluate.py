@@ -32,10 +32,14 @@ NOISE = ("gaussian", 0.3)  # for runs trained without noise
 
 
 class Subject:
-    """A run, with results that several sections need, computed once."""
+    """A run, with results that several sections need, computed once.
 
-    def __init__(self, run: Run):
-        self.run = run
+    Args:
+        samples: importance samples for each example. examples: the number of test examples that get them.
+    """
+
+    def __init__(self, run: Run, samples: int = likelihood_bounds.SAMPLES, examples: int = COMPARED):
+        self.run, self.samples, self.examples = run, samples, examples
         self.test = run.data.test.on(run.device)
 
     @cached_property
@@ -72,15 +76,18 @@ def latent(subject: Subject) -> Numbers:
 
 
 def bounds(subject: Subject) -> Numbers:
-    """Return upper bounds on -log p(x) [nats] of 1,000 test examples: elbo, nll by 100 importance samples."""
+    """Return upper bounds on -log p(x) [nats] of 1,000 test examples: elbo, nll by 100 importance samples.
+
+    `Subject` has other numbers of both.
+    """
     run = subject.run
-    some = run.data.test.sample(COMPARED)
-    result = likelihood_bounds.bounds(run, some)
+    some = run.data.test.sample(subject.examples)
+    result = likelihood_bounds.bounds(run, some, subject.samples)
     numbers = {"elbo": float(result.elbo.mean()), "nll_importance": float(result.nll.mean())}
     if not run.spec.kind.continuous and (count := run.spec.kind.words(some.tensor)) is not None:
         words = float(count.mean())
         numbers |= {"perplexity_importance": math.exp(numbers["nll_importance"] / words)}
-    return {"samples": likelihood_bounds.SAMPLES, "examples": len(some), **numbers}
+    return {"samples": subject.samples, "examples": len(some), **numbers}
 
 
 def denoising(subject: Subject) -> Numbers:
@@ -168,15 +175,23 @@ SECTIONS: dict[str, Callable[[Subject], Numbers]] = {
 }
 
 
-def evaluate(run: Run, only: Sequence[str] = tuple(SECTIONS)) -> Numbers:
+def evaluate(
+    run: Run,
+    only: Sequence[str] = tuple(SECTIONS),
+    samples: int = likelihood_bounds.SAMPLES,
+    examples: int = COMPARED,
+) -> Numbers:
     """Return section -> numbers, and `skipped`: section -> reason. All random draws have fixed seeds.
+
+    Args:
+        samples, examples: of the bounds, see `Subject`.
 
     Raises:
         ConfigError: an unknown section.
     """
     if unknown := [name for name in only if name not in SECTIONS]:
         raise ConfigError("--only", unknown[0], f"must be among {', '.join(SECTIONS)}")
-    subject = Subject(run)
+    subject = Subject(run, samples, examples)
     results: Numbers = {}
     skipped: dict[str, str] = {}
     for name in track(list(only), "evaluating"):

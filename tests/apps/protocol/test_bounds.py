@@ -94,6 +94,28 @@ def test_numbers_do_not_depend_on_how_much_is_in_memory_at_once(monkeypatch: pyt
     np.testing.assert_allclose(bounds(run, Split(x[:40]), samples=20).nll, whole, atol=1e-4)
 
 
+def test_memory_does_not_grow_with_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """100,000 samples of 5 numbers, 40 examples: 80 MB if they were kept."""
+    run, exact, x = linear_gaussian(widened=1.6)
+    sizes, nll = [], run.model.nll
+    run.model.nll = lambda z, batch: sizes.append(z.numel()) or nll(z, batch)  # type: ignore[method-assign, func-returns-value]
+    monkeypatch.setattr("autoenc.apps.protocol.bounds.AT_ONCE", 200_000)
+    found = bounds(run, Split(x[:40]), samples=100_000)
+    assert max(sizes) <= 200_000
+    np.testing.assert_allclose(found.nll, exact[:40], atol=0.02)
+
+
+def test_the_script_takes_numbers_of_samples_and_examples(call: Callable, vae_run: Path, tmp_path: Path) -> None:
+    import json
+
+    args = ["--only", "bounds", "--samples", 7, "--examples", 20, "--output", tmp_path / "out"]
+    assert call("evaluate", vae_run, *args)[0] == 0
+    numbers = json.loads((tmp_path / "out" / "evaluation.json").read_text())["bounds"]
+    assert (numbers["samples"], numbers["examples"]) == (7, 20)
+    code, _, err = call("evaluate", vae_run, "--samples", 0)
+    assert (code, "argument --samples: 0 is not 1 or more" in err, err.count("\n")) == (2, True, 1)
+
+
 def test_texts_come_back_in_their_order_and_padding_costs_nothing() -> None:
     """A decoder that ignores the code and gives every token the same probability: -log p = tokens * log V."""
 
