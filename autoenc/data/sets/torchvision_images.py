@@ -26,13 +26,19 @@ from torch import Tensor
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
 from autoenc.data.split import Split, hold_out
+from autoenc.data.storage.binarized import BinarizedImages
 from autoenc.errors import DataError, require
 
 TIMEOUT = 20.0  # seconds without an answer from a server
 
 
 def torchvision_images(
-    dataset: str = "MNIST", root: str = "data", val_fraction: float = 0.1, split_seed: int = 0, download: bool = True
+    dataset: str = "MNIST",
+    root: str = "data",
+    val_fraction: float = 0.1,
+    split_seed: int = 0,
+    download: bool = True,
+    binarize: bool = False,
 ) -> Data:
     """Load MNIST, FashionMNIST, KMNIST: (1, 28, 28); CIFAR10, SVHN: (3, 32, 32). Values in [0, 1]; 10 classes.
 
@@ -44,9 +50,11 @@ def torchvision_images(
         val_fraction: fraction of the official training rows that is held out for validation.
         split_seed: seed of the validation rows.
         download: download missing files.
+        binarize: pixels of grey images are 1 with the grey value as the probability, drawn anew at each step of
+            training, and once, from a fixed seed, for everything else (Salakhutdinov & Murray 2008).
 
     Raises:
-        ConfigError: an unknown `dataset`, a fraction outside (0, 1).
+        ConfigError: an unknown `dataset`, a fraction outside (0, 1), `binarize` for images in colour.
         DataError: files are missing and cannot be downloaded, or are truncated or damaged.
     """
     require(dataset in _SOURCES, "dataset", dataset, f"must be one of {', '.join(_SOURCES)}")
@@ -57,6 +65,9 @@ def torchvision_images(
     elif missing:
         raise DataError(f"{dataset}: {_put(folder, missing)}, or set data.download=true")
     everything, test = source.read(dataset, folder, True), source.read(dataset, folder, False)
+    if binarize:
+        require(everything.tensor.shape[1] == 1, "binarize", True, f"is for grey images; {dataset} has colours")
+        everything, test = (BinarizedImages.of(split, seed) for seed, split in enumerate((everything, test)))
     train, val = hold_out(everything, val_fraction, split_seed, "val_fraction")
     spec = DataSpec(dataset, Image(tuple(train.tensor.shape[1:]), 0.0, 1.0), source.classes)
     return Data(spec, train, val, test)

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from autoenc.data import torchvision_images
+from autoenc.data.split import shuffled_indices
 from autoenc.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[3] / "data"
@@ -87,6 +88,34 @@ def test_split_seed_fixes_the_validation_rows_and_leaves_the_test_alone(tmp_path
     assert torch.equal(first.val.x, again.val.x)
     assert not torch.equal(first.val.x, other.val.x)
     assert torch.equal(first.test.x, other.test.x)
+
+
+def test_pixels_are_drawn_anew_at_each_step_and_once_for_evaluation(tmp_path: Path) -> None:
+    arrays = small_mnist(tmp_path, rows=(400, 40))
+    data, again = (torchvision_images(root=str(tmp_path), val_fraction=0.25, binarize=True) for _ in range(2))
+    for name in ("train", "val", "test"):
+        split = getattr(data, name)
+        assert set(split.take(slice(None)).x.unique().tolist()) == {0.0, 1.0}
+        assert split.fingerprint() == getattr(again, name).fingerprint(), "fixed draws"
+    grey = arrays["t10k-images-idx3-ubyte"] / 255
+    assert np.corrcoef(data.test.rows().ravel(), grey.ravel())[0, 1] == pytest.approx(1 / np.sqrt(3), abs=0.02)
+    train = data.train
+    assert train.grey is not None
+
+    def batches(epoch: int, start: int = 0) -> list[torch.Tensor]:
+        return [batch.x for batch in train.shuffled(100, seed=1, epoch=epoch, start=start)]
+
+    first = batches(0)
+    assert torch.equal(batches(0, start=2)[0], first[2]), "a run that resumes"
+    order = shuffled_indices(len(train), 100, 1, 0)
+    assert not torch.equal(first[0], train.take(order[0]).x), "not the fixed draws"
+    white = torch.stack([batches(epoch)[0].mean() for epoch in range(20)]).mean()
+    assert float(white) == pytest.approx(0.5, abs=0.005)
+    p = train.grey[order[0]] / 255
+    assert np.corrcoef(first[0].flatten(), p.flatten())[0, 1] == pytest.approx(1 / np.sqrt(3), abs=0.01)
+    part = train.subset(torch.tensor([3, 5])).on(torch.device("cpu"))
+    assert torch.equal(part.grey, train.grey[[3, 5]])
+    assert next(part.shuffled(2, 0, 0)).y is not None
 
 
 def test_unknown_data_sets_are_rejected() -> None:
@@ -236,6 +265,8 @@ def test_cifar10_is_channels_first_and_checked_before_unpickling(
     assert data.test.y is not None
     assert data.test.y.tolist() == [5] * 4
     assert (len(data.train), len(data.val), data.spec.classes[5]) == (18, 2, "dog")
+    with pytest.raises(ConfigError, match=r"^binarize=True: is for grey images; CIFAR10 has colours"):
+        torchvision_images("CIFAR10", root=str(tmp_path), binarize=True)
 
     (folder / "data_batch_3").write_bytes((folder / "data_batch_3").read_bytes()[:-1])
     assert refusal(dataset="CIFAR10", root=str(tmp_path)) == (
