@@ -45,6 +45,7 @@ class Figure:
 
     Args:
         read: "FILE KEY.KEY", a file below the folder of the seed. minus: the same, subtracted.
+        times, plus: factor and summand of the value, for other units.
         claimed: what the source says. within: tolerance. better: lower or higher, if one direction is better.
         at_least, at_most, above, below: bounds, in place of a claimed number or beside it.
 
@@ -54,6 +55,8 @@ class Figure:
     name: str
     read: str
     minus: str | None = None
+    times: float = 1.0
+    plus: float = 0.0
     claimed: float | None = None
     within: float | None = None
     better: str | None = None
@@ -64,7 +67,8 @@ class Figure:
 
     def value(self, folder: Path) -> float:
         """Return the value of one seed."""
-        return _number(folder, self.read) - (0.0 if self.minus is None else _number(folder, self.minus))
+        value = _number(folder, self.read) - (0.0 if self.minus is None else _number(folder, self.minus))
+        return self.times * value + self.plus
 
     @property
     def target(self) -> str:

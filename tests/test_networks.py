@@ -85,6 +85,8 @@ def test_decoders_take_leading_sample_dimensions(make: Callable[..., Pair], shap
 
 
 def test_mlp_decoder_mirrors_the_widths_of_the_encoder() -> None:
+    affine = [m for m in mlp((2, 5), 3, hidden=[8, 6], decoder_hidden=[]).decoder.modules() if not list(m.children())]
+    assert [type(m) for m in affine] == [nn.Linear, nn.Unflatten]
     pair = mlp((2, 5), 3, hidden=[8, 6, 4])
 
     def widths(module: nn.Module) -> list[tuple[int, int]]:
@@ -150,6 +152,7 @@ def test_gradients_cannot_change_the_norm_of_an_atom() -> None:
         (lambda: conv((1, 8, 8), 3, norm="layer"), "norm=layer: must be one of none, batch, group"),
         (lambda: conv((1, 8, 8), 3, activation="swish"), "activation=swish: must be one of relu"),
         (lambda: mlp((7,), 3, hidden=[4, 0]), r"hidden=\[4, 0\]: must be a list of widths, each 1 or more"),
+        (lambda: mlp((7,), 3, decoder_hidden=[0]), r"decoder_hidden=\[0\]: must be a list of widths"),
         (lambda: mlp((7,), 3, norm="group"), "norm=group: must be one of none, batch, layer"),
         (lambda: mlp((7,), 3, activation="swish"), "activation=swish: must be one of relu"),
     ],

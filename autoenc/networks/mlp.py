@@ -20,6 +20,7 @@ def mlp(
     input_shape: tuple[int, ...],
     latent_dim: int,
     hidden: Sequence[int] = (512, 256),
+    decoder_hidden: Sequence[int] | None = None,
     activation: str = "relu",
     norm: Literal["none", "batch", "layer"] = "none",
     normalize: Literal["auto", "none", "center", "l2"] = "auto",
@@ -29,6 +30,7 @@ def mlp(
 
     Args:
         hidden: widths from input to code.
+        decoder_hidden: widths from code to output, if they are not those of `hidden` in reverse; []: an affine decoder.
         activation: after each hidden layer.
         norm: between each hidden layer and its activation.
         normalize: see `parts.input_module`; auto: center, but l2 for word counts.
@@ -36,6 +38,9 @@ def mlp(
     """
     hidden = list(hidden)
     check_widths("hidden", hidden)
+    back = list(reversed(hidden)) if decoder_hidden is None else list(decoder_hidden)
+    if back:
+        check_widths("decoder_hidden", back)
     require(norm in NORMS, "norm", norm, f"must be one of {', '.join(NORMS)}")
     size = math.prod(input_shape)
 
@@ -50,7 +55,7 @@ def mlp(
         encoder=nn.Sequential(input_module(normalize, size, kind, usual="center"), *layers([size, *hidden])),
         decoder=LeadingDims(
             nn.Sequential(
-                *layers([latent_dim, *reversed(hidden)]), nn.Linear(hidden[0], size), nn.Unflatten(-1, input_shape)
+                *layers([latent_dim, *back]), nn.Linear([latent_dim, *back][-1], size), nn.Unflatten(-1, input_shape)
             )
         ),
         feature_shape=(hidden[-1],),

@@ -1,4 +1,4 @@
-"""Compare the linear autoencoder of a run with PCA of its training rows: error on test rows, angle of the subspaces."""
+"""Compare a run with PCA of its training rows: error on test rows and, for linear decoders, the angle of the subspaces."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from autoenc.apps.codes.recovery import decoder_atoms, largest_angle
+from autoenc.figures.of_model import dictionary
 from autoenc.loading import load_run
 
 
 def main() -> None:
-    """Write ratio, the mse relative to that of PCA, and angle_deg."""
+    """Write mse, pca, ratio = mse / pca, and angle_deg."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--output", type=Path, required=True)
@@ -24,8 +25,10 @@ def main() -> None:
     pca = PCA(run.latent_dim, svd_solver="full").fit(train)
     error = np.square(test - pca.inverse_transform(pca.transform(test))).mean()
     mse = np.square(test - run.over(run.data.test, run.model.reconstruct).numpy().reshape(test.shape)).mean()
-    angle = largest_angle(decoder_atoms(run), pca.components_.T)
-    args.output.write_text(json.dumps({"ratio": float(mse / error), "mse": float(mse), "angle_deg": angle}))
+    numbers = {"ratio": float(mse / error), "mse": float(mse), "pca": float(error)}
+    if dictionary(run.model) is not None:
+        numbers["angle_deg"] = largest_angle(decoder_atoms(run), pca.components_.T)
+    args.output.write_text(json.dumps(numbers))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,16 @@ def test_class_variables_are_no_options() -> None:
 
 def test_a_function() -> None:
     found = options("autoenc.networks.mlp")
-    assert list(found) == ["input_shape", "latent_dim", "hidden", "activation", "norm", "normalize", "kind"]
+    assert list(found) == [
+        "input_shape",
+        "latent_dim",
+        "hidden",
+        "decoder_hidden",
+        "activation",
+        "norm",
+        "normalize",
+        "kind",
+    ]
     assert found["norm"] == Option(Literal["none", "batch", "layer"], required=False)
     assert found["latent_dim"] == Option(int, required=True)
 

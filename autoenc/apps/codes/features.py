@@ -117,9 +117,10 @@ def many_labels(y: np.ndarray) -> np.ndarray:
     return np.random.default_rng(SEED).permutation(len(y))[:MOST]
 
 
-def few_labels(y: np.ndarray, size: int = FEW, draws: int = DRAWS) -> list[np.ndarray]:
-    """Return positions of `size` labels, stratified by class, for each draw; [] with fewer than 2 `size` labels."""
-    if len(y) < 2 * size or np.bincount(y)[np.unique(y)].min() < 2 or len(np.unique(y)) > size:
+def few_labels(y: np.ndarray, size: int = FEW, draws: int = DRAWS, most: float = 0.5) -> list[np.ndarray]:
+    """Return positions of `size` labels, stratified by class, for each draw; [] if that is more than `most` of them."""
+    classes = len(np.unique(y))
+    if size > min(most * len(y), len(y) - classes) or np.bincount(y)[np.unique(y)].min() < 2 or classes > size:
         return []
     splitter = StratifiedShuffleSplit(draws, train_size=size, random_state=SEED)
     return [index for index, _ in splitter.split(np.zeros(len(y)), y)]

@@ -85,7 +85,7 @@ def finetune(
     y, _ = need_labels(run)
     jobs = []
     for size in labels:
-        draws = few_labels(y, size, seeds)
+        draws = few_labels(y, size, seeds, most=1.0)
         if len(draws) < seeds:
             raise UserError(
                 f"--labels {size}: {run.spec.name} has {len(y)} labelled training examples, too few to draw from"

@@ -71,7 +71,7 @@ class Counts(Texts):
     """Texts as vectors over a vocabulary, without word order.
 
     counts: how often each word occurs. tfidf: (1 + ln count) idf, scaled to length 1; see `inverse_frequency`. The last
-    dimension, [UNK], is that of all words outside the vocabulary; runs of version 0.2 have none.
+    dimension, [UNK], is that of all words outside the vocabulary, unless they are left out, as in runs of version 0.2.
 
     Args:
         vocabulary: V words of at least two letters or digits.
@@ -99,6 +99,7 @@ class Counts(Texts):
         min_count: int,
         lowercase: bool,
         stop_words: bool,
+        unknown: bool = True,
         column: str | None = None,
         encoding: str = "utf-8",
         quoting: str = "double",
@@ -109,6 +110,7 @@ class Counts(Texts):
             vocabulary_size: maximum number of words.
             min_count: minimum number of occurrences of a word.
             stop_words: leave out the, of, and ... (scikit-learn's list of 318 English words).
+            unknown: count other words as [UNK]; False: leave them out.
         """
         require(view in ("counts", "tfidf"), "view", view, "must be counts or tfidf")
         require(vocabulary_size >= 1, "vocabulary_size", vocabulary_size, "must be 1 or more")
@@ -120,7 +122,7 @@ class Counts(Texts):
         words = tuple(word for word in order if totals[word] >= min_count)
         if not words:
             raise DataError(f"no word occurs min_count={min_count} times in the training texts")
-        kind = cls((len(words) + 1,), 0.0, 1.0, column, encoding, quoting, words, None, lowercase, stop_words)
+        kind = cls((len(words) + unknown,), 0.0, 1.0, column, encoding, quoting, words, None, lowercase, stop_words)
         return kind if view == "counts" else replace(kind, idf=inverse_frequency(kind.counts(texts)))
 
     @property

@@ -87,6 +87,7 @@ def bag_of_words(
     min_count: int = 2,
     lowercase: bool = True,
     stop_words: bool = False,
+    unknown: bool = True,
     encoding: str = "utf-8",
     quoting: str = "double",
     normal: str | int | float | bool | None = None,
@@ -104,13 +105,15 @@ def bag_of_words(
         view: counts: number of occurrences of each word; tfidf: weighted by rarity, length 1 (`counts.weighed`).
         vocabulary_size: maximum number of words. min_count: rarer words are unknown.
         stop_words: leave out the, of, and ... (318 English words).
+        unknown: count words outside the vocabulary as [UNK]; False: leave them out, as topic models do.
     """
     read = partial(documents.read, column=column, label=label, encoding=encoding, quoting=quoting)
     files, notes = _files(path, val_path, test_path, read, val_fraction, test_fraction, split_seed)
     anomalies = _normal_only(files, normal, label, test_path is None)
     training = _learned_from(files["training"], excluded, str(path))
+    options = (training.column, encoding, quoting)
     learned = kind or Counts.learn(
-        training.texts, view, vocabulary_size, min_count, lowercase, stop_words, training.column, encoding, quoting
+        training.texts, view, vocabulary_size, min_count, lowercase, stop_words, unknown, *options
     )
     return _data(path, files, learned, notes, vocabulary_size, min_count, anomalies)
 

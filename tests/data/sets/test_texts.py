@@ -171,6 +171,16 @@ def test_counts_are_those_of_scikit_learn(tmp_path: Path) -> None:
     assert set(without.spec.kind.vocabulary) == set(WORDS) - {"a", "the", "in", "on"}
 
 
+def test_unknown_words_can_be_left_out(tmp_path: Path) -> None:
+    texts = ["red cat red cat bird", "red cat", "bird"]
+    options = {"vocabulary_size": 2, "min_count": 1, "view": "counts"}
+    counted, left_out = (
+        bag_of_words(*[write(tmp_path / "a.txt", texts)] * 3, unknown=u, **options) for u in (True, False)
+    )  # type: ignore[arg-type]
+    assert fed(counted.train).tolist() == [[2, 2, 1], [1, 1, 0], [0, 0, 1]]
+    assert fed(left_out.train).tolist() == [[2, 2], [1, 1], [0, 0]]
+
+
 # ---- ids and what they say
 
 
