@@ -1,4 +1,4 @@
-"""Compare a run with PCA of its training rows: error on test rows and, for linear decoders, the angle of the subspaces."""
+"""Compare a run with PCA of its training rows: error on test rows; for linear decoders, the angle of the subspaces."""
 
 from __future__ import annotations
 

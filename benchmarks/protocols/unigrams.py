@@ -1,4 +1,4 @@
-"""Perplexity per document of a bag of words by the frequencies of the training words: what a model without topics has."""
+"""Perplexity per document by the frequencies of the training words: what a bag of words without topics has."""
 
 from __future__ import annotations
 
