@@ -130,16 +130,21 @@ def measured(out: Outputs, quality: Callable[[], dict[str, dict[str, float]]]) -
 
 def sample(run: Run, out: Outputs, options: dict[str, Any]) -> None:
     """Write samples, their figure and their quality."""
-    from autoenc.apps.generation import density, generate
+    from autoenc.apps.generation import classifier, density, generate, quality
 
     seed, temperature = options["seed"], 1.0 if options["temperature"] is None else options["temperature"]
     source = density.of(run, options["density"], options["components"])
     mean = options["mean"]
     examples = generate.samples(run, options["count"], source, seed, temperature, mean)
-    numbers = measured(out, lambda: generate.quality(run, source, seed + 1, temperature, mean))
+
+    def compared() -> dict[str, dict[str, float]]:
+        others = generate.samples(run, quality.size(run), source, seed + 1, temperature, mean)
+        return quality.quality(run, {"samples": others.x}, classifier.load(run))
+
+    numbers = measured(out, compared)
     keep(run, out, examples)
     out.json({"density": source.text, "count": len(examples.x), "seed": seed, "temperature": temperature, **numbers})
-    out.table("distance to real data, lower is better (validation: real examples in place of samples)", numbers)
+    out.table("distance to real data (validation: real examples in place of samples)", numbers)
     drawn = run.spec.kind.drawn and not mean
     out.say(f"{len(examples.x):,} samples from {source.text}; {'draws from' if drawn else 'means of'} p(x|z)")
     if (verdict := run.verdict) and "collapsed" in verdict:

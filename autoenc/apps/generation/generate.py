@@ -19,8 +19,6 @@ COLUMNS = 11  # of a traversal: odd, so that the middle one is the reconstructio
 REACH = 3.0  # standard deviations to each side
 ROWS = 10  # dimensions of the code in a traversal
 SIDE = 20  # of a grid of codes
-COMPONENTS = 32  # principal components for the Frechet distance
-COMPARED, REFERENCE = 2_000, 10_000  # samples and examples of each split, and training examples, in `quality`
 
 
 @dataclass(frozen=True)
@@ -152,54 +150,6 @@ def example(run: Run, index: int) -> np.ndarray:
     if not 0 <= index < size:
         raise UserError(f"{index}: {run.spec.name} has the examples 0 to {size - 1}")
     return run.examples.take(slice(index, index + 1)).x[0].cpu().numpy()
-
-
-def quality(
-    run: Run, density: Density, seed: int = 0, temperature: float = 1.0, mean: bool | None = None
-) -> dict[str, dict[str, float]]:
-    """Return distances of samples, and of validation examples, to real data: {samples, validation} -> numbers.
-
-    All sets have the same size n, that of the smaller of validation and test split, at most 2,000. The bias of the
-    estimates is therefore the same in both rows, and models on the same data are comparable. Bags of words are compared
-    as frequencies of words, which sum to 1.
-
-    frechet_pca: |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) of means and covariances of the set and of test examples, in
-        32 principal components of training data. Squared units of the data, lower is better. Unlike FID, no classifier
-        is used.
-    nearest: mean distance to the nearest training example, relative to that of validation examples. Near 0, training
-        data is repeated; below 1 is common for means of p(x|z), which are smoother than data.
-    """
-    from sklearn.decomposition import PCA
-    from sklearn.neighbors import NearestNeighbors
-
-    data = run.data
-    n = min(len(data.val), len(data.test), COMPARED)
-    splits = (data.train.sample(REFERENCE), data.val.sample(n), data.test.sample(n))
-    sampled = samples(run, n, density, seed, temperature, mean).x.reshape(n, -1)
-    train, val, test, sampled = (run.spec.kind.comparable(x) for x in (*(split.rows() for split in splits), sampled))
-    if min(n, len(train)) < 2:
-        return {}
-    sets = {"samples": sampled, "validation": val}
-    pca = PCA(min(COMPONENTS, *train.shape), random_state=0).fit(train)
-    near = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train)
-    distances = {name: float(near.kneighbors(x)[0].mean()) for name, x in sets.items()}
-    return {
-        name: {
-            "frechet_pca": frechet(pca.transform(x), pca.transform(test)),
-            "nearest": distances[name] / max(distances["validation"], 1e-12),
-        }
-        for name, x in sets.items()
-    }
-
-
-def frechet(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the squared Frechet distance of Gaussians fitted to a (N, D) and b (M, D) (Dowson & Landau 1982)."""
-    cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False, dtype=np.float64)) for x in (a, b))
-    values, vectors = np.linalg.eigh(cov_a)
-    root = vectors * np.sqrt(values.clip(0)) @ vectors.T
-    cross = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
-    means = np.square(a.mean(0, dtype=np.float64) - b.mean(0, dtype=np.float64)).sum()
-    return float(max(means + np.trace(cov_a) + np.trace(cov_b) - 2 * cross, 0.0))
 
 
 def listing(run: Run, decoded: Decoded, steps: int | None = None) -> tuple[list[str], list[list[Any]]] | None:

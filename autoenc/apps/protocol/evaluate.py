@@ -14,9 +14,10 @@ from autoenc.apps.anomaly import detect, scores
 from autoenc.apps.anomaly import inspection as defects
 from autoenc.apps.codes import features, project, retrieve
 from autoenc.apps.codes import recovery as known
-from autoenc.apps.generation import denoise, density, generate
+from autoenc.apps.generation import classifier, denoise, density, generate, quality
 from autoenc.apps.generation import texts as text
 from autoenc.apps.protocol import bounds as likelihood_bounds
+from autoenc.apps.untrained import NAME, untrained
 from autoenc.config.remedies import against_collapse
 from autoenc.errors import ConfigError, UserError
 from autoenc.loading import Run
@@ -48,6 +49,11 @@ class Subject:
         run = self.run
         assert run.objective is not None, "load_run sets it"
         return evaluation.evaluate(run.model, run.objective, self.test, run.spec, run.batch_size)
+
+    @cached_property
+    def untrained(self) -> Run:
+        """The run with its initial weights."""
+        return untrained(self.run)
 
     @cached_property
     def representations(self) -> dict[str, features.Representation]:
@@ -142,10 +148,17 @@ def anomaly(subject: Subject) -> Numbers:
 
 
 def generation(subject: Subject) -> Numbers:
-    """Return the distance of samples and of validation data to test data; see `generate.quality`."""
-    fitted = density.of(subject.run)
-    of = generate if subject.run.spec.kind.continuous else text
-    return {"density": fitted.text, **of.quality(subject.run, fitted)}
+    """Return the distance of samples, of those of the untrained network, and of validation data to test data; see
+    `quality.quality`."""
+    run = subject.run
+    fitted = density.of(run)
+    if not run.spec.kind.continuous:
+        return {"density": fitted.text, **text.quality(run, fitted)}
+    found, n = classifier.load(run), quality.size(run)
+    sets = {"samples": generate.samples(run, n, fitted).x, NAME: generate.samples(subject.untrained, n).x}
+    missing = "Frechet distance of features, precision and recall: first python scripts/train_classifier.py RUN"
+    named = {"remark": missing} if found is None else {"classifier": found.text}
+    return {"density": fitted.text, **named, **quality.quality(run, sets, found)}
 
 
 def recovery(subject: Subject) -> Numbers:

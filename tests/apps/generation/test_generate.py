@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from scipy.linalg import sqrtm
 from scipy.stats import norm
 
 from autoenc import load_run
@@ -172,35 +171,6 @@ def test_a_sheet_is_of_quantiles_of_the_prior_and_for_two_dimensions_only(
         expected = norm.ppf(levels) if model == "vae" else np.quantile(codes[:, 1], levels)
         np.testing.assert_allclose(found.z[::-1, 3, 1], expected, atol=1e-5)  # upwards
         np.testing.assert_allclose(found.x[2, 4], run.decode(found.z[2, 4:5])[0], atol=1e-6)
-
-
-def test_the_frechet_distance_is_that_of_the_matrix_square_root() -> None:
-    random = np.random.default_rng(0)
-    a, b = random.normal(size=(500, 4)) @ random.normal(size=(4, 4)), random.normal(size=(300, 4)) + 1
-    root = sqrtm(np.cov(a, rowvar=False) @ np.cov(b, rowvar=False)).real
-    expected = np.square(a.mean(0) - b.mean(0)).sum()
-    expected += np.trace(np.cov(a, rowvar=False) + np.cov(b, rowvar=False) - 2 * root)
-    assert generate.frechet(a, b) == pytest.approx(expected, rel=1e-6)
-    assert generate.frechet(a, a + 2) == pytest.approx(16, rel=1e-6)
-    assert generate.frechet(a[:, :1], 3 * a[:, :1] - 2 * a[:, :1].mean()) == pytest.approx(4 * a[:, 0].var(ddof=1))
-
-
-def test_quality_prefers_fitted_samples_to_wild_and_to_equal_ones(ae: Run) -> None:
-    fitted = density.of(ae, "mixture")
-    good, wild, equal = (generate.quality(ae, fitted, temperature=t) for t in (1.0, 4.0, 0.0))
-    assert good["validation"] == wild["validation"]
-    assert good["validation"]["nearest"] == 1
-    real = good["validation"]["frechet_pca"]
-    assert real < good["samples"]["frechet_pca"] < min(wild["samples"]["frechet_pca"], equal["samples"]["frechet_pca"])
-    assert 0.5 < good["samples"]["nearest"] < wild["samples"]["nearest"]
-
-
-def test_the_nearest_ratio_is_0_for_a_model_that_repeats_training_data(
-    ae: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train = ae.data.train.take(slice(None)).x.numpy()
-    monkeypatch.setattr(ae, "decode", lambda z: train[: len(z)])
-    assert generate.quality(ae, density.of(ae, "gaussian"))["samples"]["nearest"] < 1e-3
 
 
 def test_the_script_from_end_to_end(
