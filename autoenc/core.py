@@ -143,6 +143,7 @@ class Bottleneck(nn.Module):
         code_range: interval of the values of a code.
         no_density: the reason why no smooth density fits the codes, or None.
         remark: advice that is shown when training begins, or an empty text.
+        offers: names in `Code.info` that regularizers may ask for.
     """
 
     latent_shape: tuple[int, ...]
@@ -150,6 +151,7 @@ class Bottleneck(nn.Module):
     code_range: tuple[float, float] = (-torch.inf, torch.inf)
     no_density: str | None = None
     remark: str = ""
+    offers: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()

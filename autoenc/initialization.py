@@ -34,7 +34,7 @@ def start_tied(model: Autoencoder) -> None:
     start only.
     """
     halves = (model.encoder, model.bottleneck, model.decoder)
-    layers = [m for half in halves for m in half.modules() if next(m.parameters(recurse=False), None) is not None]
+    layers = [m for half in halves for m in half.modules() if any(p.dim() > 1 for p in m.parameters(recurse=False))]
     if len(layers) != 2 or not all(isinstance(layer, nn.Linear) for layer in layers):
         return
     encoder, decoder = layers

@@ -3,6 +3,6 @@
 from autoenc.bottlenecks.deterministic import Deterministic
 from autoenc.bottlenecks.gaussian import Gaussian
 from autoenc.bottlenecks.quantized import VectorQuantized
-from autoenc.bottlenecks.topk import TopK
+from autoenc.bottlenecks.sparse import BatchTopK, Gated, JumpReLU, TopK
 
-__all__ = ["Deterministic", "Gaussian", "TopK", "VectorQuantized"]
+__all__ = ["BatchTopK", "Deterministic", "Gated", "Gaussian", "JumpReLU", "TopK", "VectorQuantized"]

@@ -1,4 +1,4 @@
-"""Auxiliary term that revives dead units of a top-k code."""
+"""Auxiliary term that revives dead units of a sparse code."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ class AuxK(Regularizer):
         require(self.k_aux >= 1, "k_aux", self.k_aux, "must be 1 or more")
 
     def check(self, model: Autoencoder) -> None:
-        if not hasattr(model.bottleneck, "dead_after"):
+        if "dead" not in model.bottleneck.offers:
             kind = type(model.bottleneck).__name__
-            raise ConfigError("auxk", None, f"revives units of a top-k bottleneck (model=topk); this one is {kind}")
+            why = f"revives units of a sparse bottleneck (model=topk, batch_topk, jumprelu, gated); this one is {kind}"
+            raise ConfigError("auxk", None, why)
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         pre, dead = out.code.info["pre"], out.code.info["dead"]

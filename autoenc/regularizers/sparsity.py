@@ -16,13 +16,30 @@ from autoenc.errors import ConfigError, require
 class L1(Regularizer):
     """sum_j |z_j| (Olshausen & Field 1996; Ng 2011).
 
-    The decoder must not be able to rescale the code: network=dictionary has atoms of norm 1.
+    The decoder must not be able to rescale the code: network=dictionary has atoms of norm 1. If the bottleneck has a
+    gate of its own, the term is the sum of the positive part of the gate (Rajamanoharan et al. 2024a, eq. 8).
     """
 
     weight: float | Callable[[float], float] = 0.1
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
-        return out.code.z.flatten(1).abs().sum(-1)  # (B,)
+        return out.code.info.get("gate", out.code.z).flatten(1).abs().sum(-1)  # (B,)
+
+
+@dataclass(frozen=True)
+class L0(Regularizer):
+    """Number of active units of a jump-ReLU code, with a straight-through gradient for its thresholds
+    (Rajamanoharan et al. 2024b, eq. 9)."""
+
+    weight: float | Callable[[float], float] = 0.1
+
+    def check(self, model: Autoencoder) -> None:
+        if "l0" not in model.bottleneck.offers:
+            kind = type(model.bottleneck).__name__
+            raise ConfigError("l0", None, f"needs thresholds that learn (model=jumprelu); the bottleneck is {kind}")
+
+    def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
+        return out.code.info["l0"]  # (B,)
 
 
 @dataclass(frozen=True)
