@@ -162,7 +162,7 @@ class Bottleneck(nn.Module):
 
     def project(self, z: Tensor) -> Tensor:
         """Return the valid code nearest to each z (N, *latent_shape). Valid codes are unchanged."""
-        low, high = self.code_range
+        low, high = map(float, self.code_range)  # ONNX has no clamp between a whole number and infinity
         return z if (low, high) == (-torch.inf, torch.inf) else z.clamp(low, high)
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor | None:

@@ -26,7 +26,7 @@ class BatchTopK(Sparse):
 
     threshold: Tensor  # ()
     batches: Tensor  # () training batches so far: the running mean is the mean of all at first
-    code_range = (0, math.inf)
+    code_range = (0.0, math.inf)
 
     def __init__(self, feature_shape: tuple[int, ...], latent_dim: int, k: int = 8, dead_after: int = 10_000):
         super().__init__(feature_shape, latent_dim, dead_after)

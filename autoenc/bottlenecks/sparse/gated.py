@@ -25,7 +25,7 @@ class Gated(Sparse):
     """
 
     offers = (*Sparse.offers, "gate")
-    code_range = (0, math.inf)
+    code_range = (0.0, math.inf)
 
     def __init__(self, feature_shape: tuple[int, ...], latent_dim: int, dead_after: int = 10_000):
         super().__init__(feature_shape, latent_dim, dead_after)

@@ -64,7 +64,7 @@ class JumpReLU(Sparse):
     """
 
     offers = (*Sparse.offers, "l0")
-    code_range = (0, math.inf)
+    code_range = (0.0, math.inf)
 
     def __init__(
         self,

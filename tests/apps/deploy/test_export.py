@@ -133,6 +133,17 @@ def test_every_kind_of_model_is_the_same_in_onnx_for_batches_of_any_size() -> No
         assert {v.type.tensor_type.shape.dim[0].dim_param for v in (*values.input, *values.output)} == {"N"}
 
 
+def test_codes_that_are_0_or_more_are_projected_in_onnx() -> None:
+    sparse = [plain("relu"), bottlenecks.JumpReLU, bottlenecks.Gated, lambda f, k: bottlenecks.BatchTopK(f, k, k=2)]
+    models = {str(i): make(networks.linear, VECTOR, kind, likelihoods.Gaussian()) for i, kind in enumerate(sparse)}
+    files = portable.onnx_files({n: portable.parts_of(model, VECTOR, K)["decoder"] for n, model in models.items()})
+    z = torch.randn(7, K)
+    for name, model in models.items():
+        (decoded,) = portable.onnx_call(files[name])(z.numpy())
+        with torch.no_grad():
+            close(decoded, model.expected(model.bottleneck.project(z)))
+
+
 def test_a_pt2_file_is_the_same_for_batches_of_any_size() -> None:
     model, shape = kinds()["conv_group"]
     same_as(model, shape, portable.pt2_call(portable.pt2_file(portable.parts_of(model, shape, K)["score"])))
