@@ -153,10 +153,16 @@ def check_support(likelihood: Likelihood, name: str, lowest: float, highest: flo
         raise ConfigError("likelihood", None, f"{why}; scale the data, or try likelihood=gaussian")
 
 
-def build_objective(config: Mapping[str, Any], model: Autoencoder, spec: DataSpec, total_steps: int) -> Objective:
+def build_objective(
+    config: Mapping[str, Any], model: Autoencoder, spec: DataSpec, total_steps: int, num_train: int
+) -> Objective:
     """Return the objective of a checked config; ConfigError if a term does not support the model."""
-    given: dict[str, Any] = {"total_steps": total_steps, "latent_dim": config["model"]["latent_dim"]}
-    given |= {"latent_shape": model.bottleneck.latent_shape, "input_shape": spec.shape}
+    given: dict[str, Any] = {"total_steps": total_steps, "num_train": num_train}
+    given |= {
+        "latent_dim": config["model"]["latent_dim"],
+        "latent_shape": model.bottleneck.latent_shape,
+        "input_shape": spec.shape,
+    }
     regularizers = {name: make(f"regularizer.{name}", node, given) for name, node in config["regularizer"].items()}
     for name, term in regularizers.items():
         if not callable(term.weight) and not math.isfinite(term.weight):
@@ -210,7 +216,9 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
         raise error.under("model.bottleneck") from None
     if min(settings.batch_size, len(data.train)) < 2 and any(isinstance(m, BATCH_STATISTICS) for m in model.modules()):
         raise ConfigError("trainer.batch_size", settings.batch_size, "must be 2 or more with network.norm=batch")
-    objective = build_objective(config, model, data.spec, settings.total_steps(len(data.train))).to(device)
+    num_train = len(data.train)
+    objective = build_objective(config, model, data.spec, settings.total_steps(num_train), num_train).to(device)
+    check_batches(objective, settings, data)
     players = objective.players(model)
     learning = {id(p) for module in (model, objective) for p in module.parameters() if p.requires_grad}
     optimizers = build_optimizers(config, players)
@@ -220,6 +228,20 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
     if settings.compile:
         compile_model(model, objective)
     return Parts(data, model, objective, optimizers, settings)
+
+
+def check_batches(objective: Objective, settings: TrainerSettings, data: Data) -> None:
+    """Raise ConfigError if batches of training or evaluation are too small for a term of the objective."""
+    terms = {f"regularizer={name}": term for name, term in objective.regularizers.items()}
+    named: dict[str, Objective | Regularizer] = {f"the objective {type(objective).__name__}": objective, **terms}
+    needs, name = max((part.smallest_batch, name) for name, part in named.items())
+    why = f"{name} needs {needs} examples in a batch"
+    for key, splits in (("batch_size", (data.train,)), ("eval_batch_size", (data.val, data.test))):
+        size = getattr(settings, key)
+        if size < needs:
+            raise ConfigError(f"trainer.{key}", size, f"must be {needs} or more: {why}")
+        if 0 < (fewest := min(map(len, splits))) < needs:
+            raise ConfigError("data", None, f"too few examples: a split has {fewest}, and {why}")
 
 
 def compile_model(model: Autoencoder, objective: Objective) -> None:

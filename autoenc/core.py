@@ -266,6 +266,7 @@ class Regularizer:
     weight: float | Callable[[float], float]
     double_backward: ClassVar[bool] = False  # differentiates twice, which torch.compile does not support
     auxiliary: ClassVar[bool] = False  # only helps training: minimised, but not part of the reported loss
+    smallest_batch: ClassVar[int] = 1  # examples that the term needs
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         """Return the unweighted term: (B,) or (), in nats or a unit of its own."""

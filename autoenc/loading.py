@@ -301,7 +301,7 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
     spec = read_spec(path, config["data"])
     try:
         model = build.build_model(config, spec)
-        objective = build.build_objective(config, model, spec, total_steps=1)
+        objective = build.build_objective(config, model, spec, total_steps=1, num_train=record["data"]["train"])
     except (MemoryError, RuntimeError, OverflowError) as error:
         raise DataError(f"{path}: its model cannot be built ({one_line(error)})") from None
     weights = path / "checkpoints" / "best.pt"

@@ -93,7 +93,13 @@ TABLE = {
         Metric("codes_used", "", HIGHER, "fraction of the codebook that is used"),
         Metric("mmd", "", LOWER, "maximum mean discrepancy of the codes and the prior (Gretton et al. 2012), squared"),
         Metric("generator", "nats", NEITHER, "of an adversarial objective; log 2 = 0.69 where the critic cannot tell"),
-        Metric("critic", "nats", NEITHER, "of an adversarial objective; 2 log 2 = 1.39 where it cannot tell"),
+        Metric("critic", "nats", NEITHER, "of an objective with a critic; 2 log 2 = 1.39 where it cannot tell"),
+        Metric(
+            "total_correlation",
+            "nats",
+            LOWER,
+            "KL of the aggregate posterior from the product of its marginals, estimated in batches or by a critic",
+        ),
         # Speed
         Metric("seconds", "s", LOWER, "of the whole run"),
         Metric("training_seconds", "s", LOWER, "in training steps, without evaluation"),

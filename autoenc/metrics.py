@@ -200,12 +200,12 @@ def _placements(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.
     return below, above
 
 
-def mmd(x: Tensor, y: Tensor) -> float:
-    """Return the squared maximum mean discrepancy of two samples, (N, K) and (M, K); 0 for equal distributions.
+def mmd(x: Tensor, y: Tensor) -> Tensor:
+    """Return the squared maximum mean discrepancy of two samples, (N, *shape) and (M, *shape), of 2 or more each.
 
-    Unbiased (Gretton et al. 2012), and therefore possibly negative, with the inverse multiquadric kernels
-    C / (C + |x - y|^2), C = 2 K s, summed over s = 0.1, 0.2, 0.5, 1, 2, 5, 10 (Tolstikhin et al. 2018: for a
-    standard normal prior, 2 K is the mean squared distance of two draws).
+    0 for equal distributions. Unbiased (Gretton et al. 2012), and therefore possibly negative, with the inverse
+    multiquadric kernels C / (C + |x - y|^2), C = 2 K s, summed over s = 0.1, 0.2, 0.5, 1, 2, 5, 10 (Tolstikhin et al.
+    2018: for a standard normal prior, 2 K is the mean squared distance of two draws).
     """
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
@@ -217,4 +217,4 @@ def mmd(x: Tensor, y: Tensor) -> float:
     n, m = len(x), len(y)
     within_x, within_y = kernel(x, x), kernel(y, y)
     within = (within_x.sum() - within_x.trace()) / (n * (n - 1)) + (within_y.sum() - within_y.trace()) / (m * (m - 1))
-    return float(within - 2 * kernel(x, y).mean())
+    return within - 2 * kernel(x, y).mean()

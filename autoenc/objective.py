@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,10 @@ class Objective(nn.Module):
     losses are comparable while a weight is still warming up.
 
     An objective that adds terms or players overrides `losses`. Constructors ask for sizes by name: latent_shape,
-    latent_dim, input_shape, total_steps, regularizers.
+    latent_dim, input_shape, total_steps, num_train, regularizers.
     """
+
+    smallest_batch: ClassVar[int] = 1  # examples that the losses need
 
     def __init__(self, regularizers: Mapping[str, Regularizer]):
         super().__init__()

@@ -40,7 +40,7 @@ def compose() -> Iterator[Compose]:
 
 def make_all(checked: dict[str, Any], spec: DataSpec) -> tuple[Autoencoder, Objective]:
     model = build.build_model(checked, spec)
-    objective = build.build_objective(checked, model, spec, total_steps=200)
+    objective = build.build_objective(checked, model, spec, total_steps=200, num_train=100)
     build.build_optimizers(checked, objective.players(model))
     return model, objective
 

@@ -204,7 +204,7 @@ def compose_parts() -> Callable[..., str]:
     def said(kind: str, *overrides: str) -> str:
         checked = inmemory.compose(overrides)
         try:
-            build.build_objective(checked, build.build_model(checked, specs[kind]), specs[kind], 10)
+            build.build_objective(checked, build.build_model(checked, specs[kind]), specs[kind], 10, 100)
         except ConfigError as error:
             return str(error)
         return ""

@@ -32,7 +32,7 @@ GROUPS = (
 # Constructor arguments that build.py supplies: they follow from other parts of the config.
 GIVEN = (
     *("input_shape", "latent_dim", "feature_shape", "latent_shape", "total_steps", "low", "high", "params"),
-    *("regularizers", "columns", "vocabulary", "kind", "excluded"),
+    *("num_train", "regularizers", "columns", "vocabulary", "kind", "excluded"),
 )
 
 # Prefixes that the `_target_` of each part must have. The config of a run directory may come from an untrusted source:

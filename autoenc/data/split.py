@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import zlib
 from collections.abc import Iterator, Sequence
@@ -146,8 +147,9 @@ class Split:
         yield from self._batches(shuffled_indices(len(self), batch_size, seed, epoch, device)[start:])
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Yield all examples in order; the last batch may be smaller."""
-        yield from self._batches([slice(i, i + batch_size) for i in range(0, len(self), batch_size)])
+        """Yield all examples in order, in batches of `batch_sizes`."""
+        ends = list(itertools.accumulate(batch_sizes(len(self), batch_size), initial=0))
+        yield from self._batches(list(itertools.starmap(slice, itertools.pairwise(ends))))
 
     def _batches(self, indexes: Sequence[Tensor | slice]) -> Iterator[Batch]:
         if isinstance(self.x, Tensor):
@@ -160,21 +162,28 @@ class Split:
 def shuffled_indices(
     size: int, batch_size: int, seed: int, epoch: int, device: torch.device | None = None
 ) -> Sequence[Tensor]:
-    """Return the indices (B,) int64 of each batch of an epoch, in random order; the last batch may be smaller.
+    """Return the indices (B,) int64 of each batch of an epoch, in random order; see `batch_sizes`.
 
-    A single example that would be left over joins the last batch: one example has no batch statistics.
     The order is a function of (size, seed, epoch), so that resuming needs no state but the number of the batch.
     """
     if size == 0:
         return ()
     key = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
     order = torch.randperm(size, generator=torch.Generator().manual_seed(key)).to(device or "cpu")
+    return order.split(batch_sizes(size, batch_size))
+
+
+def batch_sizes(size: int, batch_size: int) -> list[int]:
+    """Return the sizes of the batches of a split; the last batch may be smaller.
+
+    A single example that would be left over joins the last batch: one example has no batch statistics.
+    """
     sizes = [batch_size] * (size // batch_size)
     if (rest := size % batch_size) == 1 and sizes:
         sizes[-1] += 1
     elif rest:
         sizes.append(rest)
-    return order.split(sizes)
+    return sizes
 
 
 def trimmed(ids: Tensor) -> Tensor:

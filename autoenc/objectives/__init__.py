@@ -1,6 +1,7 @@
 """Objectives beyond nll and regularizers; see objective.Objective."""
 
 from autoenc.objectives.adversarial import Adversarial
+from autoenc.objectives.factor import FactorVAE
 from autoenc.objectives.iwae import IWAE
 
-__all__ = ["IWAE", "Adversarial"]
+__all__ = ["IWAE", "Adversarial", "FactorVAE"]

@@ -12,7 +12,7 @@ from autoenc.errors import require
 
 
 class Critic(nn.Module):
-    """Codes (B, *latent_shape) -> (B,) logits, positive for codes that are classified as draws from the prior.
+    """Codes (B, *latent_shape) -> (B,) logits; see the objectives for the two classes.
 
     Args:
         hidden: widths of the hidden layers, with leaky ReLUs between.

@@ -182,7 +182,7 @@ def prior_mismatch(model: Autoencoder, split: Split, batch_size: int) -> float |
     with evaluation_mode(model):
         codes = torch.cat([model.encode(batch).z.flatten(1) for batch in some.in_order(batch_size)])
         drawn = model.bottleneck.sample(len(codes))
-    return None if drawn is None or len(codes) < 2 else metrics.mmd(codes, drawn.flatten(1))
+    return None if drawn is None or len(codes) < 2 else float(metrics.mmd(codes, drawn.flatten(1)))
 
 
 def latent_health(

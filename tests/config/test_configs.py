@@ -118,18 +118,21 @@ def test_every_model_learns_with_every_network(compose: Compose, data: Data, mod
     checked = compose(f"model={model}", f"network={network}", *dictionary, *small.get(network, []))
     torch.manual_seed(0)
     ae = build.build_model(checked, data.spec)
-    objective = build.build_objective(checked, ae, data.spec, total_steps=100)
+    objective = build.build_objective(checked, ae, data.spec, total_steps=100, num_train=100)
     optimizers = build.build_optimizers(checked, objective.players(ae))
     batch = data.train.take(slice(0, 16))
     before = {name: p.detach().clone() for name, p in ae.named_parameters()}
-    own = {"vqvae": {"commitment"}, "aae": {"generator", "critic"}, "iwae": {"kl"}}.get(model, set())
+    own = {"vqvae": {"commitment"}, "aae": {"generator", "critic"}, "iwae": {"kl"}}
+    own["factorvae"] = {"total_correlation", "critic"}
+    own = own.get(model, set())
     before |= {f"objective.{name}": p.detach().clone() for name, p in objective.named_parameters()}
     for step in range(2):
         parts = train_step(ae.train(), objective, batch, step, optimizers)
         terms = objective.regularizers
         weights = {name: term.weight(step) if callable(term.weight) else term.weight for name, term in terms.items()}
         auxiliary = {name for name, term in terms.items() if term.auxiliary}
-        weights |= {"commitment": 1.0, "generator": checked["model"]["objective"].get("weight")}
+        objective_weight = checked["model"]["objective"].get("weight")
+        weights = {"commitment": 1.0, "generator": objective_weight, "total_correlation": objective_weight} | weights
         if model not in BOUNDS:
             total = parts["nll"] + sum(weights[name] * parts[name] for name in {*terms, *own} - {"critic"} - auxiliary)
             torch.testing.assert_close(parts["loss"], total)
@@ -158,7 +161,7 @@ def test_groups_combine(compose: Compose, data: Data, overrides: list[str]) -> N
     checked = compose(*overrides, "optimizer.lr=0.0003")
     torch.manual_seed(0)
     model = build.build_model(checked, data.spec)
-    objective = build.build_objective(checked, model, data.spec, total_steps=100)
+    objective = build.build_objective(checked, model, data.spec, total_steps=100, num_train=100)
     optimizers = build.build_optimizers(checked, objective.players(model))
     batch = Batch(data.train.take(slice(0, 64)).x)
     losses = [train_step(model, objective, batch, 100, optimizers)["loss"].item() for _ in range(15)]
