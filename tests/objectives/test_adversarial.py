@@ -82,5 +82,5 @@ def test_the_losses_are_those_of_the_equilibrium_where_the_critic_knows_nothing(
 
 
 def test_a_model_without_a_prior_is_refused(make_model: MakeModel) -> None:
-    with pytest.raises(ConfigError, match=r"model\.prior"):
+    with pytest.raises(ConfigError, match=r"prior=standard"):
         Adversarial({}, (3,)).check(make_model())
