@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from autoenc.config.checks import check_files, check_target, overlaid
 from autoenc.config.signatures import options
-from autoenc.core import Autoencoder, Bottleneck, Likelihood, Regularizer
+from autoenc.core import Autoencoder, Bottleneck, Likelihood, Prior, Regularizer
 from autoenc.data.dataset import Data, DataSpec, class_numbers, without
 from autoenc.data.kinds.kind import Kind
 from autoenc.errors import ConfigError, one_line
@@ -32,6 +32,7 @@ TYPES: dict[str, type] = {
     "likelihood": Likelihood,
     "noise": nn.Module,
     "model.bottleneck": Bottleneck,
+    "model.prior": Prior,
     "model.objective": Objective,
     "optimizer": Optimizer,
     "model.players": Optimizer,
@@ -119,18 +120,41 @@ def build_model(config: Mapping[str, Any], spec: DataSpec, mean: Tensor | None =
     pair = make("network", config["network"], sizes)
     noise = make("noise", config["noise"], sizes)
     bottleneck = make("model.bottleneck", config["model"]["bottleneck"], sizes | {"feature_shape": pair.feature_shape})
-    if config["model"]["prior"]:
-        given = {"latent_shape": bottleneck.latent_shape}
-        if bottleneck.no_density is not None:
-            why = f"no density fits the codes of {type(bottleneck).__name__}: {bottleneck.no_density}"
-            raise ConfigError("model.prior", None, f"{why}; prior=default")
-        bottleneck.prior = make("model.prior", config["model"]["prior"], given)
     model = Autoencoder(noise, pair.encoder, bottleneck, pair.decoder, likelihood)
     initialize(model)
     start_tied(model)
     if mean is not None:
         start_at_mean(model, mean)
+    if config["model"]["prior"]:  # after `initialize`: priors have first values of their own
+        set_prior(model, config["model"]["prior"], sizes)
     return model
+
+
+def set_prior(model: Autoencoder, node: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Give the bottleneck of a model the prior of a `_target_` node; ConfigError if they do not fit."""
+    bottleneck = model.bottleneck
+    if bottleneck.no_density is not None:
+        why = f"no density fits the codes of {type(bottleneck).__name__}: {bottleneck.no_density}; prior=default"
+        raise ConfigError("model.prior", None, why)
+    bottleneck.prior = prior = make("model.prior", node, {**given, "latent_shape": bottleneck.latent_shape})
+    try:
+        prior.bind(model)
+    except ConfigError as error:
+        raise error.under("model.prior") from None
+
+
+def check_prior(node: Mapping[str, Any] | None, model: Autoencoder, objective: Objective) -> None:
+    """Raise ConfigError if a chosen prior would have no effect, or would not learn."""
+    prior = model.bottleneck.prior
+    if not node or prior is None:
+        return
+    read = {objective.reads_prior, *(term.reads_prior for term in objective.regularizers.values())} - {""}
+    learnt = any(p.requires_grad for p in prior.parameters())
+    if not read or (learnt and "density" not in read):
+        name, what = type(prior).__name__, "trains" if learnt else "reads"
+        other = "prior=standard, or " if read else ""
+        why = f"no term of the objective {what} the prior {name}; {other}regularizer=[kl] does, as in model=vae"
+        raise ConfigError("model.prior", None, why)
 
 
 def check_parts(config: Mapping[str, Any], spec: DataSpec) -> None:
@@ -176,6 +200,7 @@ def build_objective(
         objective.check(model)
     except ConfigError as error:
         raise error.under("model.objective") from None
+    check_prior(config["model"]["prior"], model, objective)
     return objective
 
 
@@ -214,6 +239,11 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
         model.bottleneck.check(len(data.train))
     except ConfigError as error:
         raise error.under("model.bottleneck") from None
+    try:
+        if model.bottleneck.prior is not None:
+            model.bottleneck.prior.check(len(data.train))
+    except ConfigError as error:
+        raise error.under("model.prior") from None
     if min(settings.batch_size, len(data.train)) < 2 and any(isinstance(m, BATCH_STATISTICS) for m in model.modules()):
         raise ConfigError("trainer.batch_size", settings.batch_size, "must be 2 or more with network.norm=batch")
     num_train = len(data.train)

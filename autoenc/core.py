@@ -112,7 +112,13 @@ class Likelihood(nn.Module):
 
 
 class Prior(nn.Module):
-    """p(z) over codes of shape `latent_shape`. Subclasses are in priors/."""
+    """p(z) over codes of shape `latent_shape`. Subclasses are in priors/.
+
+    Attributes:
+        remark: advice that is shown when training begins with new weights, or an empty text.
+    """
+
+    remark: str = ""
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return log p(z) in nats: (*S, *latent_shape) -> (*S)."""
@@ -129,6 +135,24 @@ class Prior(nn.Module):
     def quantiles(self, levels: Tensor) -> Tensor | None:
         """Return quantiles of each dimension: (L,) in (0, 1) -> (L, *latent_shape); None if they are not known."""
         return None
+
+    def responsibilities(self, z: Tensor) -> Tensor | None:
+        """Return p(c|z) of the clusters c that the prior has learnt, (N, *latent_shape) -> (N, C); None without."""
+        return None
+
+    def bind(self, model: Autoencoder) -> None:
+        """Keep what the prior needs of its model, once, without registering parameters of the model again."""
+
+    def start(self, rows: Callable[[int], Tensor], codes: Callable[[int], Tensor]) -> None:
+        """Set values that follow from training data, once, before the first step.
+
+        Args:
+            rows: n -> at most n random training examples (N, *shape).
+            codes: n -> their codes (N, 2, *latent_shape): the deterministic one, and a draw from the posterior.
+        """
+
+    def check(self, examples: int) -> None:
+        """Raise ConfigError if there are too few training examples."""
 
 
 class Bottleneck(nn.Module):
@@ -168,6 +192,10 @@ class Bottleneck(nn.Module):
     def sample(self, n: int, temperature: float = 1.0) -> Tensor | None:
         """Draw codes (n, *latent_shape) from the prior; None if there is none."""
         return None if self.prior is None else self.project(self.prior.sample(n, temperature))
+
+    def adopted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors of another run's bottleneck as the first ones of this bottleneck; see `init_from`."""
+        return state
 
     def margin(self, code: Code) -> Tensor | None:
         """Return the distance (B,) of each example from a discontinuity of the code; None if the code is continuous.
@@ -267,6 +295,7 @@ class Regularizer:
     double_backward: ClassVar[bool] = False  # differentiates twice, which torch.compile does not support
     auxiliary: ClassVar[bool] = False  # only helps training: minimised, but not part of the reported loss
     smallest_batch: ClassVar[int] = 1  # examples that the term needs
+    reads_prior: ClassVar[str] = ""  # density, which trains a learnt prior, or samples
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         """Return the unweighted term: (B,) or (), in nats or a unit of its own."""

@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 
 from autoenc import build, figures, reference
 from autoenc.build import Parts
 from autoenc.config.remedies import against_collapse
 from autoenc.config.stored import parse_config, read_config
-from autoenc.core import Autoencoder
+from autoenc.core import Autoencoder, Batch
 from autoenc.data import Data, kinds
 from autoenc.errors import ConfigError, DataError, Interrupted, NotFinite, UserError, one_line
 from autoenc.files import check_inside, flat, write_json, write_text
@@ -83,7 +84,7 @@ def train(
         text = yaml.safe_dump(config, sort_keys=False)
         fingerprint = parts.data.train.fingerprint()
         with disk_errors(run_dir), claimed(run_dir), logged(run_dir):
-            state = None
+            state, fresh = None, not resume
             if resume:
                 state = checkpoint.load(run_dir / "checkpoints" / "last.pt", device)
                 if missing := {"config", "data", "progress", "model", "optimizers", "rng"} - state.keys():
@@ -93,7 +94,9 @@ def train(
                 if longer:
                     check_longer(config, state["progress"], len(parts.data.train))
             elif config["init_from"] is not None:
-                initialize_from(parts.model, find_run(config["init_from"]))
+                fresh = initialize_from(parts.model, find_run(config["init_from"]))
+            if fresh:
+                start_prior(parts, device)
             write_text(run_dir / "config.yaml", text)
             if not resume:
                 kinds.save(parts.data.spec.kind, run_dir)
@@ -162,8 +165,26 @@ def check_longer(config: Mapping[str, Any], progress: Mapping[str, Any], rows: i
         raise ConfigError("trainer.patience", settings.patience, f"{why}, or null")
 
 
-def initialize_from(model: Autoencoder, path: Path) -> None:
+def start_prior(parts: Parts, device: torch.device) -> None:
+    """Set what the prior learns from the training split before the first step."""
+    model, train = parts.model, parts.data.train
+
+    def codes(n: int) -> Tensor:
+        def both(batch: Batch) -> Tensor:
+            code = model.encode(batch)
+            return torch.stack([code.mean, code.z], 1).float()
+
+        return reference.over(model, train.sample(n), both, parts.settings.eval_batch_size, device)
+
+    if model.bottleneck.prior is not None:
+        model.bottleneck.prior.start(lambda n: train.sample(n).take(slice(None)).x, codes)
+
+
+def initialize_from(model: Autoencoder, path: Path) -> bool:
     """Load the best weights of another run of the same architecture into a model.
+
+    The prior keeps its own if that run has another one; return whether it does. A Gaussian code may start from a
+    deterministic one (`Bottleneck.adopted`).
 
     Raises:
         ConfigError: the directory has no weights, or a tensor has another name or shape.
@@ -173,6 +194,12 @@ def initialize_from(model: Autoencoder, path: Path) -> None:
     except (UserError, KeyError) as error:
         raise ConfigError("init_from", path, f"has no weights of a run ({one_line(error)})") from None
     expected = model.state_dict()
+    code, prior = "bottleneck.", "bottleneck.prior."
+    own = {name.removeprefix(code): found.pop(name) for name in list(found) if name.startswith(code)}
+    found |= {code + name: tensor for name, tensor in model.bottleneck.adopted(own).items()}
+    theirs, ours = ({k: v.shape for k, v in s.items() if k.startswith(prior)} for s in (found, expected))
+    if theirs != ours:
+        found = {k: v for k, v in found.items() if k not in theirs} | {k: expected[k] for k in ours}
     for name in [*expected, *(n for n in found if n not in expected)]:
         shapes = [tuple(state[name].shape) if name in state else None for state in (found, expected)]
         if shapes[0] != shapes[1]:
@@ -180,6 +207,7 @@ def initialize_from(model: Autoencoder, path: Path) -> None:
             why = f"{name} is {there} there and {here} here; use the model and network options of that run"
             raise ConfigError("init_from", path, why)
     model.load_state_dict(found)
+    return theirs != ours
 
 
 def check_monitor(parts: Parts, resume: bool = False) -> None:
@@ -215,7 +243,9 @@ def _fit_and_finish(
     progress.line(f"{data.spec.name}: {sizes}; {count:,} parameters; {trainer.total_steps:,} steps on {trainer.device}")
     for note in data.notes:
         progress.line(note)
-    for remark in filter(None, (data.spec.kind.remark(data.train), model.bottleneck.remark)):
+    prior = model.bottleneck.prior
+    advice = "" if prior is None or trainer.step or config["init_from"] is not None else prior.remark
+    for remark in filter(None, (data.spec.kind.remark(data.train), model.bottleneck.remark, advice)):
         progress.line(f"Attention: {remark}")
     if len(data.train) < FEW:
         progress.line(f"Attention: {len(data.train)} training examples are few: results depend on which these are")

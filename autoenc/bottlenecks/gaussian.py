@@ -28,6 +28,11 @@ class Gaussian(Bottleneck):
         self.prior = StandardNormal(self.latent_shape)
         self.linear = affine(feature_shape, 2 * latent_dim)
 
+    def adopted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Take the affine map of a deterministic code as that of mu; the one of logvar stays as it is."""
+        own, half = self.linear.state_dict(prefix="linear."), self.linear.weight.shape[0] // 2
+        return {k: torch.cat([v, own[k][half:].cpu()]) if k in own and len(v) == half else v for k, v in state.items()}
+
     def forward(self, features: Tensor) -> Code:
         mu, logvar = self.linear(features).float().chunk(2, dim=1)
         std = torch.exp(0.5 * logvar.clamp(-self.MAX_ABS_LOGVAR, self.MAX_ABS_LOGVAR))

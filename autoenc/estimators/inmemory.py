@@ -13,7 +13,7 @@ from autoenc.config.composed import compose as compose
 from autoenc.core import Autoencoder
 from autoenc.data.dataset import Data
 from autoenc.errors import Interrupted
-from autoenc.run import check_monitor
+from autoenc.run import check_monitor, start_prior
 from autoenc.training import checkpoint
 from autoenc.training.process import seeded, torch_settings
 from autoenc.training.settings import TrainerSettings
@@ -35,6 +35,7 @@ def train(checked: Mapping[str, Any], data: Data, verbose: bool = False) -> tupl
     with torch_settings(settings), seeded(checked["seed"]), tempfile.TemporaryDirectory(prefix="autoenc-") as folder:
         parts = build.build(checked, device, data)
         check_monitor(parts)
+        start_prior(parts, device)
         history = _History()
         trainer = _Trainer(
             parts.model, parts.objective, parts.optimizers, parts.data, settings, checked["seed"], device, history,

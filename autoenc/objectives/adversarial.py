@@ -28,6 +28,8 @@ class Adversarial(Objective):
         hidden: widths of the critic's hidden layers.
     """
 
+    reads_prior = "samples"
+
     def __init__(
         self,
         regularizers: Mapping[str, Regularizer],

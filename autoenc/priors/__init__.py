@@ -1,6 +1,9 @@
 """Priors p(z) of codes."""
 
 from autoenc.priors.categorical import Categorical
+from autoenc.priors.mixture import Mixture
 from autoenc.priors.normal import StandardNormal
+from autoenc.priors.realnvp import RealNVP
+from autoenc.priors.vamp import Vamp
 
-__all__ = ["Categorical", "StandardNormal"]
+__all__ = ["Categorical", "Mixture", "RealNVP", "StandardNormal", "Vamp"]

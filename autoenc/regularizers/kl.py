@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -45,6 +46,8 @@ class KL(Regularizer):
         free_bits: nats that each dimension may use without cost, against collapse: sum_j max(free_bits, KL_j), with
             the mean KL_j over the batch (Kingma et al. 2016, eq. 16).
     """
+
+    reads_prior: ClassVar[str] = "density"
 
     weight: float | Callable[[float], float] = 1.0
     free_bits: float = 0.0

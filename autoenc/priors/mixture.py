@@ -1,0 +1,99 @@
+"""Mixtures of Gaussians, learnt with the model: clusters for free (VaDE, Jiang et al. 2017)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from autoenc.core import Prior
+from autoenc.errors import require
+
+AT_ONCE = 2**22  # differences of a code and a mean in memory at a time
+FITTED = 20_000  # training codes that the first components are fitted to
+
+
+class GaussianParts(Prior):
+    """p(z) = sum_c pi_c N(z; mu_c, diag(sigma_c^2)); subclasses define `parts`.
+
+    Args:
+        components: their number C.
+    """
+
+    def __init__(self, latent_shape: tuple[int, ...], components: int):
+        super().__init__()
+        require(components >= 1, "components", components, "must be 1 or more")
+        self.latent_shape, self.components = latent_shape, components
+
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log pi (C,), mu (C, K) and sigma (C, K), with K values in a code."""
+        raise NotImplementedError
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return self._log_joint(z).logsumexp(-1)
+
+    def sample(self, n: int, temperature: float = 1.0) -> Tensor:
+        log_weights, mean, std = self.parts()
+        chosen = torch.multinomial(log_weights.exp(), n, replacement=True)
+        z = mean[chosen] + temperature * std[chosen] * torch.randn(n, mean.shape[1], device=mean.device)
+        return z.unflatten(1, self.latent_shape)
+
+    def check(self, examples: int) -> None:
+        why = f"more components than the training split has examples, {examples:,}"
+        require(self.components <= examples, "components", self.components, why)
+
+    def _log_joint(self, z: Tensor) -> Tensor:
+        """Return log pi_c + log N(z; mu_c, sigma_c^2): (*S, *latent_shape) -> (*S, C)."""
+        log_weights, mean, std = self.parts()
+        rows = z.reshape(-1, mean.shape[1]).float()
+        constant = log_weights - std.log().sum(1) - 0.5 * mean.shape[1] * math.log(2 * math.pi)  # (C,)
+        at_once = max(1, AT_ONCE // mean.numel())
+        squares = [((part[:, None] - mean) / std).square().sum(-1) for part in rows.split(at_once)]
+        return (constant - 0.5 * torch.cat(squares)).reshape(*z.shape[: z.dim() - len(self.latent_shape)], -1)
+
+
+class Mixture(GaussianParts):
+    """The prior of VaDE, with learnt pi, mu and sigma (Jiang et al. 2017, eq. 1 to 4).
+
+    The cluster of a code is the component of the largest p(c|z) = pi_c N(z; mu_c, sigma_c^2) / p(z) (eq. 16). Training
+    starts from components that are fitted to the codes of training examples by expectation-maximization, as in section
+    3.2 of the paper, where an autoencoder is trained first: init_from=RUN of model=ae.
+
+    Args:
+        components: clusters.
+    """
+
+    remark = "the clusters start from the codes of new weights; init_from=RUN starts from those of a trained model=ae"
+
+    def __init__(self, latent_shape: tuple[int, ...], components: int = 10):
+        super().__init__(latent_shape, components)
+        size = math.prod(latent_shape)
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.mean = nn.Parameter(torch.randn(components, size))
+        self.log_std = nn.Parameter(torch.zeros(components, size))
+
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.logits.log_softmax(0), self.mean, self.log_std.exp()
+
+    def responsibilities(self, z: Tensor) -> Tensor:
+        return self._log_joint(z).softmax(-1)
+
+    @torch.no_grad()
+    def start(self, rows: Callable[[int], Tensor], codes: Callable[[int], Tensor]) -> None:
+        """Fit the components to deterministic codes; the mean variance of the posterior adds to theirs."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.mixture import GaussianMixture
+
+        mean, drawn = codes(FITTED).flatten(2).double().cpu().unbind(1)
+        z, within = mean.numpy(), (drawn - mean).square().mean(0)
+        floor = 1e-4 * max(float(z.var(0).mean()), 1e-8)  # of the variances: constant units are allowed
+        fitted = GaussianMixture(self.components, covariance_type="diag", reg_covar=floor, random_state=0)
+        with warnings.catch_warnings():  # fewer different codes than components
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fitted.fit(z)
+        self.logits.copy_(torch.from_numpy(fitted.weights_).clamp(min=1e-6).log())
+        self.mean.copy_(torch.from_numpy(fitted.means_))
+        self.log_std.copy_((torch.from_numpy(fitted.covariances_) + within).log() / 2)
