@@ -33,12 +33,14 @@ OPTIONS = {
         *("model=aae", "network.hidden=[32]", "model.latent_dim=4", "model.players.critic.lr=0.0005"),
         *("trainer.lr_schedule=plateau", "trainer.plateau_patience=1", "trainer.warmup=0.1"),
     ],
+    "vade": ["model=vade", "network.hidden=[32]", "model.latent_dim=4", "model.prior.components=5"],
+    "vamp": ["model=vae", "prior=vamp", "network.hidden=[32]", "model.latent_dim=4", "model.prior.components=20"],
 }
-CHOICES = {"vqvae": {"model": "vqvae"}, "aae": {"model": "aae"}}
+CHOICES = {name: {"model": name} for name in OPTIONS}
 EPOCHS = 6
 
 
-@pytest.fixture(scope="module", params=["vqvae", "aae"])
+@pytest.fixture(scope="module", params=list(OPTIONS))
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, compose: Callable) -> Path:
     """A run of the variant that was never interrupted."""
     folder = tmp_path_factory.mktemp(request.param) / "whole"
@@ -173,6 +175,16 @@ def test_a_best_file_of_an_older_version_loads_where_the_objective_has_no_state(
         (["model=aae", "+model.players.critic.speed=1"], r"^model\.players\.critic\.speed: Adam has no option"),
         (["model=aae", "model.players.critic.lr=fast"], r"^model\.players\.critic\.lr=fast: must be a number"),
         (["model=aae", "model.players.critic.lr=-1.0"], r"^model\.players\.critic: Invalid learning rate"),
+        (["model=vqvae", "prior=realnvp"], r"^model\.prior: no density fits the codes of VectorQuantized"),
+        (["model=vae", "prior=realnvp", "model.latent_dim=1"], r"^model\.prior: .* single value; model\.latent_dim=2"),
+        (["model=ae", "prior=standard"], r"^model\.prior: no term of the objective reads .*regularizer=\[kl\]"),
+        (["model=ae", "prior=vamp"], r"^model\.prior: no term of the objective trains the prior Vamp"),
+        (["model=aae", "prior=mixture"], r"^model\.prior: no term of the objective trains .*prior=standard"),
+        (["model=vade", "regularizer=[]"], r"^model\.prior: no term of the objective trains the prior Mixture"),
+        (
+            ["model=vade", "model.prior.components=5000"],
+            r"^model\.prior\.components=5000: more components than the training split has examples",
+        ),
         (["model=aae", "prior=default"], r"^model\.objective: needs a prior: prior=standard"),
         (["model=topk", "network=conv_spatial"], r"network\.spatial"),
         (

@@ -40,6 +40,8 @@ class IWAE(Objective):
         gradient: standard or dreg; decoder and prior have the standard gradient in both.
     """
 
+    reads_prior = "density"
+
     def __init__(
         self, regularizers: Mapping[str, Regularizer], k: int = 5, gradient: Literal["standard", "dreg"] = "standard"
     ):

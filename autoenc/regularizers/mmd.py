@@ -23,6 +23,7 @@ class MMD(Regularizer):
     """
 
     smallest_batch: ClassVar[int] = 2
+    reads_prior: ClassVar[str] = "samples"
 
     weight: float | Callable[[float], float] = 10.0
 
