@@ -119,6 +119,11 @@ TABLE = {
         Metric("margin_interval", "", NEITHER, "half the width of the 95 % interval of margin, paired over the seeds"),
         Metric("precision", "", HIGHER, "fraction of the nearest examples that are of the class of the query"),
         Metric("map", "", HIGHER, "mean average precision of the ranking of all examples"),
+        Metric("cluster_accuracy", "", HIGHER, "fraction of the rows in the cluster that is matched with their class"),
+        Metric(
+            "nmi", "", HIGHER, "mutual information of clusters and classes, relative to the mean of their entropies"
+        ),
+        Metric("ari", "", HIGHER, "adjusted Rand index of clusters and classes; 0 for random clusters"),
         Metric("trustworthiness", "", HIGHER, "neighbours in the projection that are neighbours in the code"),
         Metric("trustworthiness_input", "", HIGHER, "neighbours in the projection that are neighbours in the input"),
         Metric("neighbour_agreement", "", HIGHER, "neighbours in the projection that are of the same class"),

@@ -12,6 +12,7 @@ import numpy as np
 from autoenc import metrics
 from autoenc.apps.anomaly import detect, scores
 from autoenc.apps.anomaly import inspection as defects
+from autoenc.apps.codes import clustering as clusters
 from autoenc.apps.codes import features, project, retrieve
 from autoenc.apps.codes import recovery as known
 from autoenc.apps.generation import classifier, denoise, density, generate, quality
@@ -128,6 +129,13 @@ def retrieval(subject: Subject) -> Numbers:
     return numbers | retrieve.baseline(subject.run, subject.run.data.test, y_test, k) | features.said(found)
 
 
+def clustering(subject: Subject) -> Numbers:
+    """Return the agreement of clusters of the test rows with their classes for each representation, by k-means, and of
+    the components of the prior, if it is a mixture."""
+    labels = features.need_labels(subject.run)
+    return clusters.cluster(subject.run, subject.representations, *labels)
+
+
 def projection(subject: Subject) -> Numbers:
     """Return trustworthiness and agreement of neighbours (k = 10) of a t-SNE of 2,000 test codes."""
     run = subject.run
@@ -180,6 +188,7 @@ SECTIONS: dict[str, Callable[[Subject], Numbers]] = {
         denoising,
         probes,
         retrieval,
+        clustering,
         projection,
         anomaly,
         generation,

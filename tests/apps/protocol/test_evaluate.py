@@ -27,11 +27,12 @@ def test_twice_the_same_and_what_the_training_measured(vae_run: Path, monkeypatc
     assert found["probes"]["codes"]["5-nn"] > 0.85
     assert found["retrieval"]["codes"]["precision@10"] > 0.75
     assert {"codes", "untrained", "PCA-8", "raw", "remark"} == found["probes"].keys() == found["retrieval"].keys()
+    assert found["clustering"].keys() == found["probes"].keys()
     assert "better than an untrained network" in found["probes"]["remark"]
     assert found["denoising"]["noise"] == "gaussian 0.3"
     json.dumps(found)
     titles = [title for title, _, _ in evaluate.tables(found)]
-    assert len(titles) == 8
+    assert len(titles) == 9
 
 
 def test_tables_of_numbers_have_no_images_to_denoise(table_run: Path) -> None:
