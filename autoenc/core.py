@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -166,6 +166,11 @@ class Bottleneck(nn.Module):
         has_posterior: whether `Code.posterior` is a distribution.
         code_range: interval of the values of a code.
         no_density: the reason why no smooth density fits the codes, or None.
+        symbols: number of values of an index of a discrete code; 0 for other codes.
+        index_shape: shape of the indices of one discrete code, in the order in which they depend on each other.
+        groups: indices with a meaning of their own at each position, such as depths: the last dimension of
+            `index_shape`; 1 if there is one index at each position.
+        distance: how codes are compared in retrieval.
         remark: advice that is shown when training begins, or an empty text.
         offers: names in `Code.info` that regularizers may ask for.
     """
@@ -174,6 +179,10 @@ class Bottleneck(nn.Module):
     has_posterior: bool = False
     code_range: tuple[float, float] = (-torch.inf, torch.inf)
     no_density: str | None = None
+    symbols: int = 0
+    index_shape: tuple[int, ...] = ()
+    groups: int = 1
+    distance: Literal["cosine", "euclidean", "hamming"] = "cosine"
     remark: str = ""
     offers: tuple[str, ...] = ()
 
@@ -203,6 +212,14 @@ class Bottleneck(nn.Module):
         Close to a discontinuity, implementations that round differently return different codes.
         """
         return None
+
+    def indices(self, code: Code) -> Tensor:
+        """Return the indices (B, *index_shape) of discrete codes, int64."""
+        raise NotImplementedError
+
+    def from_indices(self, index: Tensor) -> Tensor:
+        """Return the codes with these indices: (N, *index_shape) -> (N, *latent_shape)."""
+        raise NotImplementedError
 
     def tally(self, code: Code) -> dict[str, Tensor]:
         """Return sums over the examples of a batch, from which `metrics` are computed: name -> tensor."""

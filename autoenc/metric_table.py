@@ -91,6 +91,7 @@ TABLE = {
         ),
         Metric("code_perplexity", "codes", HIGHER, "exp of the entropy of the use of the codebook"),
         Metric("codes_used", "", HIGHER, "fraction of the codebook that is used"),
+        Metric("bit_entropy", "bits", HIGHER, "entropy of a bit of a binary code over the data, mean over bits"),
         Metric("mmd", "", LOWER, "maximum mean discrepancy of the codes and the prior (Gretton et al. 2012), squared"),
         Metric("generator", "nats", NEITHER, "of an adversarial objective; log 2 = 0.69 where the critic cannot tell"),
         Metric("critic", "nats", NEITHER, "of an objective with a critic; 2 log 2 = 1.39 where it cannot tell"),

@@ -29,6 +29,12 @@ OPTIONS = {
         *("model=vqvae", "network.channels=[8,8]", "model.latent_dim=4", "model.bottleneck.codes=16"),
         *("model.bottleneck.dead_after=300", "trainer.lr_schedule=cosine", "optimizer.lr=0.003"),
     ],
+    "fsq": ["model=fsq", "network.channels=[8,8]"],
+    "rqvae": [
+        *("model=rqvae", "network.channels=[8,8]", "model.latent_dim=4", "model.bottleneck.codes=16"),
+        *("model.bottleneck.depth=2", "model.bottleneck.dead_after=300", "optimizer.lr=0.003"),
+    ],
+    "binary": ["model=binary", "network.hidden=[32]", "model.latent_dim=8"],
     "aae": [
         *("model=aae", "network.hidden=[32]", "model.latent_dim=4", "model.players.critic.lr=0.0005"),
         *("trainer.lr_schedule=plateau", "trainer.plateau_patience=1", "trainer.warmup=0.1"),

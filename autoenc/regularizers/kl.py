@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Bernoulli, Normal
 
 from autoenc.core import Autoencoder, Batch, Code, Output, Regularizer, sum_over_dims
 from autoenc.errors import ConfigError, require
@@ -61,7 +61,8 @@ class KL(Regularizer):
             kind = type(bottleneck).__name__
             raise ConfigError("kl", None, f"needs a posterior; the bottleneck {kind} has none, Gaussian has one")
         z = torch.zeros(1, *bottleneck.latent_shape, device=next(model.parameters()).device)
-        if self.free_bits > 0 and bottleneck.prior.kl(Normal(z, torch.ones_like(z))) is None:
+        posteriors = (Normal(z, torch.ones_like(z)), Bernoulli(logits=z))
+        if self.free_bits > 0 and all(bottleneck.prior.kl(q) is None for q in posteriors):
             kind = type(bottleneck.prior).__name__
             raise ConfigError(
                 "kl", None, f"free_bits needs the KL of each dimension, which the prior {kind} does not have"

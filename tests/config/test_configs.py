@@ -114,8 +114,8 @@ def test_every_model_learns_with_every_network(compose: Compose, data: Data, mod
     small["conv_spatial"] = ["network.channels=[4,6]", "network.hidden=16"]
     if model in DICTIONARIES and network == "conv_spatial":
         pytest.skip("dictionaries read vectors")
-    dictionary = ["model.latent_dim=32"] if model in (*DICTIONARIES, "sparse") else ["model.latent_dim=6"]
-    checked = compose(f"model={model}", f"network={network}", *dictionary, *small.get(network, []))
+    width = 32 if model in (*DICTIONARIES, "sparse") else {"fsq": 3}.get(model, 6)
+    checked = compose(f"model={model}", f"network={network}", f"model.latent_dim={width}", *small.get(network, []))
     torch.manual_seed(0)
     ae = build.build_model(checked, data.spec)
     objective = build.build_objective(checked, ae, data.spec, total_steps=100, num_train=100)
@@ -123,7 +123,7 @@ def test_every_model_learns_with_every_network(compose: Compose, data: Data, mod
     batch = data.train.take(slice(0, 16))
     before = {name: p.detach().clone() for name, p in ae.named_parameters()}
     own = {"vqvae": {"commitment"}, "aae": {"generator", "critic"}, "iwae": {"kl"}}
-    own["factorvae"] = {"total_correlation", "critic"}
+    own |= {"rqvae": {"commitment"}, "factorvae": {"total_correlation", "critic"}}
     own = own.get(model, set())
     before |= {f"objective.{name}": p.detach().clone() for name, p in objective.named_parameters()}
     for step in range(2):

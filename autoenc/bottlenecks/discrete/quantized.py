@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoenc.bottlenecks.affine import affine, latent_shape_of
+from autoenc.bottlenecks.discrete.symbols import check_size, frequencies, straight_through, use
 from autoenc.core import Bottleneck, Code
 from autoenc.errors import require
 from autoenc.priors import Categorical
@@ -62,6 +63,7 @@ class VectorQuantized(Bottleneck):
         require(dead_after >= 1, "dead_after", dead_after, "must be 1 or more")
         self.codes, self.beta, self.learning, self.decay, self.dead_after = codes, beta, learning, decay, dead_after
         self.latent_shape = latent_shape_of(feature_shape, latent_dim)
+        self.symbols, self.index_shape = codes, self.latent_shape[1:]
         self.no_density = f"they are {codes} points, with a prior of their own"
         if len(self.latent_shape) == 1:
             self.remark = (
@@ -70,14 +72,18 @@ class VectorQuantized(Bottleneck):
             )
         self.linear = affine(feature_shape, latent_dim)
         self.prior = Categorical(self.latent_shape[1:], codes, decay)
-        start = torch.randn(codes, latent_dim)
-        if learning == "gradient":
+        self._create(codes, latent_dim)
+
+    def _create(self, rows: int, dim: int) -> None:
+        """Set a codebook of random entries, all of them dead: (rows, dim)."""
+        start = torch.randn(rows, dim)
+        if self.learning == "gradient":
             self.codebook = nn.Parameter(start)
         else:
             self.register_buffer("codebook", start)
-            self.register_buffer("count", torch.zeros(codes))
-            self.register_buffer("total", torch.zeros(codes, latent_dim))
-        self.register_buffer("idle", torch.full((codes,), dead_after))
+            self.register_buffer("count", torch.zeros(rows))
+            self.register_buffer("total", torch.zeros(rows, dim))
+        self.register_buffer("idle", torch.full((rows,), self.dead_after))
 
     def forward(self, features: Tensor) -> Code:
         encoded = self.linear(features).float()
@@ -93,8 +99,9 @@ class VectorQuantized(Bottleneck):
         if self.learning == "gradient":
             losses["codebook"] = (encoded.detach() - z).square().flatten(1).sum(-1)
         if self.training:
-            self._observe(encoded.detach(), index)
-        z = z.detach() + (encoded - encoded.detach())  # exactly the entry, with the gradient of the encoder
+            self.prior.observe(frequencies(index, self.codes))
+            self._observe(encoded.detach().movedim(1, -1), index)
+        z = straight_through(z, encoded)
         return Code(z=z, mean=z, losses=losses, info={"index": index, "encoded": encoded.detach()})
 
     def project(self, z: Tensor) -> Tensor:
@@ -110,25 +117,25 @@ class VectorQuantized(Bottleneck):
         first, second = self._distances(code.info["encoded"]).topk(2, largest=False).values.unbind(-1)
         return (second - first).flatten(1).amin(1) if first.dim() > 1 else second - first
 
+    def indices(self, code: Code) -> Tensor:
+        return code.info["index"]
+
+    def from_indices(self, index: Tensor) -> Tensor:
+        return self._lookup(index).detach()
+
     def tally(self, code: Code) -> dict[str, Tensor]:
         return {"chosen": torch.bincount(code.info["index"].flatten(), minlength=self.codes)}
 
     def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return code_perplexity, the exp of the entropy of the chosen entries, at most `codes`; and codes_used, the
-        fraction of the entries that are chosen at all."""
-        p = sums["chosen"].double() / sums["chosen"].sum()
-        return {"code_perplexity": torch.special.entr(p).sum().exp(), "codes_used": (p > 0).double().mean()}
+        return use(sums["chosen"])
 
     def check(self, examples: int) -> None:
-        positions = math.prod(self.latent_shape[1:])
-        of = f"{examples:,} examples" + (f" of {positions} positions" if positions > 1 else "")
-        why = f"a codebook larger than the training set, which has {of}"
-        require(self.codes <= examples * positions, "codes", self.codes, why)
+        check_size("codes", self.codes, self.codes, examples, math.prod(self.latent_shape[1:]))
 
-    def _distances(self, z: Tensor) -> Tensor:
-        """Return squared distances to all entries: (N, latent_dim, *positions) -> (N, *positions, codes)."""
+    def _distances(self, z: Tensor, first: int = 0) -> Tensor:
+        """Return squared distances to the entries from row `first` on: (N, C, *positions) -> (N, *positions, codes)."""
         z = z.movedim(1, -1)
-        entries = self.codebook.detach()
+        entries = self.codebook.detach()[first : first + self.codes]
         return z.square().sum(-1, keepdim=True) - 2 * z @ entries.T + entries.square().sum(-1)
 
     def _nearest(self, z: Tensor) -> Tensor:
@@ -139,13 +146,14 @@ class VectorQuantized(Bottleneck):
         return F.embedding(index, self.codebook).movedim(-1, 1)
 
     @torch.no_grad()
-    def _restart(self, encoded: Tensor) -> None:
-        """Replace dead entries by outputs of the encoder."""
-        dead = (self.idle >= self.dead_after).nonzero().flatten()
+    def _restart(self, encoded: Tensor, first: int = 0, fraction: float = 1.0) -> None:
+        """Replace a fraction of the dead entries among `codes` from row `first` on by outputs of the encoder."""
+        dead = first + (self.idle[first : first + self.codes] >= self.dead_after).nonzero().flatten()
         if len(dead) == 0:
             return
         vectors = encoded.movedim(1, -1).flatten(0, -2)
-        chosen = vectors[torch.randperm(len(vectors), device=vectors.device)[: len(dead)]]
+        most = math.ceil(fraction * len(dead))
+        chosen = vectors[torch.randperm(len(vectors), device=vectors.device)[:most]]
         dead = dead[: len(chosen)]  # the others are replaced in the next batch
         self.codebook[dead] = chosen
         if self.learning == "ema":
@@ -153,17 +161,15 @@ class VectorQuantized(Bottleneck):
         self.idle[dead] = 0
 
     @torch.no_grad()
-    def _observe(self, encoded: Tensor, index: Tensor) -> None:
-        """Update moving averages, and the prior, with the entries that a batch has chosen."""
-        hot = F.one_hot(index, self.codes).to(encoded.dtype)  # (B, *positions, codes)
-        self.prior.observe(hot.mean(0))
-        flat, vectors = hot.flatten(0, -2), encoded.movedim(1, -1).flatten(0, -2)
-        chosen = flat.sum(0)
-        self.idle += len(encoded)
+    def _observe(self, vectors: Tensor, rows: Tensor) -> None:
+        """Update moving averages with the vectors (B, *, C) of a batch and the rows (B, *) that they have chosen."""
+        hot = F.one_hot(rows, len(self.codebook)).to(vectors.dtype).flatten(0, -2)  # (N, rows)
+        chosen = hot.sum(0)
+        self.idle += len(vectors)
         self.idle[chosen > 0] = 0
         if self.learning == "ema":
             self.count.lerp_(chosen, 1 - self.decay)
-            self.total.lerp_(flat.T @ vectors, 1 - self.decay)
+            self.total.lerp_(hot.T @ vectors.flatten(0, -2), 1 - self.decay)
             n = self.count.sum()
-            smoothed = (self.count + SMOOTHING) / (n + self.codes * SMOOTHING) * n
+            smoothed = (self.count + SMOOTHING) / (n + len(self.count) * SMOOTHING) * n
             self.codebook.copy_(self.total / smoothed[:, None])

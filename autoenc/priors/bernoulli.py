@@ -1,0 +1,34 @@
+"""The prior of bits."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli as BernoulliDistribution
+from torch.distributions import Distribution
+
+from autoenc.core import Prior
+
+
+class Bernoulli(Prior):
+    """Independent bits, each 0 or 1 with probability 1/2."""
+
+    zeros: Tensor  # (*latent_shape); holds shape and device
+
+    def __init__(self, latent_shape: tuple[int, ...]):
+        super().__init__()
+        self.register_buffer("zeros", torch.zeros(latent_shape), persistent=False)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return z.new_full(z.shape[: z.dim() - self.zeros.dim()], -self.zeros.numel() * math.log(2))
+
+    def sample(self, n: int, temperature: float = 1.0) -> Tensor:
+        """Draw bits (n, *latent_shape); both values are as likely at any temperature above 0, and 0 gives zeros."""
+        p = 0.5 if temperature > 0 else 0.0
+        return torch.full((n, *self.zeros.shape), p, device=self.zeros.device).bernoulli()
+
+    def kl(self, posterior: Distribution) -> Tensor | None:
+        """Return log 2 minus the entropy of each bit."""
+        return math.log(2) - posterior.entropy() if isinstance(posterior, BernoulliDistribution) else None
