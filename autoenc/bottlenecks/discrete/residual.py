@@ -62,14 +62,14 @@ class ResidualQuantized(VectorQuantized):
     def _quantize(self, encoded: Tensor) -> Code:
         residual = encoded.detach()
         sums = [torch.zeros_like(residual)]  # z_0 ... z_D
-        rows, residuals, losses = [], [], {"commitment": encoded.new_zeros(len(encoded))}
-        margin = encoded.new_full(encoded.shape[:1], torch.inf)
+        rows, residuals, losses = [], [], {"commitment": encoded.new_zeros(())}
+        margin = encoded.new_tensor(torch.inf)
         for step, first in enumerate(self.starts):
             if self.training:  # a shared codebook has entries of the size of the residuals of each depth
                 self._restart(residual, first, 1 / (self.depth - step) if self.shared else 1.0)
             distances = self._distances(residual, first)
             nearest, second = distances.topk(2, largest=False).values.unbind(-1)
-            margin = torch.minimum(margin, (second - nearest).view(len(encoded), -1).amin(1))
+            margin = torch.minimum(margin, (second - nearest)[:, None].flatten(1).amin(1))
             rows.append(distances.argmin(-1) + first)
             residuals.append(residual)
             entry = self._lookup(rows[-1])
@@ -106,9 +106,9 @@ class ResidualQuantized(VectorQuantized):
             entries, residual = codebook[first : first + self.codes], z - sums
             distance = residual.square().sum(-1, keepdim=True) - 2 * residual @ entries.T + entries.square().sum(-1)
             beam = min(max(1, CANDIDATES // self.codes), distance.shape[-2] * self.codes)
-            best = distance.flatten(-2).topk(beam, largest=False).indices[..., None]  # (*R, beam, 1)
-            sums = sums.take_along_dim(best // self.codes, -2) + F.embedding((best % self.codes).squeeze(-1), entries)
-        found = sums.take_along_dim((z - sums).square().sum(-1, keepdim=True).argmin(-2, keepdim=True), -2)
+            best = distance.flatten(-2).topk(beam, largest=False).indices  # (*R, beam)
+            sums = _pick(sums, best // self.codes) + F.embedding(best % self.codes, entries)
+        found = _pick(sums, (z - sums).square().sum(-1).argmin(-1, keepdim=True))
         same = (found - z).abs().amax(-1, keepdim=True) <= ROUNDING * z.abs().amax(-1, keepdim=True)
         return torch.where(same, z, found).squeeze(-2)  # the same entries, added in another order
 
@@ -146,3 +146,8 @@ class ResidualQuantized(VectorQuantized):
 def _square(difference: Tensor) -> Tensor:
     """Return the squared norm of each example: (B, *) -> (B,)."""
     return difference.square().flatten(1).sum(-1)
+
+
+def _pick(sums: Tensor, index: Tensor) -> Tensor:
+    """Return the sums of a beam at `index`: (*R, beam, C), (*R, n) -> (*R, n, C)."""
+    return sums.gather(-2, index[..., None].expand(*index.shape, sums.shape[-1]))
