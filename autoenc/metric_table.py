@@ -146,6 +146,12 @@ TABLE = {
         Metric("mse_to_pca", "", LOWER, "mse as a multiple of that of as many principal components"),
         Metric("mmcs", "", HIGHER, "mean cosine of each true atom with the nearest learned one"),
         Metric("recovered", "", HIGHER, "fraction of the true atoms with such a cosine above 0.9"),
+        Metric("mcc", "", HIGHER, "mean cosine of true and learned atoms, assigned one to one (O'Neill et al. 2024)"),
+        Metric(
+            "f1", "", HIGHER, "F1 score of the activity of a unit for that of its nearest true atom, mean over units"
+        ),
+        Metric("explained_variance", "", HIGHER, "1 - mse / variance of the data"),
+        Metric("l0", "units", NEITHER, "units that are not zero, mean over examples; the term of a jump-ReLU code"),
         Metric("angle_deg", "degrees", LOWER, "largest principal angle to the true subspace"),
     )
 }

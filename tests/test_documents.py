@@ -212,7 +212,7 @@ def test_every_command_parses(line: str, monkeypatch: pytest.MonkeyPatch, hydra_
         assert {a for a in arguments if a.startswith("--")} <= set(known)
 
 
-EMBEDDED = "digits|shapes|sparse_codes|linear_gaussian"
+EMBEDDED = "digits|shapes|sparse_codes|superposition|linear_gaussian"
 TRAINED = [
     line
     for line in COMMANDS

@@ -9,6 +9,7 @@ from autoenc.data.sets.arrays import arrays
 from autoenc.data.sets.defects import defects
 from autoenc.data.sets.embedded import digits, patches
 from autoenc.data.sets.image_folder import image_folder
+from autoenc.data.sets.superposition import superposition
 from autoenc.data.sets.synthetic import linear_gaussian, shapes, sparse_codes
 from autoenc.data.sets.table import table
 from autoenc.data.sets.texts import bag_of_words, text
@@ -29,6 +30,7 @@ __all__ = [
     "patches",
     "shapes",
     "sparse_codes",
+    "superposition",
     "table",
     "text",
     "torchvision_images",

@@ -23,6 +23,9 @@ Row = dict[str, float]
 def of_dictionary(run: Run) -> dict[str, str | Row]:
     """Return the recovery of the true dictionary by the decoder, dictionary learning and random atoms; see `matched`.
 
+    The row of the decoder also has f1, of the activity of its units (`activity_f1`); explained_variance, the fraction
+    of the variance of the test rows that the reconstruction explains; and l0, the mean number of active units.
+
     If the true amplitudes and the codes are positive, the cosine is signed: an atom of the wrong sign is not recovered.
     Otherwise the sign is arbitrary, and the absolute value counts. All rows of the table are measured in the same way.
     Dictionary learning is run with the true number of atoms and with that of the model: more atoms find more.
@@ -32,7 +35,13 @@ def of_dictionary(run: Run) -> dict[str, str | Row]:
     signed = not run.data.truth["signed"] and (codes < 0).sum() <= NEGATIVE * (codes != 0).sum()
     chance = np.random.default_rng(SEED).normal(size=atoms.shape)
     rows: dict[str, str | Row] = {"cosine": "signed" if signed else "absolute"}
-    rows["decoder"] = matched(atoms, truth, signed)
+    x = run.data.test.rows()
+    rest, total = _mse(x, run.reconstruct(x)), float(x.var(0).mean())
+    rows["decoder"] = matched(atoms, truth, signed) | {
+        "f1": activity_f1(codes != 0, run.data.truth["active_test"].numpy(), _cosine(atoms, truth, signed)),
+        "explained_variance": 1 - rest / total,
+        "l0": float((codes != 0).sum(1).mean()),
+    }
     for count in sorted({truth.shape[1], atoms.shape[1]}):
         if count <= LARGEST:
             learnt = learn_dictionary(run.data.train.rows(), count, positive=not run.data.truth["signed"])
@@ -84,11 +93,30 @@ def matched(atoms: np.ndarray, truth: np.ndarray, signed: bool) -> Row:
     """Return the recovery of a true dictionary (D, A) by atoms (D, K) of any length; higher is better.
 
     mmcs: mean over true atoms of the largest cosine with any atom (Sharkey et al. 2022). recovered: fraction of true
-    atoms for which it is above 0.9.
+    atoms for which it is above 0.9. mcc: mean cosine of min(A, K) pairs, the one-to-one assignment with the largest
+    (O'Neill et al. 2024).
     """
-    cosine = _normalized(truth).T @ _normalized(atoms)  # (A, K)
-    best = (cosine if signed else np.abs(cosine)).max(1)
-    return {"mmcs": float(best.mean()), "recovered": float((best > RECOVERED).mean())}
+    from scipy.optimize import linear_sum_assignment
+
+    cosine = _cosine(atoms, truth, signed)
+    best, pairs = cosine.max(1), linear_sum_assignment(cosine, maximize=True)
+    return {
+        "mmcs": float(best.mean()),
+        "recovered": float((best > RECOVERED).mean()),
+        "mcc": float(cosine[pairs].mean()),
+    }
+
+
+def activity_f1(active: np.ndarray, true: np.ndarray, cosine: np.ndarray) -> float:
+    """Return the mean over units of the F1 score of a unit as a classifier of the activity of its nearest true atom
+    (Chanin & Garriga-Alonso 2026); 0 for dead units.
+
+    Args:
+        active: (N, K) bool, of the units. true: (N, A) bool, of the atoms. cosine: (A, K).
+    """
+    target = true[:, cosine.argmax(0)]  # (N, K)
+    both, either = (active & target).sum(0), active.sum(0) + target.sum(0)
+    return float((2 * both / either.clip(min=1)).mean())
 
 
 def largest_angle(basis: np.ndarray, truth: np.ndarray) -> float:
@@ -110,6 +138,12 @@ def learn_dictionary(rows: np.ndarray, atoms: int, positive: bool) -> np.ndarray
         warnings.simplefilter("ignore", ConvergenceWarning)  # codes are not exact to the last digit
         rows = rows[drawn(len(rows), ROWS).numpy()]
         return learner.fit(rows - rows.mean(0)).components_.T
+
+
+def _cosine(atoms: np.ndarray, truth: np.ndarray, signed: bool) -> np.ndarray:
+    """Return cosines (A, K) of true atoms (D, A) and atoms (D, K), absolute unless signed."""
+    cosine = _normalized(truth).T @ _normalized(atoms)
+    return cosine if signed else np.abs(cosine)
 
 
 def _normalized(atoms: np.ndarray) -> np.ndarray:

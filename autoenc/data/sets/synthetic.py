@@ -70,7 +70,7 @@ def shapes(
     position = torch.linspace(margin, size - margin, positions) if positions > 1 else torch.tensor([size / 2])
     x = render(factors[:, 0], scale, angle, position[factors[:, 3]], position[factors[:, 4]], size)
 
-    parts = _divided(x, val_fraction, test_fraction, split_seed)
+    parts = divided_rows(x, val_fraction, test_fraction, split_seed)
     truth = {f"factors_{name}": factors[split.y] for name, split in parts.items()}
     truth["factor_sizes"] = torch.tensor(sizes)
     splits = {name: replace(split, y=factors[split.y, 0], scale=1 / 255) for name, split in parts.items()}
@@ -142,7 +142,7 @@ def sparse_codes(
     0; their amplitudes are uniform in 0.5 to 1.5 times a factor that makes the mean square of D s about 1 per feature,
     so that `noise` is the ratio of noise to signal.
 
-    truth: dictionary (features, atoms); signed (), bool; noise ().
+    truth: dictionary (features, atoms); signed (), bool; noise (); active_test (N_test, atoms), bool.
 
     Args:
         signed: draw random signs; else all amplitudes are positive.
@@ -167,7 +167,9 @@ def sparse_codes(
     codes = torch.zeros(count, atoms, dtype=torch.float64).scatter_(1, index, amplitudes)
     x = codes @ dictionary.T + noise * torch.randn(count, features, generator=random, dtype=torch.float64)
     truth = {"dictionary": dictionary.float(), "signed": torch.tensor(signed), "noise": torch.tensor(noise)}
-    return _vectors("sparse_codes", x, truth, val_fraction, test_fraction, split_seed)
+    splits = divided_rows(x.float(), val_fraction, test_fraction, split_seed)
+    truth["active_test"] = codes[splits["test"].y] != 0
+    return vectors("sparse_codes", splits, truth)
 
 
 def linear_gaussian(
@@ -204,17 +206,16 @@ def linear_gaussian(
     )
     x = z @ w.T / math.sqrt(rank) + mean + noise * e
     truth = {"subspace": torch.linalg.qr(w).Q.float(), "mean": mean.float(), "noise": torch.tensor(noise)}
-    return _vectors("linear_gaussian", x, truth, val_fraction, test_fraction, split_seed)
+    return vectors("linear_gaussian", divided_rows(x.float(), val_fraction, test_fraction, split_seed), truth)
 
 
-def _vectors(name: str, x: Tensor, truth: dict[str, Tensor], val: float, test: float, split_seed: int) -> Data:
-    splits = {part: replace(split, y=None) for part, split in _divided(x.float(), val, test, split_seed).items()}
-    low, high = splits["train"].range()
-    spec = DataSpec(name, Vector((x.shape[1],), low, high))
-    return Data(spec, splits["train"], splits["val"], splits["test"], truth=truth)
+def vectors(name: str, splits: dict[str, Split], truth: dict[str, Tensor]) -> Data:
+    """Return a data set of the splits of `divided_rows`."""
+    train, val, test = (replace(splits[part], y=None) for part in ("train", "val", "test"))
+    return Data(DataSpec(name, Vector(train.tensor.shape[1:], *train.range())), train, val, test, truth=truth)
 
 
-def _divided(x: Tensor, val_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Split]:
+def divided_rows(x: Tensor, val_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Split]:
     """Return the splits by name; y is the row index in x."""
     splits = three_way(Split(x, torch.arange(len(x))), val_fraction, test_fraction, split_seed)
     return dict(zip(("train", "val", "test"), splits, strict=True))

@@ -33,9 +33,56 @@ def untrained(*overrides: str) -> Run:
 def test_mmcs_of_known_atoms() -> None:
     truth = np.eye(3)[:, :2]  # e1, e2
     atoms = np.array([[-2.0, 0.0], [0.0, 3.0], [0.0, 4.0]])  # -e1, and e2 at a cosine of 0.6; of any length
-    assert recovery.matched(atoms, truth, signed=False) == pytest.approx({"mmcs": 0.8, "recovered": 0.5})
-    assert recovery.matched(atoms, truth, signed=True) == pytest.approx({"mmcs": 0.3, "recovered": 0.0})
-    assert recovery.matched(np.zeros((3, 1)), truth, signed=True) == {"mmcs": 0, "recovered": 0}  # a dead atom
+    found = recovery.matched(atoms, truth, signed=False)
+    assert found == pytest.approx({"mmcs": 0.8, "recovered": 0.5, "mcc": 0.8})
+    found = recovery.matched(atoms, truth, signed=True)
+    assert found == pytest.approx({"mmcs": 0.3, "recovered": 0.0, "mcc": 0.0})
+    dead = recovery.matched(np.zeros((3, 1)), truth, signed=True)
+    assert dead == {"mmcs": 0, "recovered": 0, "mcc": 0}
+
+
+def test_mcc_assigns_each_true_atom_once_and_mmcs_does_not() -> None:
+    truth = np.eye(2)
+    atoms = np.array([[1.0, 1.0], [0.0, 1.0]])  # e1, and the diagonal
+    found = recovery.matched(atoms, truth, signed=True)
+    assert found["mcc"] == pytest.approx((1 + np.sqrt(0.5)) / 2)
+    twice = recovery.matched(np.array([[1.0, 1.0, 1.0], [0.0, 0.0, 0.1]]), truth, signed=True)
+    assert twice["mcc"] == pytest.approx((1 + 0.1 / np.hypot(1, 0.1)) / 2), "copies of an atom count once"
+
+
+def test_f1_of_known_activity() -> None:
+    true = np.array([[1, 0], [1, 0], [0, 1], [0, 0]], dtype=bool)
+    cosine = np.eye(2)
+    assert recovery.activity_f1(true, true, cosine) == 1
+    assert recovery.activity_f1(true[:, ::-1], true, cosine[:, ::-1]) == 1, "the nearest atom, whatever its position"
+    assert recovery.activity_f1(~true, true, cosine) == 0
+    assert recovery.activity_f1(np.zeros_like(true), true, cosine) == 0, "dead units"
+    # always active: precision 2/4 and 1/4, recall 1
+    always = recovery.activity_f1(np.ones_like(true), true, cosine)
+    assert always == pytest.approx((2 * 0.5 / 1.5 + 2 * 0.25 / 1.25) / 2)
+
+
+def test_the_true_dictionary_is_perfect_and_a_random_one_useless() -> None:
+    overrides = (
+        "model=topk",
+        "model.bottleneck.k=2",
+        *SPARSE,
+        "data.features=80",
+        "data.noise=0.0",
+        "model.latent_dim=40",
+    )
+    run = untrained(*overrides)
+    atoms = run.data.truth["dictionary"]
+    rows = recovery.of_dictionary(run)["decoder"]
+    assert rows["f1"] < 0.5
+    assert rows["mcc"] < 0.5
+    run.model.decoder[0].weight = torch.nn.Parameter(atoms)
+    run.model.bottleneck.linear.weight = torch.nn.Parameter(torch.linalg.pinv(atoms))
+    run.model.bottleneck.linear.bias.data.zero_()
+    run.model.decoder[0].bias.data.zero_()
+    rows = recovery.of_dictionary(run)["decoder"]
+    perfect = {"mmcs": 1, "recovered": 1, "mcc": 1, "f1": 1, "explained_variance": 1, "l0": 2}
+    assert rows == pytest.approx(perfect, abs=1e-4)
 
 
 def test_the_largest_angle_of_known_subspaces() -> None:
@@ -85,7 +132,7 @@ def test_an_atom_of_the_wrong_sign_counts_only_where_signs_are_a_convention() ->
     layer.weight = torch.nn.Parameter(-run.data.truth["dictionary"].repeat(1, 2))
     rows = recovery.of_dictionary(run)  # codes of a linear model have both signs
     assert rows["cosine"] == "absolute"
-    assert rows["decoder"] == pytest.approx({"mmcs": 1, "recovered": 1})
+    assert [rows["decoder"][name] for name in ("mmcs", "recovered", "mcc")] == pytest.approx([1, 1, 1])
     run.codes = lambda split: np.ones((len(split), 80))  # type: ignore[method-assign]
     rows = recovery.of_dictionary(run)
     assert rows["cosine"] == "signed"
