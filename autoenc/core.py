@@ -72,7 +72,13 @@ def sum_over_dims(values: Tensor, x: Tensor) -> Tensor:
 
 
 class Likelihood(nn.Module):
-    """p(x|z) given the output of the decoder. Subclasses are in likelihoods.py."""
+    """p(x|z) given the output of the decoder. Subclasses are in likelihoods.py.
+
+    Attributes:
+        remark: advice that is shown when training begins, or an empty text.
+    """
+
+    remark: str = ""
 
     def nll_per_dim(self, params: Tensor, x: Tensor) -> Tensor:
         """Return -log p(x|z) of each dimension in nats: (*S, B, *shape), (B, *shape) -> (*S, B, *shape)."""
@@ -100,6 +106,15 @@ class Likelihood(nn.Module):
     def params_of(self, mean: Tensor) -> Tensor:
         """Return parameters whose `mean` is as close as possible to the argument: the inverse of `mean`."""
         raise NotImplementedError
+
+    def observed(self, x: Tensor) -> Tensor | None:
+        """Return which entries of x are observed, (*S, *shape) bool; None: all."""
+        return None
+
+    def visible(self, inputs: Tensor, x: Tensor) -> Tensor:
+        """Return the input of the encoder, with 0 for entries of x that are not observed: (B, *shape)."""
+        observed = self.observed(x)
+        return inputs if observed is None else inputs.where(observed, 0)
 
     def support(self) -> tuple[float, float]:
         """Return the range that x must lie in."""
@@ -268,7 +283,7 @@ class Autoencoder(nn.Module):
 
     def encode(self, batch: Batch) -> Code:
         """Return the code of `batch.input`: `corrupted` if there is noise, else x."""
-        return self.bottleneck(self.encoder(batch.input))
+        return self.bottleneck(self.encoder(self.likelihood.visible(batch.input, batch.x)))
 
     def decode(self, z: Tensor, batch: Batch | None = None) -> Tensor:
         """Return the parameters of p(x|z), for sequences of each p(x_t | x_<t, z): (*S, *latent) -> (*S, *shape)."""

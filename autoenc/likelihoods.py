@@ -11,11 +11,13 @@ from torch.nn import functional as F
 
 from autoenc.core import Likelihood, sum_over_dims
 from autoenc.data.kinds.kind import Column
+from autoenc.data.kinds.observed import Observed
 from autoenc.data.split import PAD
 from autoenc.errors import require
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 COLDEST = 1e-4  # temperature of draws of discrete values at temperature 0
+IMPOSSIBLE = -1e4  # logit of a value that a column never has
 SMALLEST = 0.0025  # floor of a learned scale: keeps the density of a perfectly fitted constant finite
 
 
@@ -193,12 +195,20 @@ class Table(Likelihood):
         columns: columns of the table, numbers first.
         sigma: standard deviation of all numbers, in units of the scaled data; the initial value if learned.
         learned: learn a sigma for each number.
+        observed_only: leave missing cells out, of the likelihood and of the input of the encoder, which gets 0 for them
+            (Mattei & Frellsen 2019, MIWAE); else they are medians with an indicator, and a value of a category.
     """
 
-    def __init__(self, columns: tuple[Column, ...], sigma: float = 1.0, learned: bool = False):
+    def __init__(
+        self, columns: tuple[Column, ...], sigma: float = 1.0, learned: bool = False, observed_only: bool = False
+    ):
         super().__init__()
         self.log_sigma: Tensor
-        require(len(columns) > 0, "", None, "likelihood=table is for tables (data=table); try likelihood=gaussian")
+        other = "model=iwae has the same bound for other data" if observed_only else "try likelihood=gaussian"
+        require(len(columns) > 0, "", None, f"likelihood=table is for tables (data=table); {other}")
+        self.mask = Observed(columns) if observed_only else None
+        if observed_only and all(column.indicator is None for column in columns):
+            self.remark = "no training row has a missing cell: observed_only has no effect in training"
         _check_scale("sigma", sigma, learned)
         self.numbers = sum(column.kind == "number" for column in columns)
         self.widths = [column.stop - column.start for column in columns[self.numbers :]]
@@ -210,28 +220,43 @@ class Table(Likelihood):
         return self.log_sigma if self.above_floor is None else math.log(SMALLEST) + F.softplus(self.above_floor)
 
     def nll_per_dim(self, params: Tensor, x: Tensor) -> Tensor:
-        n, x, log_sigma = self.numbers, x.expand_as(params), self._log_sigma()
+        n, observed, log_sigma = self.numbers, self.observed(x), self._log_sigma()
+        x, params = x.expand_as(params), self._of_data(params)
         error = F.mse_loss(params[..., :n], x[..., :n], reduction="none")
         terms = [0.5 * torch.exp(-2 * log_sigma) * error + log_sigma + HALF_LOG_2PI]
         blocks = (each[..., n:].split(self.widths, -1) for each in (params, x))
         for logits, one_hot in zip(*blocks, strict=True):
             unknown = (1 - one_hot.sum(-1, keepdim=True)) / one_hot.shape[-1]
             terms.append(-(one_hot + unknown) * logits.log_softmax(-1))
-        return torch.cat(terms, -1)
+        nll = torch.cat(terms, -1)
+        return nll if observed is None else nll.where(observed, 0)
+
+    def observed(self, x: Tensor) -> Tensor | None:
+        return None if self.mask is None else self.mask(x)
+
+    def _of_data(self, params: Tensor) -> Tensor:
+        """Return parameters under which no cell is missing: indicators have mean 0, and such values probability 0."""
+        if self.mask is None:
+            return params
+        n, data = self.numbers, self.mask.data
+        numbers, logits = params[..., :n].where(data[:n], 0), params[..., n:].where(data[n:], IMPOSSIBLE)
+        return torch.cat([numbers, logits], -1)
 
     def mean(self, params: Tensor) -> Tensor:
-        n = self.numbers
+        n, params = self.numbers, self._of_data(params)
         return torch.cat([params[..., :n], *(c.softmax(-1) for c in params[..., n:].split(self.widths, -1))], -1)
 
     def sample(self, params: Tensor, error: Tensor, temperature: float = 1.0) -> Tensor:
         """Draw numbers from the Gaussian, categories as one-hot vectors."""
-        n, blocks = self.numbers, []
+        n, params = self.numbers, self._of_data(params)
+        blocks = []
         sigma = error[:n] if self.above_floor is None else self._log_sigma().exp()
         for logits in params[..., n:].split(self.widths, -1):
             drawn = torch.distributions.OneHotCategorical(logits=logits / max(temperature, COLDEST)).sample()
             blocks.append(drawn)
         numbers = params[..., :n]
-        return torch.cat([numbers + temperature * sigma * torch.randn_like(numbers), *blocks], -1)
+        drawn = torch.cat([numbers + temperature * sigma * torch.randn_like(numbers), *blocks], -1)
+        return drawn if self.mask is None else drawn.where(self.mask.data, 0)
 
     def params_of(self, mean: Tensor) -> Tensor:
         return torch.cat([mean[..., : self.numbers], mean[..., self.numbers :].clamp(min=1e-4).log()], -1)

@@ -16,9 +16,13 @@ ZERO = 1e-3  # a unit of a sparse code counts as zero below
 PAIRS = 2_000  # examples that mutual information is estimated from: at most log PAIRS
 
 
-def mse_per_example(x: Tensor, x_hat: Tensor) -> Tensor:
-    """Return the squared error in data space, mean over dimensions: (B, *shape) -> (B,)."""
-    return (x - x_hat).square().flatten(1).mean(-1)
+def mse_per_example(x: Tensor, x_hat: Tensor, observed: Tensor | None = None) -> Tensor:
+    """Return the squared error in data space, mean over the observed dimensions (None: all): (B, *shape) -> (B,)."""
+    square = (x - x_hat).square().flatten(1)
+    if observed is None:
+        return square.mean(-1)
+    seen = observed.flatten(1)
+    return torch.where(seen, square, 0).sum(-1) / seen.sum(-1).clamp(min=1)
 
 
 def psnr(mse: Tensor, data_range: float) -> Tensor:

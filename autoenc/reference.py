@@ -147,7 +147,8 @@ def _validation_table(model: Autoencoder, kind: Kind, batch: Batch) -> Tensor:
     params = model.decode(code, batch).float()
     parts = [_table(model, kind, batch, code, params), column_nll(model, kind, params, batch.x)]
     if kind.continuous:
-        parts.append(mse_per_example(batch.x, model.likelihood.mean(params))[:, None])
+        x_hat, observed = model.likelihood.mean(params), model.likelihood.observed(batch.x)
+        parts.append(mse_per_example(batch.x, x_hat, observed)[:, None])
     return torch.cat(parts, 1)
 
 

@@ -245,7 +245,8 @@ def _fit_and_finish(
         progress.line(note)
     prior = model.bottleneck.prior
     advice = "" if prior is None or trainer.step or config["init_from"] is not None else prior.remark
-    for remark in filter(None, (data.spec.kind.remark(data.train), model.bottleneck.remark, advice)):
+    remarks = (data.spec.kind.remark(data.train), model.bottleneck.remark, model.likelihood.remark, advice)
+    for remark in filter(None, remarks):
         progress.line(f"Attention: {remark}")
     if len(data.train) < FEW:
         progress.line(f"Attention: {len(data.train)} training examples are few: results depend on which these are")

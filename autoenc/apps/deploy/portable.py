@@ -34,14 +34,14 @@ class Encode(nn.Module):
 
     def __init__(self, model: Autoencoder):
         super().__init__()
-        self.encoder, self.bottleneck = model.encoder, model.bottleneck
+        self.encoder, self.bottleneck, self.likelihood = model.encoder, model.bottleneck, model.likelihood
 
     def forward(self, x: Tensor) -> Tensor:
         return self.code(x).flatten(1)
 
     def code(self, x: Tensor) -> Tensor:
         """Return codes in their shape: (N, *latent_shape)."""
-        return self.bottleneck(self.encoder(x)).mean.float()
+        return self.bottleneck(self.encoder(self.likelihood.visible(x, x))).mean.float()
 
 
 class Decode(nn.Module):
@@ -68,7 +68,8 @@ class Score(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         reconstruction = self.decode.reconstruction(self.encode.code(x))
-        return mse_per_example(x, reconstruction), reconstruction
+        observed = self.decode.likelihood.observed(x)
+        return mse_per_example(x, reconstruction, observed), reconstruction
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from autoenc.apps.generation import density as densities
 from autoenc.apps.generation.density import Density, training_codes
@@ -65,17 +66,22 @@ def samples(
     return replace(decoded, x=_draws(run, decoded.z, seed, temperature))
 
 
-@torch.no_grad()
-def _draws(run: Run, z: np.ndarray, seed: int, temperature: float) -> np.ndarray:
-    """Draw x from p(x|z) for valid codes (N, K): (N, *shape).
+def residual(run: Run) -> Tensor:
+    """Return the root mean squared error (*shape) of the reconstruction of the stored training rows.
 
-    The error of the reconstruction of the stored training rows is the scale of likelihoods that learn none.
+    It is the scale of draws from likelihoods that learn none.
     """
     rows = run.reference.rows
     if len(rows) == 0:
         rows = run.reference_rows(1)
     square = run.over(rows, lambda batch: (batch.x - run.model.reconstruct(batch)).square().double())
-    error = square.mean(0).sqrt().float().to(run.device)
+    return square.mean(0).sqrt().float().to(run.device)
+
+
+@torch.no_grad()
+def _draws(run: Run, z: np.ndarray, seed: int, temperature: float) -> np.ndarray:
+    """Draw x from p(x|z) for valid codes (N, K): (N, *shape)."""
+    error = residual(run)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         parts = [

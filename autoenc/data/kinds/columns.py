@@ -17,6 +17,9 @@ from autoenc.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
+
+    from autoenc.core import Likelihood
 
 PROBED = 3  # rows stored to check compatibility with another version of scikit-learn
 UNSEEN = "(unseen)"  # a category not seen in training: all its dimensions are 0
@@ -161,8 +164,7 @@ class Columns(Kind):
                     gone = beyond & missing[column.name].to_numpy()
                     matrix[gone, column.start : column.stop] = 0
                 elif column.name in self.fills:
-                    source = column.name.removesuffix(WEEKDAY).removesuffix(HOUR)
-                    gone = typed[column.name].isna().to_numpy() & (beyond | (source not in self.indicated))
+                    gone = typed[column.name].isna().to_numpy() & (beyond | (column.indicator is None))
                     matrix[gone, column.start] = self.fills[column.name]
         if not np.isfinite(matrix).all():
             row, dim = (int(i[0]) for i in np.nonzero(~np.isfinite(matrix)))
@@ -170,10 +172,17 @@ class Columns(Kind):
             raise DataError(f"{what}: row {frame.index[row]}, column {name}: too large for float32")
         return matrix
 
+    def metrics(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> dict[str, Tensor]:
+        return {"mse": self.error(params, x, likelihood)}
+
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns of the table and their positions among the D dimensions."""
-        found = [Column(name, "number", i, i + 1) for i, name in enumerate(self._scaled_numbers)]
+        place = {name: len(self.numbers) + i for i, name in enumerate(self.indicated)}  # of the indicators
+        found = [
+            Column(name, "number", i, i + 1, place.get(_cell_of(name)), self.fills.get(name))
+            for i, name in enumerate(self._scaled_numbers)
+        ]
         for name in self.indicated:
             found.append(Column(f"{name} {MISSING}", "number", _end(found), _end(found) + 1))
         for part, estimator, names in self.transformer.transformers_:
@@ -182,7 +191,9 @@ class Columns(Kind):
                     names, estimator.categories_, estimator.infrequent_categories_, strict=True
                 ):
                     width = len(values) - (0 if shared is None else len(shared) - 1)
-                    found.append(Column(name, "category", _end(found), _end(found) + width))
+                    own = [value for value in values if shared is None or value not in shared]
+                    gone = _end(found) + own.index(MISSING) if MISSING in own else None
+                    found.append(Column(name, "category", _end(found), _end(found) + width, gone))
         return tuple(found)
 
     @property
@@ -275,6 +286,11 @@ def _check_cells(what: str, name: str, column: pd.Series, bad: pd.Series, wanted
         others = f"; so are {int(bad.sum()) - 1:,} more: {', '.join(more)}" if more else ""
         cell, _, row = first.rpartition(" (row ")
         raise DataError(f"{what}: row {row[:-1]}, column {name}: {cell} is not {wanted}{others}")
+
+
+def _cell_of(name: str) -> str:
+    """Return the user's column of a numeric column: that of the dates of a weekday or an hour."""
+    return name.removesuffix(WEEKDAY).removesuffix(HOUR)
 
 
 def _plain(text: str) -> str:

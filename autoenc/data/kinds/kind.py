@@ -26,6 +26,7 @@ from autoenc.files import write_json
 from autoenc.metrics import mse_per_example
 
 if TYPE_CHECKING:
+    import pandas as pd
     from scipy.sparse import csr_matrix
 
 FILE = "kind.json"
@@ -41,12 +42,18 @@ class Column:
     """A column of the user's table and its dimensions, start to stop - 1, in a vector.
 
     Categories are one-hot: one dimension per value.
+
+    Args:
+        indicator: dimension that is 1 where the cell is missing; None if no training row has such a cell.
+        fill: value of a missing number that training had no example of.
     """
 
     name: str
     kind: Literal["number", "category"]
     start: int
     stop: int
+    indicator: int | None = None
+    fill: float | None = None
 
 
 @dataclass(frozen=True)
@@ -202,6 +209,13 @@ class Kind:
         """Return a short text for each example, such as the beginning of a document; None where there is none."""
         return None
 
+    def completed(self, path: Path, versions: Sequence[Tensor]) -> list[pd.DataFrame] | None:
+        """Return the rows of a file with its missing cells replaced by those of examples (N, *shape), for each version.
+
+        None for kinds without missing cells.
+        """
+        return None
+
     # Numbers
 
     def metrics(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> dict[str, Tensor]:
@@ -214,7 +228,7 @@ class Kind:
 
     def error(self, params: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
         """Return the reconstruction error that anomaly scores are based on: (B,), larger is worse."""
-        return mse_per_example(x, likelihood.mean(params))
+        return mse_per_example(x, likelihood.mean(params), likelihood.observed(x))
 
     def words(self, x: Tensor) -> Tensor | None:
         """Return the number of words of each example (B,); None where there are none."""

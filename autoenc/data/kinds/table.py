@@ -140,6 +140,21 @@ class Table(Columns):
             why = "the run reads new files in the format of its training files"  # options cannot be changed here
             raise DataError(f"{error}; {why}") from None
 
+    def completed(self, path: Path, versions: Sequence[Tensor]) -> list[pd.DataFrame]:
+        """Return the rows of a file, each missing cell of the model's columns replaced by that of `plausible`."""
+        frame = self._frame(path)
+        missing = self._missing(self.typed(frame, str(path)))
+        found = []
+        for x in versions:
+            drawn, whole = self.plausible(x.numpy()), frame.astype("object")
+            for name in missing.columns[missing.any()]:
+                gone, values = missing[name].to_numpy(), drawn[name].to_numpy(object)
+                comma = self.source.decimal == "," and isinstance(values[0], float)
+                values = np.array([str(value).replace(".", ",") for value in values], object) if comma else values
+                whole[name] = whole[name].where(~gone, values)
+            found.append(whole)
+        return found
+
     def state(self) -> dict[str, Any]:
         """Return the state as plain values; see estimator_json.py."""
         import sklearn

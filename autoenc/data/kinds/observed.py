@@ -1,0 +1,46 @@
+"""Which cells of the rows of a table are observed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from autoenc.data.kinds.kind import Column
+
+
+class Observed(nn.Module):
+    """Rows (..., D) as a model is fed them -> (..., D) bool, whether each dimension belongs to an observed cell.
+
+    A number is missing where its indicator is 1, or where it has the value that stands for a missing one; a category
+    where it is the value "missing", or not known: all its dimensions are 0. Dimensions that say that a cell is missing
+    are no data.
+
+    Attributes:
+        data: (D,) bool, the dimensions that are data.
+    """
+
+    def __init__(self, columns: tuple[Column, ...]):
+        super().__init__()
+        size = columns[-1].stop
+        self.data: Tensor
+        self.indicator: Tensor
+        self.indicated: Tensor
+        self.fill: Tensor
+        indicator, indicated = torch.zeros(size, dtype=torch.long), torch.zeros(size, dtype=torch.bool)
+        data, fill = torch.ones(size, dtype=torch.bool), torch.full((size,), torch.nan)
+        for column in columns:
+            here = slice(column.start, column.stop)
+            if column.indicator is not None:
+                indicator[here], indicated[here], data[column.indicator] = column.indicator, True, False
+            if column.fill is not None:
+                fill[here] = column.fill
+        for name, values in {"indicator": indicator, "indicated": indicated, "data": data, "fill": fill}.items():
+            self.register_buffer(name, values, persistent=False)
+        self.widths = [column.stop - column.start for column in columns if column.kind == "category"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        missing = (self.indicated & (x[..., self.indicator] > 0.5)) | (x == self.fill)
+        first = x.shape[-1] - sum(self.widths)
+        blocks = x[..., first:].split(self.widths, -1) if self.widths else ()
+        unknown = [(block.sum(-1, keepdim=True) == 0).expand_as(block) for block in blocks]
+        return ~(missing | torch.cat([torch.zeros_like(x[..., :first], dtype=torch.bool), *unknown], -1)) & self.data
