@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from autoenc.errors import ConfigError
-from autoenc.noise import Gaussian, Identity, Masking, SaltPepper
+from autoenc.noise import Affine, Blemishes, Gaussian, Identity, Masking, SaltPepper
+from autoenc.noise.blemishes import KINDS as KINDS_OF_BLEMISH
 
 IMAGES = 0.25 + 0.5 * torch.rand(20, 3, 24, 24, generator=torch.Generator().manual_seed(1))  # in [0.25, 0.75]
 VECTORS = 0.25 + 0.5 * torch.rand(200, 60, generator=torch.Generator().manual_seed(2))
@@ -90,3 +91,48 @@ def test_an_impossible_fraction_is_refused(p: float) -> None:
             make()
     with pytest.raises(ConfigError, match=r"^std="):
         Gaussian(0, 1, std=-0.1)
+
+
+def test_the_standard_deviation_varies_between_examples() -> None:
+    std = Gaussian(0, 1, std=0.6, vary=True)(torch.zeros(2000, 100)).std(1)  # U(0, 0.6)
+    assert std.mean().item() == pytest.approx(0.3, abs=0.02)
+    assert std.std().item() == pytest.approx(0.6 / 12**0.5, abs=0.02)
+
+
+def test_affine_noise_shifts_by_at_most_its_share_of_the_side() -> None:
+    x = torch.zeros(200, 1, 20, 30)
+    x[:, :, 9:11, 14:16] = 1.0
+    moved = Affine((1, 20, 30), 0, 1, std=0, rotate=0, scale=0, shift=0.2)(x)
+    assert moved.flatten(1).sum(1).sub(4).abs().max() < 1e-3
+    rows, columns = torch.arange(20.0).view(-1, 1), torch.arange(30.0)
+    down, across = ((moved[:, 0] * axis).flatten(1).sum(1) / 4 for axis in (rows, columns))
+    for shift, most in ((down - 9.5, 4.0), (across - 14.5, 6.0)):
+        assert 0.9 * most < shift.abs().max() <= most + 1e-3
+
+
+def test_affine_noise_turns_about_the_centre_and_keeps_distances() -> None:
+    """A quarter turn of an image that is not square: resampling grids are relative to its sides."""
+    from autoenc.noise.geometry import affine, resampled
+
+    x = torch.zeros(1, 1, 9, 15)
+    x[0, 0, 4, 10] = 1.0  # 3 pixels right of the centre
+    quarter = affine(x, torch.tensor([torch.pi / 2]), torch.ones(1, 2), torch.zeros(1, 2))
+    turned = resampled(x, quarter)
+    assert turned[0, 0, [1, 7], 7].max().item() == pytest.approx(1, abs=1e-4)
+    same = affine(x, torch.zeros(1), torch.ones(1, 2), torch.zeros(1, 2))
+    assert torch.allclose(resampled(x, same), x, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_BLEMISH)
+def test_a_blemish_changes_some_pixels_of_each_kind(kind: str) -> None:
+    torch.manual_seed(0)
+    changed = (Blemishes((3, 24, 24), 0, 1, p=1.0, kinds=[kind])(IMAGES) - IMAGES).abs().amax(1) > 1e-4  # (B, H, W)
+    assert changed.any(-1).any(-1).float().mean() > 0.4
+    assert 0.01 < changed.float().mean() < 0.9
+
+
+def test_an_unknown_kind_of_blemish_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^kinds=\['rust'\]: must be among bright, dark"):
+        Blemishes((1, 24, 24), 0, 1, kinds=["rust"])
+    with pytest.raises(ConfigError, match=r"^rotate=200: must lie in 0 to 180"):
+        Affine((1, 24, 24), 0, 1, rotate=200)

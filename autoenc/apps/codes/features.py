@@ -17,6 +17,7 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, cro
 from sklearn.neighbors import KNeighborsClassifier
 
 from autoenc.apps.untrained import NAME, remark, untrained
+from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
 from autoenc.metrics import exceeds
@@ -37,15 +38,19 @@ class Representation:
     test: np.ndarray
 
 
-def representations(run: Run) -> dict[str, Representation]:
+def representations(run: Run, rows: Split | None = None) -> dict[str, Representation]:
     """Return the codes, those of the untrained network, as many principal components, and the raw input.
 
     PCA is fitted on training rows. For texts it is replaced by latent semantic analysis, a truncated singular value
     decomposition of their TF-IDF (Deerwester et al. 1990), and there is no raw input.
+
+    Args:
+        rows: those to measure on; None: the test split.
     """
+    rows = run.data.test if rows is None else rows
     networks = {"codes": run, NAME: untrained(run)}
-    codes = {n: Representation(net.codes(run.data.train), net.codes(run.data.test)) for n, net in networks.items()}
-    if (features := run.spec.kind.features(run.data.train, run.data.test)) is None:
+    codes = {n: Representation(net.codes(run.data.train), net.codes(rows)) for n, net in networks.items()}
+    if (features := run.spec.kind.features(run.data.train, rows)) is None:
         return codes
     train, test = features
     if issparse(train):

@@ -1,0 +1,270 @@
+"""Choose the score of surface inspection on painted defects, each kind left out of training in turn.
+
+    python benchmarks/protocols/blemishes.py --jobs 16 --output outputs/blemishes/choice.json
+
+For each kind, experiment=defects_tiles is trained with the blemishes of all other kinds, and scores held-out good
+images with and without defects of that kind, painted in another way than in training (painting.py). The test images
+have no say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from painting import PAINTERS, paint
+from scipy import ndimage
+
+ROOT = Path(__file__).resolve().parents[2]
+SEED = 5
+STEP = 4  # pixels between positions of the texture
+TINY = 1e-6  # added to energies
+SHARES = (0.001, 0.003, 0.01, 0.03, 0.1)  # of the pixels, whose mean is the score of an image
+MEASURED = ("combined", "shift", "memory", "texture8", "texture_memory", "all")  # maps whose pixels are measured
+
+
+def halved(x: np.ndarray) -> np.ndarray:
+    """Return the means of 2x2 pixels: (H, W) -> (H / 2, W / 2)."""
+    height, width = (size // 2 for size in x.shape)
+    found: np.ndarray = x[: 2 * height, : 2 * width].reshape(height, 2, width, 2).mean((1, 3))
+    return found
+
+
+def texture(x: np.ndarray, window: float) -> np.ndarray:
+    """Return local features of an image every 4 pixels: (C, H, W) -> (10 C, H / 4, W / 4).
+
+    The logarithms of the mean squared derivatives along both axes at three scales, their correlation, and the mean.
+    """
+    found = []
+    for channel in x:
+        for scale in (0.7, 1.5, 3.0):
+            across, down = (ndimage.gaussian_filter(channel, scale, order) * scale for order in ((0, 1), (1, 0)))
+            products = (halved(across * across), halved(down * down), halved(across * down))
+            xx, yy, xy = (ndimage.gaussian_filter(p, window / 2)[::2, ::2] for p in products)
+            found += [np.log(xx + TINY), np.log(yy + TINY), xy / np.sqrt(xx * yy + TINY**2)]
+        found.append(ndimage.gaussian_filter(halved(channel), window / 4)[::2, ::2])
+    return np.stack(found)
+
+
+def brightness(raw: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the brightness of an image (1, H, W) in [0, 1] at three scales, without normalization."""
+    small = halved(halved(raw[0]))
+    return np.stack([np.log(ndimage.gaussian_filter(small, scale) + 0.02) for scale in (1, 2, 4)])
+
+
+class Outlier:
+    """The Mahalanobis distance of local features from those of good images.
+
+    Args:
+        features: (F, h, w) of good images. relative: to the median of the image.
+    """
+
+    def __init__(self, features: Sequence[np.ndarray], relative: bool):
+        self.relative, random = relative, np.random.default_rng(0)
+        rows = np.concatenate([random.permutation(self._rows(each))[:100] for each in features])
+        self.mean = rows.mean(0)
+        variances, directions = np.linalg.eigh(np.cov(rows - self.mean, rowvar=False))
+        self.whiten = directions / np.sqrt(variances + 1e-4 * variances.max())
+
+    def _rows(self, features: np.ndarray) -> np.ndarray:
+        rows = features.reshape(len(features), -1).T
+        return rows - np.median(rows, axis=0) if self.relative else rows
+
+    def distance(self, features: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+        """Return the distance of each pixel: (F, h, w) -> (H, W)."""
+        found = np.sqrt(np.square((self._rows(features) - self.mean) @ self.whiten).mean(1))
+        coarse = found.reshape(features.shape[1:])
+        zoomed = ndimage.zoom(coarse, STEP, order=1, mode="nearest", grid_mode=True)[: size[0], : size[1]]
+        return np.pad(zoomed, [(0, s - z) for s, z in zip(size, zoomed.shape, strict=True)], "edge")
+
+
+class Candidates:
+    """All maps of one run: those of scripts/detect.py and others."""
+
+    def __init__(self, run: Any, good: Sequence[Path]):
+        from autoenc.apps.anomaly.defect_scores import Inspector
+        from autoenc.data.sets.defects import read_image
+
+        self.inspector, self.read = Inspector(run, good), lambda file: read_image(file, run.spec.kind)
+        some = [self.features(self.read(file)) for file in good[::3]]
+        self.outliers = {
+            (name, relative): Outlier([each[name] for each in some], relative)
+            for name in some[0]
+            for relative in (False, True)
+        }
+
+    def features(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the local features of an image, of its residual, and of its brightness."""
+        x = self.inspector._fed(image)
+        residual = (x - self.inspector.reconstruct(x)).numpy()
+        maps = {f"texture{w}": texture(x.numpy(), w) for w in (4, 8)}
+        maps |= {f"residual{w}": texture(residual, w) for w in (4, 8)}
+        return maps | {"brightness": brightness(image.astype(np.float32) / 255)}
+
+    def maps(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Return name -> (H, W)."""
+        found = self.inspector.maps(image)
+        for name, values in self.features(image).items():
+            for relative in (False, True):
+                distance = self.outliers[name, relative].distance(values, image.shape[1:])
+                found[f"{name}{'_relative' if relative else ''}"] = distance.astype(np.float32)
+        found["shift16"] = ndimage.gaussian_filter(found["shift"], 8)
+        found["memory16"] = ndimage.gaussian_filter(found["memory"], 8)
+        found["texture_memory"] = np.sqrt(found["memory"] * found["texture8_relative"])
+        found["all"] = np.cbrt(found["shift"] * found["memory"] * found["texture8_relative"])
+        found["all_residual"] = np.cbrt(found["shift"] * found["memory"] * found["residual8_relative"])
+        return found
+
+
+def numbers(maps: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return map:share -> mean of the highest values."""
+    found = {}
+    for name, values in maps.items():
+        order = np.sort(values, axis=None)[::-1]
+        found |= {f"{name}:{share}": float(order[: max(1, round(share * len(order)))].mean()) for share in SHARES}
+        found[f"{name}:median"] = float(np.median(order))
+    return found
+
+
+def measure(kind: str, seed: int, overrides: Sequence[str], folder: Path, most: int | None, paintings: int) -> None:
+    """Train without one kind (`none`: with all kinds), and write the scores of good and painted images."""
+    from autoenc import load_run
+    from autoenc.apps.anomaly import inspection
+    from autoenc.apps.anomaly.defect_metrics import pixel_numbers
+
+    run_dir = folder / f"{kind}_{seed}"
+    shutil.rmtree(run_dir, ignore_errors=True)
+    kinds = ",".join(name for name in PAINTERS if name != kind)
+    command = [sys.executable, "train.py", f"hydra.run.dir={run_dir}", "experiment=defects_tiles", f"seed={seed}"]
+    command += [f"data.path={ROOT / 'data' / 'magnetic_tile'}", f"data.split_seed={seed}", f"noise.kinds=[{kinds}]"]
+    started = time.perf_counter()
+    command += ["trainer.figures=0", "trainer.device=cpu", *overrides]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
+    trained = time.perf_counter() - started
+    run = load_run(run_dir, "cpu")
+    layout, random = inspection.layout_of(run), np.random.default_rng(SEED)
+    candidates = Candidates(run, layout.train)
+    files = layout.held_out[:most]
+    good = [candidates.maps(candidates.read(file)) for file in files]
+    result: dict[str, Any] = {"kind": kind, "seed": seed, "training_seconds": trained}
+    result["good"] = [numbers(each) for each in good]
+    good = [{name: each[name].astype(np.float16) for name in each if name.split("_")[0] in MEASURED} for each in good]
+    for painted in PAINTERS if kind == "none" else [kind]:
+        rows, maps, masks = [], list(good), [np.zeros(each["shift"].shape, bool) for each in good]
+        for file in files * (1 if kind == "none" else paintings):
+            image, mask = paint(painted, candidates.read(file), random)
+            found = candidates.maps(image)
+            rows.append(numbers(found))
+            maps.append({name: found[name].astype(np.float16) for name in good[0]})
+            masks.append(mask)
+        pixels = {name: pixel_numbers([each[name] for each in maps], masks) for name in good[0]}
+        result.setdefault("painted", {})[painted] = {"scores": rows, "pixels": pixels}
+    result["seconds"] = time.perf_counter() - started
+    (folder / f"{run_dir.name}.json").write_text(json.dumps(result) + "\n")
+    shutil.rmtree(run_dir)
+
+
+def scores(result: dict[str, Any]) -> Iterator[tuple[str, Callable[[dict[str, float]], float]]]:
+    """Yield the scores of an image: single ones, ratios to the median of the image, and largest of two or three.
+
+    Those of several maps are standardized by the good images.
+    """
+    good = result["good"]
+    singles = [name for name in good[0] if not name.endswith(":median")]
+    for name in singles:
+        yield name, lambda row, name=name: row[name]
+        yield f"{name}/median", lambda row, name=name: row[name] / (row[name.split(":")[0] + ":median"] + 1e-9)
+    level = {name: np.log([row[name] + 1e-9 for row in good]) for name in singles}
+
+    def standard(row: dict[str, float], name: str) -> float:
+        return float((np.log(row[name] + 1e-9) - level[name].mean()) / level[name].std())
+
+    shift = [name for name in singles if name.startswith(("shift:", "combined:", "memory:"))]
+    other = [name for name in singles if name.startswith(("texture", "residual", "brightness", "all", "shift16"))]
+    for a in shift:
+        for b in other:
+            yield f"max({a}, {b})", lambda row, a=a, b=b: max(standard(row, a), standard(row, b))
+            yield f"sum({a}, {b})", lambda row, a=a, b=b: standard(row, a) + standard(row, b)
+
+
+def summary(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return score -> kind -> image AUROC on that kind, left out of training, mean over seeds."""
+    from sklearn.metrics import roc_auc_score
+
+    found: dict[str, dict[str, list[float]]] = {}
+    for result in results:
+        if (kind := result["kind"]) == "none":
+            continue
+        rows = result["painted"][kind]["scores"]
+        truth = [0] * len(result["good"]) + [1] * len(rows)
+        for name, score in scores(result):
+            value = float(roc_auc_score(truth, [score(row) for row in (*result["good"], *rows)]))
+            found.setdefault(name, {}).setdefault(kind, []).append(value)
+    return {name: {kind: float(np.mean(v)) for kind, v in kinds.items()} for name, kinds in found.items()}
+
+
+def main() -> None:
+    """Run the jobs, print the scores with the highest mean, write all numbers."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "blemishes" / "choice.json")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--kinds", nargs="+", choices=[*PAINTERS, "none"], default=list(PAINTERS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--paintings", type=int, default=1, help="of each held-out image")
+    parser.add_argument("--most", type=int, help="held-out images; all by default")
+    parser.add_argument("--overrides", nargs="*", default=[], help="for all jobs, such as trainer.steps=50")
+    parser.add_argument("--job", metavar="KIND", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    folder = options.output.resolve().with_suffix("")
+    if options.job:
+        measure(options.job, options.seeds[0], options.overrides, folder, options.most, options.paintings)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [(kind, seed) for kind in options.kinds for seed in options.seeds]
+
+    def job(task: tuple[str, int]) -> dict[str, Any] | None:
+        kind, seed = task
+        command = [sys.executable, __file__, "--job", kind, "--seeds", str(seed), "--output", str(options.output)]
+        command += ["--paintings", str(options.paintings)]
+        command += ["--most", str(options.most)] if options.most else []
+        command += ["--overrides", *options.overrides] if options.overrides else []
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"{kind}: {done.stderr[-1500:]}", file=sys.stderr, flush=True)
+            return None
+        result: dict[str, Any] = json.loads((folder / f"{kind}_{seed}.json").read_text())
+        print(
+            f"{kind} seed {seed}: training {result['training_seconds']:.0f} s, all {result['seconds']:.0f} s",
+            flush=True,
+        )
+        return result
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        results = [result for result in pool.map(job, jobs) if result]
+    found = summary(results)
+    kinds = sorted({kind for values in found.values() for kind in values}, key=list(PAINTERS).index)
+    print(f"{'':<44} mean least {' '.join(f'{kind[:5]:>5}' for kind in kinds)}")
+    order = sorted(found, key=lambda name: -float(np.mean(list(found[name].values()))))
+    for name in [*order[:40], *(name for name in order if name in ("combined:0.001", "shift:0.001", "memory:0.001"))]:
+        values = [found[name][kind] for kind in kinds]
+        print(f"{name:<44} {np.mean(values):.3f} {min(values):.3f} {' '.join(f'{v:5.2f}' for v in values)}")
+    options.output.write_text(json.dumps({"image_auroc": found, "results": results}) + "\n")
+    if len(results) < len(jobs):
+        raise SystemExit(f"{len(jobs) - len(results)} of {len(jobs)} jobs failed")
+
+
+if __name__ == "__main__":
+    main()

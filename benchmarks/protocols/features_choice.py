@@ -1,0 +1,165 @@
+"""Choose the settings of experiment=features on validation images, and measure the choice on test images once.
+
+    python benchmarks/protocols/features_choice.py --jobs 16 --output outputs/features/choice.json
+    python benchmarks/protocols/features_choice.py --final --seeds 0 1 2 --output outputs/features/final.json
+
+Choice: each candidate is trained on MNIST, digits and CIFAR-10 images; classifiers are trained on the codes of training
+images and scored on validation images. The spectrograms are left out, and measured by --final only. The best candidate
+has the largest mean margin over PCA and raw pixels, whichever is better, over the four numbers and the data sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+SETS = {  # the largest first, which take longest
+    "mnist": ["data=mnist", f"data.root={ROOT / 'data'}"],
+    "cifar": ["data=image_folder", f"data.path={ROOT / 'data' / 'cifar10_images'}", "data.val_fraction=0.3",
+              "data.workers=0"],
+    "digits": ["data=digits", "data.val_fraction=0.3", "trainer.device=cpu"],
+    "spectrograms": ["data=arrays", f"data.path={ROOT / 'outputs' / 'spectrograms.npz'}", "data.val_fraction=0.3",
+                     "likelihood=gaussian_images", "trainer.device=cpu"],
+}  # fmt: skip
+CHOICE_SETS = ("mnist", "cifar", "digits")
+STRONG = ["noise.rotate=20", "noise.scale=0.25", "noise.shift=0.15"]
+CANDIDATES = {
+    "deep": ["noise.std=0.5", "network.channels=[32,64,128]"],
+    "wide": ["noise.std=0.5", "network.channels=[64,128]"],
+    "gaussian-1": ["noise=gaussian", "noise.std=1"],
+    "gaussian-0.5": ["noise=gaussian", "noise.std=0.5"],
+    "gaussian-vary": ["noise=gaussian", "noise.std=1", "noise.vary=true"],
+    "affine-0.2": ["noise.std=0.2"],
+    "affine-0.5": ["noise.std=0.5"],
+    "affine-vary": ["noise.std=1", "noise.vary=true"],
+    "strong-0.2": [*STRONG, "noise.std=0.2"],
+    "strong-vary": [*STRONG, "noise.std=1", "noise.vary=true"],
+}
+UNTRAINED = ["trainer.steps=1", "optimizer.lr=1e-12"]
+NUMBERS = ("logistic", "5-nn", "logistic_100", "precision@10")
+
+
+def measure(name: str, candidate: str, overrides: Sequence[str], seed: int, final: bool, folder: Path) -> None:
+    """Train one candidate on one data set, and write its numbers to `folder`.
+
+    Rows of validation are scored, or with `final`, those of the test split. The candidate `baselines` is an untrained
+    network, PCA and raw pixels.
+    """
+    from autoenc import load_run
+    from autoenc.apps.codes import features, retrieve
+
+    run_dir = folder / f"{name}_{candidate}_{seed}"
+    shutil.rmtree(run_dir, ignore_errors=True)
+    command = [sys.executable, "train.py", f"hydra.run.dir={run_dir}", "experiment=features", *SETS[name]]
+    command += ["trainer.figures=0", f"seed={seed}", *overrides]
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
+    seconds = time.perf_counter() - started
+    run = load_run(run_dir, "cpu")
+    measured = run.data.test if final else run.data.val
+    found = features.representations(run, measured)
+    found = {each: rows for each, rows in found.items() if (each == "codes") != (candidate == "baselines")}
+    assert run.data.train.y is not None
+    assert measured.y is not None
+    y, y_test = run.data.train.y.cpu().numpy(), measured.y.cpu().numpy()
+    numbers = features.probe(found, y, y_test)
+    some = features.many_labels(y)
+    for each, representation in found.items():
+        hits = retrieve.Index(representation.train[some]).search(representation.test, 10)
+        numbers[each]["precision@10"] = retrieve.precision(hits, y[some], y_test)
+    total = time.perf_counter() - started
+    result = {"set": name, "candidate": candidate, "seed": seed, "overrides": list(overrides), "rows": len(y_test),
+              "numbers": numbers, "training_seconds": seconds, "seconds": total}  # fmt: skip
+    (folder / f"{run_dir.name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    shutil.rmtree(run_dir)
+
+
+def margins(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return candidate -> data set -> number -> margin over the better of PCA and raw pixels, mean over seeds."""
+    baseline: dict[str, dict[str, dict[str, float]]] = {
+        each["set"]: each["numbers"] for each in results if each["candidate"] == "baselines"
+    }
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for candidate in dict.fromkeys(each["candidate"] for each in results):
+        for name in baseline:
+            codes = [r["numbers"]["codes"] for r in results if (r["candidate"], r["set"]) == (candidate, name)
+                     and "codes" in r["numbers"]]  # fmt: skip
+            if codes:
+                others = [numbers for key, numbers in baseline[name].items() if key != "untrained"]
+                found.setdefault(candidate, {})[name] = {
+                    number: float(np.mean([c[number] for c in codes])) - max(other[number] for other in others)
+                    for number in NUMBERS
+                }
+    return found
+
+
+def main() -> None:
+    """Run the jobs, print margins, write all numbers."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "features" / "choice.json")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--final", action="store_true", help="measure the preset on the test splits of all data sets")
+    parser.add_argument("--sets", nargs="+", choices=SETS)
+    parser.add_argument("--candidates", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--overrides", nargs="*", default=[], help="for all jobs, such as trainer.steps=50")
+    parser.add_argument("--job", nargs=2, metavar=("SET", "CANDIDATE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    folder = options.output.resolve().with_suffix("")
+    if options.job:
+        name, candidate = options.job
+        changed = UNTRAINED if candidate == "baselines" else CANDIDATES.get(candidate, [])
+        measure(name, candidate, [*options.overrides, *changed], options.seeds[0], options.final, folder)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    candidates = ["preset"] if options.final else options.candidates
+    jobs = [
+        (name, candidate, seed)
+        for name in options.sets or (SETS if options.final else CHOICE_SETS)
+        for candidate in ("baselines", *candidates)
+        for seed in (options.seeds if candidate != "baselines" else options.seeds[:1])
+    ]
+
+    def job(task: tuple[str, str, int]) -> dict[str, Any] | None:
+        name, candidate, seed = task
+        command = [sys.executable, __file__, "--job", name, candidate, "--seeds", str(seed), "--output"]
+        command += [str(options.output), *(["--final"] if options.final else [])]
+        command += ["--overrides", *options.overrides] if options.overrides else []
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"{name} {candidate}: {done.stderr[-1500:]}", file=sys.stderr, flush=True)
+            return None
+        result: dict[str, Any] = json.loads((folder / f"{name}_{candidate}_{seed}.json").read_text())
+        print(f"{name} {candidate} seed {seed}: {result['seconds']:.0f} s {result['numbers']}", flush=True)
+        return result
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        results = [result for result in pool.map(job, jobs) if result]
+    found = margins(results)
+    order = sorted(found, key=lambda c: -float(np.mean([list(m.values()) for m in found[c].values()])))
+    for candidate in order:
+        values = [list(m.values()) for m in found[candidate].values()]
+        text = "  ".join(f"{name} {' '.join(f'{v:+.3f}' for v in m.values())}" for name, m in found[candidate].items())
+        print(f"{candidate:<14} mean {np.mean(values):+.4f}  least {np.min(values):+.3f}  {text}")
+    options.output.write_text(json.dumps({"margins": found, "results": results}, indent=2) + "\n")
+    if len(results) < len(jobs):
+        raise SystemExit(f"{len(jobs) - len(results)} of {len(jobs)} jobs failed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Defects of eleven kinds painted on good images, in another way than the noise that models are trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import ndimage
+
+Painter = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+SIZES = {"small": (3, 9, 2, 6), "medium": (10, 25, 8, 18), "large": (25, 60, 18, 45)}  # half axes in pixels
+
+
+def spot(size: tuple[int, int], random: np.random.Generator, extent: str) -> np.ndarray:
+    """Return a ragged ellipse of random place and direction: (H, W) bool."""
+    height, width = size
+    y, x, angle = random.uniform(0.05, 0.95) * height, random.uniform(0.05, 0.95) * width, random.uniform(0, np.pi)
+    longest, shortest = SIZES[extent][:2], SIZES[extent][2:]
+    rows, columns = np.mgrid[:height, :width]
+    along = (columns - x) * np.cos(angle) + (rows - y) * np.sin(angle)
+    across = (rows - y) * np.cos(angle) - (columns - x) * np.sin(angle)
+    ragged = ndimage.gaussian_filter(random.normal(size=size), 3)
+    shape = (along / random.uniform(*longest)) ** 2 + (across / random.uniform(*shortest)) ** 2
+    return shape < 1 + 0.4 * ragged / ragged.std()
+
+
+def scratch(size: tuple[int, int], random: np.random.Generator) -> np.ndarray:
+    """Return a random walk of 20 to 90 pixels, 1 to 5 pixels wide: (H, W) bool."""
+    mask, angle = np.zeros(size, bool), random.uniform(0, 2 * np.pi)
+    y, x = random.uniform(0.05, 0.95) * size[0], random.uniform(0.05, 0.95) * size[1]
+    for _ in range(int(random.uniform(20, 90))):
+        if 0 <= y < size[0] and 0 <= x < size[1]:
+            mask[int(y), int(x)] = True
+        angle += 0.25 * random.normal()
+        y, x = y + np.sin(angle), x + np.cos(angle)
+    return ndimage.binary_dilation(mask, iterations=int(random.integers(1, 3))) if random.random() < 0.7 else mask
+
+
+def region(size: tuple[int, int], random: np.random.Generator, extent: str) -> np.ndarray:
+    """Return a defective region of at least 8 pixels; small ones are half spots, half scratches."""
+    mask = np.zeros(size, bool)
+    while mask.sum() < 8:
+        walk = extent == "small" and random.random() < 0.5
+        mask = scratch(size, random) if walk else spot(size, random, extent)
+    return mask
+
+
+def blended(image: np.ndarray, content: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return image (H, W) with content (H, W) inside a mask with soft edges, as uint8."""
+    soft = (1.3 * ndimage.gaussian_filter(mask.astype(float), 0.7)).clip(0, 1)
+    return (image + soft * (content - image)).round().clip(0, 255).astype(np.uint8)
+
+
+def brightness(extent: str, low: float, high: float, signs: tuple[int, ...]) -> Painter:
+    """Return a painter that makes a region brighter or darker by a fraction of its brightness."""
+
+    def paint(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        mask = region(image.shape, random, extent)
+        return blended(image, image * (1 + random.choice(signs) * random.uniform(low, high)), mask), mask
+
+    return paint
+
+
+def blur(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Blur a region by a Gaussian of 1.2 to 3 pixels."""
+    mask = region(image.shape, random, "medium")
+    return blended(image, ndimage.gaussian_filter(image, random.uniform(1.2, 3)), mask), mask
+
+
+def grain(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Add noise of 8 to 25 grey levels, fine or coarse, to a region."""
+    mask = region(image.shape, random, "medium")
+    noise = ndimage.gaussian_filter(random.normal(size=image.shape), random.choice([0.3, 1.0, 2.0]))
+    return blended(image, image + random.uniform(8, 25) * noise / noise.std(), mask), mask
+
+
+def mapped(image: np.ndarray, mask: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return a region of an image after a linear map about its centre."""
+    centre = np.array(ndimage.center_of_mass(mask))
+    content = ndimage.affine_transform(image, matrix, centre - matrix @ centre, order=1, mode="reflect")
+    return blended(image, content, mask)
+
+
+def turn(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Turn a region by 30 to 150 degrees."""
+    mask, angle = region(image.shape, random, "medium"), np.deg2rad(random.uniform(30, 150))
+    return mapped(image, mask, np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])), mask
+
+
+def stretch(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Stretch a region by a factor of 1.7 to 3, in one direction or both."""
+    mask, factor = region(image.shape, random, "medium"), 1 / random.uniform(1.7, 3)
+    matrix = np.diag([(factor, 1.0), (1.0, factor), (factor, factor)][random.integers(3)])
+    return mapped(image, mask, matrix), mask
+
+
+def shifted(image: np.ndarray, mask: np.ndarray, offset: tuple[float, float]) -> np.ndarray:
+    """Return an image with the region moved in from elsewhere, with hard edges."""
+    return np.where(mask, ndimage.shift(image, offset, order=1, mode="reflect"), image).round().astype(np.uint8)
+
+
+def strip(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Shift a strip, 6 to 20 pixels wide and 40 to 120 long, by 4 to 15 pixels along or across it."""
+    height, width = image.shape
+    thick, length = int(random.integers(6, 21)), int(random.integers(40, 121))
+    flat = random.random() < 0.5
+    down, across = (thick, min(length, width)) if flat else (min(length, height), thick)
+    top, left = random.integers(0, height - down + 1), random.integers(0, width - across + 1)
+    mask = np.zeros(image.shape, bool)
+    mask[top : top + down, left : left + across] = True
+    far = random.choice([-1, 1]) * random.uniform(4, 15)
+    return shifted(image, mask, (0, far) if flat == (random.random() < 0.5) else (far, 0)), mask
+
+
+def patch(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Put the content of another place, at least 20 pixels away, into a rectangle of 12 to 40 pixels."""
+    sides = [int(min(random.integers(12, 41), size // 2)) for size in image.shape]
+    corner = [int(random.integers(0, size - side + 1)) for size, side in zip(image.shape, sides, strict=True)]
+    source = corner
+    while max(abs(a - b) for a, b in zip(source, corner, strict=True)) < 20:
+        source = [int(random.integers(0, size - side + 1)) for size, side in zip(image.shape, sides, strict=True)]
+    mask = np.zeros(image.shape, bool)
+    mask[corner[0] : corner[0] + sides[0], corner[1] : corner[1] + sides[1]] = True
+    painted = image.copy()
+    painted[mask] = image[source[0] : source[0] + sides[0], source[1] : source[1] + sides[1]].ravel()
+    return painted.astype(np.uint8), mask
+
+
+def warp(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Swirl a disc of 12 to 30 pixels in radius by up to 1 to 3 radians at its centre."""
+    height, width = image.shape
+    y, x, radius = random.uniform(0.1, 0.9) * height, random.uniform(0.1, 0.9) * width, random.uniform(12, 30)
+    rows, columns = np.mgrid[:height, :width]
+    distance = np.hypot(rows - y, columns - x)
+    angle = random.choice([-1, 1]) * random.uniform(1, 3) * (1 - distance / radius).clip(0) ** 2
+    down = y + (rows - y) * np.cos(angle) - (columns - x) * np.sin(angle)
+    across = x + (rows - y) * np.sin(angle) + (columns - x) * np.cos(angle)
+    content = ndimage.map_coordinates(image, [down, across], order=1, mode="reflect")
+    return content.round().clip(0, 255).astype(np.uint8), distance < 0.8 * radius
+
+
+PAINTERS: dict[str, Painter] = {
+    "bright": brightness("small", 0.25, 0.7, (1,)),
+    "dark": brightness("small", 0.25, 0.7, (-1,)),
+    "large": brightness("large", 0.12, 0.4, (-1, 1)),
+    "faint": brightness("medium", 0.06, 0.15, (-1, 1)),
+    "blur": blur,
+    "grain": grain,
+    "turn": turn,
+    "stretch": stretch,
+    "strip": strip,
+    "patch": patch,
+    "warp": warp,
+}
+
+
+def paint(kind: str, image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Paint one defect: image (1, H, W) uint8 -> the same with the defect, and its mask (H, W)."""
+    painted, mask = PAINTERS[kind](image[0].astype(np.float64), random)
+    return painted[None], mask
