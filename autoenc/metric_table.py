@@ -153,6 +153,23 @@ TABLE = {
         Metric("explained_variance", "", HIGHER, "1 - mse / variance of the data"),
         Metric("l0", "units", NEITHER, "units that are not zero, mean over examples; the term of a jump-ReLU code"),
         Metric("angle_deg", "degrees", LOWER, "largest principal angle to the true subspace"),
+        Metric("mig", "", HIGHER, "mutual information gap: does one unit alone know each factor? (Chen et al. 2018)"),
+        Metric(
+            "sap", "", HIGHER, "separated attribute predictability: the same, by linear prediction (Kumar et al. 2018)"
+        ),
+        Metric(
+            "factorvae_score",
+            "",
+            HIGHER,
+            "accuracy of naming a fixed factor by the unit that varies least (Kim & Mnih 2018)",
+        ),
+        Metric(
+            "dci_disentanglement", "", HIGHER, "is each unit important for one factor only? (Eastwood & Williams 2018)"
+        ),
+        Metric(
+            "dci_completeness", "", HIGHER, "is one unit only important for each factor? (Eastwood & Williams 2018)"
+        ),
+        Metric("dci_informativeness", "", HIGHER, "accuracy of random forests that predict the factors from the code"),
     )
 }
 HEADLINE = ("mse", "perplexity", "accuracy")  # the first that a run has summarizes it

@@ -1,7 +1,7 @@
 """Evaluate a run on the test split by one protocol: reproducible, and comparable between variants.
 
 Sections: reconstruction, latent, bounds, denoising, probes, retrieval, clustering, projection, anomaly, generation,
-recovery. Sections that do not apply to the data or the model are skipped, with the reason.
+recovery, disentanglement. Sections that do not apply to the data or the model are skipped, with the reason.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from autoenc import metrics
 from autoenc.apps.anomaly import detect, scores
 from autoenc.apps.anomaly import inspection as defects
 from autoenc.apps.codes import clustering as clusters
+from autoenc.apps.codes import disentanglement as factors
 from autoenc.apps.codes import features, project, retrieve
 from autoenc.apps.codes import recovery as known
 from autoenc.apps.generation import classifier, denoise, density, generate, quality
@@ -179,6 +180,12 @@ def recovery(subject: Subject) -> Numbers:
     raise UserError(f"{run.spec.name} has no known dictionary or subspace")
 
 
+def disentanglement(subject: Subject) -> Numbers:
+    """Return MIG, SAP, the FactorVAE score and DCI of each representation but raw input, by the true factors."""
+    factors.need_factors(subject.run)
+    return dict(factors.of_factors(subject.run, {n: r for n, r in subject.representations.items() if n != "raw"}))
+
+
 SECTIONS: dict[str, Callable[[Subject], Numbers]] = {
     part.__name__: part
     for part in (
@@ -193,6 +200,7 @@ SECTIONS: dict[str, Callable[[Subject], Numbers]] = {
         anomaly,
         generation,
         recovery,
+        disentanglement,
     )
 }
 

@@ -19,6 +19,7 @@ def test_twice_the_same_and_what_the_training_measured(vae_run: Path, monkeypatc
     assert found["skipped"] == {
         "anomaly": "no class was left out of training (anomaly_classes=[...], normal_classes=[...])",
         "recovery": "digits has no known dictionary or subspace",
+        "disentanglement": "digits has no known factors (data=shapes has them)",
     }
     summary = json.loads((vae_run / "summary.json").read_text())
     for name in ("loss", "nll", "kl", "mse", "psnr"):
