@@ -72,7 +72,8 @@ def measure(name: str, candidate: str, overrides: Sequence[str], seed: int, fina
     run = load_run(run_dir, "cpu")
     measured = run.data.test if final else run.data.val
     found = features.representations(run, measured)
-    found = {each: rows for each, rows in found.items() if (each == "codes") != (candidate == "baselines")}
+    if candidate != "baselines":
+        found = {"codes": found["codes"]}
     assert run.data.train.y is not None
     assert measured.y is not None
     y, y_test = run.data.train.y.cpu().numpy(), measured.y.cpu().numpy()
@@ -94,12 +95,11 @@ def margins(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, 
         each["set"]: each["numbers"] for each in results if each["candidate"] == "baselines"
     }
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for candidate in dict.fromkeys(each["candidate"] for each in results):
+    for candidate in dict.fromkeys(each["candidate"] for each in results if each["candidate"] != "baselines"):
         for name in baseline:
-            codes = [r["numbers"]["codes"] for r in results if (r["candidate"], r["set"]) == (candidate, name)
-                     and "codes" in r["numbers"]]  # fmt: skip
+            codes = [r["numbers"]["codes"] for r in results if (r["candidate"], r["set"]) == (candidate, name)]
             if codes:
-                others = [numbers for key, numbers in baseline[name].items() if key != "untrained"]
+                others = [numbers for key, numbers in baseline[name].items() if key.startswith(("PCA", "raw"))]
                 found.setdefault(candidate, {})[name] = {
                     number: float(np.mean([c[number] for c in codes])) - max(other[number] for other in others)
                     for number in NUMBERS
