@@ -140,6 +140,7 @@ TABLE = {
         Metric("sample_precision", "", HIGHER, "fraction of samples near test data, in the features of a classifier"),
         Metric("sample_recall", "", HIGHER, "fraction of test data near samples, in the features of a classifier"),
         Metric("nearest", "", NEITHER, "distance of samples to training data, relative to validation data"),
+        Metric("prior_nll", "nats", LOWER, "-log p of the indices of a discrete code under a prior"),
         Metric("distinct", "", HIGHER, "fraction of different texts among the samples"),
         Metric("words_used", "words", HIGHER, "different tokens in the samples"),
         Metric("in_training", "", LOWER, "fraction of the samples that stand in the training data word for word"),

@@ -1,6 +1,7 @@
 """Generate with a trained run: new examples, interpolations, figures of the code, labelled training sets.
 
-Samples are drawn from the prior of the bottleneck, or from a density fitted to the training codes if there is no prior.
+Samples are drawn from the prior that scripts/fit_prior.py has fitted, from that of the bottleneck, or from a density
+fitted to the training codes if there is none.
 """
 
 from __future__ import annotations
@@ -287,7 +288,11 @@ if __name__ == "__main__":
     )
     tasks.add_argument("--sheet", action="store_true", default=None, help="a grid of codes, for model.latent_dim=2")
     tasks.add_argument("--augment", metavar="OUT.npz", help="write a labelled, enlarged training set")
-    arguments.add_argument("--density", choices=("prior", "gaussian", "mixture"), help="default: prior, else mixture")
+    arguments.add_argument(
+        "--density",
+        choices=("autoregressive", "prior", "gaussian", "mixture"),
+        help="default: the prior of fit_prior, that of the model, or a mixture",
+    )
     arguments.add_argument("--components", type=positive, help="Gaussians in the mixture (default: 10)")
     arguments.add_argument("--count", type=positive, help="samples (default: 64)")
     arguments.add_argument(

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 
+from autoenc.apps.generation import index_prior
 from autoenc.data.split import drawn
 from autoenc.errors import UserError, require
 from autoenc.loading import Run
+from autoenc.networks.causal import CausalTransformer
 
-KINDS = ("prior", "gaussian", "mixture")
+KINDS = ("autoregressive", "prior", "gaussian", "mixture")
 FITTED = 20_000  # training codes that a density is fitted to
 SEED = 0
 
@@ -38,6 +41,23 @@ class Prior:
     def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> np.ndarray:
         z = self.run.prior_sample(n, seed, temperature)
         assert z is not None
+        return z.flatten(1).cpu().float().numpy()
+
+
+@dataclass(frozen=True)
+class Autoregressive:
+    """The prior over the indices of discrete codes that scripts/fit_prior.py has fitted."""
+
+    run: Run
+    model: CausalTransformer
+    text = "the autoregressive prior"
+
+    def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> np.ndarray:
+        bottleneck = self.run.model.bottleneck
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            index = torch.cat(list(index_prior.sample(self.model, n, temperature)))
+        z = bottleneck.from_indices(index.view(n, *bottleneck.index_shape))
         return z.flatten(1).cpu().float().numpy()
 
 
@@ -78,7 +98,8 @@ def of(run: Run, kind: str | None = None, components: int = 10) -> Density:
     """Return the density to sample codes from.
 
     Args:
-        kind: prior; gaussian or mixture, fitted to training codes. Default: the prior, or a mixture without a prior.
+        kind: prior; autoregressive, the prior of fit_prior; gaussian or mixture, fitted to training codes. Default: the
+            autoregressive prior if it was fitted, else the prior, or a mixture without a prior.
         components: of the mixture.
 
     Raises:
@@ -86,8 +107,14 @@ def of(run: Run, kind: str | None = None, components: int = 10) -> Density:
     """
     bottleneck = run.model.bottleneck
     has_prior = run.prior_sample(1) is not None
-    kind = kind or ("prior" if has_prior else "mixture")
+    fitted = index_prior.load(run) if kind in (None, "autoregressive") else None
+    kind = kind or ("autoregressive" if fitted else "prior" if has_prior else "mixture")
     require(kind in KINDS, "--density", kind, f"must be one of {', '.join(KINDS)}")
+    if fitted is not None:
+        return Autoregressive(run, fitted)
+    if kind == "autoregressive":
+        why = f"fit it first: python scripts/fit_prior.py {run.path}" if bottleneck.symbols else "is for discrete codes"
+        raise UserError(f"--density autoregressive: {run.path} has no such prior; {why}")
     if kind == "prior" and not has_prior:
         raise UserError(
             f"--density prior: the code of a {type(bottleneck).__name__} bottleneck has no prior ({run.path}); "
