@@ -15,7 +15,7 @@ EXAMPLES = """examples:
   python scripts/fit_prior.py RUN --epochs 50 --hidden 256 --layers 4
   python scripts/generate.py RUN                            samples from it; --density prior: independent indices
 
-results, in RUN/fit_prior: prior.pt, fit_prior.json (nats per example on validation and test data)
+results, in RUN/fit_prior: weights.pt, fit_prior.json (nats per example on validation and test data)
 """
 
 

@@ -20,7 +20,7 @@ from autoenc.networks.causal import CausalTransformer
 from autoenc.training import checkpoint
 from autoenc.training.process import seeded
 
-FOLDER, FILE = "fit_prior", "prior.pt"
+FOLDER, FILE = "fit_prior", "weights.pt"
 BATCH, LOGITS = 128, 2**24  # sequences and logits in memory at a time
 LARGEST = {"hidden": 4_096, "layers": 64}
 HEADS = 4

@@ -91,27 +91,27 @@ def test_it_is_the_same_for_the_same_seed_and_its_nats_are_those_of_its_file(
     fitted = index_prior.fit(run, epochs=1, hidden=8, layers=1)
     assert index_prior.fit(run, epochs=1, hidden=8, layers=1).nats == fitted.nats
     (run.path / "fit_prior").mkdir()
-    index_prior.save(fitted, run, run.path / "fit_prior" / "prior.pt")
+    index_prior.save(fitted, run, run.path / "fit_prior" / "weights.pt")
     loaded = index_prior.load(run)
     assert loaded is not None
     assert index_prior.nats(loaded, index_prior.indices(run, "test")) == fitted.nats["test"]["autoregressive"]
     with torch.no_grad():
         run.model.bottleneck.linear.weight.add_(1e-3)
-    with pytest.raises(DataError, match=r"prior\.pt: was fitted to other codes.*fit_prior\.py .* --force"):
+    with pytest.raises(DataError, match=r"weights\.pt: was fitted to other codes.*fit_prior\.py .* --force"):
         density.of(run)
 
 
 def test_a_damaged_file_is_refused(grid_run: Path, copied: Callable[[Path], Path]) -> None:
     run = load_run(copied(grid_run), "cpu")
     (run.path / "fit_prior").mkdir()
-    path = run.path / "fit_prior" / "prior.pt"
+    path = run.path / "fit_prior" / "weights.pt"
     good = {"codes": index_prior.codes_of(run), "sizes": {"hidden": 8, "layers": 1}, "model": {}}
     for bad in (good, good | {"sizes": {"hidden": 10**6, "layers": 1}}, good | {"sizes": {"hidden": 6, "layers": 1}}):
         torch.save(bad, path)
-        with pytest.raises(DataError, match=r"prior\.pt: damaged"):
+        with pytest.raises(DataError, match=r"weights\.pt: damaged"):
             density.of(run)
     path.write_bytes(b"rubbish")
-    with pytest.raises(DataError, match=r"prior\.pt: damaged"):
+    with pytest.raises(DataError, match=r"weights\.pt: damaged"):
         density.of(run)
 
 
