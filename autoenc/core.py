@@ -7,7 +7,7 @@ Units, everywhere: nats per example, summed over dimensions; means over the batc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -64,6 +64,14 @@ class Loss:
 
     total: dict[str, Tensor]  # player -> scalar that this player minimizes
     parts: dict[str, Tensor]  # name -> detached scalar, logged under that name
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Assessment of a trained part in words, with what to try if it is not healthy."""
+
+    healthy: bool
+    text: str
 
 
 def sum_over_dims(values: Tensor, x: Tensor) -> Tensor:
@@ -169,6 +177,10 @@ class Prior(nn.Module):
     def check(self, examples: int) -> None:
         """Raise ConfigError if there are too few training examples."""
 
+    def diagnosis(self, numbers: Mapping[str, float]) -> Verdict | None:
+        """Return what the metrics of a trained model say about the prior; None: nothing."""
+        return None
+
 
 class Bottleneck(nn.Module):
     """Features (B, *feature_shape) -> Code. Subclasses are in bottlenecks/.
@@ -246,6 +258,10 @@ class Bottleneck(nn.Module):
 
     def check(self, examples: int) -> None:
         """Raise ConfigError if there are too few training examples."""
+
+    def diagnosis(self, numbers: Mapping[str, float]) -> Verdict | None:
+        """Return what the metrics of a trained model say about the code; None: the activity of its units does."""
+        return None
 
 
 class Autoregressive(nn.Module):

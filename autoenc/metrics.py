@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -97,56 +95,6 @@ class LatentStatistics:
         if self.kl is not None:
             numbers["kl"] = float(self.kl.sum())
         return numbers
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Assessment of the code in words."""
-
-    healthy: bool
-    text: str
-
-
-def verdict(latent: dict[str, float], remedies: Sequence[str] = (), examples: int | None = None) -> Verdict:
-    """Return whether the posterior has collapsed or units have died, with a remedy.
-
-    Args:
-        remedies: overrides against a collapsed posterior; see `Likelihood.remedy` and `config.remedies`.
-        examples: in the split of the metrics; the estimate of mutual information cannot exceed their logarithm.
-    """
-    if "codes_used" in latent:
-        used = f"{latent['codes_used']:.0%} of the entries of the codebook, perplexity {latent['code_perplexity']:.1f}"
-        if latent["code_perplexity"] < 2:
-            remedy = "try a smaller model.bottleneck.dead_after or a smaller optimizer.lr"
-            return Verdict(False, f"The codebook has collapsed: {used}; {remedy}")
-        return Verdict(True, f"The codebook is in use: {used}")
-    dim, active, dead = int(latent["dim"]), int(latent["active_units"]), int(latent["dead_units"])
-    if "kl" in latent:
-        used = f"{active} of {dim} latent dimensions active, KL {latent['kl']:.2f} nats"
-        if "mutual_information" in latent:
-            shared, ceiling = latent["mutual_information"], math.log(min(examples or PAIRS, PAIRS))
-            least = "at least " if shared > 0.95 * ceiling else ""
-            used += f", mutual information of x and z {least}{shared:.2f} nats"
-        *most, last = [r for r in remedies if r] or ["a smaller weight of the KL"]
-        remedy = f"try {', '.join(most)}{' or ' if most else ''}{last}"
-        if active > 0 and latent["kl"] > 1 and latent.get("mutual_information", 1.0) < 0.1:
-            why = "the code is independent of x, as before training; train for longer"
-            return Verdict(False, f"The code carries no information: {used}; {why}")
-        if active == 0 or min(latent["kl"], latent.get("mutual_information", 1.0)) < 0.1:
-            return Verdict(False, f"The posterior has collapsed: {used}; the decoder ignores the code; {remedy}")
-        if active <= dim / 4:
-            return Verdict(
-                False, f"Most of the posterior has collapsed: {used}; {remedy}; or a smaller model.latent_dim"
-            )
-        return Verdict(True, f"The code is in use: {used}")
-    if dead > 0.05 * dim:
-        remedy = "try a smaller optimizer.lr, a smaller weight of the sparsity term, or fewer units"
-        return Verdict(False, f"{dead} of {dim} units of the code are dead (zero for every example); {remedy}")
-    if active == 0:
-        return Verdict(False, f"The code is constant: 0 of {dim} units vary by more than {ACTIVE_VARIANCE}")
-    # No criterion for small variances: the scale of a deterministic code is arbitrary.
-    sparse = f", {latent['mean_active']:.1f} active at a time" if latent["zeros"] > 0.05 else ""
-    return Verdict(True, f"The code is in use: {dim - dead} of {dim} units{sparse}")
 
 
 def auroc_interval(auroc: float, anomalies: int, normal: int) -> tuple[float, float]:

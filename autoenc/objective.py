@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, weight_at
+from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict, weight_at
 from autoenc.errors import NotFinite
 
 
@@ -60,6 +60,10 @@ class Objective(nn.Module):
         total = functools.reduce(torch.add, auxiliary, loss)
         parts = {"loss": loss} | parts
         return Loss(total={"model": total}, parts={name: term.detach() for name, term in parts.items()})
+
+    def diagnosis(self, numbers: Mapping[str, float]) -> Verdict | None:
+        """Return what the metrics of a trained model say about its players and terms; None: nothing."""
+        return None
 
     def forward(self, model: Autoencoder, batch: Batch, step: float) -> Loss:
         """Corrupt the batch (in training mode), run the model once, return `losses`."""

@@ -26,7 +26,6 @@ from autoenc.data import Data, kinds
 from autoenc.errors import ConfigError, DataError, Interrupted, NotFinite, UserError, one_line
 from autoenc.files import check_inside, flat, write_json, write_text
 from autoenc.metric_table import legend, metric
-from autoenc.metrics import verdict
 from autoenc.training import checkpoint
 from autoenc.training.evaluation import Evaluation, evaluate, latent_health
 from autoenc.training.process import seeded, torch_settings
@@ -44,6 +43,7 @@ from autoenc.training.rundir import (
 from autoenc.training.settings import TrainerSettings
 from autoenc.training.tracking import METRICS, Progression, Tracker, result_table
 from autoenc.training.trainer import Trainer
+from autoenc.verdict import verdict
 
 log = logging.getLogger("autoenc")
 
@@ -263,7 +263,8 @@ def _fit_and_finish(
     }
     latent = latent_health(model, data.test, results["test"], data.spec, batch_size)
     scale = model.likelihood.remedy(results["val"].numbers.get("mse", 0.0))
-    assessment = verdict(latent, [scale, *against_collapse(config, choices)], len(data.test))
+    numbers, remedies = results["test"].numbers | latent, [scale, *against_collapse(config, choices)]
+    assessment = verdict(model, parts.objective, numbers, remedies, len(data.test))
     summary = {
         "state": "finished",
         "step": best["step"],

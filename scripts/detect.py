@@ -178,8 +178,8 @@ def report(result: Detected, names: list[str]) -> None:
     screen = console()
     if result.numbers:
         screen.print(method_table("anomalies", result.numbers))
-        if result.remark:
-            screen.print(result.remark)
+    if result.remark:
+        screen.print(result.remark)
     if (found := result.interval()) is not None:
         anomalies, normal, (low, high) = found
         screen.print(

@@ -1,4 +1,4 @@
-"""Reported numbers against numpy, and the verdict in words."""
+"""Reported numbers against numpy."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from autoenc import metrics
-from autoenc.metrics import LatentStatistics, mse_per_example, psnr, verdict
+from autoenc.metrics import LatentStatistics, mse_per_example, psnr
 
 
 def test_mse_is_the_mean_over_dimensions_for_each_example() -> None:
@@ -72,55 +72,6 @@ def test_kl_is_summed_over_units_and_there_only_with_a_posterior() -> None:
     assert gathered(codes, kl).numbers()["kl"] == pytest.approx(2.0)
     assert gathered(codes).kl is None
     assert "kl" not in gathered(codes).numbers()
-
-
-def latent(dim: int, active: int, dead: int = 0, zeros: float = 0.0, **others: float) -> dict[str, float]:
-    used = {"mean_active": dim * (1 - zeros)}
-    return {"dim": dim, "active_units": active, "zeros": zeros, "dead_units": dead} | used | others
-
-
-@pytest.mark.parametrize(
-    ("numbers", "healthy", "said"),
-    [
-        (latent(16, 0, kl=0.01), False, ["posterior has collapsed", "0 of 16", "KL 0.01", "kl_warmup", "free_bits"]),
-        (latent(16, 3, kl=0.05), False, ["posterior has collapsed", "3 of 16", "ignores the code"]),
-        (latent(16, 4, kl=5.0), False, ["Most of the posterior has collapsed", "4 of 16", "smaller model.latent_dim"]),
-        (latent(16, 12, kl=15.0), True, ["in use", "12 of 16", "KL 15.00"]),
-        (latent(16, 5, kl=8.0), True, ["in use", "5 of 16"]),
-        (latent(256, 100, dead=100, zeros=0.9), False, ["100 of 256", "dead", "optimizer.lr", "smaller optimizer.lr"]),
-        (latent(256, 250, dead=6, zeros=0.9375), True, ["in use", "250 of 256", "16.0 active at a time"]),
-        (latent(8, 8), True, ["in use", "8 of 8"]),
-        (latent(8, 0), False, ["constant", "0 of 8"]),
-    ],
-)
-def test_verdict_says_what_the_numbers_mean(numbers: dict[str, float], healthy: bool, said: list[str]) -> None:
-    judged = verdict(numbers, ["regularizer=[kl_warmup]", "regularizer.kl.free_bits=0.1"])
-    assert judged.healthy == healthy
-    for text in said:
-        assert text in judged.text
-    assert "\n" not in judged.text
-
-
-def test_the_remedy_of_the_likelihood_comes_first() -> None:
-    text = verdict(latent(16, 0, kl=0.01), ["likelihood.sigma=0.27", "regularizer=[kl_warmup]", ""]).text
-    assert text.endswith("try likelihood.sigma=0.27 or regularizer=[kl_warmup]")
-
-
-def test_a_code_that_has_nothing_to_do_with_x_has_not_collapsed_but_is_not_trained() -> None:
-    judged = verdict(latent(16, 5) | {"kl": 169.0, "mutual_information": -0.16})
-    assert not judged.healthy
-    assert judged.text.startswith("The code carries no information: 5 of 16 latent dimensions active, KL 169.00 nats")
-    assert "collapsed" not in judged.text
-
-
-def test_verdict_of_a_dense_code_says_nothing_of_activity() -> None:
-    assert "at a time" not in verdict(latent(8, 8)).text
-
-
-def test_mutual_information_at_its_ceiling_is_a_lower_bound() -> None:
-    used = latent(16, 16) | {"kl": 30.0, "mutual_information": 5.8}
-    assert "mutual information of x and z at least 5.80 nats" in verdict(used, examples=360).text
-    assert "mutual information of x and z 5.80 nats" in verdict(used, examples=10_000).text
 
 
 def test_a_mean_exceeds_another_by_students_t_of_the_paired_difference() -> None:

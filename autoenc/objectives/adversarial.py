@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, weight_at
+from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict, weight_at
 from autoenc.errors import ConfigError
 from autoenc.objective import Objective
 from autoenc.objectives.critic import Critic
+from autoenc.verdict import of_critic
 
 
 class Adversarial(Objective):
@@ -59,6 +60,11 @@ class Adversarial(Objective):
         parts = {"generator": generator.detach(), "critic": critic.detach()}
         parts = loss.parts | {"loss": loss.parts["loss"] + weighted.detach()} | parts
         return Loss(total={"model": total, "critic": critic}, parts=parts)
+
+    def diagnosis(self, numbers: Mapping[str, float]) -> Verdict:
+        won = "a larger model.objective.weight or a smaller model.players.critic.lr"
+        lost = "a smaller model.objective.weight or a larger model.players.critic.lr"
+        return of_critic(numbers, won, lost, numbers.get("mmd"))
 
     @staticmethod
     def _drawn(model: Autoencoder, n: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from autoenc.metrics import auroc_exceeds, auroc_interval
 from autoenc.reference import column_nll
 
 SEED = 0
+EQUAL = 1e-6  # relative difference of equal scores, in float32
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Detected:
         baselines: method -> (N,), with labels. annotations: name -> (N,), such as the fraction of unknown words.
         numbers: score or method -> {auroc, average_precision}, with labels; higher is better. Scores also have
             auroc_untrained, that of the same score of the untrained network.
-        remark: which scores are better than those of the untrained network, with labels.
+        remark: which scores are constant and, with labels, better than those of the untrained network.
     """
 
     score: str
@@ -128,9 +129,16 @@ def detect(
     columns = contributions(detector.run, split) if detector.run.spec.kind.named_dimensions else None
     anomaly = scores[score] > thresholds[score]
     annotations = detector.run.spec.kind.annotations(split)
+    remarks = ". ".join(filter(None, (constant(scores), remark(better))))
     return Detected(
-        score, quantile, scores, thresholds, anomaly, columns, labels, others, annotations, numbers, remark(better)
+        score, quantile, scores, thresholds, anomaly, columns, labels, others, annotations, numbers, remarks
     )
+
+
+def constant(scores: Mapping[str, np.ndarray]) -> str:
+    """Return in words which scores are the same for all of several rows, up to rounding; empty if none is."""
+    names = [name for name, v in scores.items() if len(v) > 1 and np.ptp(v) <= EQUAL * np.abs(v).max()]
+    return f"the same for all rows, and therefore no ranking: {', '.join(names)}" if names else ""
 
 
 def left_out_of(run: Run) -> list[str]:

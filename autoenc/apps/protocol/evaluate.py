@@ -26,6 +26,7 @@ from autoenc.loading import Run
 from autoenc.noise import Identity
 from autoenc.training import evaluation
 from autoenc.training.tracking import track
+from autoenc.verdict import verdict
 
 Numbers = dict[str, Any]
 COMPARED = 1_000  # images for SSIM
@@ -80,7 +81,8 @@ def latent(subject: Subject) -> Numbers:
     health = evaluation.latent_health(run.model, subject.test, subject.measured, run.spec, run.batch_size)
     scale = run.model.likelihood.remedy(subject.measured.numbers.get("mse", 0.0))
     remedies = [scale, *against_collapse(run.config, run.record.get("choices", {}))]
-    return health | {"verdict": metrics.verdict(health, remedies).text}
+    numbers = subject.measured.numbers | health
+    return health | {"verdict": verdict(run.model, run.objective, numbers, remedies, len(subject.test)).text}
 
 
 def bounds(subject: Subject) -> Numbers:

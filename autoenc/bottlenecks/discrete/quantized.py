@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -11,9 +12,10 @@ from torch.nn import functional as F
 
 from autoenc.bottlenecks.affine import affine, latent_shape_of
 from autoenc.bottlenecks.discrete.symbols import check_size, frequencies, straight_through, use
-from autoenc.core import Bottleneck, Code
+from autoenc.core import Bottleneck, Code, Verdict
 from autoenc.errors import require
 from autoenc.priors import Categorical
+from autoenc.verdict import of_codebook
 
 SMOOTHING = 1e-5  # Laplace smoothing of the counts
 
@@ -131,6 +133,9 @@ class VectorQuantized(Bottleneck):
 
     def check(self, examples: int) -> None:
         check_size("codes", self.codes, self.codes, examples, math.prod(self.latent_shape[1:]))
+
+    def diagnosis(self, numbers: Mapping[str, float]) -> Verdict:
+        return of_codebook(numbers, "a smaller model.bottleneck.dead_after or a smaller optimizer.lr")
 
     def _distances(self, z: Tensor, first: int = 0) -> Tensor:
         """Return squared distances to the entries from row `first` on: (N, C, *positions) -> (N, *positions, codes)."""

@@ -231,6 +231,15 @@ def test_what_is_read_is_not_written_over(script: Script, table_run: Path, tmp_p
     assert (tmp_path / "new.csv").read_bytes() == before
 
 
+def test_scores_that_are_the_same_for_all_rows_are_named(vae: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = vae.scores(vae.run.data.test)
+    equal = found | {"knn": np.full(360, 0.3) + 1e-9 * np.arange(360)}
+    monkeypatch.setattr(Detector, "scores", lambda self, split: equal)
+    result = detect.detect(vae, vae.run.data.test)
+    assert result.remark == result.summary()["remark"] == "the same for all rows, and therefore no ranking: knn"
+    assert detect.constant(found) == "" == detect.constant({"knn": np.ones(1)})
+
+
 def test_refusals(vae: Detector, novel: Detector, vae_run: Path, tmp_path: Path) -> None:
     assert vae.names == list(scores.NAMES)
     with pytest.raises(UserError, match=r"--score elbo: .*has error, nll, mahalanobis, knn, local, forest, combined$"):

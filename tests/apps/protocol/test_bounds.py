@@ -23,8 +23,8 @@ from autoenc.data.kinds.vector import Vector
 from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
-from autoenc.metrics import verdict
 from autoenc.training.evaluation import mutual_information
+from autoenc.verdict import of_code
 
 D, K, SIGMA = 5, 2, 0.4
 
@@ -186,11 +186,11 @@ def test_mutual_information_of_gaussians() -> None:
 
 def test_the_verdict_says_when_a_kl_carries_nothing() -> None:
     latent = {"dim": 4.0, "active_units": 3.0, "zeros": 0.0, "mean_active": 4.0, "dead_units": 0.0, "kl": 3.0}
-    assert verdict(latent).healthy
-    found = verdict(latent | {"mutual_information": 0.01})
+    assert of_code(latent).healthy
+    found = of_code(latent | {"mutual_information": 0.01})
     assert not found.healthy
     assert "mutual information of x and z 0.01 nats" in found.text
-    assert verdict(latent | {"mutual_information": 2.0}).healthy
+    assert of_code(latent | {"mutual_information": 2.0}).healthy
 
 
 def test_a_finished_run_says_how_much_its_code_tells(vae_run: Path, copied: Callable[[Path], Path]) -> None:
