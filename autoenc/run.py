@@ -23,6 +23,7 @@ from autoenc.config.remedies import against_collapse
 from autoenc.config.stored import parse_config, read_config
 from autoenc.core import Autoencoder, Batch
 from autoenc.data import Data, kinds
+from autoenc.data.split import Split
 from autoenc.errors import ConfigError, DataError, Interrupted, NotFinite, UserError, one_line
 from autoenc.files import check_inside, flat, write_json, write_text
 from autoenc.metric_table import legend, metric
@@ -96,7 +97,7 @@ def train(
             elif config["init_from"] is not None:
                 fresh = initialize_from(parts.model, find_run(config["init_from"]))
             if fresh:
-                start_prior(parts, device)
+                start_prior(parts.model, parts.data.train, settings.eval_batch_size, device)
             write_text(run_dir / "config.yaml", text)
             if not resume:
                 kinds.save(parts.data.spec.kind, run_dir)
@@ -165,16 +166,15 @@ def check_longer(config: Mapping[str, Any], progress: Mapping[str, Any], rows: i
         raise ConfigError("trainer.patience", settings.patience, f"{why}, or null")
 
 
-def start_prior(parts: Parts, device: torch.device) -> None:
+def start_prior(model: Autoencoder, train: Split, batch_size: int, device: torch.device) -> None:
     """Set what the prior learns from the training split before the first step."""
-    model, train = parts.model, parts.data.train
 
     def codes(n: int) -> Tensor:
         def both(batch: Batch) -> Tensor:
             code = model.encode(batch)
             return torch.stack([code.mean, code.z], 1).float()
 
-        return reference.over(model, train.sample(n), both, parts.settings.eval_batch_size, device)
+        return reference.over(model, train.sample(n), both, batch_size, device)
 
     if model.bottleneck.prior is not None:
         model.bottleneck.prior.start(lambda n: train.sample(n).take(slice(None)).x, codes)

@@ -10,6 +10,7 @@ import torch
 from autoenc import build
 from autoenc.loading import Run
 from autoenc.reference import row_table
+from autoenc.run import start_prior
 
 NAME = "untrained"  # of its rows in tables
 
@@ -24,6 +25,7 @@ def untrained(run: Run) -> Run:
     with torch.random.fork_rng():
         torch.manual_seed(run.config["seed"])
         model = build.build_model(run.config, run.spec, rows.mean().cpu() if kind.continuous else None)
+        start_prior(model.to(run.device), rows, run.batch_size, run.device)
     initial = Run(run.path, model, run.config, run.spec, run.record, run.device)
     table = initial.over(rows, lambda batch: row_table(initial.model, kind, batch)).numpy()
     whole = run.reference

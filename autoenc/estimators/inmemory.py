@@ -35,7 +35,7 @@ def train(checked: Mapping[str, Any], data: Data, verbose: bool = False) -> tupl
     with torch_settings(settings), seeded(checked["seed"]), tempfile.TemporaryDirectory(prefix="autoenc-") as folder:
         parts = build.build(checked, device, data)
         check_monitor(parts)
-        start_prior(parts, device)
+        start_prior(parts.model, parts.data.train, parts.settings.eval_batch_size, device)
         history = _History()
         trainer = _Trainer(
             parts.model, parts.objective, parts.optimizers, parts.data, settings, checked["seed"], device, history,

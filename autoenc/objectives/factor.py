@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, weight_at
+from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict, weight_at
 from autoenc.errors import ConfigError
 from autoenc.objective import Objective
 from autoenc.objectives.critic import Critic
+from autoenc.verdict import of_critic
 
 
 def permuted(z: Tensor) -> Tensor:
@@ -68,3 +69,7 @@ class FactorVAE(Objective):
         parts = {"total_correlation": correlation.detach(), "critic": critic.detach()}
         parts = loss.parts | {"loss": loss.parts["loss"] + weighted.detach()} | parts
         return Loss(total={"model": loss.total["model"] + weighted, "critic": critic}, parts=parts)
+
+    def diagnosis(self, numbers: Mapping[str, float]) -> Verdict:
+        won = "a larger model.objective.weight or a smaller model.players.critic.lr"
+        return of_critic(numbers, won, "")  # where it cannot tell, the dimensions are independent

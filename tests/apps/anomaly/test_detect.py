@@ -233,7 +233,7 @@ def test_what_is_read_is_not_written_over(script: Script, table_run: Path, tmp_p
 
 def test_scores_that_are_the_same_for_all_rows_are_named(vae: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     found = vae.scores(vae.run.data.test)
-    equal = found | {"knn": np.full(360, 0.3) + 1e-9 * np.arange(360)}
+    equal = found | {"knn": np.full(360, 0.3) + 1e-10 * np.arange(360)}
     monkeypatch.setattr(Detector, "scores", lambda self, split: equal)
     result = detect.detect(vae, vae.run.data.test)
     assert result.remark == result.summary()["remark"] == "the same for all rows, and therefore no ranking: knn"
