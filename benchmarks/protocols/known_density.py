@@ -1,8 +1,8 @@
 """Fit learnt priors to draws from a known density: how far they are from it, in nats.
 
 z_1 ~ N(0, 1) and z_2 = z_1^2 - 1 + e / 2 with e ~ N(0, 1), a curved density in two dimensions. One affine coupling
-represents it exactly. The nearest Gaussian has the same moments, a covariance of determinant 9 / 4 where e alone has 1 / 4:
-KL(p || Gaussian) = log 3 = 1.0986.
+represents it exactly. The nearest Gaussian has the same moments, variances 1 and 9 / 4 where
+z_2 given z_1 has 1 / 4: KL(p || Gaussian) = log 3 = 1.0986.
 """
 
 from __future__ import annotations
