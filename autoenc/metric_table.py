@@ -117,7 +117,9 @@ TABLE = {
         Metric("pretrained", "", HIGHER, "test accuracy of a classifier that starts from the encoder of the run"),
         Metric("scratch", "", HIGHER, "test accuracy of the same classifier from new weights"),
         Metric("margin", "", HIGHER, "pretrained less scratch, mean over the seeds"),
-        Metric("margin_interval", "", NEITHER, "half the width of the 95 % interval of margin, paired over the seeds"),
+        Metric(
+            "margin_half_width", "", NEITHER, "of the 95 % interval of margin, paired over the seeds: margin ± this"
+        ),
         Metric("precision", "", HIGHER, "fraction of the nearest examples that are of the class of the query"),
         Metric("map", "", HIGHER, "mean average precision of the ranking of all examples"),
         Metric("cluster_accuracy", "", HIGHER, "fraction of the rows in the cluster that is matched with their class"),

@@ -53,7 +53,7 @@ def finetune() -> None:
     """Fine-tuning the same run on few labels, against the same network from scratch; 5 seeds."""
     script("finetune", OUT / "features", "--force")
     for labels, found in result("features/finetune/finetune.json")["numbers"].items():
-        half = found["margin_interval"]
+        half = found["margin_half_width"]
         figure(f"{labels}: pre-trained (sd {found['pretrained_std']:.3f})", found["pretrained"])
         figure(f"  from scratch (sd {found['scratch_std']:.3f})", found["scratch"])
         figure(f"  margin (95% interval ± {half:.3f})", found["margin"], f"> {half:.3f}", found["margin"] > half)

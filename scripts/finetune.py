@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
     for size, row in numbers.items():
         if args.seeds < 2:
             continue  # no standard deviation
-        margin, half = row["margin"], row["margin_interval"]
+        margin, half = row["margin"], row["margin_half_width"]
         effect = "helps" if margin > half else "hurts" if margin < -half else "makes no difference that is shown"
         out.say(f"{size}: pre-training {effect}: margin {margin:+.4f} ± {half:.4f} (95%, paired over the seeds)")
     out.say(f"written: {out.folder / 'finetune.json'}")

@@ -22,7 +22,9 @@ from autoenc.figures import sprites
 from autoenc.files import check_inside, csv_text, printable, write_json
 from autoenc.loading import Run
 from autoenc.training.rundir import disk_errors
-from autoenc.training.tracking import FIGURES, Tracker, console, method_table
+from autoenc.training.tracking import FIGURES, Tracker, console, method_table, result_table
+
+COLUMNS = 4  # of a table with a single row
 
 
 class Outputs:
@@ -147,8 +149,10 @@ class Outputs:
             Image.fromarray(tile.squeeze(-1) if tile.shape[-1] == 1 else tile).save(path)
 
     def table(self, title: str, rows: Mapping[str, Mapping[str, float | str]], remark: str = "") -> None:
-        """Print a table of numbers, a row for each method, and a line below it."""
-        if rows:
+        """Print a table of numbers, a row for each method or, of one method, for each number; and a line below it."""
+        if len(rows) == 1 and len(next(iter(rows.values()))) > COLUMNS:
+            console().print(result_table(title, rows))
+        elif rows:
             console().print(method_table(title, rows))
         if remark:
             self.say(remark)

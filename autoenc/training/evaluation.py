@@ -70,7 +70,7 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
 
     loss and its terms: the objective, with schedules at their end. Where the model has noise, they are of corrupted
     input, as in training; denoise_mse and denoise_psnr are of the reconstruction from corrupted input,
-    noisy_* of that input itself, clipped to the range of the data.
+    noisy_* of that input itself, clipped to the range of the data: means of the examples that the noise has changed.
     mse and psnr: of the reconstruction of clean input from the deterministic
     code, mean over dimensions and examples. rate, with noise: KL of the posterior that nll is of, so that
     nll + rate bounds -log p(x). perplexity of texts: exp of the sum of nll + rate over the number of words
@@ -109,11 +109,14 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
             params = model.decode(code.mean, stored).float()
             for name, values in kind.metrics(params, stored.x, model.likelihood).items():
                 add(name, values)
-            if noisy and (before := kind.distances(stored.x, batch.input.clamp(kind.low, kind.high))):
+            shown = batch.input.clamp(kind.low, kind.high)
+            if noisy and (before := kind.distances(stored.x, shown)):
+                changed = (shown != stored.x).flatten(1).any(1)  # others have a psnr of 120 dB, which would dominate
+                add("changed", changed)
                 for name, values in before.items():
-                    add(f"noisy_{name}", values)
+                    add(f"noisy_{name}", values * changed)
                 for name, values in kind.distances(stored.x, model.reconstruct(batch)).items():
-                    add(f"denoise_{name}", values)
+                    add(f"denoise_{name}", values * changed)
             kl = None if code.posterior is None else kl_per_dim(model, code)
             stats.update(code.mean, kl)
             if code.posterior is not None and kl is None:
@@ -124,7 +127,11 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
             codes.append(code.mean.flatten(1)[here.to(code.mean.device)].float().cpu())
             labels += [] if stored.y is None else [stored.y[here.to(stored.y.device)].cpu()]
             first += len(stored)
-    numbers = {name: float(total) / len(split) for name, total in sums.items()}
+    changed_examples = float(sums.pop("changed", torch.tensor(1.0)).clamp(min=1))
+    numbers = {
+        name: float(total) / (changed_examples if name.startswith(("noisy_", "denoise_")) else len(split))
+        for name, total in sums.items()
+    }
     latent = stats.numbers() | {name: float(value) for name, value in model.bottleneck.metrics(tally).items()}
     if "kl_estimate" in numbers:
         latent["kl"] = numbers.pop("kl_estimate")

@@ -220,7 +220,15 @@ def track(items: Sequence[T], text: str) -> Iterator[T]:
     yield from rich.progress.track(items, text, console=console, transient=True, disable=not console.is_terminal)
 
 
-def result_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
+def stages(names: Sequence[str], text: str) -> Iterator[str]:
+    """Yield the names of long steps, and print each to stderr when it begins."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    for number, name in enumerate(names, 1):
+        console.print(f"{text} {number} of {len(names)}: {name}")
+        yield name
+
+
+def result_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
     """Return a table with a column for each key of `rows` and a row for each metric."""
     names = dict.fromkeys(k for values in rows.values() for k in values)
     turned = {
@@ -235,7 +243,7 @@ def method_table(title: str, rows: Mapping[str, Mapping[str, Any]], digits: int 
     table.add_column("")
     columns = list(dict.fromkeys(k for values in rows.values() for k in values))
     for name in columns:
-        table.add_column(metric_label(name), justify="right")
+        table.add_column(metric_label(name), justify="right", overflow="fold")
     for label, values in rows.items():
         cells = (values.get(name, "") for name in columns)
         texts = (f"{c:,.{digits}g}" if isinstance(c, float | int) else printable(c) for c in cells)
@@ -244,8 +252,8 @@ def method_table(title: str, rows: Mapping[str, Mapping[str, Any]], digits: int 
 
 
 def console() -> Console:
-    """Return the console of the applications, 160 characters wide if there is no terminal."""
+    """Return the console of the applications, 120 characters wide if there is no terminal."""
     screen = Console(highlight=False, soft_wrap=True, markup=False)
     if not screen.is_terminal:
-        screen.width = 160
+        screen.width = 120
     return screen

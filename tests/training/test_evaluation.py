@@ -119,6 +119,28 @@ def test_numbers_of_denoising_are_there_with_noise_alone(make_model: MakeModel, 
     assert NOISY & run(make_model(corruption=Masking(0.3)), make_data()).numbers.keys() == {"denoise_mse"}
 
 
+def test_denoising_is_measured_on_the_examples_that_the_noise_has_changed(
+    make_model: MakeModel, make_data: MakeData
+) -> None:
+    """Others have no noise to remove, and the psnr of 120 dB of their input would dominate a mean."""
+
+    class Some(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + 0.1 * (x[:, :1, :1, :1] > 0.5)
+
+    data = make_data(shape=(1, 4, 4))
+    model, batch = make_model(shape=(1, 4, 4), corruption=Some()), everything(data)
+    chosen = batch.x[:, 0, 0, 0] > 0.5
+    assert 0 < chosen.sum() < len(chosen)
+    some = batch.x[chosen]
+    numbers = run(model, data).numbers
+    mse = ((some + 0.1).clamp(0, 1) - some).square().mean((1, 2, 3))
+    assert numbers["noisy_psnr"] == pytest.approx(psnr(mse, 1.0).mean().item(), rel=1e-5)
+    assert numbers["noisy_mse"] == pytest.approx(mse.mean().item(), rel=1e-5)
+    denoised = (model.reconstruct(Batch(some + 0.1)) - some).square().mean((1, 2, 3))
+    assert numbers["denoise_mse"] == pytest.approx(denoised.mean().item(), rel=1e-5)
+
+
 def test_denoising_is_measured_against_the_clean_data(make_model: MakeModel, make_data: MakeData) -> None:
     """The noise is large, so that whatever is compared to the wrong side shows."""
 

@@ -46,7 +46,7 @@ class Comparison:
     def numbers(self) -> dict[str, float]:
         """Return means and standard deviations over the seeds, and the mean margin with its 95% interval.
 
-        margin_interval is half the width of Student's interval of the paired differences. With one seed there is
+        margin_half_width is half the width of Student's interval of the paired differences. With one seed there is
         neither a standard deviation nor an interval.
         """
         from scipy.stats import t
@@ -62,7 +62,7 @@ class Comparison:
         return numbers | {
             "pretrained_std": float(np.std(self.pretrained, ddof=1)),
             "scratch_std": float(np.std(self.scratch, ddof=1)),
-            "margin_interval": float(t.ppf(0.975, n - 1) * margins.std(ddof=1) / np.sqrt(n)),
+            "margin_half_width": float(t.ppf(0.975, n - 1) * margins.std(ddof=1) / np.sqrt(n)),
         }
 
 

@@ -25,7 +25,7 @@ from autoenc.errors import ConfigError, UserError
 from autoenc.loading import Run
 from autoenc.noise import Identity
 from autoenc.training import evaluation
-from autoenc.training.tracking import track
+from autoenc.training.tracking import stages
 from autoenc.verdict import verdict
 
 Numbers = dict[str, Any]
@@ -107,7 +107,7 @@ def denoising(subject: Subject) -> Numbers:
         raise UserError("needs images")
     own = not isinstance(run.model.noise, Identity)
     result = denoise.denoise_test(run, DENOISED, *(() if own else NOISE))
-    return {"noise": "as in training" if own else "gaussian 0.3", "classical": result.filter, **result.numbers}
+    return {"noise": "as in training" if own else "gaussian 0.3", "classical filter": result.filter, **result.numbers}
 
 
 def probes(subject: Subject) -> Numbers:
@@ -226,7 +226,7 @@ def evaluate(
     subject = Subject(run, samples, examples)
     results: Numbers = {}
     skipped: dict[str, str] = {}
-    for name in track(list(only), "evaluating"):
+    for name in stages(list(only), "evaluating"):
         try:
             results[name] = SECTIONS[name](subject)
         except UserError as error:
@@ -235,10 +235,12 @@ def evaluate(
 
 
 def tables(results: Numbers, run_name: str = "run") -> Iterator[tuple[str, dict[str, dict[str, Any]], str]]:
-    """Yield the sections as tables: title, row -> column -> number, and the remark below."""
+    """Yield the sections as tables: title, row -> column -> number, and the verdict or remark below."""
     for name, numbers in results.items():
         rows = {k: v for k, v in numbers.items() if isinstance(v, dict)}
-        words = ", ".join(f"{v}" for k, v in numbers.items() if isinstance(v, str) and k != "remark")
+        words = {k: v for k, v in numbers.items() if isinstance(v, str)}
+        below = ". ".join(filter(None, (words.pop(k, "") for k in ("verdict", "remark"))))
+        facts = "; ".join(f"{k}: {v}" for k, v in words.items())
         flat = {k: v for k, v in numbers.items() if isinstance(v, int | float)}
         if name != "skipped":
-            yield f"{name}{f' ({words})' if words else ''}", rows or {run_name: flat}, numbers.get("remark", "")
+            yield f"{name}{f' ({facts})' if facts else ''}", rows or {run_name: flat}, below

@@ -42,6 +42,6 @@ def test_the_interval_of_the_margin_is_students_of_paired_differences() -> None:
     pretrained, scratch = [0.8, 0.7, 0.9, 0.6], [0.75, 0.66, 0.83, 0.56]
     numbers = finetune.Comparison(100, pretrained, scratch).numbers()
     interval = ttest_rel(pretrained, scratch).confidence_interval(0.95)
-    assert numbers["margin"] - numbers["margin_interval"] == pytest.approx(interval.low)
-    assert numbers["margin"] + numbers["margin_interval"] == pytest.approx(interval.high)
+    assert numbers["margin"] - numbers["margin_half_width"] == pytest.approx(interval.low)
+    assert numbers["margin"] + numbers["margin_half_width"] == pytest.approx(interval.high)
     assert numbers["pretrained_std"] == pytest.approx(stdev(pretrained))

@@ -1,6 +1,7 @@
 """The protocol: the same numbers twice, the numbers of the parts, and a reason for what is left out."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,17 @@ def test_tables_of_numbers_have_no_images_to_denoise(table_run: Path) -> None:
 def test_an_unknown_section_is_named(vae_run: Path) -> None:
     with pytest.raises(ConfigError, match="--only=probe: must be among reconstruction, latent"):
         evaluate.evaluate(load_run(vae_run, "cpu"), ["probe"])
+
+
+def test_the_script_says_what_it_computes_in_tables_of_120_characters(
+    vae_run: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    sections = ("reconstruction", "latent", "denoising")
+    code, said, error = call("evaluate", vae_run, "--only", *sections, "--output", tmp_path / "out")
+    assert code == 0, error
+    assert error.splitlines() == [f"evaluating {i} of 3: {name}" for i, name in enumerate(sections, 1)]
+    tables = [line for line in said.splitlines() if line.startswith(("┃", "│"))]
+    assert max(map(len, tables)) <= 120
+    assert "mutual_information [nats] ↑" in said, "nothing is cut off"
+    assert "denoising (noise: gaussian 0.3; classical filter: " in said
+    assert "\nThe code is in use" in said
