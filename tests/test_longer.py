@@ -123,3 +123,25 @@ def test_training_from_python_leaves_a_run_like_that_of_the_command_line(
         autoenc.train(overrides, folder, few)
     with pytest.raises(UserError, match="did you mean 'vae'"):
         autoenc.train(["model=vea"])
+
+
+def test_clusters_start_from_a_trained_autoencoder_and_are_kept_when_they_are_trained_further(
+    short: Path, few: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    still = ["trainer.steps=1", "optimizer=sgd", "optimizer.lr=1e-12"]
+    code, prior = "bottleneck.linear.weight", "bottleneck.prior.mean"
+    run.train(compose([*SMALL, "model=ae", "trainer.epochs=2"]), tmp_path / "ae", {})
+    vade = [*SMALL, "model=vade", "model.prior.components=3"]
+    run.train(compose([*vade, *still, f"init_from={tmp_path / 'ae'}"]), tmp_path / "vade", {})
+    assert "init_from=RUN" not in capsys.readouterr().out
+    started = weights(tmp_path / "vade")
+    torch.testing.assert_close(started[code][:2], weights(tmp_path / "ae")[code])
+    codes = load_run(tmp_path / "vade", "cpu").codes(few.train)
+    low, high = (torch.from_numpy(end) for end in (codes.min(0), codes.max(0)))
+    assert ((started[prior] > low) & (started[prior] < high)).all(), "fitted to the codes"
+    run.train(compose([*vade, *still, "seed=1", f"init_from={tmp_path / 'vade'}"]), tmp_path / "further", {})
+    torch.testing.assert_close(weights(tmp_path / "further")[prior], started[prior], msg="not fitted anew")
+    run.train(compose([*vade, *still, f"init_from={short}"]), tmp_path / "from_vae", {})
+    torch.testing.assert_close(weights(tmp_path / "from_vae")[code], weights(short)[code])
+    run.train(compose([*vade, *still]), tmp_path / "new", {})
+    assert "init_from=RUN starts from those of a trained model=ae" in capsys.readouterr().out

@@ -88,6 +88,8 @@ class Mixture(GaussianParts):
         from sklearn.mixture import GaussianMixture
 
         mean, drawn = codes(FITTED).flatten(2).double().cpu().unbind(1)
+        if len(mean) < self.components:  # where training files are gone (apps/untrained.py)
+            return
         z, within = mean.numpy(), (drawn - mean).square().mean(0)
         floor = 1e-4 * max(float(z.var(0).mean()), 1e-8)  # of the variances: constant units are allowed
         fitted = GaussianMixture(self.components, covariance_type="diag", reg_covar=floor, random_state=0)

@@ -46,8 +46,9 @@ class Vamp(GaussianParts):
         self._model = [model]  # in a list: the encoder is not registered a second time
 
     def start(self, rows: Callable[[int], Tensor], codes: Callable[[int], Tensor]) -> None:
+        x = rows(self.components)  # fewer where training files are gone (apps/untrained.py)
         with torch.no_grad():
-            self.pseudo_inputs.copy_(rows(self.components))
+            self.pseudo_inputs[: len(x)] = x
 
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
         posterior = self._model[0].encode(Batch(self.pseudo_inputs.clamp(self.low, self.high))).posterior

@@ -138,6 +138,8 @@ def test_pseudo_inputs_start_at_training_examples(make_model: MakeModel) -> None
     x = torch.rand(9, 6)
     prior.start(lambda n: x[:n], lambda n: torch.empty(0))
     assert torch.equal(prior.pseudo_inputs.detach(), x[:4])
+    prior.start(lambda n: x[5:7], lambda n: torch.empty(0))
+    assert torch.equal(prior.pseudo_inputs.detach(), torch.cat([x[5:7], x[2:4]])), "of the rows that there are"
 
 
 def test_pseudo_inputs_are_refused_for_tokens_and_batch_statistics(make_model: MakeModel) -> None:
