@@ -204,8 +204,10 @@ class Table(Likelihood):
     ):
         super().__init__()
         self.log_sigma: Tensor
-        other = "model=iwae has the same bound for other data" if observed_only else "try likelihood=gaussian"
-        require(len(columns) > 0, "", None, f"likelihood=table is for tables (data=table); {other}")
+        why = "likelihood=table is for tables (data=table); try likelihood=gaussian"
+        if observed_only:
+            why = "only tables (data=table) have missing cells; model=iwae has the same bound for other data"
+        require(len(columns) > 0, "", None, why)
         self.mask = Observed(columns) if observed_only else None
         if observed_only and all(column.indicator is None for column in columns):
             self.remark = "no training row has a missing cell: observed_only has no effect in training"

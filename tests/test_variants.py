@@ -39,6 +39,7 @@ OPTIONS = {
         *("model=aae", "network.hidden=[32]", "model.latent_dim=4", "model.players.critic.lr=0.0005"),
         *("trainer.lr_schedule=plateau", "trainer.plateau_patience=1", "trainer.warmup=0.1"),
     ],
+    "iwae": ["model=iwae", "network.hidden=[32]", "model.latent_dim=4", "model.objective.gradient=dreg"],
     "vade": ["model=vade", "network.hidden=[32]", "model.latent_dim=4", "model.prior.components=5"],
     "vamp": ["model=vae", "prior=vamp", "network.hidden=[32]", "model.latent_dim=4", "model.prior.components=20"],
 }

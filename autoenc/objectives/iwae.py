@@ -55,6 +55,8 @@ class IWAE(Objective):
         if not model.bottleneck.has_posterior or model.bottleneck.prior is None:
             why = f"IWAE needs a posterior and a prior; the bottleneck {kind} has none, Gaussian has both"
             raise ConfigError("", None, why)
+        if model.bottleneck.symbols:
+            raise ConfigError("", None, f"IWAE needs samples with a gradient; the codes of {kind} are discrete")
         for name, regularizer in self.regularizers.items():
             if isinstance(regularizer, KL):
                 why = f"the importance weighted bound contains the KL already; leave out regularizer=[{name}]"

@@ -168,6 +168,7 @@ def test_parts_that_fit_in_memory_change_no_gradient(gradient: str, monkeypatch:
         (lambda m: IWAE({}, k=10**6), r"^k=1000000: .* from 1 to"),
         (lambda m: IWAE({}, gradient="stl"), r"^gradient=stl: must be standard or dreg"),  # type: ignore[arg-type]
         (lambda m: IWAE({}).check(m()), "the bottleneck Deterministic has none, Gaussian has both"),
+        (lambda m: IWAE({}).check(m(bottlenecks.Binary)), "the codes of Binary are discrete"),
         (lambda m: IWAE({"kl": KL()}).check(m(bottlenecks.Gaussian)), r"contains the KL already; .*regularizer=\[kl\]"),
     ],
 )

@@ -118,7 +118,10 @@ def _reference(run: Run) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarr
     x = _settled(run, run.reference_rows(EXAMPLES).sample(EXAMPLES).take(slice(None)).x)
     split = Split(x)
     code, reconstruction = run.codes(split), run.over(split, run.model.reconstruct).numpy()
-    error = run.over(split, lambda batch: mse_per_example(batch.x, run.model.reconstruct(batch))).numpy()
+    model = run.model
+    error = run.over(
+        split, lambda batch: mse_per_example(batch.x, model.reconstruct(batch), model.likelihood.observed(batch.x))
+    ).numpy()
     inputs = {"encoder": x.numpy(), "decoder": code, "score": x.numpy()}
     return inputs, {"encoder": [code], "decoder": [reconstruction], "score": [error, reconstruction]}
 

@@ -1,5 +1,6 @@
 """Imputation against the exact conditional Gaussian, and the script on a table with holes."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from autoenc import bottlenecks, likelihoods, load_run
+from autoenc.apps.deploy.portable import Score
 from autoenc.apps.generation.impute import impute
 from autoenc.core import Autoencoder, Code
 from autoenc.data.dataset import DataSpec
@@ -135,6 +137,23 @@ def test_numbers_of_a_run_are_of_observed_cells(miwae_run: Path) -> None:
     square = (batch.x - model.likelihood.mean(params)).square()
     torch.testing.assert_close(error, (square * observed).sum(1) / observed.sum(1))
     torch.testing.assert_close(kind.metrics(params, batch.x, model.likelihood)["mse"], error)
+
+
+def test_the_other_applications_read_tables_with_holes(
+    call: Call, miwae_run: Path, holes: tuple[Path, pd.DataFrame], tmp_path: Path
+) -> None:
+    assert call("detect", miwae_run, "--input", holes[0], "--output", tmp_path / "scores.csv")[0] == 0
+    assert call("generate", miwae_run, "--output", tmp_path / "new")[0] == 0
+    assert pd.read_csv(tmp_path / "new" / "samples.csv").notna().all().all(), "no generated cell is missing"
+    assert call("evaluate", miwae_run, "--only", "reconstruction", "bounds", "--output", tmp_path / "ev")[0] == 0
+    numbers = json.loads((tmp_path / "ev" / "evaluation.json").read_text())
+    assert numbers["bounds"]["nll_importance"] < numbers["reconstruction"]["loss"] + 0.1
+    run = load_run(miwae_run, "cpu")
+    batch = run.data.test.take(slice(None))
+    score, reconstruction = Score(run.model)(batch.x)
+    torch.testing.assert_close(reconstruction, run.model.reconstruct(batch))
+    params = run.model.decode(run.model.encode(batch).mean)
+    torch.testing.assert_close(score, run.spec.kind.error(params, batch.x, run.model.likelihood))
 
 
 @pytest.mark.parametrize(

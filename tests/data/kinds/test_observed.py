@@ -97,7 +97,7 @@ def test_columns_of_a_file_know_their_missing_cells(tmp_path: Path) -> None:
 
 
 def test_other_data_are_refused_in_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"is for tables \(data=table\); model=iwae"):
+    with pytest.raises(ConfigError, match=r"only tables \(data=table\) have missing cells; model=iwae"):
         likelihoods.Table((), observed_only=True)
     whole = likelihoods.Table((Column("a", "number", 0, 1), Column("b", "number", 1, 2)), observed_only=True)
     assert "no training row has a missing cell" in whole.remark
