@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from autoenc.core import Prior
+from autoenc.core import Prior, Verdict
 from autoenc.errors import require
 
 AT_ONCE = 2**22  # differences of a code and a mean in memory at a time
+COLLAPSED = 1.5  # clusters in use
 FITTED = 20_000  # training codes that the first components are fitted to
 
 
@@ -80,6 +81,15 @@ class Mixture(GaussianParts):
 
     def responsibilities(self, z: Tensor) -> Tensor:
         return self._log_joint(z).softmax(-1)
+
+    def diagnosis(self, numbers: Mapping[str, float]) -> Verdict:
+        weights = self.logits.detach().softmax(0)
+        used = float(torch.special.entr(weights).sum().exp())
+        level = f"weights of perplexity {used:.1f}, {self.components} clusters"
+        if used < COLLAPSED < self.components:
+            remedy = "init_from=RUN of a trained model=ae or a smaller optimizer.lr"
+            return Verdict(False, f"The clusters have collapsed: {level}; try {remedy}")
+        return Verdict(True, f"The clusters are in use: {level}")
 
     @torch.no_grad()
     def start(self, rows: Callable[[int], Tensor], codes: Callable[[int], Tensor]) -> None:

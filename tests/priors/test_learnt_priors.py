@@ -93,6 +93,16 @@ def test_responsibilities_are_those_of_bayes_rule(monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(prior.log_prob(z), whole, msg="in parts, as for many codes")
 
 
+def test_the_verdict_on_clusters_is_the_perplexity_of_their_weights() -> None:
+    prior = Mixture((2,), 4)
+    assert prior.diagnosis({}).healthy
+    assert "perplexity 4.0, 4 clusters" in prior.diagnosis({}).text
+    prior.logits.data[0] = 9.0
+    assert not prior.diagnosis({}).healthy
+    assert "clusters have collapsed: weights of perplexity 1.0" in prior.diagnosis({}).text
+    assert Mixture((2,), 1).diagnosis({}).healthy, "one was asked for"
+
+
 def test_a_mixture_starts_at_the_clusters_of_the_codes_with_the_variance_of_the_posterior() -> None:
     prior = Mixture((2,), 3)
     centres = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
