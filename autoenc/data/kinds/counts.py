@@ -193,6 +193,10 @@ class Counts(Texts):
     def listing(self, x: Tensor) -> tuple[list[str], list[list[Any]]]:
         return ["words"], [[text] for text in self.decode(x)]
 
+    def direction(self, atom: Tensor) -> str:
+        """Return the words with the largest positive entries."""
+        return self.decode(atom[None])[0]
+
     def counts(self, texts: Sequence[str]) -> csr_matrix:
         """Return the counts of texts, (N, V + 1) float32; the last column is of unknown words.
 

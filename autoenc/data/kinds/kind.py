@@ -201,6 +201,10 @@ class Kind:
         rows = x.flatten(1)
         return [f"x{i}" for i in range(rows.shape[1])], rows.tolist()
 
+    def direction(self, atom: Tensor) -> str:
+        """Return the largest entries of a direction (*shape) in data space, in words; empty if they have no names."""
+        return ""
+
     def cells(self, x: np.ndarray) -> dict[str, list[str]]:
         """Return rows (N, D) of a table as short texts: column -> (N,); empty for data without columns."""
         return {}

@@ -55,6 +55,12 @@ class Table(Columns):
         frame = self.plausible(x.flatten(1).numpy())
         return [str(name) for name in frame], frame.values.tolist()
 
+    def direction(self, atom: Tensor) -> str:
+        """Return the five columns with the largest entries; the sign of those of a single number."""
+        parts = sorted(self.columns, key=lambda column: -float(atom[column.start : column.stop].norm()))[:5]
+        blocks = [(column.name, atom[column.start : column.stop]) for column in parts]
+        return ", ".join(f"{name} {float(v) if len(v) == 1 else float(v.norm()):+.2g}" for name, v in blocks)
+
     def decode(self, x: Tensor | np.ndarray) -> pd.DataFrame:
         """Return `frame`."""
         return self.frame(np.asarray(x))

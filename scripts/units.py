@@ -1,0 +1,56 @@
+"""Show what the units of a code stand for: the training examples that excite each most, and its column of the decoder.
+
+The examples are those of RUN/reference.npz; the training files are not needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from autoenc.command import execute, parser, positive
+
+EXAMPLES = """examples:
+  python scripts/units.py RUN                          16 units with the largest variance
+  python scripts/units.py RUN --units 1,5,7 --examples 20
+  python scripts/units.py RUN --most 100
+
+results: units.csv (unit, frequency, rank, activation, example), units.png for images, units.html for other data
+"""
+
+
+def numbers(text: str) -> list[int]:
+    """Parse 1,5,7."""
+    return [int(part) for part in text.split(",")]
+
+
+numbers.__name__ = "list of whole numbers"  # argparse shows it in messages
+
+
+def main(args: argparse.Namespace) -> None:
+    """Choose units, draw, write."""
+    from autoenc import load_run
+    from autoenc.apps.codes import units
+    from autoenc.apps.outputs import Outputs
+
+    run = load_run(args.run, args.device)
+    with Outputs(run, "units", args.output, args.force) as out:
+        found = units.units(run, args.units, args.most, args.examples)
+        image = units.sheet(run, found, args.examples)
+        if image is None:
+            out.path("units.html").write_text(units.page(run, found), encoding="utf-8", errors="backslashreplace")
+        else:
+            out.figure("units", image)
+        out.csv("units", ["unit", "frequency", "rank", "activation", "example"], units.table(run, found))
+        out.json({"units": {str(unit.number): {"frequency": unit.frequency} for unit in found}})
+    file = out.folder / ("units.html" if image is None else "units.png")
+    out.say(f"{len(found)} of {run.model.bottleneck.latent_shape[0]} units: {file}")
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__, EXAMPLES)
+    arguments.add_argument("--units", type=numbers, help="numbers of the units: 1,5,7")
+    arguments.add_argument(
+        "--most", type=positive, default=16, help="units, by variance, without --units (default: 16)"
+    )
+    arguments.add_argument("--examples", type=positive, default=10, help="examples of each unit (default: 10)")
+    execute(main, arguments)
