@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 
 from autoenc.config.checks import check_files, check_target, overlaid
 from autoenc.config.signatures import options
-from autoenc.core import Autoencoder, Bottleneck, Likelihood, Prior, Regularizer
-from autoenc.data.dataset import Data, DataSpec, class_numbers, without
+from autoenc.core import UNLABELLED, Autoencoder, Bottleneck, Condition, Likelihood, Prior, Regularizer
+from autoenc.data.dataset import Data, DataSpec, class_numbers, few_labels, without
 from autoenc.data.kinds.kind import Kind
 from autoenc.errors import ConfigError, one_line
 from autoenc.initialization import initialize, start_at_mean, start_tied
@@ -33,6 +33,7 @@ TYPES: dict[str, type] = {
     "noise": nn.Module,
     "model.bottleneck": Bottleneck,
     "model.prior": Prior,
+    "model.condition": Condition,
     "model.objective": Objective,
     "optimizer": Optimizer,
     "model.players": Optimizer,
@@ -87,11 +88,18 @@ class Parts:
 
 
 def build_data(config: Mapping[str, Any], kind: Kind | None = None) -> Data:
-    """Return the data set of a checked config; training and validation splits are without the anomaly classes.
+    """Return the data set of a checked config: training and validation splits without the anomaly classes, and with
+    `labels` labels.
 
     Args:
         kind: the kind of a run; None: learned from the training split.
     """
+    data = _without_classes(config, kind)
+    count, seed = config.get("labels"), config.get("labels_seed", 0)
+    return data if count is None else few_labels(data, count, seed)
+
+
+def _without_classes(config: Mapping[str, Any], kind: Kind | None) -> Data:
     check_files(config["data"])
     given: dict[str, Any] = {} if kind is None else {"kind": kind}
     excluded = config["anomaly_classes"]
@@ -117,10 +125,13 @@ def build_model(config: Mapping[str, Any], spec: DataSpec, mean: Tensor | None =
     check_parts(config, spec)
     likelihood: Likelihood = make("likelihood", config["likelihood"], sizes)
     check_support(likelihood, spec.name, spec.low, spec.high)
-    pair = make("network", config["network"], sizes)
+    condition = build_condition(config, spec, sizes)
+    joined = 0 if condition is None else condition.size  # channels beside those of the features and of the code
+    pair = make("network", config["network"], sizes | {"latent_dim": latent_dim + joined})
     noise = make("noise", config["noise"], sizes)
-    bottleneck = make("model.bottleneck", config["model"]["bottleneck"], sizes | {"feature_shape": pair.feature_shape})
-    model = Autoencoder(noise, pair.encoder, bottleneck, pair.decoder, likelihood)
+    features = (pair.feature_shape[0] + joined, *pair.feature_shape[1:])
+    bottleneck = make("model.bottleneck", config["model"]["bottleneck"], sizes | {"feature_shape": features})
+    model = Autoencoder(noise, pair.encoder, bottleneck, pair.decoder, likelihood, condition)
     initialize(model)
     start_tied(model)
     if mean is not None:
@@ -157,6 +168,21 @@ def check_prior(node: Mapping[str, Any] | None, model: Autoencoder, objective: O
         raise ConfigError("model.prior", None, why)
 
 
+def build_condition(config: Mapping[str, Any], spec: DataSpec, sizes: Mapping[str, Any]) -> Condition | None:
+    """Return the condition of a checked config, None if there is none; ConfigError for data without labels."""
+    node = config["model"].get("condition")
+    if not node:
+        return None
+    if not spec.classes:
+        raise ConfigError("model.condition", None, f"needs labels, and {spec.name} has none; model=vae needs none")
+    given = {"num_classes": len(spec.classes), "make_network": lambda: make("network", config["network"], sizes)}
+    condition: Condition = make("model.condition", node, given)
+    if spec.anomalies and not condition.inferred:
+        why = f"is given the labels, also those of the classes left out ({', '.join(spec.anomalies)}); use model=vae"
+        raise ConfigError("model.condition", None, why)
+    return condition
+
+
 def check_parts(config: Mapping[str, Any], spec: DataSpec) -> None:
     """Raise ConfigError unless the parts that depend on the kind of data accept its sizes, such as a vocabulary."""
     for group, right in spec.kind.parts.items():
@@ -178,10 +204,19 @@ def check_support(likelihood: Likelihood, name: str, lowest: float, highest: flo
 
 
 def build_objective(
-    config: Mapping[str, Any], model: Autoencoder, spec: DataSpec, total_steps: int, num_train: int
+    config: Mapping[str, Any],
+    model: Autoencoder,
+    spec: DataSpec,
+    total_steps: int,
+    num_train: int,
+    labelled: float = 1.0,
 ) -> Objective:
-    """Return the objective of a checked config; ConfigError if a term does not support the model."""
-    given: dict[str, Any] = {"total_steps": total_steps, "num_train": num_train}
+    """Return the objective of a checked config; ConfigError if a term does not support the model.
+
+    Args:
+        labelled: fraction of the training rows that have a label.
+    """
+    given: dict[str, Any] = {"total_steps": total_steps, "num_train": num_train, "labelled": labelled}
     given |= {
         "latent_dim": config["model"]["latent_dim"],
         "latent_shape": model.bottleneck.latent_shape,
@@ -196,6 +231,11 @@ def build_objective(
         except ConfigError as error:
             raise ConfigError(f"regularizer={name}", None, error.why) from None
     objective: Objective = make("model.objective", config["model"]["objective"], given | {"regularizers": regularizers})
+    if model.condition is not None and model.condition.inferred and not objective.infers_labels:
+        name = type(objective).__name__
+        raise ConfigError(
+            "model.condition", None, f"infers labels, which the objective {name} does not train; model=m2"
+        )
     try:
         objective.check(model)
     except ConfigError as error:
@@ -235,10 +275,16 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
     model = build_model(config, data.spec, data.mean()).to(device)
     for name, split in (("validation", data.val), ("test", data.test)):  # spec describes the training split
         check_support(model.likelihood, f"the {name} split", *split.range())
+    y = data.train.y
     try:
         model.bottleneck.check(len(data.train))
     except ConfigError as error:
         raise error.under("model.bottleneck") from None
+    if model.condition is not None:
+        try:
+            model.condition.check({"training": y, "validation": data.val.y, "test": data.test.y})
+        except ConfigError as error:
+            raise error.under("model.condition") from None
     try:
         if model.bottleneck.prior is not None:
             model.bottleneck.prior.check(len(data.train))
@@ -246,8 +292,9 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
         raise error.under("model.prior") from None
     if min(settings.batch_size, len(data.train)) < 2 and any(isinstance(m, BATCH_STATISTICS) for m in model.modules()):
         raise ConfigError("trainer.batch_size", settings.batch_size, "must be 2 or more with network.norm=batch")
-    num_train = len(data.train)
-    objective = build_objective(config, model, data.spec, settings.total_steps(num_train), num_train).to(device)
+    num_train, labelled = len(data.train), 1.0 if y is None else float((y != UNLABELLED).float().mean())
+    steps = settings.total_steps(num_train)
+    objective = build_objective(config, model, data.spec, steps, num_train, labelled).to(device)
     check_batches(objective, settings, data)
     players = objective.players(model)
     learning = {id(p) for module in (model, objective) for p in module.parameters() if p.requires_grad}

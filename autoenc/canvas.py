@@ -148,9 +148,10 @@ def scatter(
     points: np.ndarray, labels: Tensor | None, classes: tuple[str, ...], axes_names: tuple[str, ...], title: str
 ) -> np.ndarray:
     """Draw points (N, 2) or (N, 3), coloured by label (N,) if there are labels."""
-    present = [] if labels is None else labels.unique().tolist()
+    present = [] if labels is None else labels.unique().tolist()  # -1 where a label is not known
     columns = math.ceil(min(len(present), NAMED) / 25)  # of the legend
-    names = [_shortened(classes[i] if i < len(classes) else i, 24 if columns < 2 else 16) for i in present]
+    shown = ["no label" if i < 0 else classes[i] if i < len(classes) else i for i in present]
+    names = [_shortened(name, 24 if columns < 2 else 16) for name in shown]
     dim = points.shape[1]
     figure = new_figure(6.2 + columns * (0.5 + 0.07 * max(map(len, names), default=0)), 6)
     axes: Any = figure.add_subplot(projection="3d" if dim == 3 else None)

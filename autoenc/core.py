@@ -15,8 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from autoenc.errors import UserError
+
 # Checking the arguments of every distribution is a synchronisation in every step on a GPU.
 Distribution.set_default_validate_args(False)
+
+UNLABELLED = -1  # the label of an example whose class is not known
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Batch:
     """Examples as a model is fed them."""
 
     x: Tensor  # (B, *shape) clean data; for text data (B, T) token ids, padded with 0 (data/split.py: PAD)
-    y: Tensor | None = None  # (B,) labels: for conditioning and evaluation, never for the unsupervised loss
+    y: Tensor | None = None  # (B,) labels, UNLABELLED where not known; for conditions and evaluation, no other loss
     corrupted: Tensor | None = None  # (B, *shape) input of the encoder instead of x, if there is noise
 
     @property
@@ -264,6 +268,52 @@ class Bottleneck(nn.Module):
         return None
 
 
+class Condition(nn.Module):
+    """Labels that a model is conditioned on: q(z|x, y) and p(x|z, y). Subclasses are in conditions.py.
+
+    The embedding of y, `size` channels, is joined to the features before the bottleneck and to z before the decoder.
+
+    Attributes:
+        size: number of joined channels.
+        classes: number of classes.
+        inferred: whether `labels` computes the labels from x, and never reads those of the batch.
+    """
+
+    size: int
+    classes: int
+    inferred: bool = False
+
+    def embed(self, y: Tensor) -> Tensor:
+        """Return the embeddings of labels: (B,) -> (B, size)."""
+        raise NotImplementedError
+
+    def labels(self, batch: Batch) -> Tensor:
+        """Return the labels (B,) that the model is conditioned on; UserError if one is not known."""
+        raise NotImplementedError
+
+    def join(self, values: Tensor, y: Tensor, dims: int) -> Tensor:
+        """Append the embedding of y (B,) to the channels, the same at each position.
+
+        Args:
+            values: (*S, B, C, *positions), where (C, *positions) has `dims` dimensions.
+        """
+        embedded = self.embed(y).to(values.dtype)
+        embedded = embedded.view(*embedded.shape, *[1] * (dims - 1))  # (B, size, 1, ...)
+        lead, positions = values.shape[: values.dim() - dims], values.shape[values.dim() - dims + 1 :]
+        return torch.cat([values, embedded.expand(*lead, self.size, *positions)], -dims)
+
+    def check(self, labels: dict[str, Tensor | None]) -> None:
+        """Raise ConfigError if the labels of the splits, by name, do not suffice."""
+
+    def tally(self, batch: Batch) -> dict[str, Tensor]:
+        """Return sums over the examples of a batch, from which `metrics` are computed: name -> tensor."""
+        return {}
+
+    def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return numbers to report, from the `tally` of all examples: name -> scalar."""
+        return {}
+
+
 class Autoregressive(nn.Module):
     """An autoregressive decoder of sequences: p(x|z) = prod_t p(x_t | x_<t, z)."""
 
@@ -281,10 +331,19 @@ class Autoregressive(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Noise, encoder, bottleneck, decoder and likelihood."""
+    """Noise, encoder, bottleneck, decoder and likelihood, and a condition if there is one.
+
+    Methods of a conditional model take labels y (B,); None: those that the condition has for the batch.
+    """
 
     def __init__(
-        self, noise: nn.Module, encoder: nn.Module, bottleneck: Bottleneck, decoder: nn.Module, likelihood: Likelihood
+        self,
+        noise: nn.Module,
+        encoder: nn.Module,
+        bottleneck: Bottleneck,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        condition: Condition | None = None,
     ):
         super().__init__()
         self.noise = noise
@@ -292,27 +351,56 @@ class Autoencoder(nn.Module):
         self.bottleneck = bottleneck
         self.decoder = decoder
         self.likelihood = likelihood
+        self.condition = condition
 
     def corrupt(self, batch: Batch) -> Batch:
         """Return the batch with noise on the input of the encoder; x, the target, stays clean."""
         return replace(batch, corrupted=self.noise(batch.x))
 
-    def encode(self, batch: Batch) -> Code:
-        """Return the code of `batch.input`: `corrupted` if there is noise, else x."""
-        return self.bottleneck(self.encoder(self.likelihood.visible(batch.input, batch.x)))
+    def labels(self, batch: Batch) -> Tensor | None:
+        """Return the labels (B,) that the model is conditioned on; None without a condition."""
+        return None if self.condition is None else self.condition.labels(self.visible(batch))
 
-    def decode(self, z: Tensor, batch: Batch | None = None) -> Tensor:
+    def visible(self, batch: Batch) -> Batch:
+        """Return the batch with 0 in the input of the encoder for entries that are not observed."""
+        shown = self.likelihood.visible(batch.input, batch.x)
+        return batch if shown is batch.input else replace(batch, corrupted=shown)
+
+    def encode(self, batch: Batch, y: Tensor | None = None) -> Code:
+        """Return the code of `batch.input`: `corrupted` if there is noise, else x."""
+        y = self.labels(batch) if y is None else y
+        features = self.encoder(self.visible(batch).input)
+        if self.condition is not None and y is not None:
+            features = self.condition.join(features, y, features.dim() - 1)
+        return self.bottleneck(features)
+
+    def decode(self, z: Tensor, batch: Batch | None = None, y: Tensor | None = None) -> Tensor:
         """Return the parameters of p(x|z), for sequences of each p(x_t | x_<t, z): (*S, *latent) -> (*S, *shape)."""
+        if y is None and batch is not None:
+            y = self.labels(batch)
+        z = self.joined(z, y)
         if isinstance(self.decoder, Autoregressive):
             assert batch is not None, "sequences need the tokens before; see `expected`"
             return self.decoder(z, batch.x)
         return self.decoder(z)
 
-    def expected(self, z: Tensor) -> Tensor:
+    def joined(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Return codes as the decoder reads them: with the embedding of y if there is a condition.
+
+        Raises:
+            UserError: a conditional model, and no labels.
+        """
+        if self.condition is None:
+            return z
+        if y is None:
+            raise UserError("the model is conditional and decodes codes of given classes: y=..., or --class NAME")
+        return self.condition.join(z, y, len(self.bottleneck.latent_shape))
+
+    def expected(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Return E[x|z] in data space, for sequences the generated one: (B, *latent) -> (B, *shape)."""
         if isinstance(self.decoder, Autoregressive):
-            return self.decoder.generate(z)
-        return self.likelihood.mean(self.decode(z).float())
+            return self.decoder.generate(self.joined(z, y))
+        return self.likelihood.mean(self.decode(z, y=y).float())
 
     def nll(self, z: Tensor, batch: Batch) -> Tensor:
         """Return -log p(x|z) in nats: (*S, B, *latent) -> (*S, B)."""
@@ -326,14 +414,16 @@ class Autoencoder(nn.Module):
         """Corrupt (in training mode, unless the batch is corrupted already), encode, decode."""
         if self.training and batch.corrupted is None:
             batch = self.corrupt(batch)
-        code = self.encode(batch)
-        params = self.decode(code.z, batch)
+        y = self.labels(batch)
+        code = self.encode(batch, y)
+        params = self.decode(code.z, batch, y)
         return Output(code=code, params=params, nll=self._nll(params, batch.x))
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch) -> Tensor:
         """Return the reconstruction from the deterministic code, in data space: (B, *shape)."""
-        return self.expected(self.encode(batch).mean)
+        y = self.labels(batch)
+        return self.expected(self.encode(batch, y).mean, y)
 
 
 class Regularizer:

@@ -51,7 +51,7 @@ def start_at_mean(model: Autoencoder, mean: Tensor) -> None:
     Args:
         mean: (*shape) of the training data. Convolutions have one bias per channel and use the channel's mean.
     """
-    for module in model.encoder.modules():
+    for module in model.modules():
         if isinstance(module, Centered):
             module.mean.copy_(mean.flatten())
     layers = [m for m in model.decoder.modules() if isinstance(m, nn.Linear | nn.ConvTranspose2d)]

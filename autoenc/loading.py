@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,8 +17,8 @@ from torch import Tensor
 
 from autoenc import build, reference
 from autoenc.config.stored import read_config
-from autoenc.core import Autoencoder, Batch
-from autoenc.data.dataset import Data, DataSpec
+from autoenc.core import UNLABELLED, Autoencoder, Batch
+from autoenc.data.dataset import Data, DataSpec, class_numbers
 from autoenc.data.split import Split
 from autoenc.errors import DataChanged, DataError, UserError, one_line
 from autoenc.files import check_inside, read_json
@@ -36,7 +37,8 @@ class Run:
     """A trained model and its data description, for use.
 
     Methods take NumPy arrays or tensors and return the same type: float32, on the CPU. All results are computed from
-    the deterministic code and do not depend on the other examples of a batch.
+    the deterministic code and do not depend on the other examples of a batch. Conditional models need labels y: names
+    of classes, or their numbers; a model that infers labels needs them to decode codes only.
 
     Attributes:
         model, objective: with the weights of the best validation value, in evaluation mode; objective is None for
@@ -166,22 +168,59 @@ class Run:
         """K, the number of values in a code."""
         return math.prod(self.model.bottleneck.latent_shape)
 
-    def encode(self, x: Array) -> Array:
-        """Return deterministic codes: (N, *shape) -> (N, K)."""
-        return self._apply(x, lambda batch: self.model.encode(batch).mean.flatten(1))
+    @property
+    def conditional(self) -> bool:
+        """Whether encoder and decoder are conditioned on labels."""
+        return self.model.condition is not None
 
-    def decode(self, z: Array) -> Array:
+    @property
+    def given_labels(self) -> bool:
+        """Whether codes are computed from the labels of their rows, so that they predict these labels."""
+        return self.model.condition is not None and not self.model.condition.inferred
+
+    def labels(self, y: Any, n: int) -> Tensor | None:
+        """Return labels (N,), names or numbers of classes, as int64; None for None.
+
+        Raises:
+            UserError: a model without a condition, an unknown class, or another number than n.
+        """
+        if y is None:
+            return None
+        if not self.conditional:
+            raise UserError(f"{self.path}: takes no labels, as it is not conditional; model=cvae is")
+        values = np.asarray(y.cpu() if isinstance(y, Tensor) else y)
+        if values.shape != (n,):
+            raise UserError(f"y: expected {n} labels, one for each row, found shape {values.shape}")
+        if values.dtype.kind in "US":
+            return torch.tensor(class_numbers(self.spec, values.tolist(), "y"))
+        if values.dtype.kind not in "iu" or (n and not 0 <= values.min() <= values.max() < len(self.spec.classes)):
+            raise UserError(f"y: expected names of classes, or numbers from 0 to {len(self.spec.classes) - 1}")
+        return torch.from_numpy(values.astype(np.int64))
+
+    def draw_labels(self, n: int, seed: int = 0) -> Tensor | None:
+        """Draw labels (n,) with the frequencies of the reference rows; None if the model is not conditional."""
+        if not self.conditional:
+            return None
+        y = self.reference.labels
+        known = np.arange(len(self.spec.classes)) if y is None else y[y != UNLABELLED]
+        return torch.from_numpy(np.random.default_rng(seed).choice(known, n))
+
+    def encode(self, x: Array, y: Any = None) -> Array:
+        """Return deterministic codes: (N, *shape) -> (N, K)."""
+        return self._apply(x, y, lambda batch: self.model.encode(batch).mean.flatten(1))
+
+    def decode(self, z: Array, y: Any = None) -> Array:
         """Decode codes, after `project`, to data space: (N, K) -> (N, *shape)."""
         codes = torch.as_tensor(np.asarray(z) if not isinstance(z, Tensor) else z).float()
         if codes.dim() != 2 or codes.shape[1] != self.latent_dim:
             raise DataError(f"codes: expected (N, {self.latent_dim}), found {tuple(codes.shape)}")
-        parts = [self._expected(self._shaped_codes(part)).cpu() for part in codes.split(self.batch_size)]
+        parts = [self._expected(*part).cpu() for part in batches(codes, self.labels(y, len(codes)), self.batch_size)]
         return _like(torch.cat(parts) if parts else codes.new_empty(0, *self.spec.shape), z)
 
     @torch.no_grad()
-    def decoded(self, z: Tensor) -> Tensor:
+    def decoded(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Return the parameters of p(x|z) for codes (N, K), after `project`: (N, *shape) on the run's device."""
-        return self.model.decode(self._shaped_codes(z))
+        return self.model.decode(self._shaped_codes(z), y=None if y is None else y.to(self.device))
 
     @torch.no_grad()
     def project(self, z: np.ndarray) -> np.ndarray:
@@ -194,9 +233,9 @@ class Run:
         bottleneck = self.model.bottleneck
         return bottleneck.project(z.to(self.device).unflatten(1, bottleneck.latent_shape))
 
-    def reconstruct(self, x: Array) -> Array:
+    def reconstruct(self, x: Array, y: Any = None) -> Array:
         """Return reconstructions in data space: (N, *shape) -> (N, *shape)."""
-        return self._apply(x, self.model.reconstruct)
+        return self._apply(x, y, self.model.reconstruct)
 
     @torch.no_grad()
     def prior_sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> Tensor | None:
@@ -205,8 +244,9 @@ class Run:
             torch.manual_seed(seed)
             return self.model.bottleneck.sample(n, temperature)
 
-    def sample(self, n: int, seed: int = 0) -> np.ndarray:
-        """Return means of p(x|z) for z drawn from the prior: (n, *shape).
+    def sample(self, n: int, seed: int = 0, y: Any = None) -> np.ndarray:
+        """Return means of p(x|z) for z drawn from the prior: (n, *shape); of a conditional model, of the classes y (n,)
+        or of drawn ones.
 
         Raises:
             UserError: a deterministic code without a prior; `autoenc.apps.generation.density` fits one.
@@ -218,7 +258,7 @@ class Run:
                 f"{self.path}: the code of a {kind} bottleneck has no prior to sample from; "
                 "scripts/generate.py --density gaussian fits a density to the codes"
             )
-        return self.decode(z.flatten(1).cpu().numpy())
+        return self.decode(z.flatten(1).cpu().numpy(), self.draw_labels(n, seed) if y is None else y)
 
     def __deepcopy__(self, memo: object) -> Run:
         """Return the run itself: scikit-learn copies attributes of estimators, and a run is read only."""
@@ -251,16 +291,24 @@ class Run:
         """
         return self.spec.kind.encode(x, what, noisy, self.model.likelihood.support())
 
-    def _apply(self, x: Array, function: Callable[[Batch], Tensor]) -> Array:
+    def _apply(self, x: Array, y: Any, function: Callable[[Batch], Tensor]) -> Array:
         def as_float(batch: Batch) -> Tensor:
             result = function(batch)
             return result.float() if result.is_floating_point() else result  # token ids stay integers
 
-        return _like(self.over(self.inputs(x), as_float), x)
+        split = self.inputs(x)
+        return _like(self.over(replace(split, y=self.labels(y, len(split))), as_float), x)
 
     @torch.no_grad()
-    def _expected(self, z: Tensor) -> Tensor:
-        return self.model.expected(z)
+    def _expected(self, z: Tensor, y: Tensor | None) -> Tensor:
+        return self.model.expected(self._shaped_codes(z), None if y is None else y.to(self.device))
+
+
+def batches(z: Tensor, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield codes and their labels, if there are any, in batches."""
+    for start in range(0, len(z), size):
+        part = slice(start, start + size)
+        yield z[part], None if y is None else y[part]
 
 
 def _like(tensor: Tensor, x: Any) -> Any:

@@ -93,6 +93,14 @@ TABLE = {
         Metric("codes_used", "", HIGHER, "fraction of the codebook that is used"),
         Metric("bit_entropy", "bits", HIGHER, "entropy of a bit of a binary code over the data, mean over bits"),
         Metric("mmd", "", LOWER, "maximum mean discrepancy of the codes and the prior (Gretton et al. 2012), squared"),
+        Metric("classification_error", "", LOWER, "fraction of the labelled rows that are put into another class"),
+        Metric("classification", "nats", LOWER, "cross-entropy of the classifier on the labelled training rows"),
+        Metric(
+            "class_kl",
+            "nats",
+            NEITHER,
+            "KL divergence of the class, inferred or known, from the uniform prior",
+        ),
         Metric("generator", "nats", NEITHER, "of an adversarial objective; log 2 = 0.69 where the critic cannot tell"),
         Metric("critic", "nats", NEITHER, "of an objective with a critic; 2 log 2 = 1.39 where it cannot tell"),
         Metric(

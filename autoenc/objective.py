@@ -29,6 +29,7 @@ class Objective(nn.Module):
 
     smallest_batch: ClassVar[int] = 1  # examples that the losses need
     reads_prior: ClassVar[str] = ""  # density or samples, where the objective reads the prior itself; see `Regularizer`
+    infers_labels: ClassVar[bool] = False  # whether it trains a condition that infers labels
 
     def __init__(self, regularizers: Mapping[str, Regularizer]):
         super().__init__()

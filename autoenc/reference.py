@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc.core import Autoencoder, Batch, Code
+from autoenc.core import UNLABELLED, Autoencoder, Batch, Code
 from autoenc.data.dataset import Data
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.readers.arrays import UNREADABLE
@@ -235,6 +235,7 @@ def _misfit(stored: dict[str, np.ndarray], count: int, kind: Kind, latent_dim: i
     """Return the name of an array that does not fit the others, the number of stored rows or the run."""
     n, m, size, width = len(stored["train_table"]), len(stored["val_table"]), int(stored["size"]), 2 + latent_dim
     index, row_index, labels = stored["index"], stored["row_index"], stored.get("labels", np.arange(n))
+    labels = labels - UNLABELLED  # from 0 on
     fits = {name: stored[name].dtype.kind == "f" and not np.isnan(stored[name]).any() for name in FLOATS}
     fits["train_table"] &= 0 < n <= size and stored["train_table"].shape[1:] == (width,)
     fits["val_table"] &= m > 0 and stored["val_table"].shape[1:] == (width,)

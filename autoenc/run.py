@@ -348,9 +348,9 @@ def _draw(tracker: Tracker, parts: Parts, evaluation: Evaluation, step: int) -> 
 def _project(tracker: Tracker, parts: Parts, evaluation: Evaluation) -> None:
     """Write validation codes for the embedding projector."""
     n = min(PROJECTED, len(evaluation.codes))
-    classes, labels = parts.data.spec.classes, None
+    labels = None
     if evaluation.labels is not None:
-        labels = [classes[i] if i < len(classes) else str(i) for i in evaluation.labels[:n].tolist()]
+        labels = [parts.data.spec.class_name(i) for i in evaluation.labels[:n].tolist()]
     if evaluation.codes.shape[1] > 1:  # the projector needs two dimensions
         tracker.embedding(evaluation.codes[:n], labels, figures.sprites(parts.data.val, parts.data.spec, n))
 

@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   python scripts/embed.py RUN                                  codes of training, validation and test examples
   python scripts/embed.py RUN --input new.npy --output codes/  codes of new data
   python scripts/embed.py RUN --format csv --probe
+  python train.py model=m2 data=arrays data.path=RUN/embed/codes.npz labels=100    train on the codes (M1+M2)
 
 results: embed.json; codes.npz with z_train, y_train, z_val, ... (for --input: z, names), or a CSV for each split
 """
@@ -36,12 +37,12 @@ def main(args: argparse.Namespace) -> None:
             new = inputs.read(run, args.input, args.resize)
             tables = {"": (run.codes(new.split), np.array(new.names), "name")}
         else:
-            data, classes = run.data, np.array(run.spec.classes)
+            data = run.data
             tables = {}
             for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
                 notes, kind = np.arange(len(split)), "row"
                 if split.y is not None:
-                    notes, kind = classes[split.y.cpu().numpy()], "label"
+                    notes, kind = np.array([run.spec.class_name(i) for i in split.y.tolist()]), "label"
                 tables[f"_{name}"] = (run.codes(split), notes, kind)
         if args.format == "npz":
             keys = {"label": "y", "row": "row", "name": "names"}

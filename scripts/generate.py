@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 from autoenc.command import execute, parser, positive
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from autoenc.apps.generation.generate import Decoded
     from autoenc.apps.outputs import Outputs
+    from autoenc.data.split import Split
     from autoenc.loading import Run
 
 EXAMPLES = """examples:
@@ -27,6 +26,8 @@ EXAMPLES = """examples:
   python scripts/generate.py RUN --interpolate 3 17                 between two test examples, or A.png B.png
   python scripts/generate.py RUN --traverse                         vary one dimension of the code at a time
   python scripts/generate.py RUN --sheet                            grid of codes, for model.latent_dim=2
+  python scripts/generate.py RUN --class 3 5                        of conditional models: samples of these classes
+  python scripts/generate.py RUN --restyle 3 17 42                  the style of test examples, or files, in each class
   python scripts/generate.py RUN --augment more.npz --labels 100 --per-class 100
   python train.py data=arrays data.path=more.npz                    train on it; the test examples are real
 text data:
@@ -44,11 +45,12 @@ results, in RUN/generate:
 WRITING: dict[str, Any] = {"temperature": None, "top_p": None, "beam": None, "seed": 0}  # for text data
 # Task -> its options and their defaults; None: depends on the model.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "samples": {"density": None, "components": 10, "count": 64, "mean": None, **WRITING},
+    "samples": {"density": None, "components": 10, "count": 64, "mean": None, "classes": (), **WRITING},
     "interpolate": {"steps": 11, "resize": False, **WRITING},
     "reconstruct": WRITING,
     "traverse": {},
-    "sheet": {},
+    "sheet": {"classes": ()},
+    "restyle": {"classes": (), "resize": False},
     "augment": {"labels": 100, "per_class": 100, "method": "smote", "seed": 0},
 }
 # Task -> options that only text data has, and options that text data does not have.
@@ -61,9 +63,11 @@ NOT_FOR_TEXT = {
     "samples": ("mean",),
     "traverse": ("traverse",),
     "sheet": ("sheet",),
+    "restyle": ("restyle",),
     "augment": ("augment",),
     "interpolate": ("resize",),
 }
+NAMES = {"classes": "class"}  # options whose name on the command line is a word of Python
 PRINTED = 20  # lines
 
 
@@ -97,9 +101,8 @@ def chosen(args: argparse.Namespace, task: str) -> dict[str, Any]:
     given = {k: v for options in OPTIONS.values() for k in options if (v := getattr(args, k)) is not None}
     for option in given.keys() - OPTIONS[task].keys():
         tasks = " or ".join(k if k == "samples" else f"--{k}" for k, v in OPTIONS.items() if option in v)
-        raise UserError(
-            f"--{option.replace('_', '-')} is for {tasks}, not for {task if task == 'samples' else f'--{task}'}"
-        )
+        name = NAMES.get(option, option).replace("_", "-")
+        raise UserError(f"--{name} is for {tasks}, not for {task if task == 'samples' else f'--{task}'}")
     if "components" in given and given.get("density", "mixture") != "mixture":
         raise UserError(f"--components is for --density mixture, not for {given['density']}")
     require(given.get("seed", 0) >= 0, "--seed", args.seed, "must be 0 or more")
@@ -135,16 +138,18 @@ def sample(run: Run, out: Outputs, options: dict[str, Any]) -> None:
 
     seed, temperature = options["seed"], 1.0 if options["temperature"] is None else options["temperature"]
     source = density.of(run, options["density"], options["components"])
-    mean = options["mean"]
-    examples = generate.samples(run, options["count"], source, seed, temperature, mean)
+    mean, classes = options["mean"], options["classes"]
+    examples = generate.samples(run, options["count"], source, seed, temperature, mean, classes)
 
     def compared() -> dict[str, dict[str, float]]:
         others = generate.samples(run, quality.size(run), source, seed + 1, temperature, mean)
         return quality.quality(run, {"samples": others.x}, classifier.load(run))
 
-    numbers = measured(out, compared)
+    numbers = {} if classes else measured(out, compared)
     keep(run, out, examples)
-    out.json({"density": source.text, "count": len(examples.x), "seed": seed, "temperature": temperature, **numbers})
+    facts: dict[str, Any] = {"classes": list(classes)} if classes else {}
+    facts |= {"density": source.text, "count": len(examples.x), "seed": seed, "temperature": temperature, **numbers}
+    out.json(facts)
     out.table("distance to real data (validation: real examples in place of samples)", numbers)
     drawn = run.spec.kind.drawn and not mean
     out.say(f"{len(examples.x):,} samples from {source.text}; {'draws from' if drawn else 'means of'} p(x|z)")
@@ -161,8 +166,8 @@ def write(run: Run, out: Outputs, args: argparse.Namespace, task: str, options: 
     facts: dict[str, Any] = {"written": str(how), "seed": seed}
     if task == "samples":
         source = density.of(run, options["density"], options["components"])
-        examples = text.samples(run, options["count"], source, seed, how)
-        numbers = measured(out, lambda: text.quality(run, source, seed + 1, how))
+        examples = text.samples(run, options["count"], source, seed, how, options["classes"])
+        numbers = {} if options["classes"] else measured(out, lambda: text.quality(run, source, seed + 1, how))
         out.table("samples (validation: real texts)", numbers)
         facts |= {"density": source.text, **numbers}
         lines = examples.texts
@@ -186,19 +191,23 @@ def write(run: Run, out: Outputs, args: argparse.Namespace, task: str, options: 
 
 
 def decode(run: Run, out: Outputs, args: argparse.Namespace, options: dict[str, Any]) -> None:
-    """Write an interpolation, a traversal or a grid of codes."""
+    """Write an interpolation, a traversal, a grid of codes, or examples in the style of others."""
     from autoenc.apps.generation import generate
 
     facts: dict[str, Any] = {}
     if args.interpolate:
-        a, b = (example(run, text, options["resize"]) for text in args.interpolate)
+        ends = [example(run, text, options["resize"]) for text in args.interpolate]
+        a, b = (end.take(slice(None)).x[0].numpy() for end in ends)
         examples = generate.interpolate(run, a, b, options["steps"])
         facts = {"from": args.interpolate[0], "to": args.interpolate[1], "steps": options["steps"]}
     elif args.traverse is not None:
         examples = generate.traverse(run, args.traverse)
         facts = {"example": args.traverse, "rows": examples.labels}
+    elif args.restyle:
+        examples = generate.restyle(run, given(run, args.restyle, options["classes"], options["resize"]))
+        facts = {"examples": args.restyle, "classes": list(run.spec.classes)}
     else:
-        examples = generate.sheet(run)
+        examples = generate.sheet(run, classes=options["classes"])
         facts = {"side": len(examples.x)}
     keep(run, out, examples, examples.z.shape[-2])
     out.json(facts)
@@ -215,7 +224,7 @@ def keep(run: Run, out: Outputs, examples: Decoded, steps: int | None = None) ->
     from autoenc.apps.generation import generate
 
     name = "samples" if steps is None else out.name
-    out.npz(name, x=examples.x, z=examples.z)
+    out.npz(name, x=examples.x, z=examples.z, **({} if examples.y is None else {"y": examples.y}))
     if (image := generate.figure(run, examples, steps or math.ceil(math.sqrt(len(examples.x))))) is not None:
         out.figure(name, image)
     if (table := generate.listing(run, examples, steps)) is not None:
@@ -260,7 +269,30 @@ def new_file(args: argparse.Namespace) -> Path:
     return path
 
 
-def example(run: Run, text: str, resize: bool) -> np.ndarray:
+def given(run: Run, names: list[str], classes: list[str], resize: bool) -> Split:
+    """Return the examples of --restyle: numbers of test examples, or files with one each and, in order, their classes.
+
+    A model that reads the labels of its rows needs the classes of files.
+    """
+    import torch
+
+    from autoenc.data.split import Split
+    from autoenc.errors import UserError
+
+    parts = [example(run, text, resize, "--restyle").take(slice(None)) for text in names]
+    labels = None
+    if classes:
+        if len(classes) not in (1, len(names)):
+            raise UserError(f"--class: with --restyle, one class for all {len(names)} examples, or one for each")
+        labels = run.labels(classes * (len(names) // len(classes)), len(names))
+    elif all(part.y is not None for part in parts):
+        labels = torch.cat([part.y for part in parts if part.y is not None])
+    elif run.given_labels:
+        raise UserError(f"--restyle: {run.path} reads the class of each example; add --class NAME for those in files")
+    return Split(torch.cat([part.x for part in parts]), labels)
+
+
+def example(run: Run, text: str, resize: bool, option: str = "--interpolate") -> Split:
     """Return an example, given the number of a test example or a file with one example."""
     from autoenc.apps import inputs
     from autoenc.apps.generation import generate
@@ -270,8 +302,8 @@ def example(run: Run, text: str, resize: bool) -> np.ndarray:
         return generate.example(run, int(text))
     split = inputs.read(run, text, resize).split
     if len(split) != 1:
-        raise UserError(f"--interpolate {text}: expected one example, found {len(split)}")
-    return split.take(slice(None)).x[0].numpy()
+        raise UserError(f"{option} {text}: expected one example, found {len(split)}")
+    return split
 
 
 if __name__ == "__main__":
@@ -287,6 +319,9 @@ if __name__ == "__main__":
         "--reconstruct", type=positive, metavar="N", help="text data: N test examples and their reconstructions"
     )
     tasks.add_argument("--sheet", action="store_true", default=None, help="a grid of codes, for model.latent_dim=2")
+    tasks.add_argument(
+        "--restyle", nargs="+", metavar="A", help="conditional models: test examples (0 ...) or files, in every class"
+    )
     tasks.add_argument("--augment", metavar="OUT.npz", help="write a labelled, enlarged training set")
     arguments.add_argument(
         "--density",
@@ -302,6 +337,13 @@ if __name__ == "__main__":
         "--top-p", type=float, help="text data: sample from the most likely tokens, with total probability p"
     )
     arguments.add_argument("--beam", type=positive, metavar="WIDTH", help="text data: search for the most likely text")
+    arguments.add_argument(
+        "--class",
+        dest="classes",
+        nargs="+",
+        metavar="NAME",
+        help="conditional models: classes of the samples, of --sheet, or of the files of --restyle",
+    )
     arguments.add_argument("--mean", action="store_true", default=None, help="means of p(x|z) in place of draws")
     arguments.add_argument("--seed", type=int, help="seed of samples, or of the first draw of labels (default: 0)")
     arguments.add_argument(

@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
         source = "new data" if args.input else "the test split"
         title = f"{len(split):,} codes of {source}, {args.method}: {run.name} on {run.spec.name}"
         out.figure(args.method, project.figure(run.spec, split, projection, title))
-        labels = None if split.y is None else [run.spec.classes[i] for i in split.y.tolist()]
+        labels = None if split.y is None else [run.spec.class_name(i) for i in split.y.tolist()]
         header = ["name", *(f"x{i}" for i in range(args.dim)), *(["label"] if labels else [])]
         columns = [names, *projection.points.T.tolist(), *([labels] if labels else [])]
         out.csv("points", header, zip(*columns, strict=True))

@@ -33,6 +33,7 @@ GROUPS = (
 GIVEN = (
     *("input_shape", "latent_dim", "feature_shape", "latent_shape", "total_steps", "low", "high", "params"),
     *("num_train", "regularizers", "columns", "vocabulary", "kind", "excluded"),
+    *("num_classes", "make_network", "labelled"),
 )
 
 # Prefixes that the `_target_` of each part must have. The config of a run directory may come from an untrusted source:
@@ -45,6 +46,7 @@ ALLOWED_TARGETS = {
     "data": ("autoenc.data.",),
     "model.bottleneck": ("autoenc.bottlenecks.",),
     "model.prior": ("autoenc.priors.",),
+    "model.condition": ("autoenc.conditions.",),
     "model.objective": ("autoenc.objective.Objective", "autoenc.objectives."),
     "model.players": ("torch.optim.",),
     "regularizer": ("autoenc.regularizers.",),
@@ -60,13 +62,15 @@ MOVED = {"autoenc.core.Objective": "autoenc.objective.Objective"}  # targets in 
 class ModelConfig:
     """The variant: bottleneck, prior and objective.
 
-    prior: of the bottleneck; {} or None: its own. players: name -> settings of the optimizer of that player, in place
-    of those of `optimizer`, such as {critic: {lr: 0.0001}}; with a `_target_`, they replace the whole node.
+    prior: of the bottleneck; {} or None: its own. condition: on labels; {} or None: none. players: name -> settings of
+    the optimizer of that player, in place of those of `optimizer`, such as {critic: {lr: 0.0001}}; with a `_target_`,
+    they replace the whole node.
     """
 
     latent_dim: int = MISSING
     bottleneck: dict[str, Any] = MISSING
     prior: dict[str, Any] | None = field(default_factory=dict)
+    condition: dict[str, Any] | None = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=lambda: {"_target_": "autoenc.objective.Objective"})
     players: dict[str, Any] = field(default_factory=dict)
 
@@ -80,6 +84,8 @@ class Config:
     init_from: str | None = None
     anomaly_classes: list[str] = field(default_factory=list)
     normal_classes: list[str] = field(default_factory=list)
+    labels: int | None = None
+    labels_seed: int = 0
     optimizer: dict[str, Any] = MISSING
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     network: dict[str, Any] = MISSING
@@ -149,6 +155,8 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError("seed", plain["seed"], "must be below 2^63")
     if plain["model"]["latent_dim"] > MOST_LATENT:
         raise ConfigError("model.latent_dim", plain["model"]["latent_dim"], f"must be at most {MOST_LATENT:,}")
+    if not 0 <= plain["labels_seed"] < LARGEST:
+        raise ConfigError("labels_seed", plain["labels_seed"], "must be 0 or more, and below 2^63")
     if plain["anomaly_classes"] and plain["normal_classes"]:
         why = "cannot be combined with anomaly_classes: it leaves out all other classes"
         raise ConfigError("normal_classes", f"[{','.join(plain['normal_classes'])}]", why)
@@ -158,8 +166,9 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         check_node(group, plain[group])
     for name in ("bottleneck", "objective"):
         check_node(f"model.{name}", plain["model"][name])
-    if plain["model"]["prior"]:
-        check_node("model.prior", plain["model"]["prior"])
+    for name in ("prior", "condition"):
+        if plain["model"][name]:
+            check_node(f"model.{name}", plain["model"][name])
     for name, settings in plain["model"]["players"].items():
         if not isinstance(settings, dict):
             raise ConfigError(f"model.players.{name}", settings, "must be settings of an optimizer: {lr: 0.0001}")

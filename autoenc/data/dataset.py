@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoenc.core import UNLABELLED
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.split import Split
-from autoenc.errors import DataError
+from autoenc.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class DataSpec:
     kind: Kind
     classes: tuple[str, ...] = ()  # names of the labels 0, 1, ...; empty if there are none
     anomalies: tuple[str, ...] = ()  # classes excluded from training and validation
+
+    def class_name(self, label: int) -> str:
+        """Return the name of a label; an empty text where it is not known."""
+        return "" if label == UNLABELLED else self.classes[label] if label < len(self.classes) else str(label)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -125,3 +130,30 @@ def without(data: Data, classes: Sequence[str], name: str = "classes") -> Data:
     if "train" in names:
         names["train"] = np.asarray(data.names["train"])[rows["train"].numpy()]
     return replace(data, spec=spec, train=train, val=data.val.subset(rows["val"]), truth=truth, names=names)
+
+
+def few_labels(data: Data, count: int, seed: int) -> Data:
+    """Keep the labels of `count` training rows, drawn in equal numbers from the classes; others become UNLABELLED.
+
+    So do all of the validation split, on which settings are chosen; the test split keeps its labels.
+
+    Raises:
+        ConfigError: data without labels, or fewer or more labels than there can be.
+    """
+    y = data.train.y
+    if y is None or not data.spec.classes:
+        raise ConfigError("labels", count, f"{data.spec.name} has no labels; labels=null")
+    present = y.unique()
+    if not len(present) <= count <= len(y):
+        why = f"must lie in {len(present)} to {len(y)}: {data.spec.name} has {len(present)} classes and {len(y)} rows"
+        raise ConfigError("labels", count, why)
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+    rank = torch.empty_like(y)  # of each row among those of its class, in the order of the draw
+    for label in present:
+        rows = order[(y == label)[order]]
+        rank[rows] = torch.arange(len(rows))
+    kept = order[rank[order].argsort(stable=True)][:count]
+    few = torch.full_like(y, UNLABELLED)
+    few[kept] = y[kept]
+    val = data.val if data.val.y is None else replace(data.val, y=torch.full_like(data.val.y, UNLABELLED))
+    return replace(data, train=replace(data.train, y=few), val=val)

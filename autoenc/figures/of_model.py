@@ -44,7 +44,10 @@ def samples(model: Autoencoder, spec: DataSpec, columns: int = 12) -> Shown | No
         z = model.bottleneck.sample(columns * (8 if spec.kind.images else 1))
     if z is None:
         return None
-    x = model.expected(z.to(_device(model))).cpu()
+    y = None
+    if model.condition is not None:  # one class after another
+        y = torch.arange(len(z), device=_device(model)) % model.condition.classes
+    x = model.expected(z.to(_device(model)), y).cpu()
     drawn = spec.kind.sheet(x, columns)
     if drawn is None:
         return spec.kind.show({"sample": x})
@@ -56,14 +59,17 @@ def traversal(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Eval
     """Vary one dimension of a code from -3 to 3 in each row; dimensions with the largest KL come first."""
     if evaluation.stats.kl is None or not spec.kind.images:
         return None
-    z = model.encode(split.sample(1).take(slice(None))).mean.flatten(1)
+    one = split.sample(1).take(slice(None))
+    z, y = model.encode(one).mean.flatten(1), model.labels(one)
     order = evaluation.stats.kl.argsort(descending=True)[:10]
     values = torch.linspace(-3, 3, 11, device=z.device)
     grid = z.repeat(len(order) * len(values), 1)
     for row, dimension in enumerate(order.tolist()):
         grid[row * len(values) : (row + 1) * len(values), dimension] = values
     bottleneck = model.bottleneck
-    x = model.expected(bottleneck.project(grid.unflatten(1, bottleneck.latent_shape)))
+    x = model.expected(
+        bottleneck.project(grid.unflatten(1, bottleneck.latent_shape)), None if y is None else y.expand(len(grid))
+    )
     labels = [f"z[{d}] {evaluation.stats.kl[d]:.2f} nats" for d in order.tolist()]
     title = "one validation example, one latent dimension per row from -3 to 3; largest KL first"
     return titled(picture_grid(x.cpu(), len(values), spec.kind.low, spec.kind.high, labels), title)

@@ -40,6 +40,8 @@ class Vamp(GaussianParts):
         self.pseudo_inputs = nn.Parameter(low + (high - low) * torch.rand(components, *input_shape))
 
     def bind(self, model: Autoencoder) -> None:
+        if model.condition is not None:
+            raise ConfigError("", None, "encodes pseudo-inputs, which have no labels; prior=mixture or realnvp")
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.encoder.modules()):
             why = "encodes pseudo-inputs, which would enter the statistics of network.norm=batch; network.norm=layer"
             raise ConfigError("", None, why)

@@ -26,7 +26,7 @@ def jacobian_norm(model: Autoencoder, batch: Batch, projections: int | None, cre
     training = model.bottleneck.training
     with torch.enable_grad():
         model.bottleneck.eval()  # the batch has been counted already, for example as activity of units
-        z = model.encode(Batch(x=x)).mean.flatten(1)  # (B, K)
+        z = model.encode(Batch(x=x, y=batch.y)).mean.flatten(1)  # (B, K)
         model.bottleneck.train(training)
         if projections is None:
             vectors = torch.eye(z.shape[1], device=z.device, dtype=z.dtype)[:, None].expand(-1, len(z), -1)  # (K, B, K)

@@ -52,6 +52,6 @@ class DecoderJacobian(Regularizer):
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         with torch.enable_grad():
             z = out.code.z.detach().requires_grad_()
-            x = model.likelihood.mean(model.decode(z).float())
+            x = model.likelihood.mean(model.decode(z, batch).float())
             (row,) = torch.autograd.grad((x * torch.randn_like(x)).sum(), z, create_graph=True)
         return 0.5 * row.flatten(1).square().sum(-1)  # (B,)

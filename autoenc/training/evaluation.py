@@ -81,6 +81,7 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
     stats = metrics.LatentStatistics()
     sums: dict[str, Tensor] = {}
     tally: dict[str, Tensor] = {}
+    of_labels: dict[str, Tensor] = {}
     codes: list[Tensor] = []
     labels: list[Tensor] = []
     chosen = drawn(len(split), KEPT)
@@ -123,6 +124,9 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
                 add("kl_estimate", kl_per_example(model, code))
             for name, total in model.bottleneck.tally(code).items():
                 tally[name] = total + tally.get(name, 0)
+            if model.condition is not None:
+                for name, total in model.condition.tally(model.visible(stored)).items():
+                    of_labels[name] = total + of_labels.get(name, 0)
             here = places[(places >= first) & (places < first + len(stored))] - first
             codes.append(code.mean.flatten(1)[here.to(code.mean.device)].float().cpu())
             labels += [] if stored.y is None else [stored.y[here.to(stored.y.device)].cpu()]
@@ -132,6 +136,8 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
         name: float(total) / (changed_examples if name.startswith(("noisy_", "denoise_")) else len(split))
         for name, total in sums.items()
     }
+    if model.condition is not None:
+        numbers |= {name: float(value) for name, value in model.condition.metrics(of_labels).items()}
     latent = stats.numbers() | {name: float(value) for name, value in model.bottleneck.metrics(tally).items()}
     if "kl_estimate" in numbers:
         latent["kl"] = numbers.pop("kl_estimate")

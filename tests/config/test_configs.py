@@ -125,6 +125,7 @@ def test_every_model_learns_with_every_network(compose: Compose, data: Data, mod
     before = {name: p.detach().clone() for name, p in ae.named_parameters()}
     own = {"vqvae": {"commitment"}, "aae": {"generator", "critic"}, "iwae": {"kl"}}
     own |= {"rqvae": {"commitment"}, "factorvae": {"total_correlation", "critic"}}
+    own |= {"m2": {"class_kl", "classification"}}
     own = own.get(model, set())
     before |= {f"objective.{name}": p.detach().clone() for name, p in objective.named_parameters()}
     for step in range(2):
@@ -132,8 +133,9 @@ def test_every_model_learns_with_every_network(compose: Compose, data: Data, mod
         terms = objective.regularizers
         weights = {name: term.weight(step) if callable(term.weight) else term.weight for name, term in terms.items()}
         auxiliary = {name for name, term in terms.items() if term.auxiliary}
-        objective_weight = checked["model"]["objective"].get("weight")
-        weights = {"commitment": 1.0, "generator": objective_weight, "total_correlation": objective_weight} | weights
+        settings = checked["model"]["objective"]
+        weights = dict.fromkeys(("generator", "total_correlation"), settings.get("weight")) | weights
+        weights |= {"commitment": 1.0, "class_kl": 1.0, "classification": settings.get("alpha")}
         if model not in BOUNDS:
             total = parts["nll"] + sum(weights[name] * parts[name] for name in {*terms, *own} - {"critic"} - auxiliary)
             torch.testing.assert_close(parts["loss"], total)

@@ -25,7 +25,7 @@ def cluster(run: Run, found: Mapping[str, Representation], y: np.ndarray, y_test
     Each representation is clustered by k-means, fitted to up to 20,000 training rows, with as many clusters as classes.
     prior: the likeliest component of a prior that has clusters (`Prior.responsibilities`), however many it has.
     """
-    some, k = many_labels(y), len(np.unique(y))
+    some, k = many_labels(np.zeros_like(y)), len(np.unique(y_test))
     clusters = {
         name: KMeans(k, n_init=RESTARTS, random_state=SEED).fit(rows.train[some]).predict(rows.test)
         for name, rows in found.items()

@@ -17,6 +17,7 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, cro
 from sklearn.neighbors import KNeighborsClassifier
 
 from autoenc.apps.untrained import NAME, remark, untrained
+from autoenc.core import UNLABELLED
 from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
@@ -67,10 +68,12 @@ def representations(run: Run, rows: Split | None = None) -> dict[str, Representa
 
 def need_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Return the labels of the training and test rows; UserError without labels or with one class."""
+    if run.given_labels:
+        raise UserError(f"{run.path}: its codes are computed from the labels, and would predict them")
     train, test = run.data.train.y, run.data.test.y
     if train is None or test is None:
         raise UserError(f"{run.path}: {run.spec.name} has no labels")
-    if len(train.unique()) < 2:
+    if len(train[train != UNLABELLED].unique()) < 2:
         raise UserError(f"{run.path}: {run.spec.name} has one class only")
     return train.cpu().numpy(), test.cpu().numpy()
 
@@ -119,16 +122,19 @@ def _outcomes(rows: Representation, y: np.ndarray, y_test: np.ndarray) -> dict[s
 
 def many_labels(y: np.ndarray) -> np.ndarray:
     """Return the positions of up to 20,000 labels, drawn at random."""
-    return np.random.default_rng(SEED).permutation(len(y))[:MOST]
+    known = np.flatnonzero(y != UNLABELLED)
+    return known[np.random.default_rng(SEED).permutation(len(known))[:MOST]]
 
 
 def few_labels(y: np.ndarray, size: int = FEW, draws: int = DRAWS, most: float = 0.5) -> list[np.ndarray]:
     """Return positions of `size` labels, stratified by class, for each draw; [] if that is more than `most` of them."""
+    known = np.flatnonzero(y != UNLABELLED)
+    y = y[known]
     classes = len(np.unique(y))
     if size > min(most * len(y), len(y) - classes) or np.bincount(y)[np.unique(y)].min() < 2 or classes > size:
         return []
     splitter = StratifiedShuffleSplit(draws, train_size=size, random_state=SEED)
-    return [index for index, _ in splitter.split(np.zeros(len(y)), y)]
+    return [known[index] for index, _ in splitter.split(np.zeros(len(y)), y)]
 
 
 def chosen_penalty(model: Any, grid: Sequence[float], x: np.ndarray, y: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from autoenc import build
 from autoenc.apps.codes.features import few_labels, need_labels
-from autoenc.core import Autoencoder, Batch
+from autoenc.core import UNLABELLED, Autoencoder, Batch
 from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
@@ -68,7 +68,7 @@ class Comparison:
 
 def default_labels(run: Run) -> list[int]:
     """Return the numbers in LABELS, each at most half of the labels that the run's data has."""
-    most = len(need_labels(run)[0]) // 2
+    most = int((need_labels(run)[0] != UNLABELLED).sum()) // 2
     return sorted({min(size, most) for size in LABELS})
 
 

@@ -53,7 +53,7 @@ def project(run: Run, split: Split, method: Method = "tsne", dim: int = 2, seed:
     numbers = {"trustworthiness": float(trustworthiness(codes, points, n_neighbors=NEIGHBOURS))}
     if (features := run.spec.kind.features(split, split)) is not None:
         numbers["trustworthiness_input"] = float(trustworthiness(features[0], points, n_neighbors=NEIGHBOURS))
-    if split.y is not None:
+    if split.y is not None and not run.given_labels:
         y = split.y.cpu().numpy()
         numbers["neighbour_agreement"] = agreement(points, y)
         numbers["neighbour_agreement_code"] = agreement(codes, y)

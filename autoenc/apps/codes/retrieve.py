@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from autoenc.core import UNLABELLED
 from autoenc.data.readers.arrays import UNREADABLE
 from autoenc.data.split import Split, drawn
 from autoenc.errors import DataError, UserError, one_line
@@ -167,7 +168,7 @@ def indexed(run: Run) -> Indexed:
     return Indexed(
         codes=lambda: reference.codes,
         numbers=reference.index,
-        labels=reference.labels,
+        labels=None if run.given_labels else _complete(reference.labels),
         rows=reference.rows,
         row_index=reference.row_index,
         names=reference.names.tolist(),
@@ -175,12 +176,17 @@ def indexed(run: Run) -> Indexed:
     )
 
 
+def _complete(labels: np.ndarray | None) -> np.ndarray | None:
+    """Return labels, or None if some are missing: a hit without a label is neither right nor wrong."""
+    return None if labels is None or (labels == UNLABELLED).any() else labels
+
+
 def _training_rows(run: Run) -> Indexed:
     reference, train = run.reference, run.data.train
     return Indexed(
         codes=lambda: reference.codes if reference.complete else run.codes(train),
         numbers=np.arange(len(train)),
-        labels=None if train.y is None else train.y.cpu().numpy(),
+        labels=None if train.y is None or run.given_labels else _complete(train.y.cpu().numpy()),
         rows=train,
         row_index=np.arange(len(train)),
         names=run.data.names.get("train", ()),

@@ -72,6 +72,8 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
     """
     if not run.spec.kind.continuous:
         raise UserError(f"{run.path}: models of text data cannot be exported; scripts/embed.py writes codes")
+    if run.conditional:
+        raise UserError(f"{run.path}: a conditional model cannot be exported, as the files would need the labels too")
     require(OPSETS[0] <= opset <= OPSETS[1], "--opset", opset, f"must lie in [{OPSETS[0]}, {OPSETS[1]}]")
     require(
         0 < quantile < 1, "--quantile", quantile, "must lie between 0 and 1"

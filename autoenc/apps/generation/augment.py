@@ -11,6 +11,7 @@ import torch
 from sklearn.base import clone
 
 from autoenc.apps.generation.density import Mixture, check_smooth
+from autoenc.core import UNLABELLED
 from autoenc.errors import UserError, require
 from autoenc.figures import picture_grid, titled
 from autoenc.files import atomic
@@ -72,7 +73,7 @@ def _labelled(run: Run, labels: int, method: str, seed: int) -> _Labelled:
     real = chosen.take(slice(None))
     assert real.y is not None
     x, codes = real.x.cpu().numpy(), run.codes(chosen)
-    return _Labelled(x, real.y.cpu().numpy(), codes, x - run.decode(codes))
+    return _Labelled(x, real.y.cpu().numpy(), codes, x - run.decode(codes, _given(run, real.y)))
 
 
 def _augmented(run: Run, real: _Labelled, per_class: int, method: str, seed: int) -> Augmented:
@@ -82,14 +83,20 @@ def _augmented(run: Run, real: _Labelled, per_class: int, method: str, seed: int
         rows = np.flatnonzero(real.y == label)
         if method == "smote":
             parents, z = _between(real.codes[rows], per_class, random)
-            decoded.append(run.decode(z) + real.residual[rows[parents]])
+            decoded.append(run.decode(z, _given(run, label, len(z))) + real.residual[rows[parents]])
         else:
             density = _class_gaussian(run, real.codes[rows])
-            decoded.append(run.decode(density.sample(per_class, int(random.integers(2**32)))))
+            z = density.sample(per_class, int(random.integers(2**32)))
+            decoded.append(run.decode(z, _given(run, label, len(z))))
     new = run.spec.kind.clip(np.concatenate(decoded))
     generated = np.arange(len(real.x) + len(new)) >= len(real.x)
     y = np.concatenate([real.y, np.repeat(classes, per_class)])
     return Augmented(np.concatenate([real.x, new]), y, generated)
+
+
+def _given(run: Run, label: Any, n: int | None = None) -> Any:
+    """Return labels, or one label n times, for a conditional model; None for others."""
+    return None if not run.conditional else label if n is None else np.full(n, label)
 
 
 def compare(
@@ -178,12 +185,13 @@ def _stratified(run: Run, labels: int, random: np.random.Generator) -> np.ndarra
     if split.y is None:
         raise UserError(f"--augment: {run.spec.name} has no labels, and examples are generated class by class")
     y = split.y.cpu().numpy()
-    classes = np.unique(y)
+    classes = np.unique(y[y != UNLABELLED])
     least = 2 * len(classes)
     require(labels >= least, "--labels", labels, f"must be {least} or more: two for each of {len(classes)} classes")
-    require(labels <= len(y), "--labels", labels, f"must be at most {len(y)}, the labelled training examples")
+    known = int((y != UNLABELLED).sum())
+    require(labels <= known, "--labels", labels, f"must be at most {known}, the labelled training examples")
     shuffled = random.permutation(len(y))
-    rank = np.empty(len(y), int)  # rank within its class, in the shuffled order
+    rank = np.full(len(y), len(y))  # rank within its class, in the shuffled order
     for label in classes:
         rows = shuffled[y[shuffled] == label]
         if len(rows) < 2:

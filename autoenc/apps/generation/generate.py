@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from autoenc.apps.generation import density as densities
 from autoenc.apps.generation.density import Density, training_codes
+from autoenc.data.dataset import class_numbers
 from autoenc.data.split import Split
 from autoenc.errors import UserError, require
 from autoenc.figures import titled
-from autoenc.loading import Run
+from autoenc.loading import Run, batches
 
 COLUMNS = 11  # of a traversal: odd, so that the middle one is the reconstruction
 REACH = 3.0  # standard deviations to each side
@@ -26,13 +28,14 @@ SIDE = 20  # of a grid of codes
 class Decoded:
     """Codes (..., K), examples in data space (..., *shape), labels of the rows of a grid, and the title of the figure.
 
-    The examples are means of p(x|z), or draws from it (`samples`).
+    The examples are means of p(x|z), or draws from it (`samples`); y (N,) are their classes if the model has any.
     """
 
     z: np.ndarray
     x: np.ndarray
     labels: list[str] = field(default_factory=list)
     title: str = ""
+    y: np.ndarray | None = None
 
 
 def samples(
@@ -42,8 +45,9 @@ def samples(
     seed: int = 0,
     temperature: float = 1.0,
     mean: bool | None = None,
+    classes: Sequence[str] = (),
 ) -> Decoded:
-    """Sample n examples: z (n, K) from a density of codes, x (n, *shape) from p(x|z).
+    """Sample n examples: z (n, K) from a density of codes, x (n, *shape) from p(x|z), or p(x|z, y).
 
     Args:
         density: prior, gaussian, mixture, or a result of `density.of`. Default: the prior, or a mixture of 10 Gaussians
@@ -51,19 +55,35 @@ def samples(
         temperature: factor of the standard deviations of the density and of p(x|z).
         mean: return means of p(x|z) in place of draws. Means of numbers have less spread than data, and rare categories
             vanish. Default: means for kinds of data that are shown without noise (`Kind.drawn`).
+        classes: names of classes, of which as many are generated of each, for conditional models; default: classes
+            drawn as in the training data.
 
     Raises:
-        UserError: the density is not possible for the model.
+        UserError: the density is not possible for the model; an unknown class, or classes for another model.
     """
     require(0 <= temperature < np.inf, "--temperature", temperature, "must be 0 or more")
     if density is None or isinstance(density, str):
         density = densities.of(run, density)
     means = mean or (mean is None and not run.spec.kind.drawn)
     title = f"{n:,} samples from {density.text}; {'means of' if means else 'draws from'} p(x|z)"
-    decoded = _decoded(run, density.sample(n, seed, temperature), title)
+    y = labels_of(run, classes, n, seed)
+    decoded = _decoded(run, density.sample(n, seed, temperature), title, y=y)
     if means:
         return decoded
-    return replace(decoded, x=_draws(run, decoded.z, seed, temperature))
+    return replace(decoded, x=_draws(run, decoded.z, seed, temperature, y))
+
+
+def labels_of(run: Run, classes: Sequence[str], n: int, seed: int = 0) -> Tensor | None:
+    """Return labels (n,) for generated examples: equal numbers of the classes, or drawn ones; None without a condition.
+
+    Raises:
+        UserError: an unknown class, or classes for a model that is not conditional.
+    """
+    if not classes:
+        return run.draw_labels(n, seed)
+    if not run.conditional:
+        raise UserError(f"--class: {run.path} is not conditional; model=cvae is, and --augment generates by class")
+    return torch.tensor(class_numbers(run.spec, classes, "--class"))[torch.arange(n) * len(classes) // n]
 
 
 def residual(run: Run) -> Tensor:
@@ -79,14 +99,14 @@ def residual(run: Run) -> Tensor:
 
 
 @torch.no_grad()
-def _draws(run: Run, z: np.ndarray, seed: int, temperature: float) -> np.ndarray:
-    """Draw x from p(x|z) for valid codes (N, K): (N, *shape)."""
+def _draws(run: Run, z: np.ndarray, seed: int, temperature: float, y: Tensor | None) -> np.ndarray:
+    """Draw x from p(x|z) for valid codes (N, K), and labels of a conditional model: (N, *shape)."""
     error = residual(run)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         parts = [
-            run.model.likelihood.sample(run.decoded(part).float(), error, temperature).cpu()
-            for part in torch.from_numpy(z).split(run.batch_size)
+            run.model.likelihood.sample(run.decoded(*part).float(), error, temperature).cpu()
+            for part in batches(torch.from_numpy(z), y, run.batch_size)
         ]
     return torch.cat(parts).numpy()
 
@@ -97,9 +117,16 @@ def interpolate(run: Run, a: np.ndarray, b: np.ndarray, steps: int = 11) -> Deco
     The ends are the reconstructions of a and b.
     """
     require(steps >= 2, "--steps", steps, "must be 2 or more")
+    check_unconditional(run)
     ends = run.codes(Split(torch.from_numpy(np.stack([a, b]))))
     title = f"reconstructions of two examples, left and right, and {steps - 2} codes on the line between theirs"
     return _decoded(run, np.linspace(ends[0], ends[1], steps), title)
+
+
+def check_unconditional(run: Run) -> None:
+    """Raise UserError for a conditional model: codes between those of two classes have none."""
+    if run.conditional:
+        raise UserError(f"--interpolate: {run.path} is conditional, and the codes between have no class; --restyle")
 
 
 def traverse(run: Run, index: int = 0) -> Decoded:
@@ -110,7 +137,8 @@ def traverse(run: Run, index: int = 0) -> Decoded:
     """
     std = training_codes(run).std(0)
     order = std.argsort()[::-1][:ROWS]
-    center = run.codes(Split(torch.from_numpy(example(run, index))[None]))[0]
+    one = example(run, index)
+    center, y = run.codes(one)[0], labels_of_rows(run, one)
     moves = np.linspace(-REACH, REACH, COLUMNS)
     z = np.tile(center, (len(order), COLUMNS, 1))
     for row, unit in enumerate(order):
@@ -118,17 +146,41 @@ def traverse(run: Run, index: int = 0) -> Decoded:
     title = (
         f"example {index}; one unit at a time, moved by {-REACH:g} to {REACH:g} standard deviations (sd) of its codes"
     )
-    return _decoded(run, z, title, [f"z[{unit}] sd {std[unit]:.2g}" for unit in order])
+    labels = [f"z[{unit}] sd {std[unit]:.2g}" for unit in order]
+    return _decoded(run, z, title, labels, None if y is None else y.expand(z[..., 0].size))
 
 
-def sheet(run: Run, side: int = SIDE) -> Decoded:
+def restyle(run: Run, split: Split) -> Decoded:
+    """Decode the code of each example with every class: z (N, C + 1, K), x (N, C + 1, *shape); the example comes first.
+
+    The code of a conditional model is what the class does not determine, the style: analogies of Kingma et al. 2014,
+    fig. 1, and 2 (c). Examples without labels have those that the model infers.
+
+    Raises:
+        UserError: a model that is not conditional, or examples that need labels and have none.
+    """
+    if not run.conditional:
+        raise UserError(f"--restyle: {run.path} is not conditional; model=cvae and model=m2 are")
+    z, classes = run.codes(split), run.spec.classes
+    z = np.repeat(z[:, None], len(classes) + 1, 1)
+    y = torch.cat([torch.zeros(1, dtype=torch.long), torch.arange(len(classes))]).repeat(len(z))
+    title = f"left the example, then its style in the classes {', '.join(classes)}"
+    decoded = _decoded(run, z, title if len(title) < 120 else f"{title[:117]}...", y=y)
+    decoded.x[:, 0] = split.take(slice(None)).x.cpu().numpy()
+    return decoded
+
+
+def sheet(run: Run, side: int = SIDE, classes: Sequence[str] = ()) -> Decoded:
     """Decode a grid of 2-dimensional codes: z (side, side, 2), x (side, side, *shape).
 
     The grid consists of the quantiles (i + 0.5) / side of the prior if they are known, else of the training codes. z[0]
     increases to the right, z[1] upwards.
 
+    Args:
+        classes: name of the class that all codes of a conditional model are decoded with.
+
     Raises:
-        UserError: the code has another number of dimensions.
+        UserError: the code has another number of dimensions, or a conditional model without a class.
     """
     if run.latent_dim != 2:
         raise UserError(
@@ -143,11 +195,17 @@ def sheet(run: Run, side: int = SIDE) -> Decoded:
     else:
         first, second = np.quantile(training_codes(run), levels.numpy(), axis=0).T
     title = f"{side} x {side} codes at equal steps of probability: z[0] to the right, z[1] upwards"
-    return _decoded(run, np.stack(np.meshgrid(first, second[::-1]), -1), title)
+    y = labels_of(run, classes, side**2) if classes else None
+    return _decoded(run, np.stack(np.meshgrid(first, second[::-1]), -1), title, y=y)
 
 
-def example(run: Run, index: int) -> np.ndarray:
-    """Return the example (*shape) of `Run.examples` with a number.
+def labels_of_rows(run: Run, split: Split) -> Tensor | None:
+    """Return the labels (N,) that the model is conditioned on for examples; None without a condition."""
+    return run.over(split, lambda batch: cast(Tensor, run.model.labels(batch))) if run.conditional else None
+
+
+def example(run: Run, index: int) -> Split:
+    """Return the example of `Run.examples` with a number, as a split of one.
 
     Raises:
         UserError: there is none.
@@ -155,7 +213,7 @@ def example(run: Run, index: int) -> np.ndarray:
     size = len(run.examples)
     if not 0 <= index < size:
         raise UserError(f"{index}: {run.spec.name} has the examples 0 to {size - 1}")
-    return run.examples.take(slice(index, index + 1)).x[0].cpu().numpy()
+    return run.examples.subset(torch.tensor([index]))
 
 
 def listing(run: Run, decoded: Decoded, steps: int | None = None) -> tuple[list[str], list[list[Any]]] | None:
@@ -179,7 +237,13 @@ def figure(run: Run, decoded: Decoded, columns: int) -> np.ndarray | None:
     return None if drawn is None else titled(drawn, decoded.title)
 
 
-def _decoded(run: Run, z: np.ndarray, title: str, labels: list[str] | None = None) -> Decoded:
+def _decoded(run: Run, z: np.ndarray, title: str, labels: list[str] | None = None, y: Tensor | None = None) -> Decoded:
     codes = run.project(z.reshape(-1, run.latent_dim))
-    x = run.decode(codes)
-    return Decoded(codes.reshape(z.shape), x.reshape(*z.shape[:-1], *run.spec.shape), labels or [], title)
+    x = run.decode(codes, y)
+    return Decoded(
+        codes.reshape(z.shape),
+        x.reshape(*z.shape[:-1], *run.spec.shape),
+        labels or [],
+        title,
+        None if y is None else y.numpy(),
+    )

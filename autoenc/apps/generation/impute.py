@@ -44,10 +44,10 @@ def impute(run: Run, split: Split, draws: int = 0, samples: int = SAMPLES) -> li
         if scale is not None:
             chosen = torch.multinomial(v.T, draws, replacement=True).T  # (draws, B)
             z = torch.cat([z for z, _ in parts])[chosen, torch.arange(len(batch), device=chosen.device)]
-            return torch.stack([model.likelihood.sample(model.decode(each).float(), scale) for each in z], 1)
+            return torch.stack([model.likelihood.sample(model.decode(each, batch).float(), scale) for each in z], 1)
         weights = v.float().split([len(z) for z, _ in parts])
         means = [
-            (u.unsqueeze(-1) * model.likelihood.mean(model.decode(z).float())).sum(0)
+            (u.unsqueeze(-1) * model.likelihood.mean(model.decode(z, batch).float())).sum(0)
             for u, (z, _) in zip(weights, parts, strict=True)
         ]
         return torch.stack(means).sum(0).unsqueeze(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from autoenc.apps.generation import density as densities
 from autoenc.apps.generation.density import Density
-from autoenc.apps.generation.generate import example
+from autoenc.apps.generation.generate import check_unconditional, example, labels_of, labels_of_rows
 from autoenc.data.split import PAD, Split
 from autoenc.errors import UserError, require
 from autoenc.loading import Run
@@ -87,8 +88,11 @@ def check(run: Run) -> None:
         raise UserError(f"{run.path}: does not decode texts; train a run with data=text network=sequence")
 
 
-def write(run: Run, z: np.ndarray, how: Writing | None = None, seed: int = 0) -> Written:
+def write(run: Run, z: np.ndarray, how: Writing | None = None, seed: int = 0, y: Tensor | None = None) -> Written:
     """Decode codes (N, K) to texts; samples are determined by the seed.
+
+    Args:
+        y: labels (N,) for a conditional model.
 
     Raises:
         UserError: the run does not decode texts.
@@ -98,19 +102,26 @@ def write(run: Run, z: np.ndarray, how: Writing | None = None, seed: int = 0) ->
     assert isinstance(decoder, Decoder)
     generator = torch.Generator(run.device).manual_seed(seed)
     codes = torch.from_numpy(z.astype(np.float32)).to(run.device)
+    with torch.no_grad():
+        codes = run.model.joined(codes, None if y is None else y.to(run.device))
     parts = [how(decoder, part, generator).cpu() for part in codes.split(max(1, BATCH // (how.beam or 1)))]
     ids = torch.cat(parts)
     return Written(z, ids.numpy(), run.spec.kind.decode(ids))
 
 
 def samples(
-    run: Run, n: int, density: str | Density | None = None, seed: int = 0, how: Writing | None = None
+    run: Run,
+    n: int,
+    density: str | Density | None = None,
+    seed: int = 0,
+    how: Writing | None = None,
+    classes: Sequence[str] = (),
 ) -> Written:
-    """Sample n texts, from the prior or from a density fitted to the training codes."""
+    """Sample n texts, from the prior or from a density fitted to the training codes; of the classes, if any."""
     check(run)
     if density is None or isinstance(density, str):
         density = densities.of(run, density)
-    return write(run, density.sample(n, seed), how, seed)
+    return write(run, density.sample(n, seed), how, seed, labels_of(run, classes, n, seed))
 
 
 def sentence(run: Run, text: str) -> Split:
@@ -121,7 +132,7 @@ def sentence(run: Run, text: str) -> Split:
     """
     check(run)
     if text.lstrip("-").isdigit():
-        return Split(torch.from_numpy(example(run, int(text)))[None])
+        return example(run, int(text))
     if not text.strip():
         raise UserError("--interpolate: expected a sentence or the number of a test example, found an empty text")
     return run.inputs([text], "--interpolate")
@@ -133,6 +144,7 @@ def interpolate(run: Run, a: str, b: str, steps: int = 11, how: Writing | None =
     The ends are the reconstructions of a and b: texts, or numbers of test examples.
     """
     require(steps >= 2, "--steps", steps, "must be 2 or more")
+    check_unconditional(run)
     ends = [run.codes(sentence(run, text))[0] for text in (a, b)]
     return write(run, np.linspace(ends[0], ends[1], steps), how, seed)
 
@@ -140,7 +152,7 @@ def interpolate(run: Run, a: str, b: str, steps: int = 11, how: Writing | None =
 def reconstructions(run: Run, split: Split, how: Writing | None = None, seed: int = 0) -> tuple[list[str], Written]:
     """Return the texts of a split and their reconstructions."""
     check(run)
-    return run.spec.kind.decode(split.tensor), write(run, run.codes(split), how, seed)
+    return run.spec.kind.decode(split.tensor), write(run, run.codes(split), how, seed, labels_of_rows(run, split))
 
 
 def quality(run: Run, density: Density, seed: int = 0, how: Writing | None = None) -> dict[str, dict[str, float]]:

@@ -59,6 +59,11 @@ class Subject:
         return untrained(self.run)
 
     @cached_property
+    def probed(self) -> dict[str, Any]:
+        """The accuracy of simple classifiers on the representations."""
+        return features.probe(self.representations, *features.need_labels(self.run))
+
+    @cached_property
     def representations(self) -> dict[str, features.Representation]:
         """Codes, those of the untrained network, PCA and raw input of all training and test examples."""
         return features.representations(self.run)
@@ -112,8 +117,17 @@ def denoising(subject: Subject) -> Numbers:
 
 def probes(subject: Subject) -> Numbers:
     """Return the accuracy of simple classifiers on codes, those of the untrained network, PCA and raw input."""
-    labels = features.need_labels(subject.run)
-    return features.probe(subject.representations, *labels)
+    return subject.probed
+
+
+def classification(subject: Subject) -> Numbers:
+    """Return the test error of q(y|x) and, on the same labels, of logistic regression on each representation."""
+    if (error := subject.measured.numbers.get("classification_error")) is None:
+        raise UserError("the model has no classifier q(y|x); model=m2 has")
+    others = {name: row["logistic"] for name, row in subject.probed.items() if isinstance(row, dict)}
+    return {"q(y|x)": {"classification_error": error}} | {
+        f"logistic, {name}": {"classification_error": 1 - right} for name, right in others.items()
+    }
 
 
 def retrieval(subject: Subject) -> Numbers:
@@ -196,6 +210,7 @@ SECTIONS: dict[str, Callable[[Subject], Numbers]] = {
         bounds,
         denoising,
         probes,
+        classification,
         retrieval,
         clustering,
         projection,

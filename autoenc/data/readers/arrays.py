@@ -22,11 +22,11 @@ UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zl
 
 # Names of arrays in archives, by what they are: those of Keras, scikit-learn, MedMNIST, dSprites and others.
 ROLES = {
-    "x": ("x", "x_train", "train_x", "train_images", "train_data", "imgs", "images", "data", "features"),
+    "x": ("x", "x_train", "train_x", "train_images", "train_data", "imgs", "images", "data", "features", "z_train"),
     "y": ("y", "y_train", "train_y", "train_labels", "labels", "label", "targets", "target"),
-    "x_val": ("x_val", "val_x", "val_images", "x_valid"),
+    "x_val": ("x_val", "val_x", "val_images", "x_valid", "z_val"),
     "y_val": ("y_val", "val_y", "val_labels", "y_valid"),
-    "x_test": ("x_test", "test_x", "test_images", "test_data"),
+    "x_test": ("x_test", "test_x", "test_images", "test_data", "z_test"),
     "y_test": ("y_test", "test_y", "test_labels"),
 }
 

@@ -147,6 +147,7 @@ def sparse_codes(
     Args:
         signed: draw random signs; else all amplitudes are positive.
         noise: standard deviation of the Gaussian noise on each feature, 0 for none.
+        classes: number of equally likely labels, each with a mean of its own: mu plus entries from N(0, 1); 0: none.
         count, val_fraction, test_fraction, data_seed, split_seed: see `shapes`.
 
     Raises:
@@ -176,6 +177,7 @@ def linear_gaussian(
     features: int = 32,
     rank: int = 8,
     noise: float = 0.5,
+    classes: int = 0,
     count: int = 10_000,
     val_fraction: float = 0.1,
     test_fraction: float = 0.2,
@@ -198,6 +200,7 @@ def linear_gaussian(
     require(features >= 2, "features", features, "must be 2 or more")
     require(1 <= rank < features, "rank", rank, f"must lie in 1 to {features - 1}, below features={features}")
     require(noise >= 0, "noise", noise, "must be 0 or more")
+    require(classes == 0 or classes >= 2, "classes", classes, "must be 2 or more, or 0 for no labels")
     require(count >= 10, "count", count, "must be 10 or more")
     random = torch.Generator().manual_seed(data_seed)
     w, mean, z, e = (
@@ -206,13 +209,19 @@ def linear_gaussian(
     )
     x = z @ w.T / math.sqrt(rank) + mean + noise * e
     truth = {"subspace": torch.linalg.qr(w).Q.float(), "mean": mean.float(), "noise": torch.tensor(noise)}
-    return vectors("linear_gaussian", divided_rows(x.float(), val_fraction, test_fraction, split_seed), truth)
+    y = None
+    if classes:
+        y = torch.randint(classes, (count,), generator=random)
+        x += torch.randn(classes, features, generator=random, dtype=torch.float64)[y]
+    return vectors("linear_gaussian", divided_rows(x.float(), val_fraction, test_fraction, split_seed), truth, y)
 
 
-def vectors(name: str, splits: dict[str, Split], truth: dict[str, Tensor]) -> Data:
-    """Return a data set of the splits of `divided_rows`."""
-    train, val, test = (replace(splits[part], y=None) for part in ("train", "val", "test"))
-    return Data(DataSpec(name, Vector(train.tensor.shape[1:], *train.range())), train, val, test, truth=truth)
+def vectors(name: str, splits: dict[str, Split], truth: dict[str, Tensor], labels: Tensor | None = None) -> Data:
+    """Return a data set of the splits of `divided_rows`, with the label of each row before the division, if any."""
+    parts = (splits[part] for part in ("train", "val", "test"))
+    train, val, test = (replace(part, y=None if labels is None else labels[part.y]) for part in parts)
+    classes = () if labels is None else tuple(str(i) for i in range(int(labels.max()) + 1))
+    return Data(DataSpec(name, Vector(train.tensor.shape[1:], *train.range()), classes), train, val, test, truth=truth)
 
 
 def divided_rows(x: Tensor, val_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Split]:

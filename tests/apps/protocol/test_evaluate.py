@@ -18,6 +18,7 @@ def test_twice_the_same_and_what_the_training_measured(vae_run: Path, monkeypatc
     found = evaluate.evaluate(run)
     assert found == evaluate.evaluate(run)
     assert found["skipped"] == {
+        "classification": "the model has no classifier q(y|x); model=m2 has",
         "anomaly": "no class was left out of training (anomaly_classes=[...], normal_classes=[...])",
         "recovery": "digits has no known dictionary or subspace",
         "disentanglement": "digits has no known factors (data=shapes has them)",

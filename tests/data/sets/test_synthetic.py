@@ -118,6 +118,19 @@ def test_factors_stay_with_their_rows_where_a_class_is_left_out(small: Data) -> 
     assert len(rest.truth["factor_sizes"]) == 5
 
 
+def test_each_class_of_linear_gaussian_has_its_own_mean_and_the_common_covariance() -> None:
+    data = linear_gaussian(features=4, rank=2, noise=0.4, count=40_000, classes=3)
+    assert data.spec.classes == ("0", "1", "2")
+    assert data.train.y is not None
+    parts = [data.train.tensor[data.train.y == label] for label in range(3)]
+    assert min(len(part) for part in parts) > 9_000
+    means = torch.stack([part.mean(0) for part in parts])
+    assert (means[:, None] - means).norm(dim=-1).add(torch.eye(3)).min() > 0.5
+    for part in parts:
+        torch.testing.assert_close(part.T.cov(), parts[0].T.cov(), atol=0.06, rtol=0)
+    assert linear_gaussian(features=4, rank=2).train.y is None
+
+
 @pytest.mark.parametrize("make", [shapes, sparse_codes, linear_gaussian])
 def test_seeds_fix_the_rows_and_the_splits(make: type[Data]) -> None:
     first, again, resplit, other = (
@@ -185,6 +198,7 @@ def test_linear_gaussian_has_the_covariance_of_probabilistic_pca() -> None:
         (sparse_codes, {"noise": -0.1}, "noise=-0.1: must be 0 or more"),
         (sparse_codes, {"features": 1}, "features=1: must be 2 or more"),
         (linear_gaussian, {"rank": 32}, "rank=32: must lie in 1 to 31, below features=32"),
+        (linear_gaussian, {"classes": 1}, "classes=1: must be 2 or more, or 0 for no labels"),
         (linear_gaussian, {"count": 9}, "count=9: must be 10 or more"),
     ],
 )
