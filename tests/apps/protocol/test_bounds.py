@@ -23,6 +23,7 @@ from autoenc.data.kinds.vector import Vector
 from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
+from autoenc.priors import Mixture
 from autoenc.training.evaluation import mutual_information
 from autoenc.verdict import of_code
 
@@ -85,6 +86,24 @@ def test_with_a_poor_posterior_samples_bring_the_bound_down_to_the_truth() -> No
     assert means[0] > means[1] > -0.02
     assert means[0] == pytest.approx(gap, abs=0.15)
     assert means[2] == pytest.approx(0, abs=0.01)
+
+
+def test_samples_bring_the_bound_of_a_mixture_prior_down_to_the_truth() -> None:
+    """x = z W + e with z of a mixture of Gaussians: p(x) is one too."""
+    run, _, _ = linear_gaussian(widened=1.6)
+    prior = run.model.bottleneck.prior = Mixture((K,), 3)
+    for p in prior.parameters():
+        nn.init.normal_(p, std=0.5)
+    log_pi, mean, std = (part.detach() for part in prior.parts())
+    w = run.model.decoder.weight.detach().T
+    x = prior.sample(200).detach() @ w + SIGMA * torch.randn(200, D)
+    covariance = w.T @ torch.diag_embed(std**2) @ w + SIGMA**2 * torch.eye(D)
+    each = MultivariateNormal(mean @ w, covariance).log_prob(x[:, None])
+    exact = -(log_pi + each).logsumexp(1)
+    found = bounds(run, Split(x), samples=5_000)
+    assert (found.nll <= found.elbo + 1e-9).all()
+    assert found.elbo.mean() - float(exact.mean()) > 0.1
+    assert found.nll.mean() == pytest.approx(float(exact.mean()), abs=0.02)
 
 
 def test_numbers_do_not_depend_on_how_much_is_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
