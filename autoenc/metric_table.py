@@ -129,6 +129,8 @@ TABLE = {
             "margin_half_width", "", NEITHER, "of the 95 % interval of margin, paired over the seeds: margin ± this"
         ),
         Metric("precision", "", HIGHER, "fraction of the nearest examples that are of the class of the query"),
+        Metric("recall", "", HIGHER, "fraction of the 10 nearest examples, by the input, among the first hits"),
+        Metric("collisions", "", LOWER, "fraction of the examples whose binary code is that of another"),
         Metric("map", "", HIGHER, "mean average precision of the ranking of all examples"),
         Metric("cluster_accuracy", "", HIGHER, "fraction of the rows in the cluster that is matched with their class"),
         Metric(
@@ -184,7 +186,7 @@ TABLE = {
     )
 }
 HEADLINE = ("mse", "perplexity", "accuracy")  # the first that a run has summarizes it
-COUNTED = ("precision", "logistic")  # a number of neighbours or labels may follow: precision@10, logistic_100
+COUNTED = ("precision", "recall", "logistic")  # a number of neighbours or labels may follow: precision@10, logistic_100
 EXPLAINED = ("kl", "elbo", "denoise_mse", "denoise_psnr", "mutual_information")  # their names can mislead
 UNITS = {"nats": "natural logarithms, per example", "dB": "decibels", "units": "dimensions of the code"}
 

@@ -1,7 +1,8 @@
 """Find the training examples whose codes are nearest to a query.
 
 The index of codes is built on the first call and stored in the run (RUN/index/). The search is exact. Without --input,
-test examples are the queries, and precision@k and mean average precision are measured if there are labels.
+test examples are the queries, and precision@k and mean average precision are measured if there are labels. Binary codes
+are searched by Hamming distance, and compared with random projections of as many bits.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main(args: argparse.Namespace) -> None:
 
     from autoenc import load_run
     from autoenc.apps import inputs
-    from autoenc.apps.codes import retrieve
+    from autoenc.apps.codes import hashing, retrieve
     from autoenc.apps.outputs import Outputs
     from autoenc.data.split import drawn
     from autoenc.errors import UserError
@@ -44,6 +45,7 @@ def main(args: argparse.Namespace) -> None:
     kind, classes = run.spec.kind, run.spec.classes
     if args.text and not kind.texts:
         raise UserError(f"--text: {run.spec.name} is not text data; use --input FILE")
+    metric = retrieve.metric_of(run, args.metric)
     labels = None  # of the queries
     with Outputs(run, "retrieve", args.output, args.force, "".join(given)) as out:
         if args.input:
@@ -59,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
                 queries, names = queries.subset(torch.tensor(args.index)), [names[i] for i in args.index]
             labels = queries.y
         rows = retrieve.indexed(run)
-        index = retrieve.open_index(run, args.metric, args.force, rows)
+        index = retrieve.open_index(run, metric, args.force, rows)
         codes = run.codes(queries)
         hits = index.search(codes, args.k)
         numbers: dict[str, float] = {}
@@ -72,7 +74,7 @@ def main(args: argparse.Namespace) -> None:
             if not args.index:
                 some, stored = (drawn(*sizes).numpy() for sizes in ((len(codes), MAP_QUERIES), (len(y), MAP_ROWS)))
                 known = index.codes.numpy()[stored]
-                numbers["map"] = retrieve.mean_average_precision(known, y[stored], codes[some], y_query[some])
+                numbers["map"] = retrieve.mean_average_precision(known, y[stored], codes[some], y_query[some], metric)
         positions = hits.positions.ravel()
         captions = rows.captions(positions)
         texts = captions or ([str(rows.names[i]) for i in positions.tolist()] if len(rows.names) else None)
@@ -81,7 +83,7 @@ def main(args: argparse.Namespace) -> None:
             label = "" if y is None else classes[int(y[position])]
             line = [names[i // args.k], i % args.k + 1, int(rows.numbers[position]), f"{score:.6g}", label]
             lines.append(line + ([] if texts is None else [texts[i]]))
-        header = ["query", "rank", "row", args.metric, "label"]
+        header = ["query", "rank", "row", metric, "label"]
         out.csv("hits", header + ([] if texts is None else ["text" if captions else "name"]), lines)
         if kind.images:
             out.figure("hits", retrieve.figure(run, queries, names, hits, rows))
@@ -90,16 +92,18 @@ def main(args: argparse.Namespace) -> None:
                 out.say(
                     f"hits.png: {missing} of {inside.size} hits are blank: their images are not stored in {run.path}"
                 )
-        facts = {"queries": len(names), "indexed": len(rows), "k": args.k, "metric": args.metric}
-        out.json({**facts, **numbers, **others})
+        facts = {"queries": len(names), "indexed": len(rows), "k": args.k, "metric": metric}
+        hashes = hashing.compare(run, queries, args.k) if metric == "hamming" and not given else {}
+        out.json({**facts, **numbers, **others} | ({"hashing": hashes} if hashes else {}))
     if len(names) <= SHOWN:
         width = max((len(name) for name in classes), default=0)
         titles = kind.captions(queries) or [f"query {name}" for name in names]
         for i, (_, rank, row, score, label, *text) in enumerate(lines):
             if rank == 1:
                 out.say(f"\n{titles[i // args.k]}")
-            out.say(f"  {rank:>3}.  {args.metric} {float(score):.3f}  {label:<{width}}  row {row:<7} {''.join(text)}")
+            out.say(f"  {rank:>3}.  {metric} {float(score):.3f}  {label:<{width}}  row {row:<7} {''.join(text)}")
     out.table("retrieval", {run.name: numbers} | others if numbers else {})
+    out.table("binary codes as hashes", hashes)
     out.say(f"{len(names):,} queries in {len(rows):,} training examples; all hits: {out.folder / 'hits.csv'}")
 
 
@@ -109,5 +113,7 @@ if __name__ == "__main__":
     arguments.add_argument("--text", nargs="+", metavar="TEXT", help="queries, for runs on text data")
     arguments.add_argument("--index", type=int, nargs="+", metavar="I", help="test examples as queries")
     arguments.add_argument("--k", type=positive, default=10, help="hits for each query (default: 10)")
-    arguments.add_argument("--metric", choices=("cosine", "euclidean"), default="cosine", help="default: cosine")
+    arguments.add_argument(
+        "--metric", choices=("cosine", "euclidean", "hamming"), help="default: cosine, or hamming for binary codes"
+    )
     execute(main, arguments)

@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
+from autoenc.apps.codes.retrieve import Metric, metric_of
 from autoenc.apps.untrained import NAME, remark, untrained
 from autoenc.core import UNLABELLED
 from autoenc.data.split import Split
@@ -33,10 +34,11 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Representation:
-    """Features of the training and test rows: (N, D) float32."""
+    """Features of the training and test rows: (N, D) float32, and how their neighbours are found."""
 
     train: np.ndarray
     test: np.ndarray
+    metric: Metric = "cosine"
 
 
 def representations(run: Run, rows: Split | None = None) -> dict[str, Representation]:
@@ -50,19 +52,20 @@ def representations(run: Run, rows: Split | None = None) -> dict[str, Representa
     """
     rows = run.data.test if rows is None else rows
     networks = {"codes": run, NAME: untrained(run)}
-    codes = {n: Representation(net.codes(run.data.train), net.codes(rows)) for n, net in networks.items()}
-    if (features := run.spec.kind.features(run.data.train, rows)) is None:
+    train = run.data.train
+    codes = {n: Representation(net.codes(train), net.codes(rows), metric_of(net)) for n, net in networks.items()}
+    if (features := run.spec.kind.features(train, rows)) is None:
         return codes
-    train, test = features
-    if issparse(train):
-        size = min(run.latent_dim, *(n - 1 for n in train.shape))
+    known, test = features
+    if issparse(known):
+        size = min(run.latent_dim, *(n - 1 for n in known.shape))
         lsa = TruncatedSVD(size, random_state=SEED)
-        return codes | {f"LSA-{size}": Representation(lsa.fit_transform(train), lsa.transform(test))}
-    size = min(run.latent_dim, train.shape[1], len(train))
-    pca = PCA(size, svd_solver="covariance_eigh" if train.shape[1] <= 2_000 else "auto", random_state=SEED)
+        return codes | {f"LSA-{size}": Representation(lsa.fit_transform(known), lsa.transform(test))}
+    size = min(run.latent_dim, known.shape[1], len(known))
+    pca = PCA(size, svd_solver="covariance_eigh" if known.shape[1] <= 2_000 else "auto", random_state=SEED)
     return codes | {
-        f"PCA-{size}": Representation(pca.fit_transform(train), pca.transform(test)),
-        "raw": Representation(train, test),
+        f"PCA-{size}": Representation(pca.fit_transform(known), pca.transform(test)),
+        "raw": Representation(known, test),
     }
 
 

@@ -22,7 +22,7 @@ from autoenc.figures import picture_grid, titled
 from autoenc.files import atomic, check_inside, read_json, write_json
 from autoenc.loading import Run
 
-Metric = Literal["cosine", "euclidean"]
+Metric = Literal["cosine", "euclidean", "hamming"]
 FOLDER = "index"  # in the run directory
 DRAWN = 10  # queries in the figure
 QUERY, RIGHT, WRONG = "#1f77b4", "#2ca02c", "#d62728"  # colours of frames
@@ -34,7 +34,8 @@ class Hits:
     """The k nearest examples of each query, nearest first.
 
     Args:
-        positions: (Q, k) among the indexed rows. scores: (Q, k) cosine similarities or Euclidean distances.
+        positions: (Q, k) among the indexed rows. scores: (Q, k) cosine similarities, Euclidean distances or numbers of
+            bits that differ.
     """
 
     positions: np.ndarray
@@ -68,6 +69,8 @@ class Index:
         nearest = self.codes[positions]  # (Q, k, K)
         if self.metric == "cosine":
             scores = (nearest * queries[:, None]).sum(-1)
+        elif self.metric == "hamming":  # of -1 and 1: the product counts equal bits less those that differ
+            scores = (nearest.shape[-1] - (nearest * queries[:, None]).sum(-1)) / 2
         else:
             scores = (nearest - queries[:, None]).square().sum(-1).sqrt()
         order = scores.argsort(dim=1, descending=self.metric == "cosine", stable=True)
@@ -94,8 +97,10 @@ class Index:
         return positions
 
     def _prepared(self, codes: np.ndarray) -> Tensor:
-        """Convert codes to (N, K) float32, of length 1 for the cosine."""
+        """Convert codes to (N, K) float32, of length 1 for the cosine; bits to -1 and 1."""
         tensor = torch.from_numpy(np.ascontiguousarray(codes, dtype=np.float32))
+        if self.metric == "hamming":
+            return torch.where(tensor > 0.5, 1.0, -1.0)
         return F.normalize(tensor, dim=1) if self.metric == "cosine" else tensor
 
     def save(self, path: Path) -> None:
@@ -221,9 +226,19 @@ def _read(path: Path) -> Any:
         return None
 
 
-def retrieve(run: Run, queries: Split, k: int = 10, metric: Metric = "cosine", force: bool = False) -> Hits:
-    """Return the k training examples whose codes are nearest to those of the queries."""
-    return open_index(run, metric, force).search(run.codes(queries), k)
+def metric_of(run: Run, metric: Metric | None = None) -> Metric:
+    """Return the metric of a search: the given one, or that of the bottleneck; UserError for bits where are none."""
+    own = run.model.bottleneck.distance
+    if metric == "hamming" != own:
+        kind = type(run.model.bottleneck).__name__
+        why = f"is for binary codes, such as those of model=binary; those of a {kind} bottleneck are numbers: use {own}"
+        raise UserError(f"--metric hamming: {why}")
+    return metric or own
+
+
+def retrieve(run: Run, queries: Split, k: int = 10, metric: Metric | None = None, force: bool = False) -> Hits:
+    """Return the k training examples whose codes are nearest to those of the queries, by `metric_of` the run."""
+    return open_index(run, metric_of(run, metric), force).search(run.codes(queries), k)
 
 
 def precisions(hits: Hits, y: np.ndarray, y_query: np.ndarray) -> np.ndarray:
@@ -236,13 +251,15 @@ def precision(hits: Hits, y: np.ndarray, y_query: np.ndarray) -> float:
     return float(precisions(hits, y, y_query).mean())
 
 
-def mean_average_precision(codes: np.ndarray, y: np.ndarray, queries: np.ndarray, y_query: np.ndarray) -> float:
-    """Return the mean average precision of rankings of all codes by cosine similarity (Manning et al. 2008, 8.4).
+def mean_average_precision(
+    codes: np.ndarray, y: np.ndarray, queries: np.ndarray, y_query: np.ndarray, metric: Metric = "cosine"
+) -> float:
+    """Return the mean average precision of rankings of all codes (Manning et al. 2008, 8.4).
 
     Args:
         codes: (N, K) with labels y (N,). queries: (Q, K) with labels y_query (Q,); classes that y lacks do not count.
     """
-    index = Index(codes, "cosine")
+    index = Index(codes, metric)
     parts = []
     for start in range(0, len(queries), 100):
         part = slice(start, start + 100)

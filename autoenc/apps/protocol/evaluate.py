@@ -131,7 +131,8 @@ def classification(subject: Subject) -> Numbers:
 
 
 def retrieval(subject: Subject) -> Numbers:
-    """Return precision@10 by cosine of all test examples among 20,000 training examples for each representation.
+    """Return precision@10 of all test examples among 20,000 training examples for each representation, by cosine, for
+    binary codes by Hamming distance.
 
     For bags of words also TF-IDF, among all training examples.
     """
@@ -140,7 +141,7 @@ def retrieval(subject: Subject) -> Numbers:
     k = min(10, len(some))
     found = {}
     for name, rows in subject.representations.items():
-        hits = retrieve.Index(rows.train[some]).search(rows.test, k)
+        hits = retrieve.Index(rows.train[some], rows.metric).search(rows.test, k)
         found[name] = {f"precision@{k}": retrieve.precisions(hits, y[some], y_test)}
     numbers = {name: {key: float(v.mean()) for key, v in values.items()} for name, values in found.items()}
     return numbers | retrieve.baseline(subject.run, subject.run.data.test, y_test, k) | features.said(found)

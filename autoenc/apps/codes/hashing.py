@@ -1,0 +1,99 @@
+"""Quality of binary codes as hashes: recall against bits, and collisions, beside random projections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+from autoenc.apps.codes.retrieve import Index, Metric
+from autoenc.data.split import Split, drawn
+from autoenc.loading import Run
+
+ROWS, QUERIES = 20_000, 1_000  # training rows and queries, drawn at random
+NEAREST, SHORTLIST = 10, 100  # true neighbours, and hits among which they are looked for
+SMALLEST = 8  # bits
+SEED = 0
+
+Numbers = dict[str, dict[str, float]]
+
+
+def compare(run: Run, queries: Split, k: int = 10) -> Numbers:
+    """Return recall@100, precision@k and collisions of binary codes: row of a table -> numbers.
+
+    recall@100: fraction of the 10 nearest training rows by the cosine of the input that are among the first 100 hits.
+    precision@k: where there are labels. collisions: fraction of the training rows that share their code with another.
+    Rows: the first 8, 16, ... bits of the code; as many random projections of the centred input, of which the signs are
+    kept (locality-sensitive hashing, Charikar 2002); the probabilities of the bits by their Euclidean distance, and the
+    input by its cosine, which no hash can exceed in recall. Only the codes, for data whose input has no features.
+    """
+    train = run.data.train.subset(drawn(len(run.data.train), ROWS))
+    queries = queries.subset(drawn(len(queries), QUERIES))
+    bits, asked = run.codes(train), run.codes(queries)
+    p_train, p_queries = (run.over(split, lambda b: _probabilities(run, b)).numpy() for split in (train, queries))
+    features = run.spec.kind.features(train, queries)
+    short = min(SHORTLIST, len(train))
+    y = None if train.y is None or queries.y is None else (train.y.cpu().numpy(), queries.y.cpu().numpy())
+    truth = _nearest(*features, short) if features else _search(p_train, p_queries, "euclidean", short)
+
+    def measured(found: np.ndarray) -> dict[str, float]:
+        common = [np.isin(a, b).mean() for a, b in zip(truth[:, :NEAREST], found, strict=True)]
+        numbers = {f"recall@{short}": float(np.mean(common))}
+        if y is not None:
+            numbers[f"precision@{k}"] = float((y[0][found[:, :k]] == y[1][:, None]).mean())
+        return numbers
+
+    def hashed(code: np.ndarray, query: np.ndarray) -> dict[str, float]:
+        return measured(_search(code, query, "hamming", short)) | {"collisions": collisions(code)}
+
+    numbers = {}
+    for size in sizes(bits.shape[1]):
+        numbers[f"{size} bits"] = hashed(bits[:, :size], asked[:, :size])
+        if features:
+            numbers[f"{size} random projections"] = hashed(*random_projections(*features, size))
+    numbers["probabilities"] = measured(_search(p_train, p_queries, "euclidean", short))
+    return numbers | ({"input": measured(truth)} if features else {})
+
+
+def sizes(bits: int) -> list[int]:
+    """Return 8, 16, 32, ... below the number of bits, and that number."""
+    found = [SMALLEST]
+    while found[-1] * 2 < bits:
+        found.append(found[-1] * 2)
+    return [size for size in found if size < bits] + [bits]
+
+
+def collisions(bits: np.ndarray) -> float:
+    """Return the fraction of the rows (N, K) of bits that are equal to another row."""
+    _, inverse, counts = np.unique(np.packbits(bits > 0.5, axis=1), axis=0, return_inverse=True, return_counts=True)
+    return float((counts[inverse.reshape(-1)] > 1).mean())
+
+
+def random_projections(train: Any, queries: Any, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the signs of random projections of rows (N, D) and (Q, D), centred at the mean of the first: 0 or 1."""
+    normal = np.random.default_rng(SEED).standard_normal((train.shape[1], bits)).astype(np.float32)
+    center = np.asarray(train.mean(0)).reshape(-1).astype(np.float32) @ normal
+    first, second = (np.asarray(rows @ normal) - center > 0 for rows in (train, queries))
+    return first.astype(np.float32), second.astype(np.float32)
+
+
+def _probabilities(run: Run, batch: Any) -> Any:
+    posterior = run.model.encode(batch).posterior
+    assert posterior is not None, "binary codes have one"
+    return posterior.mean.flatten(1)
+
+
+def _search(codes: np.ndarray, queries: np.ndarray, metric: Metric, k: int) -> np.ndarray:
+    return Index(codes, metric).search(queries, k).positions
+
+
+def _nearest(train: Any, queries: Any, k: int) -> np.ndarray:
+    """Return the positions (Q, k) of the rows of largest cosine, nearest first; sparse rows have length 1."""
+    if not issparse(train):
+        return _search(train, queries, "cosine", k)
+    parts = []
+    for start in range(0, queries.shape[0], 200):
+        similarity = (queries[start : start + 200] @ train.T).toarray()
+        parts.append(np.argsort(-similarity, axis=1, kind="stable")[:, :k])
+    return np.concatenate(parts)

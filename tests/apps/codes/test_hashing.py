@@ -1,0 +1,71 @@
+"""Binary codes as hashes: Hamming distances by brute force, collisions by counting."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from autoenc import load_run
+from autoenc.apps.codes import hashing, retrieve
+from autoenc.errors import UserError
+
+
+def test_hamming_search_is_brute_force() -> None:
+    random = np.random.default_rng(0)
+    codes, queries = ((random.random((n, 37)) < 0.5).astype(np.float32) for n in (2_500, 9))
+    hits = retrieve.Index(codes, "hamming").search(queries, 20)
+    distances = (codes[None] != queries[:, None]).sum(-1)
+    assert np.array_equal(hits.scores, np.sort(distances, axis=1)[:, :20]), "whole numbers, in order"
+    assert np.array_equal(np.take_along_axis(distances, hits.positions, 1), hits.scores)
+    assert all(len(set(row)) == 20 for row in hits.positions.tolist())
+
+
+def test_collisions_count_rows_that_are_equal_to_another() -> None:
+    bits = np.array([[0, 0, 1], [0, 0, 1], [1, 0, 1], [1, 1, 1], [1, 1, 1], [1, 1, 1], [0, 1, 0], [1, 0, 0]])
+    assert hashing.collisions(bits) == 5 / 8
+    assert hashing.collisions(np.eye(20)) == 0
+
+
+def test_random_projections_keep_signs_and_angles() -> None:
+    random = np.random.default_rng(1)
+    x = random.normal(size=(300, 12)).astype(np.float32) + 5
+    codes, same = hashing.random_projections(x, x[:50], 4_000)
+    assert np.array_equal(codes[:50], same)
+    centred = x - x.mean(0)
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    angle = np.arccos((unit[0] @ unit[1:].T).clip(-1, 1)) / np.pi  # Charikar 2002: P(the signs differ)
+    assert (codes[0] != codes[1:]).mean(1) == pytest.approx(angle, abs=0.04)
+    sparse, _ = hashing.random_projections(csr_matrix(x), csr_matrix(x), 64)
+    assert (sparse == hashing.random_projections(x, x, 64)[0]).mean() > 0.999
+
+
+def test_sizes_are_powers_of_two_and_the_whole_code() -> None:
+    assert [hashing.sizes(bits) for bits in (4, 8, 12, 32)] == [[4], [8], [8, 12], [8, 16, 32]]
+
+
+def test_retrieve_compares_binary_codes_with_random_projections(
+    train_run: Callable[..., Path], ae_run: Path, call: Callable[..., tuple[int, str, str]]
+) -> None:
+    options = ("model.latent_dim=16", "trainer.steps=150", "optimizer.lr=0.003", "regularizer.kl.weight=0.1")
+    path = train_run("model=binary", *options)
+    code, out, err = call("retrieve", path)
+    assert (code, err) == (0, "")
+    assert "collisions" in out
+    found = json.loads((path / "retrieve" / "retrieve.json").read_text())
+    assert found["metric"] == "hamming"
+    rows = found["hashing"]
+    assert list(rows)[:4] == ["8 bits", "8 random projections", "16 bits", "16 random projections"]
+    assert rows["input"]["recall@100"] == 1
+    assert rows["16 bits"]["recall@100"] > rows["8 bits"]["recall@100"] > 100 / 1_293, "chance"
+    assert rows["16 bits"]["collisions"] < rows["8 bits"]["collisions"] <= 1
+    assert rows["16 bits"]["precision@10"] > 0.4
+    hits = retrieve.retrieve(load_run(path, "cpu"), load_run(path, "cpu").data.test.subset(slice(0, 3)))
+    assert np.array_equal(hits.scores, hits.scores.round())
+    code, _, err = call("retrieve", ae_run, "--metric", "hamming")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--metric hamming: is for binary codes" in err
+    with pytest.raises(UserError, match="those of a Deterministic bottleneck are numbers: use cosine"):
+        retrieve.metric_of(load_run(ae_run, "cpu"), "hamming")
