@@ -45,7 +45,7 @@ class FactorVAE(Objective):
         self,
         regularizers: Mapping[str, Regularizer],
         latent_shape: tuple[int, ...],
-        weight: float | Callable[[float], float] = 10.0,
+        weight: float | Callable[[float], float] = 35.0,
         hidden: Sequence[int] = (256, 256, 256),
     ):
         super().__init__(regularizers)
