@@ -43,8 +43,8 @@ class TotalCorrelation(Regularizer):
     The mean KL of a VAE is the sum of I(x; z), the total correlation and sum_j KL(q(z_j) || p(z_j)) (eq. 2). Beside
     the KL with weight 1, a weight of beta - 1 gives the objective of beta-TCVAE (eq. 4, alpha = gamma = 1).
 
-    q is estimated in the batch, without bias, its logarithm therefore too low: more so for q(z) than for q(z_j). The
-    estimate is below the total correlation, negative for codes that are nearly independent, and closer in larger batches.
+    The estimates of q have no bias, and their logarithms are therefore too low, more so for q(z) than for q(z_j): the
+    term is below the total correlation, and negative for codes that are nearly independent; less so in larger batches.
 
     Args:
         num_train: number of training examples.
