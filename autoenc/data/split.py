@@ -111,10 +111,13 @@ class Split:
     def range(self) -> tuple[float, float]:
         """Return the smallest and the largest value as the model is fed them."""
         if isinstance(self.x, Tensor):
-            low, high = self.x.aminmax()
-            return float(low) * self.scale, float(high) * self.scale
-        ends = [batch.x.aminmax() for batch in self.in_order(CHUNK)]
-        return min(float(low) for low, _ in ends), max(float(high) for _, high in ends)
+            ends = self.x.aminmax()
+            return float(ends.min) * self.scale, float(ends.max) * self.scale
+        low, high = math.inf, -math.inf
+        for batch in self.in_order(CHUNK):  # floats: tensors that stay between the chunks would fragment the heap
+            least, most = batch.x.aminmax()
+            low, high = min(low, float(least)), max(high, float(most))
+        return low, high
 
     def fingerprint(self) -> int:
         """Return a checksum of the examples as stored, in order."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
 
 from autoenc.data.kinds.kind import Kind, common
 from autoenc.data.split import Split
@@ -18,9 +21,11 @@ class Vector(Kind):
 
     Args:
         white: see `Kind.white_value`.
+        factor: of the values of the user's files, so that the mean squared norm of the training rows is D; 1: none.
     """
 
     white: float | None = None
+    factor: float = 1.0
 
     name: ClassVar[str] = "vector"
     named_dimensions: ClassVar[bool] = True
@@ -29,13 +34,25 @@ class Vector(Kind):
     def white_value(self) -> float | None:
         return self.white
 
+    def units(self, raw: Any, what: str, noisy: bool = False) -> Split:
+        split = super().units(raw, what, noisy)
+        return replace(split, scale=split.scale * self.factor)
+
+    def decode(self, x: Tensor | np.ndarray) -> np.ndarray:
+        """Return vectors (N, D) in the units of the user's files."""
+        return np.asarray(x) / self.factor
+
+    def listing(self, x: Tensor) -> tuple[list[str], list[list[Any]]] | None:
+        return super().listing(x / self.factor)
+
     def state(self) -> dict[str, Any]:
-        return {"white": self.white}
+        return {"white": self.white, "factor": self.factor}
 
     @classmethod
     def load(cls, folder: Path, values: dict[str, Any]) -> Vector:
         white = values.get("white")
-        return cls(**common(values), white=None if white is None else float(white))
+        factor = float(values.get("factor", 1.0))
+        return cls(**common(values), white=None if white is None else float(white), factor=factor)
 
     def remark(self, train: Split) -> str | None:
         """Return a warning about constant columns or standard deviations that differ by orders of magnitude."""
