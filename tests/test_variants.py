@@ -180,6 +180,15 @@ def test_a_best_file_of_an_older_version_loads_where_the_objective_has_no_state(
     [
         (["model=vqvae", "model.bottleneck.codes=100000"], r"^model\.bottleneck\.codes=100000: a codebook larger than"),
         (
+            ["model=fsq", "model.bottleneck.levels=[8,1,5]"],
+            r"^model\.bottleneck\.levels=\[8, 1, 5\]: must be 2 or more",
+        ),
+        (["model=fsq", "model.latent_dim=4"], r"^model\.bottleneck\.levels=.* model\.latent_dim=4 channels"),
+        (["model=fsq", "network=mlp", "model.latent_dim=4", "model.bottleneck.levels=[8,8,8,8]"], "a codebook larger"),
+        (["model=rqvae", "model.bottleneck.depth=0"], r"^model\.bottleneck\.depth=0: must be 1 or more"),
+        (["model=binary", "model.bottleneck.temperature=0.0"], r"^model\.bottleneck\.temperature=0\.0: must be above"),
+        (["model=binary", "prior=standard"], r"^model\.prior: "),
+        (
             ["model=aae", "+model.players.judge.lr=0.1"],
             r"^model\.players\.judge: there is no such player.*critic",
         ),

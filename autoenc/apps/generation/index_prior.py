@@ -64,13 +64,28 @@ def fit(run: Run, epochs: int = 20, hidden: int = 128, layers: int = 2, lr: floa
         require(value <= LARGEST[key], f"--{key}", value, f"must be at most {LARGEST[key]}")
     require(lr > 0, "--lr", lr, "must be above 0")
     splits = {name: indices(run, name).to(run.device) for name in ("train", "val", "test")}
-    bottleneck, train = run.model.bottleneck, splits["train"]
+    bottleneck = run.model.bottleneck
+    return fit_indices(splits, bottleneck.symbols, bottleneck.groups, epochs, hidden, layers, lr, seed)
+
+
+def fit_indices(
+    splits: Mapping[str, Tensor],
+    symbols: int,
+    groups: int = 1,
+    epochs: int = 20,
+    hidden: int = 128,
+    layers: int = 2,
+    lr: float = 1e-3,
+    seed: int = 0,
+) -> Fitted:
+    """Fit a prior to sequences (N, T) of a training split, chosen on val; see `fit`."""
+    train = splits["train"]
     length = train.shape[1]
-    counts = torch.stack([torch.bincount(column, minlength=bottleneck.symbols) for column in train.T])  # (T, symbols)
+    counts = torch.stack([torch.bincount(column, minlength=symbols) for column in train.T])  # (T, symbols)
     choices = [(counts + extra).double().log().log_softmax(-1).float() for extra in SMOOTHING]
     independent = min(choices, key=lambda log_p: _independent(log_p, splits["val"]))
     with seeded(seed):
-        model = CausalTransformer(length, bottleneck.symbols, bottleneck.groups, hidden, layers).to(run.device)
+        model = CausalTransformer(length, symbols, groups, hidden, layers).to(train.device)
         model.bias.data.copy_(independent)
         best, best_epoch, state = nats(model, splits["val"]), 0, copy.deepcopy(model.state_dict())
         optimizer = torch.optim.AdamW(model.parameters(), lr)
@@ -88,7 +103,7 @@ def fit(run: Run, epochs: int = 20, hidden: int = 128, layers: int = 2, lr: floa
     model.load_state_dict(state)
     numbers = {
         name: {
-            "uniform": length * math.log(bottleneck.symbols),
+            "uniform": length * math.log(symbols),
             "independent": _independent(independent, splits[name]),
             "autoregressive": nats(model, splits[name]),
         }
