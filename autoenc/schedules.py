@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from autoenc.errors import require
 
@@ -64,6 +65,24 @@ class Cosine:
         if step < ramp:
             return (step + 1) / ramp
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - ramp) / max(1, self.total_steps - ramp))))
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Stages i = 0 ... 7 of 3^i parts of the run, each with the factor 10^(-i / 7) (Burda et al. 2016, section 5).
+
+    From 1 to 0.1; the last stage is two thirds of the run. Linear from 0 over the first `warmup` of it, as Constant.
+    """
+
+    total_steps: int
+    warmup: float = 0.0
+    stages: ClassVar[int] = 8
+
+    def __call__(self, step: float) -> float:
+        parts = (3**self.stages - 1) // 2  # 3,280 passes over the training data in the paper
+        place = min(step / self.total_steps, 1.0) * parts
+        stage = sum((3**i - 1) / 2 <= place for i in range(1, self.stages))
+        return 10 ** (-stage / (self.stages - 1)) * Constant(self.total_steps, self.warmup)(step)
 
 
 @dataclass(frozen=True)

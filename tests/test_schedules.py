@@ -5,7 +5,7 @@ import math
 import pytest
 
 from autoenc.errors import ConfigError
-from autoenc.schedules import Constant, Cosine, Cyclical, WarmUp
+from autoenc.schedules import Constant, Cosine, Cyclical, Staged, WarmUp
 from autoenc.training.settings import TrainerSettings
 
 
@@ -30,6 +30,15 @@ def test_cyclical_starts_anew_in_each_cycle() -> None:
 def test_cyclical_stands_at_its_end_in_evaluation() -> None:
     weight = Cyclical(total_steps=400, start=0.0, end=2.0)
     assert weight(400) == weight(401) == weight(math.inf) == 2.0
+
+
+def test_stages_are_three_times_as_long_each_and_end_at_a_tenth() -> None:
+    """3,280 passes: 1 with the factor 1, 3 with 10^(-1/7), ..., 2,187 with 0.1 (Burda et al. 2016)."""
+    factor = Staged(total_steps=32_800)
+    lengths = [sum(math.isclose(factor(step), 10 ** (-i / 7)) for step in range(32_800)) for i in range(8)]
+    assert lengths == [10 * 3**i for i in range(8)]
+    assert factor(math.inf) == pytest.approx(0.1)
+    assert Staged(100, warmup=0.1)(0) == pytest.approx(0.1)
 
 
 def test_cosine_rises_linearly_and_falls_by_half_a_cosine() -> None:

@@ -10,7 +10,7 @@ from autoenc.errors import require
 LARGEST = 2**31
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("32", "bf16")
-LR_SCHEDULES = ("constant", "cosine", "plateau")
+LR_SCHEDULES = ("constant", "cosine", "staged", "plateau")
 
 
 @dataclass

@@ -61,8 +61,9 @@ class Trainer:
         self.tracker, self.folder, self.draw, self.identity = tracker, folder, draw, identity or {}
         self.steps_per_epoch = settings.steps_per_epoch(len(data.train))
         self.total_steps = settings.total_steps(len(data.train))
-        kind = schedules.Cosine if settings.lr_schedule == "cosine" else schedules.Constant
-        self.lr_factor = kind(self.total_steps, settings.warmup)
+        kinds: dict[str, Callable[[int, float], Callable[[float], float]]]
+        kinds = {"cosine": schedules.Cosine, "staged": schedules.Staged}
+        self.lr_factor = kinds.get(settings.lr_schedule, schedules.Constant)(self.total_steps, settings.warmup)
         self.base_lrs = {name: o.param_groups[0]["lr"] for name, o in optimizers.items()}
         self.plateaus = {
             # An absolute threshold: for negative losses, the relative default accepts worse values as improvement.

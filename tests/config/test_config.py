@@ -90,7 +90,7 @@ def compose() -> Iterator[Compose]:
         (["seed=-1"], "seed=-1: must be 0 or more"),
         (["model.latent_dim=0"], "model.latent_dim=0: must be 1 or more"),
         (["trainer.epochs=0"], "trainer.epochs=0: must be 1 or more"),
-        (["trainer.lr_schedule=cosin"], "trainer.lr_schedule=cosin: must be one of constant, cosine, plateau"),
+        (["trainer.lr_schedule=cosin"], "trainer.lr_schedule=cosin: must be one of constant, cosine, staged, plateau"),
         (["trainer.precision='16'"], "trainer.precision=16: must be one of 32, bf16"),
         (["trainer.warmup=1"], "trainer.warmup=1.0: must lie in [0, 1)"),
         (["model.latent_dim='???'"], "model.latent_dim: must be given"),
