@@ -36,7 +36,8 @@ KEYS = {  # config key -> parameter that sets it
     "trainer.batch_size": "batch_size",
     "trainer.device": "device",
 }
-OURS = ("seed", "data", "anomaly_classes", "normal_classes", "resume", "hydra")  # keys that `fit` sets or ignores
+OURS = ["seed", "data", "resume", "hydra"]  # keys that `fit` sets or ignores
+OURS += ["labels", "labels_seed", "anomaly_classes", "normal_classes"]  # rows have no labels
 
 
 class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]

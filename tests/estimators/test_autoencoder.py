@@ -218,6 +218,8 @@ def test_convolutions_on_rows_that_are_images() -> None:
         ({"overrides": "trainer.clip=1"}, "overrides: must be a list of 'KEY=VALUE', found 'trainer.clip=1'"),
         ({"overrides": ["trainer.epochs=3"]}, "overrides: trainer.epochs=3: set the parameter epochs instead"),
         ({"overrides": ["data=mnist"]}, "overrides: data=mnist: is not supported; data are passed to fit"),
+        ({"overrides": ["labels=9"]}, "overrides: labels=9: is not supported; data are passed to fit"),
+        ({"model": "cvae"}, "model.condition: needs labels, and X, standardised, has none; model=vae needs none"),
         ({"overrides": ["trainer.klip=1"]}, "trainer.klip: no such key; did you mean trainer.clip=1?"),
         ({"overrides": ["trainer.monitor=x"]}, "trainer.monitor=x: must be one of loss, nll, mse"),
         ({"overrides": ["likelihood=bernoulli"]}, "Bernoulli needs values in [0, 1]; X, standardised, has "),
