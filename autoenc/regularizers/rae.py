@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoenc.core import Autoencoder, Autoregressive, Batch, Output, Regularizer
 from autoenc.errors import ConfigError
@@ -25,12 +25,17 @@ class CodeL2(Regularizer):
 
 @dataclass(frozen=True)
 class DecoderL2(Regularizer):
-    """||theta||^2 of the parameters of the decoder, for a smooth decoder (Ghosh et al. 2020, sec. 3.1)."""
+    """||theta||^2 of the weights of the decoder, for a smooth decoder (Ghosh et al. 2020, sec. 3.1).
+
+    Without biases, which start at the mean of the data, and embeddings of tokens, neither of which bears on smoothness.
+    """
 
     weight: float | Callable[[float], float] = 1e-3
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
-        return torch.stack([p.float().square().sum() for p in model.decoder.parameters()]).sum()
+        modules = [m for m in model.decoder.modules() if not isinstance(m, nn.Embedding)]
+        weights = [p for m in modules for p in m.parameters(recurse=False) if p.dim() > 1]
+        return torch.stack([p.float().square().sum() for p in weights]).sum()
 
 
 @dataclass(frozen=True)
