@@ -25,7 +25,7 @@ class MMD(Regularizer):
     smallest_batch: ClassVar[int] = 2
     reads_prior: ClassVar[str] = "samples"
 
-    weight: float | Callable[[float], float] = 10.0
+    weight: float | Callable[[float], float] = 100.0
 
     def check(self, model: Autoencoder) -> None:
         if model.bottleneck.prior is None:
