@@ -31,9 +31,9 @@ def network(shape: tuple[int, ...], classes: int) -> nn.Sequential:
         torch.manual_seed(SEED)
         if len(shape) == 3:
             depth, *sides = shape
-            pool, (height, width) = nn.MaxPool2d(2, ceil_mode=True), (min(7, -(-side // 4)) for side in sides)
-            layers: list[nn.Module] = [nn.Conv2d(depth, 32, 3, padding=1), nn.ReLU(), pool]
-            layers += [nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), pool, nn.AdaptiveAvgPool2d((height, width))]
+            height, width = (min(7, -(-side // 4)) for side in sides)
+            layers: list[nn.Module] = [nn.Conv2d(depth, 32, 5, stride=2, padding=2), nn.ReLU()]
+            layers += [nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d((height, width))]
             layers += [nn.Flatten(), nn.Linear(64 * height * width, FEATURES), nn.ReLU()]
         else:
             layers = [nn.Flatten(), nn.Linear(math.prod(shape), 256), nn.ReLU(), nn.Linear(256, FEATURES), nn.ReLU()]
