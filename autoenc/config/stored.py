@@ -39,6 +39,14 @@ def _distrust(config: Any) -> None:
         data["download"] = False
 
 
+def _migrate(config: Any) -> None:
+    """Replace options of version 0.3.0 by the present ones."""
+    noise = config.get("noise")
+    if isinstance(noise, DictConfig) and noise.get("_target_") == "autoenc.noise.Blemishes" and "dark" in noise:
+        dark = noise.pop("dark")  # the fraction of defects darker than the image
+        noise["kinds"] = {0: ["bright"], 1: ["dark"]}.get(dark, ["bright", "dark"])
+
+
 def parse_config(text: str, path: Path) -> dict[str, Any]:
     """Return the checked config of a run, in the present schema; `path` is for messages."""
     try:
@@ -52,6 +60,7 @@ def parse_config(text: str, path: Path) -> dict[str, Any]:
         # Configs are written resolved; an interpolation could read this machine's environment.
         raise DataError(f"{path}: {found[0]} is an interpolation (${{...}}), which is not allowed")
     _distrust(loaded)
+    _migrate(loaded)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Config), loaded)
     except OmegaConfBaseException as error:

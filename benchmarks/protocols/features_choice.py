@@ -25,12 +25,13 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
+SPECTROGRAMS = ROOT / "outputs" / "spectrograms.npz"
 SETS = {  # the largest first, which take longest
     "mnist": ["data=mnist", f"data.root={ROOT / 'data'}"],
     "cifar": ["data=image_folder", f"data.path={ROOT / 'data' / 'cifar10_images'}", "data.val_fraction=0.3",
               "data.workers=0"],
     "digits": ["data=digits", "data.val_fraction=0.3", "trainer.device=cpu"],
-    "spectrograms": ["data=arrays", f"data.path={ROOT / 'outputs' / 'spectrograms.npz'}", "data.val_fraction=0.3",
+    "spectrograms": ["data=arrays", f"data.path={SPECTROGRAMS}", "data.val_fraction=0.3",
                      "likelihood=gaussian_images", "trainer.device=cpu"],
 }  # fmt: skip
 CHOICE_SETS = ("mnist", "cifar", "digits")
@@ -51,6 +52,11 @@ UNTRAINED = ["trainer.steps=1", "optimizer.lr=1e-12"]
 NUMBERS = ("logistic", "5-nn", "logistic_100", "precision@10")
 
 
+def last_line(text: str) -> str:
+    """Return the line of a program's standard error that names the failure."""
+    return text.strip().rpartition("\n")[2] or "no message"
+
+
 def measure(name: str, candidate: str, overrides: Sequence[str], seed: int, final: bool, folder: Path) -> None:
     """Train one candidate on one data set, and write its numbers to `folder`.
 
@@ -67,7 +73,7 @@ def measure(name: str, candidate: str, overrides: Sequence[str], seed: int, fina
     started = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
+        raise SystemExit(last_line(done.stderr))
     seconds = time.perf_counter() - started
     run = load_run(run_dir, "cpu")
     measured = run.data.test if final else run.data.val
@@ -127,9 +133,14 @@ def main() -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     candidates = ["preset"] if options.final else options.candidates
+    sets = options.sets or (SETS if options.final else CHOICE_SETS)
+    if "spectrograms" in sets and not SPECTROGRAMS.exists():
+        subprocess.run(
+            [sys.executable, Path(__file__).with_name("spectrograms.py"), "--output", SPECTROGRAMS], check=True
+        )
     jobs = [
         (name, candidate, seed)
-        for name in options.sets or (SETS if options.final else CHOICE_SETS)
+        for name in sets
         for candidate in ("baselines", *candidates)
         for seed in (options.seeds if candidate != "baselines" else options.seeds[:1])
     ]
@@ -142,7 +153,7 @@ def main() -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            print(f"{name} {candidate}: {done.stderr[-1500:]}", file=sys.stderr, flush=True)
+            print(f"{name} {candidate} seed {seed}: {last_line(done.stderr)}", file=sys.stderr, flush=True)
             return None
         result: dict[str, Any] = json.loads((folder / f"{name}_{candidate}_{seed}.json").read_text())
         print(f"{name} {candidate} seed {seed}: {result['seconds']:.0f} s {result['numbers']}", flush=True)
