@@ -102,6 +102,8 @@ TABLE = {
             "KL divergence of the class, inferred or known, from the uniform prior",
         ),
         Metric("generator", "nats", NEITHER, "of an adversarial objective; log 2 = 0.69 where the critic cannot tell"),
+        Metric("distance", "", LOWER, "squared distance of the code from the center of model=deep_svdd"),
+        Metric("distance_sd", "", NEITHER, "standard deviation of distance over the examples of a batch"),
         Metric("critic", "nats", NEITHER, "of an objective with a critic; 2 log 2 = 1.39 where it cannot tell"),
         Metric(
             "total_correlation",

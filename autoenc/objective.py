@@ -28,6 +28,8 @@ class Objective(nn.Module):
     """
 
     smallest_batch: ClassVar[int] = 1  # examples that the losses need
+    score: ClassVar[str | None] = None  # the anomaly score that it trains; None: that of the kind of data
+    judges_code: ClassVar[bool] = False  # whether `diagnosis` is all there is to say about the code
     reads_prior: ClassVar[str] = ""  # density or samples, where the objective reads the prior itself; see `Regularizer`
     infers_labels: ClassVar[bool] = False  # whether it trains a condition that infers labels
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from autoenc.core import Autoencoder, Verdict
 from autoenc.metrics import ACTIVE_VARIANCE, PAIRS
@@ -16,7 +16,9 @@ UNUSED = 0.1  # fraction of a codebook
 
 
 class Diagnosed(Protocol):
-    """A part that says what metrics mean for it, such as an objective."""
+    """An objective that says what metrics mean for it, and whether that is all there is to say about the code."""
+
+    judges_code: ClassVar[bool]
 
     def diagnosis(self, numbers: Mapping[str, float]) -> Verdict | None: ...
 
@@ -35,8 +37,9 @@ def verdict(
         remedies, examples: see `of_code`.
     """
     prior = model.bottleneck.prior
+    judged = objective is not None and objective.judges_code
     found = [
-        model.bottleneck.diagnosis(numbers) or of_code(numbers, remedies, examples),
+        None if judged else model.bottleneck.diagnosis(numbers) or of_code(numbers, remedies, examples),
         None if prior is None else prior.diagnosis(numbers),
         None if objective is None else objective.diagnosis(numbers),
     ]

@@ -7,11 +7,11 @@ from torch import nn
 from autoenc.errors import require
 
 
-def affine(feature_shape: tuple[int, ...], size: int) -> nn.Linear | nn.Conv2d:
+def affine(feature_shape: tuple[int, ...], size: int, bias: bool = True) -> nn.Linear | nn.Conv2d:
     """Return an affine map (B, F) -> (B, size), or the same map at each position, (B, C, H, W) -> (B, size, H, W)."""
     if len(feature_shape) == 1:
-        return nn.Linear(feature_shape[0], size)
-    return nn.Conv2d(feature_shape[0], size, kernel_size=1)
+        return nn.Linear(feature_shape[0], size, bias)
+    return nn.Conv2d(feature_shape[0], size, kernel_size=1, bias=bias)
 
 
 def latent_shape_of(feature_shape: tuple[int, ...], latent_dim: int) -> tuple[int, ...]:

@@ -28,12 +28,13 @@ class Deterministic(Bottleneck):
         feature_shape: tuple[int, ...],
         latent_dim: int,
         activation: Literal["identity", "relu", "sigmoid", "tanh"] = "identity",
+        bias: bool = True,
     ):
         super().__init__()
         require(activation in ACTIVATIONS, "activation", activation, f"must be one of {', '.join(ACTIVATIONS)}")
         self.latent_shape = latent_shape_of(feature_shape, latent_dim)
         self.code_range = RANGES[activation]
-        self.linear = affine(feature_shape, latent_dim)
+        self.linear = affine(feature_shape, latent_dim, bias)
         self.activation = ACTIVATIONS[activation]()
 
     def forward(self, features: Tensor) -> Code:

@@ -29,6 +29,7 @@ def conv(
     kernel_size: int = 3,
     activation: str = "relu",
     norm: Literal["none", "batch", "group"] = "group",
+    encoder_bias: bool = True,
     spatial: bool = False,
 ) -> Pair:
     """Return strided convolutions, a layer on either side of the code, and transposed convolutions.
@@ -41,6 +42,7 @@ def conv(
             None: no layer, the code is an affine map of the feature map.
         kernel_size: odd, for all convolutions.
         activation, norm: after each convolution but the last.
+        encoder_bias: False: an encoder without biases, which model=deep_svdd needs.
         spatial: keep the feature map. The code is then a grid, (latent_dim, H, W) with the height and width of the last
             stage, and latent_dim channels.
     """
@@ -65,7 +67,7 @@ def conv(
     down: list[nn.Module] = []
     for n_in, n_out in zip([depth, *channels], channels, strict=False):
         down += [
-            nn.Conv2d(n_in, n_out, kernel_size, stride=2, padding=padding),
+            nn.Conv2d(n_in, n_out, kernel_size, stride=2, padding=padding, bias=encoder_bias),
             *_norm(norm, n_out),
             activation_module(activation),
         ]
@@ -82,7 +84,7 @@ def conv(
         into: list[nn.Module] = []
         out = [nn.Conv2d(hidden or latent_dim, channels[-1], 1), activation_module(activation)]
         if hidden is not None:
-            into = [nn.Conv2d(channels[-1], hidden, 1), activation_module(activation)]
+            into = [nn.Conv2d(channels[-1], hidden, 1, bias=encoder_bias), activation_module(activation)]
             out = [nn.Conv2d(latent_dim, hidden, 1), activation_module(activation), *out]
         return Pair(
             encoder=nn.Sequential(*down, *into),
@@ -93,7 +95,7 @@ def conv(
     into = [nn.Flatten()]
     out = [nn.Linear(hidden or latent_dim, size_of_map), activation_module(activation)]
     if hidden is not None:
-        into += [nn.Linear(size_of_map, hidden), activation_module(activation)]
+        into += [nn.Linear(size_of_map, hidden, encoder_bias), activation_module(activation)]
         out = [nn.Linear(latent_dim, hidden), activation_module(activation), *out]
     return Pair(
         encoder=nn.Sequential(*down, *into),

@@ -24,6 +24,7 @@ def mlp(
     activation: str = "relu",
     norm: Literal["none", "batch", "layer"] = "none",
     normalize: Literal["auto", "none", "center", "l2"] = "auto",
+    encoder_bias: bool = True,
     kind: Kind | None = None,
 ) -> Pair:
     """Return layers of the given widths in the encoder, and in reverse order in the decoder.
@@ -33,6 +34,7 @@ def mlp(
         decoder_hidden: widths from code to output, if they are not those of `hidden` in reverse; []: an affine decoder.
         activation: after each hidden layer.
         norm: between each hidden layer and its activation.
+        encoder_bias: False: an encoder without biases, which model=deep_svdd needs.
         normalize: see `parts.input_module`; auto: center, but l2 for word counts.
         kind: the kind of data.
     """
@@ -44,15 +46,17 @@ def mlp(
     require(norm in NORMS, "norm", norm, f"must be one of {', '.join(NORMS)}")
     size = math.prod(input_shape)
 
-    def layers(widths: list[int]) -> Iterator[nn.Module]:
+    def layers(widths: list[int], bias: bool = True) -> Iterator[nn.Module]:
         for n_in, n_out in itertools.pairwise(widths):
-            yield nn.Linear(n_in, n_out, bias=norm != "batch")
+            yield nn.Linear(n_in, n_out, bias=bias and norm != "batch")
             if norm != "none":
                 yield NORMS[norm](n_out)
             yield activation_module(activation)
 
     return Pair(
-        encoder=nn.Sequential(input_module(normalize, size, kind, usual="center"), *layers([size, *hidden])),
+        encoder=nn.Sequential(
+            input_module(normalize, size, kind, usual="center"), *layers([size, *hidden], encoder_bias)
+        ),
         decoder=LeadingDims(
             nn.Sequential(
                 *layers([latent_dim, *back]), nn.Linear([latent_dim, *back][-1], size), nn.Unflatten(-1, input_shape)

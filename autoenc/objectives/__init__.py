@@ -3,6 +3,7 @@
 from autoenc.objectives.adversarial import Adversarial
 from autoenc.objectives.factor import FactorVAE
 from autoenc.objectives.iwae import IWAE
+from autoenc.objectives.one_class import DeepSAD, OneClass
 from autoenc.objectives.semi_supervised import SemiSupervised
 
-__all__ = ["IWAE", "Adversarial", "FactorVAE", "SemiSupervised"]
+__all__ = ["IWAE", "Adversarial", "DeepSAD", "FactorVAE", "OneClass", "SemiSupervised"]

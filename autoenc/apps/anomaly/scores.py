@@ -6,17 +6,19 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
 from autoenc.data.split import Split
 from autoenc.errors import UserError, require
 from autoenc.loading import Run
 from autoenc.reference import bound, row_table
 
-NAMES = ("error", "nll", "elbo", "mahalanobis", "knn", "local", "forest", "combined")
+NAMES = ("error", "nll", "elbo", "prior", "mahalanobis", "knn", "local", "forest", "combined")
 COMBINED = ("error", "knn", "forest")
 NEIGHBOURS = 10
 FLOOR = 1e-3  # of the mean distance between neighbours: relative to exact copies, all distances would be infinite
 SEED = 0
+CODES = 4_096  # whose density is computed at a time
 
 
 class Detector:
@@ -25,6 +27,8 @@ class Detector:
     error        mean squared error of the reconstruction from the deterministic code; for text data, nll per word
     nll          -log p(x|z) at the deterministic code, nats
     elbo         negative evidence lower bound, nats; if the code has a posterior
+    prior        -log p(z) of the code, nats; if its prior is a density. For model=deep_svdd the squared distance from the
+                 center, plus a constant
     mahalanobis  Mahalanobis distance of the code from the mean of the training codes, with shrunk covariance (Ledoit &
                  Wolf 2004)
     knn          mean distance of the code to the 10 nearest training codes
@@ -40,23 +44,28 @@ class Detector:
         best: the default score. `local` for images: the highest mean AUROC with each class of scikit-learn's digits as
             the anomaly (`benchmarks/bench_apps.py --only choice`), images that no published result is of.
             `combined` for other data: the most consistent over three models on the six ADBench tables, on splits
-            without published results.
+            without published results. An objective that trains a score names it, as model=deep_svdd does.
     """
 
     def __init__(self, run: Run):
         self.run = run
         self._bounded = len(run.reference.val_bound) > 0
-        self.best = run.spec.kind.score
+        bottleneck, objective = run.model.bottleneck, run.objective
+        self._prior = None if bottleneck.symbols or bottleneck.no_density is not None else bottleneck.prior
+        self.best = (objective.score if objective is not None else None) or run.spec.kind.score
 
     @property
     def names(self) -> list[str]:
         """The scores of this run."""
-        return [name for name in NAMES if name != "elbo" or self._bounded]
+        there = {"elbo": self._bounded, "prior": self._prior is not None}
+        return [name for name in NAMES if there.get(name, True)]
 
     def check(self, name: str) -> None:
         """Raise UserError unless the run has the score."""
         if name not in self.names:
-            why = "elbo is for codes with a posterior; " if name == "elbo" else ""
+            why = {"elbo": "elbo is for codes with a posterior; ", "prior": "its code has no prior density; "}.get(
+                name, ""
+            )
             raise UserError(f"--score {name}: {why}{self.run.path} has {', '.join(self.names)}")
 
     def scores(self, split: Split) -> dict[str, np.ndarray]:
@@ -75,8 +84,18 @@ class Detector:
         scores["knn"] = distances.mean(1)
         scores["local"] = scores["knn"] / self._spacing[neighbours].mean(1)
         scores["forest"] = -self._forest.score_samples(_forest_features(table))
+        if self._prior is not None:
+            scores["prior"] = self._unlikely(z)
         scores["combined"] = np.sum([rarity(self._combined[name], scores[name]) for name in COMBINED], axis=0)
         return scores
+
+    def _unlikely(self, z: np.ndarray) -> np.ndarray:
+        """Return -log p(z) of codes (N, K), in nats."""
+        assert self._prior is not None
+        codes = torch.from_numpy(z).float().unflatten(1, self.run.model.bottleneck.latent_shape).split(CODES)
+        with torch.no_grad():
+            parts = [-self._prior.log_prob(part.to(self.run.device)).double().cpu() for part in codes]
+        return torch.cat(parts).numpy()
 
     @cached_property
     def _table(self) -> np.ndarray:
