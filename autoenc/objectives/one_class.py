@@ -82,7 +82,7 @@ class DeepSAD(OneClass):
     `labels=N` keeps the labels of N training rows. In evaluation every example counts as unlabelled.
 
     Args:
-        classes: of the data.
+        class_names: those of the data.
         anomalies: those of them that are anomalies.
         eta: weight of the labelled examples.
     """
@@ -90,20 +90,20 @@ class DeepSAD(OneClass):
     def __init__(
         self,
         regularizers: Mapping[str, Regularizer],
-        classes: tuple[str, ...],
+        class_names: tuple[str, ...],
         anomalies: Sequence[str | int] = (),
         eta: float = 1.0,
     ):
         super().__init__(regularizers)
         names = [str(name) for name in anomalies]
-        known = ", ".join(classes) or "none: the data have no labels"
+        known = ", ".join(class_names) or "none: the data have no labels"
         require(len(names) > 0, "anomalies", list(anomalies), f"name the classes that are anomalies; there are {known}")
         for name in names:
-            require(name in classes, "anomalies", name, f"is not among the classes: {known}")
-        require(len(set(names)) < len(classes), "anomalies", names, "one class or more must be normal")
+            require(name in class_names, "anomalies", name, f"is not among the classes: {known}")
+        require(len(set(names)) < len(class_names), "anomalies", names, "one class or more must be normal")
         require(eta > 0, "eta", eta, "must be above 0")
         self.eta = eta
-        self.register_buffer("anomalous", torch.tensor([name in names for name in classes]), persistent=False)
+        self.register_buffer("anomalous", torch.tensor([name in names for name in class_names]), persistent=False)
 
     def of_distance(self, distance: Tensor, batch: Batch) -> Tensor:
         if batch.y is None or not self.training:

@@ -105,6 +105,7 @@ def test_files_that_show_an_option_show_all_of_its_constructors(compose: Compose
                 assert not missing, f"{group}/{option}"
 
 
+ONE_CLASS = ("deep_svdd", "deep_sad")
 DICTIONARIES = ("topk", "batch_topk", "matryoshka", "jumprelu", "gated")
 
 
@@ -115,8 +116,17 @@ def test_every_model_learns_with_every_network(compose: Compose, data: Data, mod
     small["conv_spatial"] = ["network.channels=[4,6]", "network.hidden=16"]
     if model in DICTIONARIES and network == "conv_spatial":
         pytest.skip("dictionaries read vectors")
+    if model in ONE_CLASS and network not in ("mlp", "conv", "conv_spatial"):
+        pytest.skip("encoders with biases")
     width = 32 if model in (*DICTIONARIES, "sparse") else {"fsq": 3}.get(model, 6)
-    checked = compose(f"model={model}", f"network={network}", f"model.latent_dim={width}", *small.get(network, []))
+    given = ["model.objective.anomalies=[3]"] if model == "deep_sad" else []
+    size = [f"model.latent_dim={width}", *small.get(network, []), *given]
+    checked = compose(
+        f"model={model}",
+        f"network={network}",
+        *(["network.norm=none"] if model in ONE_CLASS and "conv" in network else []),
+        *size,
+    )
     torch.manual_seed(0)
     ae = build.build_model(checked, data.spec)
     objective = build.build_objective(checked, ae, data.spec, total_steps=100, num_train=100)
@@ -126,6 +136,7 @@ def test_every_model_learns_with_every_network(compose: Compose, data: Data, mod
     own = {"vqvae": {"commitment"}, "aae": {"generator", "critic"}, "iwae": {"kl"}}
     own |= {"rqvae": {"commitment"}, "factorvae": {"total_correlation", "critic"}}
     own |= {"m2": {"class_kl", "classification"}}
+    own |= dict.fromkeys(ONE_CLASS, {"distance", "distance_sd"})
     own = own.get(model, set())
     before |= {f"objective.{name}": p.detach().clone() for name, p in objective.named_parameters()}
     for step in range(2):
@@ -136,7 +147,7 @@ def test_every_model_learns_with_every_network(compose: Compose, data: Data, mod
         settings = checked["model"]["objective"]
         weights = dict.fromkeys(("generator", "total_correlation"), settings.get("weight")) | weights
         weights |= {"commitment": 1.0, "class_kl": 1.0, "classification": settings.get("alpha")}
-        if model not in BOUNDS:
+        if model not in (*BOUNDS, *ONE_CLASS):
             total = parts["nll"] + sum(weights[name] * parts[name] for name in {*terms, *own} - {"critic"} - auxiliary)
             torch.testing.assert_close(parts["loss"], total)
         assert math.isfinite(parts["loss"])

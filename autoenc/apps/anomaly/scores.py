@@ -29,7 +29,7 @@ class Detector:
     elbo         negative evidence lower bound, nats; if the code has a posterior
     prior        -log p(z) of the code, nats; if its prior is a density. For model=deep_svdd the squared distance from the
                  center, plus a constant
-    mahalanobis  Mahalanobis distance of the code from the mean of the training codes, with shrunk covariance (Ledoit &
+    mahalanobis  Mahalanobis distance of the code from the mean of the training codes, shrunk covariance (Ledoit &
                  Wolf 2004)
     knn          mean distance of the code to the 10 nearest training codes
     local        knn, divided by the mean knn of these 10 among the training codes: near 1 if the density at the code is
