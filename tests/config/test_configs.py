@@ -136,7 +136,7 @@ def test_every_model_learns_with_every_network(compose: Compose, data: Data, mod
     own = {"vqvae": {"commitment"}, "aae": {"generator", "critic"}, "iwae": {"kl"}}
     own |= {"rqvae": {"commitment"}, "factorvae": {"total_correlation", "critic"}}
     own |= {"m2": {"class_kl", "classification"}}
-    own |= dict.fromkeys(ONE_CLASS, {"distance", "distance_sd"})
+    own |= {name: {"distance", "distance_sd"} for name in ONE_CLASS}
     own = own.get(model, set())
     before |= {f"objective.{name}": p.detach().clone() for name, p in objective.named_parameters()}
     for step in range(2):

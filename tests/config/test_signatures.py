@@ -48,6 +48,7 @@ def test_a_function() -> None:
         "activation",
         "norm",
         "normalize",
+        "encoder_bias",
         "kind",
     ]
     assert found["norm"] == Option(Literal["none", "batch", "layer"], required=False)

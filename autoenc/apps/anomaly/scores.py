@@ -27,8 +27,8 @@ class Detector:
     error        mean squared error of the reconstruction from the deterministic code; for text data, nll per word
     nll          -log p(x|z) at the deterministic code, nats
     elbo         negative evidence lower bound, nats; if the code has a posterior
-    prior        -log p(z) of the code, nats; if its prior is a density. For model=deep_svdd the squared distance from the
-                 center, plus a constant
+    prior        -log p(z) of the code, nats; if its prior is a density. For model=deep_svdd the squared distance from
+                 the center, plus a constant
     mahalanobis  Mahalanobis distance of the code from the mean of the training codes, shrunk covariance (Ledoit &
                  Wolf 2004)
     knn          mean distance of the code to the 10 nearest training codes
