@@ -44,6 +44,7 @@ OPTIONS = {
     "rae": ["model=rae", "regularizer=[code_l2,decoder_jacobian]", "network.hidden=[32]", "model.latent_dim=4"],
     "btcvae": ["model=btcvae", "network.hidden=[32]", "model.latent_dim=4"],
     "factorvae": ["model=factorvae", "network.hidden=[32]", "model.latent_dim=4", "model.objective.hidden=[32]"],
+    "deep_svdd": ["model=deep_svdd", "network.hidden=[32]", "model.latent_dim=4"],
     "vade": ["model=vade", "network.hidden=[32]", "model.latent_dim=4", "model.prior.components=5"],
     "vamp": ["model=vae", "prior=vamp", "network.hidden=[32]", "model.latent_dim=4", "model.prior.components=20"],
 }

@@ -15,6 +15,7 @@ def test_a_class_with_an_init() -> None:
         "low": Option(float, required=True),
         "high": Option(float, required=True),
         "std": Option(float, required=False),
+        "vary": Option(bool, required=False),
         "clip": Option(bool, required=False),
     }
 
