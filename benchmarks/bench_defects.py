@@ -7,10 +7,15 @@ images that are held out, where the test images have no say. Figures: outputs/be
 from __future__ import annotations
 
 import sys
+from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bench import OUT, ROOT, figure, main, train
+
+sys.path.insert(0, str(Path(__file__).parent / "protocols"))
+from painting import PAINTERS, paint
 
 FOLDER = ROOT / "data" / "magnetic_tile"
 SEEDS = range(3)
@@ -18,38 +23,11 @@ NUMBERS = ("image_auroc", "pixel_auroc", "pro")
 PAINTER = 5  # the seed of the painted defects
 
 
-def painted(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """An image (1, H, W) with a dark defect, and its mask (H, W): half of them ragged ellipses, half random walks.
-
-    Drawn in another way than the noise that the preset is trained with.
-    """
-    from scipy import ndimage
-
-    height, width = image.shape[1:]
-    mask = np.zeros((height, width), bool)
-    while mask.sum() < 8:
-        y, x, angle = random.uniform(0.05, 0.95) * height, random.uniform(0.05, 0.95) * width, random.uniform(0, 6.28)
-        if random.random() < 0.5:
-            rows, columns = np.mgrid[:height, :width]
-            along = (columns - x) * np.cos(angle) + (rows - y) * np.sin(angle)
-            across = (rows - y) * np.cos(angle) - (columns - x) * np.sin(angle)
-            ragged = ndimage.gaussian_filter(random.normal(size=mask.shape), 3)
-            shape = (along / random.uniform(3, 9)) ** 2 + (across / random.uniform(2, 6)) ** 2
-            mask = shape < 1 + 0.4 * ragged / ragged.std()
-        else:
-            for _ in range(int(random.uniform(20, 90))):
-                if 0 <= y < height and 0 <= x < width:
-                    mask[int(y), int(x)] = True
-                angle += 0.25 * random.normal()
-                y, x = y + np.sin(angle), x + np.cos(angle)
-            if random.random() < 0.7:
-                mask = ndimage.binary_dilation(mask, iterations=int(random.integers(1, 3)))
-    soft = (1.3 * ndimage.gaussian_filter(mask.astype(float), 0.7)).clip(0, 1)
-    return (image * (1 - random.uniform(0.25, 0.7) * soft)).astype(np.uint8), mask
-
-
 def synthetic(run: Any) -> dict[str, dict[str, float]]:
-    """score -> image_auroc, pixel_auroc and pro of painted defects, on the held-out good images with and without."""
+    """Return score -> image_auroc, pixel_auroc and pro of held-out good images, each with and without a painted defect.
+
+    The kinds of defect take turns.
+    """
     from autoenc.apps.anomaly import inspection as defects
     from autoenc.apps.anomaly.defect_metrics import image_score
     from autoenc.apps.anomaly.defect_scores import SCORES, Inspector
@@ -58,12 +36,12 @@ def synthetic(run: Any) -> dict[str, dict[str, float]]:
     layout, random = defects.layout_of(run), np.random.default_rng(PAINTER)
     inspector = Inspector(run, layout.train)
     kinds, maps, masks = [], [], []
-    for file in layout.held_out:
+    for file, painter in zip(layout.held_out, cycle(PAINTERS), strict=False):
         image = read_image(file, run.spec.kind)
         for kind in ("good", "painted"):
             mask = np.zeros(image.shape[1:], bool)
             if kind == "painted":
-                image, mask = painted(image, random)
+                image, mask = paint(painter, image, random)
             kinds.append(kind)
             maps.append(inspector.maps(image))
             masks.append(mask)

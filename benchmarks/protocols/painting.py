@@ -1,4 +1,15 @@
-"""Defects of eleven kinds painted on good images, in another way than the noise that models are trained with."""
+"""Defects of eleven kinds painted on good images, in another way than the noise that models are trained with.
+
+A defect below the grain of its image measures nothing. Strengths are in units of the local standard deviation of the
+image, so that each kind is at least just visible:
+
+- bright, dark, large, faint: brightness changes by a multiple of the local standard deviation, at least 1.5.
+- grain: noise of 1.5 to 3 local standard deviations. blur: the variance inside falls to a third or less.
+- turn, stretch, strip, patch, warp: the squared derivative along an axis changes by a factor of 2, on average over the
+  mask, or the brightness by 1.5 local standard deviations. Grain that is only moved is not visible.
+
+Regions and strengths are drawn until this holds; after `DRAWS` draws, the clearest one is taken.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +20,8 @@ from scipy import ndimage
 
 Painter = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 SIZES = {"small": (3, 9, 2, 6), "medium": (10, 25, 8, 18), "large": (25, 60, 18, 45)}  # half axes in pixels
+DRAWS = 20  # at most, of a defect
+LEAST = {"bright": 2.0, "dark": 2.0, "large": 1.5, "faint": 1.2, "grain": 1.2}  # change, in local standard deviations
 
 
 def spot(size: tuple[int, int], random: np.random.Generator, extent: str) -> np.ndarray:
@@ -51,27 +64,37 @@ def blended(image: np.ndarray, content: np.ndarray, mask: np.ndarray) -> np.ndar
     return (image + soft * (content - image)).round().clip(0, 255).astype(np.uint8)
 
 
+def deviation(image: np.ndarray, mask: np.ndarray) -> float:
+    """Return the standard deviation of an image around a mask, without trends: the grain, at least 2 grey levels.
+
+    The difference from a mean over a Gaussian of 8 pixels, in the mask and 6 pixels around it.
+    """
+    detail = image - ndimage.gaussian_filter(image, 8)
+    return max(2.0, float(detail[ndimage.binary_dilation(mask, iterations=6)].std()))
+
+
 def brightness(extent: str, low: float, high: float, signs: tuple[int, ...]) -> Painter:
-    """Return a painter that makes a region brighter or darker by a fraction of its brightness."""
+    """Return a painter that makes a region brighter or darker by a multiple of the local standard deviation."""
 
     def paint(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         mask = region(image.shape, random, extent)
-        return blended(image, image * (1 + random.choice(signs) * random.uniform(low, high)), mask), mask
+        change = random.choice(signs) * random.uniform(low, high) * deviation(image, mask)
+        return blended(image, image + change, mask), mask
 
     return paint
 
 
 def blur(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Blur a region by a Gaussian of 1.2 to 3 pixels."""
+    """Blur a region by a Gaussian of 2 to 4 pixels."""
     mask = region(image.shape, random, "medium")
-    return blended(image, ndimage.gaussian_filter(image, random.uniform(1.2, 3)), mask), mask
+    return blended(image, ndimage.gaussian_filter(image, random.uniform(2, 4)), mask), mask
 
 
 def grain(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Add noise of 8 to 25 grey levels, fine or coarse, to a region."""
+    """Add noise of 1.5 to 3 local standard deviations, fine or coarse, to a region."""
     mask = region(image.shape, random, "medium")
     noise = ndimage.gaussian_filter(random.normal(size=image.shape), random.choice([0.3, 1.0, 2.0]))
-    return blended(image, image + random.uniform(8, 25) * noise / noise.std(), mask), mask
+    return blended(image, image + random.uniform(1.5, 3) * deviation(image, mask) * noise / noise.std(), mask), mask
 
 
 def mapped(image: np.ndarray, mask: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -127,23 +150,23 @@ def patch(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, n
 
 
 def warp(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Swirl a disc of 12 to 30 pixels in radius by up to 1 to 3 radians at its centre."""
+    """Swirl a disc of 12 to 30 pixels in radius by up to 2 to 5 radians at its centre."""
     height, width = image.shape
     y, x, radius = random.uniform(0.1, 0.9) * height, random.uniform(0.1, 0.9) * width, random.uniform(12, 30)
     rows, columns = np.mgrid[:height, :width]
     distance = np.hypot(rows - y, columns - x)
-    angle = random.choice([-1, 1]) * random.uniform(1, 3) * (1 - distance / radius).clip(0) ** 2
+    angle = random.choice([-1, 1]) * random.uniform(2, 5) * (1 - distance / radius).clip(0) ** 2
     down = y + (rows - y) * np.cos(angle) - (columns - x) * np.sin(angle)
     across = x + (rows - y) * np.sin(angle) + (columns - x) * np.cos(angle)
     content = ndimage.map_coordinates(image, [down, across], order=1, mode="reflect")
-    return content.round().clip(0, 255).astype(np.uint8), distance < 0.8 * radius
+    return content.round().clip(0, 255).astype(np.uint8), distance < 0.7 * radius
 
 
 PAINTERS: dict[str, Painter] = {
-    "bright": brightness("small", 0.25, 0.7, (1,)),
-    "dark": brightness("small", 0.25, 0.7, (-1,)),
-    "large": brightness("large", 0.12, 0.4, (-1, 1)),
-    "faint": brightness("medium", 0.06, 0.15, (-1, 1)),
+    "bright": brightness("small", 3.0, 6.0, (1,)),
+    "dark": brightness("small", 3.0, 6.0, (-1,)),
+    "large": brightness("large", 2.0, 4.0, (-1, 1)),
+    "faint": brightness("medium", 1.5, 2.0, (-1, 1)),
     "blur": blur,
     "grain": grain,
     "turn": turn,
@@ -154,7 +177,29 @@ PAINTERS: dict[str, Painter] = {
 }
 
 
+def visibility(kind: str, image: np.ndarray, painted: np.ndarray, mask: np.ndarray) -> float:
+    """Return how clear a defect is: 1 is just visible. See the top of this file."""
+    if kind == "blur":  # by the variance that it removes, relative to that around it
+        before, after = (np.square(x - ndimage.gaussian_filter(x, 8))[mask].mean() for x in (image, painted))
+        return float(min(before / (3 * after + 1e-6), before / (deviation(image, mask) ** 2 / 2)))
+    grain = deviation(image, mask)
+    if kind in LEAST:
+        return float(np.sqrt(np.square(painted - image)[mask].mean())) / grain / LEAST[kind]
+    smooth = [ndimage.gaussian_filter(painted - image, 4)[mask] / (1.5 * grain)]
+    for axis in (0, 1):
+        energies = (ndimage.gaussian_filter(np.square(np.gradient(x, axis=axis)), 4)[mask] for x in (image, painted))
+        smooth.append(np.subtract(*(np.log2(each + 1) for each in energies)))
+    return max(float(np.abs(each).mean()) for each in smooth)
+
+
 def paint(kind: str, image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Paint one defect: image (1, H, W) uint8 -> the same with the defect, and its mask (H, W)."""
-    painted, mask = PAINTERS[kind](image[0].astype(np.float64), random)
-    return painted[None], mask
+    """Paint one visible defect: image (1, H, W) uint8 -> the same with the defect, and its mask (H, W)."""
+    grey, best, clearest = image[0].astype(np.float64), (image[0], np.zeros(image.shape[1:], bool)), -1.0
+    for _ in range(DRAWS):
+        painted, mask = PAINTERS[kind](grey, random)
+        found = visibility(kind, grey, painted.astype(np.float64), mask)
+        if found > clearest:
+            best, clearest = (painted, mask), found
+        if found >= 1:
+            break
+    return best[0][None], best[1]
