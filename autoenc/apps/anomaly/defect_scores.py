@@ -102,7 +102,7 @@ SCORES: dict[str, Callable[[Seen], np.ndarray]] = {
     "memory": lambda seen: seen.distance,  # distance from the filter responses of good images
     "combined": lambda seen: np.sqrt(_shift(seen) * seen.distance),  # geometric mean of shift and memory
 }
-BEST = "combined"  # the best on defects painted on held-out good tiles, with experiment=defects_tiles
+BEST = "combined"  # see docs/inspection.md: limits
 
 
 def responses(x: np.ndarray) -> np.ndarray:
