@@ -30,12 +30,12 @@ def main(args: argparse.Namespace) -> None:
     from autoenc.files import write_text
     from autoenc.training.tracking import console
 
+    run = load_run(args.run, args.device)
     if not args.input or not args.output:
         raise UserError("--input and --output are needed: the table with missing cells, and the CSV file to write")
     if Path(args.output).suffix.lower() != ".csv":
         raise UserError(f"--output {args.output}: must end in .csv")
     check_new(Path(args.output), args.force)
-    run = load_run(args.run, args.device)
     impute.check(run)
     split = inputs.read(run, args.input).split
     versions = run.spec.kind.completed(Path(args.input), impute.impute(run, split, args.draws or 0, args.samples))

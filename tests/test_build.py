@@ -67,7 +67,7 @@ def make_all(checked: dict[str, Any], spec: DataSpec) -> tuple[Autoencoder, Obje
             IMAGES,
             "regularizer=kl_sparsity: needs codes in (0, 1): set model.bottleneck.activation=sigmoid",
         ),
-        (["regularizer=[auxk]"], IMAGES, "regularizer=auxk: revives units of a top-k bottleneck"),
+        (["regularizer=[auxk]"], IMAGES, "regularizer=auxk: revives units of a sparse bottleneck"),
         (
             ["model=contractive", "network.norm=batch"],
             IMAGES,

@@ -221,7 +221,7 @@ class TestFactorVAE:
             "model": torch.optim.SGD(model.parameters(), lr=0.0),
             "critic": torch.optim.Adam(objective.critic.parameters(), lr=0.005),
         }
-        model.encode = lambda batch: Code(z := density.sample((len(batch),)).requires_grad_(), z)  # type: ignore
+        model.encode = lambda batch, y=None: Code(z := density.sample((len(batch),)).requires_grad_(), z)  # type: ignore
         for step in range(200):
             train_step(model, objective, Batch(torch.randn(500, 6)), step, optimizers)
         with torch.no_grad():

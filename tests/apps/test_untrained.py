@@ -50,7 +50,7 @@ def test_scores_and_probes_of_a_network_that_learned_nothing_are_said_to_be_no_b
     assert numbers["remark"].endswith(": logistic, 5-nn, logistic_100")
     found = detect.detect(Detector(run), run.data.test, y_test == 0)
     assert found.numbers["knn"]["auroc"] == found.numbers["knn"]["auroc_untrained"]
-    assert found.remark.endswith(": error, nll, elbo, mahalanobis, knn, local, forest, combined")
+    assert found.remark.endswith(": error, nll, elbo, prior, mahalanobis, knn, local, forest, combined")
     assert found.summary()["remark"] == found.remark
 
 

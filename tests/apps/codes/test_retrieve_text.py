@@ -109,7 +109,7 @@ def test_the_baseline_is_the_cosine_of_tfidf(words_run: Path, files: Path) -> No
     found = retrieve.baseline(run, run.data.test, y_test, 10)
     assert found["TF-IDF"]["precision@10"] == pytest.approx(expected, abs=0.01)  # ties may fall either way
     numbers = evaluate.evaluate(run, ["retrieval", "probes", "reconstruction", "latent"])
-    assert set(numbers["retrieval"]) == {"codes", "LSA-4", "TF-IDF"}
+    assert set(numbers["retrieval"]) == {"codes", "untrained", "LSA-4", "TF-IDF", "remark"}
     assert numbers["skipped"] == {}
 
 

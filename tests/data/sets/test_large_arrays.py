@@ -142,26 +142,31 @@ def test_new_data_of_a_normalized_run_is_scaled_and_decoded_back(x: np.ndarray, 
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """100 MB of float64, converted, measured and read in random order, beside 4 MB."""
+    """307 MB of float64, converted, measured and read in random order, beside 38 MB; pages of the file do not count."""
     code = (
-        "import sys\n"
+        "import sys, threading, time\n"
         "from autoenc.data import arrays\n"
         "from autoenc.data.sets import arrays as module\n"
         "module.LARGE = 0\n"
+        "def resident(): return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('RssAnon'))\n"
+        "def watch():\n"
+        "    while True: peak[0] = max(peak[0], resident()); time.sleep(0.005)\n"
+        "peak = [0]\n"
+        "threading.Thread(target=watch, daemon=True).start()\n"
         "for name in sys.argv[2:]:\n"
         "    data = arrays(name, normalize=True, cache=sys.argv[1])\n"
         "    for batch in data.train.shuffled(500, 0, 0): batch.x.sum()\n"
-        "    print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"
+        "    print(peak[0])\n"
     )
     if not Path("/proc/self/status").exists():
         pytest.skip("needs /proc")
-    for n in (1_000, 25_000):
+    for n in (10_000, 80_000):
         file = np.lib.format.open_memmap(tmp_path / f"{n}.npy", "w+", np.float64, (n, 480))
         for start in range(0, n, 1_000):
             file[start : start + 1_000] = start + np.arange(480_000).reshape(1_000, 480) / 1e5
         file.flush()
-    names = [str(tmp_path / f"{n}.npy") for n in (1_000, 25_000)]
+    names = [str(tmp_path / f"{n}.npy") for n in (10_000, 80_000)]
     call = [sys.executable, "-c", code, str(tmp_path / "cache"), *names]
     done = subprocess.run(call, capture_output=True, text=True, check=True)
     small, large = (int(line) / 1024 for line in done.stdout.split())
-    assert large < small + 60, "in memory, 96 MB and 48 MB of float32"
+    assert large < small + 90, "in memory, 269 MB more, or 134 MB of float32"
