@@ -131,9 +131,10 @@ def check_smooth(run: Run) -> None:
     bottleneck = run.model.bottleneck
     if bottleneck.no_density is not None:
         kind = type(bottleneck).__name__
+        fitting = "--density prior samples them" if run.prior_sample(1) is not None else "generate from a vae or ae run"
         raise UserError(
             f"{run.path}: no density fits the codes of a {kind} bottleneck, {bottleneck.no_density}; "
-            "generate from a vae or ae run, or use --interpolate"
+            f"{fitting}, or use --interpolate"
         )
 
 

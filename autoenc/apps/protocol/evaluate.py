@@ -181,8 +181,11 @@ def generation(subject: Subject) -> Numbers:
     if not run.spec.kind.continuous:
         return {"density": fitted.text, **text.quality(run, fitted)}
     found, n = classifier.load(run), quality.size(run)
-    sets = {"samples": generate.samples(run, n, fitted).x, NAME: generate.samples(subject.untrained, n).x}
+    own = "prior" if run.model.bottleneck.symbols else None  # the prior of fit_prior is one of trained codes
+    sets = {"samples": generate.samples(run, n, fitted).x, NAME: generate.samples(subject.untrained, n, own).x}
     missing = "Frechet distance of features, precision and recall: first python scripts/train_classifier.py RUN"
+    if run.data.train.y is None:
+        missing = f"Frechet distance of features, precision and recall need labels, and {run.spec.name} has none"
     named = {"remark": missing} if found is None else {"classifier": found.text}
     return {"density": fitted.text, **named, **quality.quality(run, sets, found)}
 

@@ -12,6 +12,7 @@ import torch
 
 from autoenc import load_run
 from autoenc.apps.generation import density, index_prior
+from autoenc.apps.protocol.evaluate import evaluate
 from autoenc.errors import DataError, UserError
 from autoenc.networks.causal import CausalTransformer
 
@@ -82,6 +83,11 @@ def test_the_prior_is_fitted_kept_and_sampled_from(
     code, _, _ = call("generate", path, "--count", 4)
     assert code == 0
     assert json.loads((path / "generate" / "generate.json").read_text())["density"] == "the autoregressive prior"
+    generation = evaluate(load_run(path, "cpu"), ["generation"])["generation"]
+    assert generation["density"] == "the autoregressive prior"
+    assert {"samples", "untrained", "validation"} <= generation.keys(), "the untrained network has its own prior"
+    with pytest.raises(UserError, match=r"no density fits.*; --density prior samples them"):
+        density.of(run, "gaussian")
 
 
 def test_it_is_the_same_for_the_same_seed_and_its_nats_are_those_of_its_file(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.linalg import sqrtm
 from autoenc import load_run
 from autoenc.apps.generation import classifier, density, generate, quality
 from autoenc.apps.protocol import evaluate
+from autoenc.data.split import Split
 from autoenc.errors import DataError, UserError
 from autoenc.loading import Run
 
@@ -113,3 +115,10 @@ def test_data_without_labels_have_no_classifier(ae: Run, monkeypatch: pytest.Mon
     monkeypatch.setattr(classifier, "need_labels", nothing)
     with pytest.raises(UserError, match="has no labels"):
         classifier.train(ae)
+
+
+def test_without_labels_no_classifier_is_recommended(ae: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(ae.__dict__, "data", replace(ae.data, train=Split(ae.data.train.take(slice(None)).x)))
+    remark = evaluate.evaluate(ae, ["generation"])["generation"]["remark"]
+    assert remark == "Frechet distance of features, precision and recall need labels, and digits has none"
