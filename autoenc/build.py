@@ -217,7 +217,7 @@ def build_objective(
         labelled: fraction of the training rows that have a label.
     """
     given: dict[str, Any] = {"total_steps": total_steps, "num_train": num_train, "labelled": labelled}
-    given["class_names"] = tuple(spec.classes)
+    given["class_names"], given["left_out"] = tuple(spec.classes), spec.anomalies
     given |= {
         "latent_dim": config["model"]["latent_dim"],
         "latent_shape": model.bottleneck.latent_shape,

@@ -84,6 +84,7 @@ class DeepSAD(OneClass):
     Args:
         class_names: those of the data.
         anomalies: those of them that are anomalies.
+        left_out: those of them that have no training rows.
         eta: weight of the labelled examples.
     """
 
@@ -93,6 +94,7 @@ class DeepSAD(OneClass):
         class_names: tuple[str, ...],
         anomalies: Sequence[str | int] = (),
         eta: float = 1.0,
+        left_out: Sequence[str] = (),
     ):
         super().__init__(regularizers)
         names = [str(name) for name in anomalies]
@@ -100,6 +102,9 @@ class DeepSAD(OneClass):
         require(len(names) > 0, "anomalies", list(anomalies), f"name the classes that are anomalies; there are {known}")
         for name in names:
             require(name in class_names, "anomalies", name, f"is not among the classes: {known}")
+        for name in names:
+            why = "has no training rows, as anomaly_classes or normal_classes leave it out; a known anomaly stays in"
+            require(name not in left_out, "anomalies", name, why)
         require(len(set(names)) < len(class_names), "anomalies", names, "one class or more must be normal")
         require(eta > 0, "eta", eta, "must be above 0")
         self.eta = eta

@@ -119,6 +119,12 @@ def test_the_anomalies_are_classes(anomalies: list[str], why: str) -> None:
         DeepSAD({}, CLASSES, anomalies)
 
 
+def test_a_known_anomaly_is_no_class_that_is_left_out() -> None:
+    with pytest.raises(ConfigError, match="anomalies=lost: has no training rows"):
+        DeepSAD({}, CLASSES, ["broken", "lost"], left_out=("lost",))
+    DeepSAD({}, CLASSES, ["broken"], left_out=("lost",))
+
+
 def test_collapse_is_said() -> None:
     objective = OneClass({})
     assert not objective.diagnosis({"distance": 2.0, "distance_sd": 1e-4}).healthy

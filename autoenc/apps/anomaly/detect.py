@@ -162,7 +162,8 @@ def known_anomalies(run: Run, classes: Sequence[str] = ()) -> np.ndarray | None:
     numbers = class_numbers(run.spec, wanted, "--anomaly")
     if run.data.test.y is None:
         raise UserError(f"--anomaly {','.join(wanted)}: the test rows of {run.spec.name} have no labels")
-    if trained_on := [name for name in wanted if name not in left_out]:
+    told = [str(name) for name in run.config["model"]["objective"].get("anomalies", [])]  # model=deep_sad
+    if trained_on := [name for name in wanted if name not in (*left_out, *told)]:
         warnings.warn(
             f"{run.path}: was trained on {', '.join(trained_on)} too; to leave them "
             f"out: python train.py ... anomaly_classes=[{','.join(wanted)}]",

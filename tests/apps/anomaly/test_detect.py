@@ -255,6 +255,14 @@ def test_refusals(vae: Detector, novel: Detector, vae_run: Path, tmp_path: Path)
         assert detect.known_anomalies(vae.run, ["2"]) is not None
 
 
+def test_anomalies_that_deep_sad_is_told_of_need_not_be_left_out(
+    train_run: Callable[..., Path], recwarn: pytest.WarningsRecorder
+) -> None:
+    path = train_run("model=deep_sad", "model.objective.anomalies=[3]", "network.hidden=[16]", "trainer.epochs=1")
+    assert detect.known_anomalies(load_run(path, "cpu"), ["3"]) is not None
+    assert not [str(w.message) for w in recwarn if "was trained on" in str(w.message)]
+
+
 def test_the_script_on_the_test_split(
     one_out: Path, copied: Callable[[Path], Path], novel: Detector, script: Script
 ) -> None:
