@@ -105,7 +105,7 @@ def of_code(numbers: Mapping[str, float], remedies: Sequence[str] = (), examples
             )
         return Verdict(True, f"The code is in use: {used}")
     if dead > 0.05 * dim:
-        remedy = "try a smaller optimizer.lr, a smaller weight of the sparsity term, or fewer units"
+        remedy = "try a smaller optimizer.lr, a smaller penalty on the code or a larger k, or fewer units"
         return Verdict(False, f"{dead} of {dim} units of the code are dead (zero for every example); {remedy}")
     if active == 0:
         return Verdict(False, f"The code is constant: 0 of {dim} units vary by more than {ACTIVE_VARIANCE}")

@@ -104,6 +104,8 @@ def main(args: argparse.Namespace) -> None:
             out.say(f"  {rank:>3}.  {metric} {float(score):.3f}  {label:<{width}}  row {row:<7} {''.join(text)}")
     out.table("retrieval", {run.name: numbers} | others if numbers else {})
     out.table("binary codes as hashes", hashes)
+    if run.given_labels:
+        out.say("precision is not measured: the codes are computed from the labels, and would predict them")
     out.say(f"{len(names):,} queries in {len(rows):,} training examples; all hits: {out.folder / 'hits.csv'}")
 
 

@@ -72,7 +72,7 @@ def test_a_learnt_prior_gets_its_gradient_from_the_kl(make_model) -> None:
     batch = Batch(torch.randn(5, 6))
     KL()(model, batch, model(batch), 0).mean().backward()
     assert prior.means.grad.any()
-    with pytest.raises(ConfigError, match="free_bits"):
+    with pytest.raises(ConfigError, match=r"free_bits needs .*; regularizer\.kl\.free_bits=0, or prior=standard"):
         KL(free_bits=0.1).check(model)
     KL().check(model)
 

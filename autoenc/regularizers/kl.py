@@ -64,9 +64,8 @@ class KL(Regularizer):
         posteriors = (Normal(z, torch.ones_like(z)), Bernoulli(logits=z))
         if self.free_bits > 0 and all(bottleneck.prior.kl(q) is None for q in posteriors):
             kind = type(bottleneck.prior).__name__
-            raise ConfigError(
-                "kl", None, f"free_bits needs the KL of each dimension, which the prior {kind} does not have"
-            )
+            why = f"free_bits needs the KL of each dimension, which the prior {kind} does not have"
+            raise ConfigError("kl", None, f"{why}; regularizer.kl.free_bits=0, or prior=standard")
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         if self.free_bits == 0:

@@ -137,13 +137,21 @@ def test_scripts_write_classes_and_styles(cvae_run: Path, call: Call, tmp_path: 
 
 def test_sections_that_labels_would_leak_into_are_skipped(cvae_run: Path) -> None:
     found = evaluate(
-        load_run(cvae_run, "cpu"), ["reconstruction", "latent", "bounds", "probes", "retrieval", "projection"]
+        load_run(cvae_run, "cpu"),
+        ["reconstruction", "latent", "bounds", "denoising", "probes", "retrieval", "projection"],
     )
     assert set(found["skipped"]) == {"probes", "retrieval"}
     assert "neighbour_agreement" not in found["projection"]
     summary = json.loads((cvae_run / "summary.json").read_text())
     assert found["reconstruction"]["loss"] == pytest.approx(summary["test"]["loss"], rel=1e-5)
     assert found["bounds"]["elbo"] >= found["bounds"]["nll_importance"]
+    assert {"noisy", "model", "filter"} <= found["denoising"].keys(), "test images have their labels"
+
+
+def test_retrieval_says_why_it_measures_nothing(cvae_run: Path, call: Call, tmp_path: Path) -> None:
+    code, out, _ = call("retrieve", cvae_run, "--output", tmp_path / "hits")
+    assert code == 0
+    assert "precision is not measured: the codes are computed from the labels" in out
 
 
 def test_m2_needs_labels_for_codes_alone(m2_run: Path, call: Call, tmp_path: Path) -> None:

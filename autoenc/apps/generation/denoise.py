@@ -94,10 +94,10 @@ def denoise_test(run: Run, count: int, kind: str | None = None, level: float | N
     corrupt = corruption(run, kind, level)
 
     def pair(split: Split, n: int, seed: int) -> tuple[Split, Split]:
-        clean = split.sample(n).take(slice(None)).x
+        clean = split.sample(n).take(slice(None))
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return Split(corrupt(clean)), Split(clean)
+            return Split(corrupt(clean.x), clean.y), Split(clean.x)
 
     noisy, clean = pair(run.data.test, count, SEED)
     return denoise(run, noisy, clean, tune=pair(run.data.val, TUNED_ON, SEED + 1))
