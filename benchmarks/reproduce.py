@@ -311,15 +311,16 @@ def write_page(table: str, path: Path = PAGE) -> None:
 def show(rows: dict[str, Row], measurements: Measurements, gpu: bool) -> None:
     """Print the table."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(*HEADER, title="Claims and measurements")
     for row in rows.values():
         measured = measurements.of(row)
         table.add_section()
-        table.add_row(f"[bold]{row.name}[/bold]: {row.claim}")
+        table.add_row(f"[bold]{row.name}[/bold]: {escape(row.claim)}")
         for line in lines(row, measured, gpu):
-            table.add_row(*line)
+            table.add_row(*map(escape, line))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 

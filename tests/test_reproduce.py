@@ -143,6 +143,12 @@ def test_faults_of_a_row_are_one_line(tmp_path, changes, why):
     assert "\n" not in str(error.value)
 
 
+def test_the_printed_table_shows_units_in_brackets(tmp_path, measured, capsys):
+    figures = [{"name": "bound [nats]", "read": "a.json x", "at_least": 0}]
+    reproduce.show({"small": reproduce.load_row(row_file(tmp_path, figures=figures))}, measured, gpu=False)
+    assert "bound [nats]" in capsys.readouterr().out
+
+
 def test_page_keeps_what_is_outside_the_markers(tmp_path, measured):
     row = reproduce.load_row(row_file(tmp_path))
     path = tmp_path / "page.md"

@@ -53,6 +53,7 @@ OPTIONS |= {
     for name in ("batch_topk", "jumprelu", "gated", "matryoshka")
 }
 KILLED = ("vqvae", "aae", "vade")  # state of a codebook, of a second player, of a prior; the others stop in process
+SAME_CODES = ("iwae", "wae", "rae", "btcvae", "factorvae", "vamp", "matryoshka")  # as vade, aae or batch_topk
 CHOICES = {name: {"model": name} for name in OPTIONS}
 EPOCHS = 6
 
@@ -178,6 +179,8 @@ def test_the_latent_numbers_reach_log_and_summary(trained: Path) -> None:
 
 
 def test_exported_files_compute_what_the_run_computes(trained: Path, tmp_path: Path) -> None:
+    if name_of(trained) in SAME_CODES:
+        pytest.skip("a bottleneck that another variant has")
     written = export(load_run(trained, "cpu"), tmp_path / "export")
     names = [f"{part}.{form}" for part in ("encoder", "decoder", "score") for form in ("onnx", "pt2")]
     assert sorted(written.differences) == sorted(names)
