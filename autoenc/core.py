@@ -143,13 +143,19 @@ class Prior(nn.Module):
 
     Attributes:
         remark: advice that is shown when training begins with new weights, or an empty text.
+        generates: whether training makes codes resemble its draws; otherwise a density is fitted to generate.
     """
 
     remark: str = ""
+    generates: bool = True
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return log p(z) in nats: (*S, *latent_shape) -> (*S)."""
         raise NotImplementedError
+
+    def energy(self, z: Tensor) -> Tensor:
+        """Return -log p(z) up to a constant, as an anomaly score: (*S, *latent_shape) -> (*S)."""
+        return -self.log_prob(z)
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """Draw codes (n, *latent_shape), with less spread at a temperature below 1; at 0 the most likely codes."""

@@ -286,11 +286,20 @@ def page(rows: dict[str, Row], measurements: Measurements, gpu: bool) -> str:
         f"| {' | '.join(HEADER)} |",
         f"|{'---|' * len(HEADER)}",
     ]
-    for row in sorted(rows.values(), key=lambda row: row.name):
-        measured = measurements.of(row)
-        where = measurements.rows[row.name]["machine"] if measured else ""
-        text.append(f"| **{row.claim}** ({row.source}); `{row.name}`{f'; {where}' if where else ''} | | | | | |")
-        text += [f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines(row, measured, gpu)]
+    named = sorted(rows.values(), key=lambda row: row.name)
+    for row in named:
+        if measured := measurements.of(row):
+            about = "; ".join(
+                [f"**{row.claim}** ({row.source})", f"`{row.name}`", measurements.rows[row.name]["machine"]]
+            )
+            text.append(f"| {_escaped(about)} | | | | | |")
+            text += [f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines(row, measured, gpu)]
+    if rest := [row for row in named if not measurements.of(row)]:
+        text += ["", "Not measured yet:", "", "| claim | claimed | command | |", "|---|---|---|---|"]
+    for row in rest:
+        claimed = "; ".join(f"{figure.name} {figure.target}" for figure in row.figures if figure.target)
+        cells = (f"{row.claim} ({row.source})", claimed, f"`make reproduce ROWS={row.name}`", status(row, {}, gpu))
+        text.append(f"| {' | '.join(map(_escaped, cells))} |")
     return "\n".join(text)
 
 
@@ -386,7 +395,8 @@ def main() -> None:
             write_page(page(everything, measurements, gpu))
             print(f"Written to {PAGE.relative_to(ROOT)}")
     except RowError as error:
-        raise SystemExit(str(error)) from None
+        print(error, file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         raise SystemExit("interrupted: the same command goes on with the seeds that are missing") from None
     sys.exit(0 if fine else 1)

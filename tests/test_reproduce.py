@@ -158,7 +158,17 @@ def test_page_keeps_what_is_outside_the_markers(tmp_path, measured):
     assert text.startswith("head\n")
     assert text.endswith("tail\n")
     assert "old" not in text
-    assert "| x | 2 |  |  | (0.1) | not run: 0.3 minutes |" in text
+    assert "| x is the seed (exact) | x 2 | `make reproduce ROWS=small` | not run: 0.3 minutes |" in text
+    measured.add(row, 1, {"values": {"x": 1.0}, "minutes": 7.0})
+    assert "| x | 2 | 1 | 1 | 7.0 | not reproduced, off by -1 (1 of 3 seeds) |" in reproduce.page(
+        {"small": row}, measured, gpu=False
+    )
+
+
+def test_page_in_the_documentation_is_that_of_the_measurements():
+    rows, measured = reproduce.load_rows(), reproduce.Measurements(reproduce.ROWS / "measured.json")
+    table = reproduce.page(rows, measured, gpu=False)
+    assert table in reproduce.PAGE.read_text(), "make reproduce writes docs/results.md"
 
 
 @pytest.mark.parametrize("row", TESTED, ids=lambda row: row.name)

@@ -21,6 +21,8 @@ class Center(Prior):
     sec. 3.3).
     """
 
+    generates = False  # codes of normal examples are far nearer
+
     center: Tensor  # (*latent_shape)
 
     def __init__(self, latent_shape: tuple[int, ...]):
@@ -35,6 +37,9 @@ class Center(Prior):
     def distance(self, z: Tensor) -> Tensor:
         """Return |z - c|^2: (*S, *latent_shape) -> (*S)."""
         return (z - self.center).square().flatten(z.dim() - self.center.dim()).sum(-1)
+
+    def energy(self, z: Tensor) -> Tensor:
+        return self.distance(z)
 
     def log_prob(self, z: Tensor) -> Tensor:
         return -self.distance(z) - 0.5 * self.center.numel() * math.log(math.pi)

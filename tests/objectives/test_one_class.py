@@ -47,6 +47,7 @@ def test_its_density_is_a_normal_with_variance_one_half() -> None:
     expected = Normal(prior.center, math.sqrt(0.5)).log_prob(z).sum((-1, -2))
     torch.testing.assert_close(prior.log_prob(z), expected)
     torch.testing.assert_close(prior.distance(z), (z - prior.center).square().sum((-1, -2)))
+    assert torch.equal(prior.energy(z), prior.distance(z))
     drawn = prior.sample(20_000)
     torch.testing.assert_close(drawn.mean(0), prior.center, atol=0.02, rtol=0)
     torch.testing.assert_close(drawn.var(0), torch.full((2, 3), 0.5), atol=0.02, rtol=0)

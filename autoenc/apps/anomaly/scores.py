@@ -28,7 +28,7 @@ class Detector:
     nll          -log p(x|z) at the deterministic code, nats
     elbo         negative evidence lower bound, nats; if the code has a posterior
     prior        -log p(z) of the code, nats; if its prior is a density. For model=deep_svdd the squared distance from
-                 the center, plus a constant
+                 the center
     mahalanobis  Mahalanobis distance of the code from the mean of the training codes, shrunk covariance (Ledoit &
                  Wolf 2004)
     knn          mean distance of the code to the 10 nearest training codes
@@ -90,11 +90,11 @@ class Detector:
         return scores
 
     def _unlikely(self, z: np.ndarray) -> np.ndarray:
-        """Return -log p(z) of codes (N, K), in nats."""
+        """Return the energy of codes (N, K) under the prior."""
         assert self._prior is not None
         codes = torch.from_numpy(z).float().unflatten(1, self.run.model.bottleneck.latent_shape).split(CODES)
         with torch.no_grad():
-            parts = [-self._prior.log_prob(part.to(self.run.device)).double().cpu() for part in codes]
+            parts = [self._prior.energy(part.to(self.run.device)).double().cpu() for part in codes]
         return torch.cat(parts).numpy()
 
     @cached_property

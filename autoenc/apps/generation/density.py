@@ -99,7 +99,7 @@ def of(run: Run, kind: str | None = None, components: int = 10) -> Density:
 
     Args:
         kind: prior; autoregressive, the prior of fit_prior; gaussian or mixture, fitted to training codes. Default: the
-            autoregressive prior if it was fitted, else the prior, or a mixture without a prior.
+            autoregressive prior if it was fitted, else the prior, or a mixture without a prior that codes resemble.
         components: of the mixture.
 
     Raises:
@@ -108,7 +108,9 @@ def of(run: Run, kind: str | None = None, components: int = 10) -> Density:
     bottleneck = run.model.bottleneck
     has_prior = run.prior_sample(1) is not None
     fitted = index_prior.load(run) if kind in (None, "autoregressive") else None
-    kind = kind or ("autoregressive" if fitted else "prior" if has_prior else "mixture")
+    prior = run.model.bottleneck.prior
+    draws = has_prior and (prior is None or prior.generates)
+    kind = kind or ("autoregressive" if fitted else "prior" if draws else "mixture")
     require(kind in KINDS, "--density", kind, f"must be one of {', '.join(KINDS)}")
     if fitted is not None:
         return Autoregressive(run, fitted)
