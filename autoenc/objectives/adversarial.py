@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import softplus
 
-from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict, weight_at
+from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict
 from autoenc.errors import ConfigError
-from autoenc.objective import Objective
-from autoenc.objectives.critic import Critic
+from autoenc.objectives.critic import WithCritic
 from autoenc.verdict import of_critic
 
 
-class Adversarial(Objective):
+class Adversarial(WithCritic):
     """Two players, updated simultaneously:
 
         model    nll + regularizers + weight * E_x[-log D(z)], z = encoder(x): the non-saturating generator loss
@@ -38,12 +37,7 @@ class Adversarial(Objective):
         weight: float | Callable[[float], float] = 1.0,
         hidden: Sequence[int] = (128, 128),
     ):
-        super().__init__(regularizers)
-        self.weight = weight
-        self.critic = Critic(latent_shape, hidden)
-
-    def players(self, model: Autoencoder) -> dict[str, nn.Module]:
-        return {"model": model, "critic": self.critic}
+        super().__init__(regularizers, latent_shape, weight, hidden)
 
     def check(self, model: Autoencoder) -> None:
         if model.bottleneck.prior is None:
@@ -55,11 +49,7 @@ class Adversarial(Objective):
         z, drawn = out.code.z, self._drawn(model, len(batch))
         generator = softplus(-self.critic(z)).mean()
         critic = softplus(-self.critic(drawn)).mean() + softplus(self.critic(z.detach())).mean()
-        weighted = weight_at(self.weight, step) * generator
-        total = loss.total["model"] + weighted
-        parts = {"generator": generator.detach(), "critic": critic.detach()}
-        parts = loss.parts | {"loss": loss.parts["loss"] + weighted.detach()} | parts
-        return Loss(total={"model": total, "critic": critic}, parts=parts)
+        return self.joined(loss, "generator", generator, critic, step)
 
     def diagnosis(self, numbers: Mapping[str, float]) -> Verdict:
         won = "a larger model.objective.weight or a smaller model.players.critic.lr"

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import softplus
 
-from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict, weight_at
-from autoenc.errors import ConfigError
-from autoenc.objective import Objective
-from autoenc.objectives.critic import Critic
+from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict
+from autoenc.objectives.critic import WithCritic
+from autoenc.regularizers.kl import require_posterior
 from autoenc.verdict import of_critic
 
 
@@ -23,7 +22,7 @@ def permuted(z: Tensor) -> Tensor:
     return rows.gather(0, order).view_as(z)
 
 
-class FactorVAE(Objective):
+class FactorVAE(WithCritic):
     """Two players, updated simultaneously:
 
         model    nll + regularizers + weight * E_q(z)[T(z)], T = log q(z) / prod_j q(z_j) as the critic estimates it:
@@ -48,27 +47,17 @@ class FactorVAE(Objective):
         weight: float | Callable[[float], float] = 35.0,
         hidden: Sequence[int] = (256, 256, 256),
     ):
-        super().__init__(regularizers)
-        self.weight = weight
-        self.critic = Critic(latent_shape, hidden)
-
-    def players(self, model: Autoencoder) -> dict[str, nn.Module]:
-        return {"model": model, "critic": self.critic}
+        super().__init__(regularizers, latent_shape, weight, hidden)
 
     def check(self, model: Autoencoder) -> None:
-        if not model.bottleneck.has_posterior:
-            kind = type(model.bottleneck).__name__
-            raise ConfigError("", None, f"needs a posterior; the bottleneck {kind} has none, Gaussian has one")
+        require_posterior(model, "")
 
     def losses(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Loss:
         loss = super().losses(model, batch, out, step)
         correlation = self.critic(out.code.z).mean()
         joint, rest = out.code.z.detach().tensor_split(2)
         critic = softplus(-self.critic(joint)).mean() + softplus(self.critic(permuted(rest))).mean()
-        weighted = weight_at(self.weight, step) * correlation
-        parts = {"total_correlation": correlation.detach(), "critic": critic.detach()}
-        parts = loss.parts | {"loss": loss.parts["loss"] + weighted.detach()} | parts
-        return Loss(total={"model": loss.total["model"] + weighted, "critic": critic}, parts=parts)
+        return self.joined(loss, "total_correlation", correlation, critic, step)
 
     def diagnosis(self, numbers: Mapping[str, float]) -> Verdict:
         won = "a larger model.objective.weight or a smaller model.players.critic.lr"

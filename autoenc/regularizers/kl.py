@@ -35,6 +35,14 @@ def kl_per_example(model: Autoencoder, code: Code) -> Tensor:
     return kl_estimate(model, code, code.z) if closed is None else closed.flatten(1).sum(-1)
 
 
+def require_posterior(model: Autoencoder, part: str, with_prior: bool = False) -> None:
+    """Raise ConfigError, for the term or objective of that name, unless the codes have a posterior, and a prior."""
+    bottleneck = model.bottleneck
+    if not bottleneck.has_posterior or (with_prior and bottleneck.prior is None):
+        kind = type(bottleneck).__name__
+        raise ConfigError(part, None, f"needs a posterior; the bottleneck {kind} has none, Gaussian has one")
+
+
 @dataclass(frozen=True)
 class KL(Regularizer):
     """KL(q(z|x) || p(z)), summed over dimensions (Kingma & Welling 2014).
@@ -57,9 +65,8 @@ class KL(Regularizer):
 
     def check(self, model: Autoencoder) -> None:
         bottleneck = model.bottleneck
-        if not bottleneck.has_posterior or bottleneck.prior is None:
-            kind = type(bottleneck).__name__
-            raise ConfigError("kl", None, f"needs a posterior; the bottleneck {kind} has none, Gaussian has one")
+        require_posterior(model, "kl", with_prior=True)
+        assert bottleneck.prior is not None, "see require_posterior"
         z = torch.zeros(1, *bottleneck.latent_shape, device=next(model.parameters()).device)
         posteriors = (Normal(z, torch.ones_like(z)), Bernoulli(logits=z))
         if self.free_bits > 0 and all(bottleneck.prior.kl(q) is None for q in posteriors):

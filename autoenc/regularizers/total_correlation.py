@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from autoenc.core import Autoencoder, Batch, Output, Regularizer
-from autoenc.errors import ConfigError
+from autoenc.regularizers.kl import require_posterior
 
 
 def stratified_log_weights(size: int, num_train: int) -> Tensor:
@@ -56,10 +56,7 @@ class TotalCorrelation(Regularizer):
     weight: float | Callable[[float], float] = 5.0
 
     def check(self, model: Autoencoder) -> None:
-        if not model.bottleneck.has_posterior:
-            kind = type(model.bottleneck).__name__
-            why = f"needs a posterior; the bottleneck {kind} has none, Gaussian has one"
-            raise ConfigError("total_correlation", None, why)
+        require_posterior(model, "total_correlation")
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         assert out.code.posterior is not None, "see check"
