@@ -222,11 +222,16 @@ class Run:
         """Return the parameters of p(x|z) for codes (N, K), after `project`: (N, *shape) on the run's device."""
         return self.model.decode(self._shaped_codes(z), y=None if y is None else y.to(self.device))
 
-    @torch.no_grad()
     def project(self, z: np.ndarray) -> np.ndarray:
         """Return the nearest valid codes, (N, K) -> (N, K) float32; see `Bottleneck.project`."""
+        return self.over_codes(z, lambda codes: self.model.bottleneck.project(codes).flatten(1)).numpy()
+
+    @torch.no_grad()
+    def over_codes(self, z: np.ndarray, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Apply a function of codes (B, *latent_shape) to the rows (N, K) in batches: (N, ...) on the CPU."""
         parts = torch.from_numpy(z).float().split(self.batch_size)
-        return torch.cat([self._shaped_codes(part).flatten(1).cpu() for part in parts]).numpy()
+        shape = self.model.bottleneck.latent_shape
+        return torch.cat([function(part.to(self.device).unflatten(1, shape)).cpu() for part in parts])
 
     def _shaped_codes(self, z: Tensor) -> Tensor:
         """Return projected codes in their shape, on the device: (N, K) -> (N, *latent_shape)."""

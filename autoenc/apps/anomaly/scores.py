@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 
 from autoenc.data.split import Split
 from autoenc.errors import UserError, require
@@ -18,7 +17,6 @@ COMBINED = ("error", "knn", "forest")
 NEIGHBOURS = 10
 FLOOR = 1e-3  # of the mean distance between neighbours: relative to exact copies, all distances would be infinite
 SEED = 0
-CODES = 4_096  # whose density is computed at a time
 
 
 class Detector:
@@ -85,17 +83,9 @@ class Detector:
         scores["local"] = scores["knn"] / self._spacing[neighbours].mean(1)
         scores["forest"] = -self._forest.score_samples(_forest_features(table))
         if self._prior is not None:
-            scores["prior"] = self._unlikely(z)
+            scores["prior"] = self.run.over_codes(z, self._prior.energy).double().numpy()
         scores["combined"] = np.sum([rarity(self._combined[name], scores[name]) for name in COMBINED], axis=0)
         return scores
-
-    def _unlikely(self, z: np.ndarray) -> np.ndarray:
-        """Return the energy of codes (N, K) under the prior."""
-        assert self._prior is not None
-        codes = torch.from_numpy(z).float().unflatten(1, self.run.model.bottleneck.latent_shape).split(CODES)
-        with torch.no_grad():
-            parts = [self._prior.energy(part.to(self.run.device)).double().cpu() for part in codes]
-        return torch.cat(parts).numpy()
 
     @cached_property
     def _table(self) -> np.ndarray:

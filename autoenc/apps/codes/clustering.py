@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
+from torch import Tensor
 
 from autoenc.apps.codes.features import Representation, many_labels, said
 from autoenc.loading import Run
@@ -44,17 +45,18 @@ def cluster(run: Run, found: Mapping[str, Representation], y: np.ndarray, y_test
     return numbers | said(hits)
 
 
-@torch.no_grad()
 def components(run: Run, codes: np.ndarray) -> np.ndarray | None:
     """Return the likeliest component of the prior for each code (N, K); None if the prior has no clusters."""
-    bottleneck, labels = run.model.bottleneck, []
-    for part in torch.from_numpy(codes).split(run.batch_size):
-        z = part.to(run.device).unflatten(1, bottleneck.latent_shape)
-        p = None if bottleneck.prior is None else bottleneck.prior.responsibilities(z)
-        if p is None:
-            return None
-        labels.append(p.argmax(1).cpu())
-    return torch.cat(labels).numpy()
+    prior, shape = run.model.bottleneck.prior, run.model.bottleneck.latent_shape
+    if prior is None or prior.responsibilities(torch.zeros(1, *shape, device=run.device)) is None:
+        return None
+
+    def likeliest(z: Tensor) -> Tensor:
+        p = prior.responsibilities(z)
+        assert p is not None, "see above"
+        return p.argmax(1)
+
+    return run.over_codes(codes, likeliest).numpy()
 
 
 def matched(y: np.ndarray, clusters: np.ndarray) -> np.ndarray:
