@@ -50,7 +50,7 @@ class Code:
     losses: dict[str, Tensor] = field(default_factory=dict)  # terms of the bottleneck itself, () or (B,)
     info: dict[str, Tensor] = field(
         default_factory=dict
-    )  # pre-activations, indices, ...; read by regularizers and `tally`
+    )  # pre-activations, indices, ...; read by regularizers, `tally` and apps
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ numbers.__name__ = "list of whole numbers"  # argparse shows it in messages
 def main(args: argparse.Namespace) -> None:
     """Choose units, draw, write."""
     from autoenc import load_run
-    from autoenc.apps.codes import units
     from autoenc.apps.outputs import Outputs
+    from autoenc.apps.seeing import units
 
     run = load_run(args.run, args.device)
     with Outputs(run, "units", args.output, args.force) as out:

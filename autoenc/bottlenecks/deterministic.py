@@ -38,5 +38,6 @@ class Deterministic(Bottleneck):
         self.activation = ACTIVATIONS[activation]()
 
     def forward(self, features: Tensor) -> Code:
-        z = self.activation(self.linear(features))
-        return Code(z=z, mean=z)
+        pre = self.linear(features)
+        z = self.activation(pre)
+        return Code(z=z, mean=z, info={"pre": pre})

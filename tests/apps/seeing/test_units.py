@@ -10,7 +10,7 @@ import torch
 
 from autoenc import load_run
 from autoenc import run as training
-from autoenc.apps.codes import units
+from autoenc.apps.seeing import units
 from autoenc.data.kinds.counts import Counts
 from autoenc.errors import UserError
 from autoenc.estimators import inmemory

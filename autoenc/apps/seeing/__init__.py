@@ -1,0 +1,1 @@
+"""Looking into trained models: layers, units and the examples that excite them."""
