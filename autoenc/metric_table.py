@@ -104,7 +104,21 @@ TABLE = {
         Metric("generator", "nats", NEITHER, "of an adversarial objective; log 2 = 0.69 where the critic cannot tell"),
         Metric("distance", "", LOWER, "squared distance of the code from the center of model=deep_svdd"),
         Metric("distance_sd", "", NEITHER, "standard deviation of distance over the examples of a batch"),
-        Metric("critic", "nats", NEITHER, "of an objective with a critic; 2 log 2 = 1.39 where it cannot tell"),
+        Metric(
+            "critic", "nats", NEITHER, "of an objective with a critic; log 2 = 0.69 for each set where it cannot tell"
+        ),
+        Metric(
+            "critic_accuracy",
+            "",
+            NEITHER,
+            "fraction of two sets that the critic of an objective tells apart; chance 0.5",
+        ),
+        Metric(
+            "generator_gradient",
+            "",
+            NEITHER,
+            "norm of the gradient of the generator's term for one example that the critic sees, mean over examples",
+        ),
         Metric(
             "total_correlation",
             "nats",

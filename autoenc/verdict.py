@@ -9,8 +9,8 @@ from typing import ClassVar, Protocol
 from autoenc.core import Autoencoder, Verdict
 from autoenc.metrics import ACTIVE_VARIANCE, PAIRS
 
-CHANCE = 2 * math.log(2)  # loss of a critic of two sets that cannot tell, nats
-WON, LOST = 0.25 * CHANCE, 0.95 * CHANCE
+WON, LOST = 0.95, 0.55  # accuracy of a critic of two sets; chance is 0.5
+MANY = 200  # steps
 DIFFERENT = 0.1  # mmd of codes and draws from the prior; at most 0.02 for matched ones
 UNUSED = 0.1  # fraction of a codebook
 
@@ -58,22 +58,25 @@ def of_codebook(numbers: Mapping[str, float], remedy: str) -> Verdict:
     return Verdict(True, f"The codebook is in use: {used}")
 
 
-def of_critic(numbers: Mapping[str, float], won: str, lost: str, mmd: float | None = None) -> Verdict:
-    """Return whether a critic of two sets of codes neither wins nor loses outright.
+def of_critic(
+    accuracy: float, steps: tuple[int, int], sets: str, won: str, lost: str = "", differ: str = ""
+) -> Verdict:
+    """Return whether a critic of two sets neither wins nor loses outright for many steps.
 
     Args:
-        numbers: with `critic`, its loss, the sum of two cross-entropies.
-        won, lost: what to try if the critic tells the sets apart without error, or does not although they differ.
-        mmd: of the two sets, if it is known; otherwise a critic that cannot tell is right.
+        accuracy: the share of both sets that the critic of a trained model tells apart.
+        steps: the number of the last training steps in which it told more than 95 % apart, and fewer than 55 %.
+        sets: the two, in words.
+        won, lost: what to try if the critic wins or loses.
+        differ: the evidence that the sets differ; without it, a critic that cannot tell them apart is right.
     """
-    loss = numbers["critic"]
-    level = f"{loss:.2f} nats, {CHANCE:.2f} where it cannot tell"
-    if loss < WON:
-        return Verdict(False, f"The critic has won ({level}): it tells the two sets of codes apart; try {won}")
-    if loss > LOST and mmd is not None and mmd > DIFFERENT:
-        why = f"it does not tell the codes from draws, which differ (mmd {mmd:.2f})"
-        return Verdict(False, f"The critic has lost ({level}): {why}; try {lost}")
-    return Verdict(True, f"The critic is in balance: {level}")
+    if steps[0] >= MANY:
+        told = f"it told more than {WON:.0%} of {sets} apart in the last {steps[0]:,} steps"
+        return Verdict(False, f"The critic has won: {told}; try {won}")
+    if steps[1] >= MANY and differ:
+        told = f"it told fewer than {LOST:.0%} of {sets} apart in the last {steps[1]:,} steps, although they differ"
+        return Verdict(False, f"The critic has lost: {told} ({differ}); try {lost}")
+    return Verdict(True, f"The critic tells {accuracy:.0%} of {sets} apart, 50% is chance")
 
 
 def of_code(numbers: Mapping[str, float], remedies: Sequence[str] = (), examples: int | None = None) -> Verdict:

@@ -1,7 +1,6 @@
 """The verdict in words: what the metrics of code, prior and objective mean, and what to try."""
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -84,16 +83,22 @@ def test_a_codebook_is_in_use_collapsed_or_mostly_unused(
 
 
 @pytest.mark.parametrize(
-    ("critic", "mmd", "healthy", "said"),
+    ("steps", "mmd", "healthy", "said"),
     [
-        (1.2, 0.02, True, ["in balance: 1.20 nats, 1.39 where it cannot tell"]),
-        (2 * math.log(2), 0.01, True, ["in balance"]),
-        (0.07, 1.4, False, ["critic has won", "larger model.objective.weight", "smaller model.players.critic.lr"]),
-        (1.5, 0.65, False, ["critic has lost", "mmd 0.65", "smaller model.objective.weight"]),
+        ((0, 0), 0.02, True, ["tells 75% of codes and draws from the prior apart, 50% is chance"]),
+        ((199, 0), 0.02, True, ["tells 75%"]),
+        ((1200, 0), 1.4, False, ["has won", "more than 95%", "1,200 steps", "larger model.objective.weight"]),
+        ((0, 300), 0.65, False, ["has lost", "300 steps", "(mmd 0.65)", "larger model.players.critic.lr"]),
+        ((0, 300), 0.01, True, ["tells 75%"]),
     ],
 )
-def test_a_critic_wins_loses_or_is_in_balance(critic: float, mmd: float, healthy: bool, said: list[str]) -> None:
-    judged = Adversarial({}, (2,)).diagnosis({"critic": critic, "mmd": mmd})
+def test_a_critic_wins_or_loses_for_many_steps(
+    steps: tuple[int, int], mmd: float, healthy: bool, said: list[str]
+) -> None:
+    objective = Adversarial({}, (2,))
+    objective.won.fill_(steps[0])
+    objective.lost.fill_(steps[1])
+    judged = objective.diagnosis({"critic_accuracy": 0.75, "mmd": mmd})
     assert judged.healthy == healthy
     assert all(words in judged.text for words in said)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from torch import nn
@@ -19,6 +21,43 @@ def _norm(kind: str, channels: int) -> list[nn.Module]:
     if kind == "batch":
         return [nn.BatchNorm2d(channels)]
     return [nn.GroupNorm(math.gcd(8, channels), channels)] if kind == "group" else []
+
+
+def stage_sizes(part: str, input_shape: tuple[int, ...], channels: list[int]) -> list[tuple[int, int]]:
+    """Return (H, W) of images before each stage and after the last; ConfigError if they are too small.
+
+    Args:
+        part: the name in messages.
+    """
+    check_widths("channels", channels)
+    height, width = input_shape[1:]
+    if min(height, width) < SMALLEST:
+        raise ConfigError("", None, f"{part} needs images of at least {SMALLEST}x{SMALLEST}, got {height}x{width}")
+    why = f"too many stages for images of {height}x{width}"
+    require(2 ** len(channels) <= min(height, width), "channels", channels, why)
+    sizes = [(height, width)]
+    for _ in channels:
+        sizes.append((math.ceil(sizes[-1][0] / 2), math.ceil(sizes[-1][1] / 2)))
+    return sizes
+
+
+def stages(
+    depth: int,
+    channels: Sequence[int],
+    activation: Callable[[], nn.Module],
+    kernel_size: int = 3,
+    norm: Literal["none", "batch", "group"] = "group",
+    bias: bool = True,
+) -> list[list[nn.Module]]:
+    """Return the layers of each stage: a convolution of stride 2, normalization and activation."""
+    return [
+        [
+            nn.Conv2d(n_in, n_out, kernel_size, stride=2, padding=kernel_size // 2, bias=bias),
+            *_norm(norm, n_out),
+            activation(),
+        ]
+        for n_in, n_out in itertools.pairwise([depth, *channels])
+    ]
 
 
 def conv(
@@ -47,30 +86,18 @@ def conv(
             stage, and latent_dim channels.
     """
     channels = list(channels)
-    check_widths("channels", channels)
     require(hidden is None or hidden >= 1, "hidden", hidden, "must be 1 or more")
     require(kernel_size >= 3 and kernel_size % 2 == 1, "kernel_size", kernel_size, "must be odd and 3 or more")
     require(norm in ("none", "batch", "group"), "norm", norm, "must be one of none, batch, group")
     if len(input_shape) != 3:
         raise ConfigError("", None, f"conv needs images; the data are vectors of {input_shape[0]} numbers: network=mlp")
-    depth, *size = input_shape
-    if min(size) < SMALLEST:
-        raise ConfigError("", None, f"conv needs images of at least {SMALLEST}x{SMALLEST}, got {size[0]}x{size[1]}")
-    require(2 ** len(channels) <= min(size), "channels", channels, f"too many stages for images of {size[0]}x{size[1]}")
+    depth, *_ = input_shape
+    sizes = stage_sizes("conv", input_shape, channels)
+    smallest = (channels[-1], *sizes[-1])
+    active = functools.partial(activation_module, activation)
+    down = itertools.chain(*stages(depth, channels, active, kernel_size, norm, encoder_bias))
     padding = kernel_size // 2
 
-    sizes = [tuple(size)]  # (H, W) before each stage, and after the last
-    for _ in channels:
-        sizes.append(tuple(math.ceil(s / 2) for s in sizes[-1]))
-    smallest = (channels[-1], *sizes[-1])
-
-    down: list[nn.Module] = []
-    for n_in, n_out in zip([depth, *channels], channels, strict=False):
-        down += [
-            nn.Conv2d(n_in, n_out, kernel_size, stride=2, padding=padding, bias=encoder_bias),
-            *_norm(norm, n_out),
-            activation_module(activation),
-        ]
     up: list[nn.Module] = []
     for i in reversed(range(len(channels))):
         # A transposed convolution of stride 2 maps n to 2 n - 1; output padding adds one pixel if the size is even.

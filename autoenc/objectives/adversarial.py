@@ -9,8 +9,8 @@ from torch.nn.functional import softplus
 
 from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict
 from autoenc.errors import ConfigError
-from autoenc.objectives.critic import WithCritic
-from autoenc.verdict import of_critic
+from autoenc.objectives.critic import Critic, WithCritic, cross_entropy, watched
+from autoenc.verdict import DIFFERENT
 
 
 class Adversarial(WithCritic):
@@ -37,7 +37,7 @@ class Adversarial(WithCritic):
         weight: float | Callable[[float], float] = 1.0,
         hidden: Sequence[int] = (128, 128),
     ):
-        super().__init__(regularizers, latent_shape, weight, hidden)
+        super().__init__(regularizers, Critic(latent_shape, hidden), weight)
 
     def check(self, model: Autoencoder) -> None:
         if model.bottleneck.prior is None:
@@ -46,15 +46,19 @@ class Adversarial(WithCritic):
 
     def losses(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Loss:
         loss = super().losses(model, batch, out, step)
-        z, drawn = out.code.z, self._drawn(model, len(batch))
-        generator = softplus(-self.critic(z)).mean()
-        critic = softplus(-self.critic(drawn)).mean() + softplus(self.critic(z.detach())).mean()
-        return self.joined(loss, "generator", generator, critic, step)
+        seen, gradient = watched(out.code.z)
+        generator = softplus(-self.critic(seen)).mean()
+        real, made = self.critic(self._drawn(model, len(batch))), self.critic(out.code.z.detach())
+        critic = cross_entropy(real, made)
+        parts = self.health(critic, real, made) | gradient
+        return self.joined(loss, "generator", generator, critic, parts, step)
 
     def diagnosis(self, numbers: Mapping[str, float]) -> Verdict:
+        mmd = numbers.get("mmd", 0.0)
+        differ = f"mmd {mmd:.2f}" if mmd > DIFFERENT else ""
         won = "a larger model.objective.weight or a smaller model.players.critic.lr"
         lost = "a smaller model.objective.weight or a larger model.players.critic.lr"
-        return of_critic(numbers, won, lost, numbers.get("mmd"))
+        return self.judged(numbers, "codes and draws from the prior", won, lost, differ)
 
     @staticmethod
     def _drawn(model: Autoencoder, n: int) -> Tensor:

@@ -7,12 +7,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict
-from autoenc.objectives.critic import WithCritic
+from autoenc.objectives.critic import Critic, WithCritic, cross_entropy, watched
 from autoenc.regularizers.kl import require_posterior
-from autoenc.verdict import of_critic
 
 
 def permuted(z: Tensor) -> Tensor:
@@ -47,18 +45,21 @@ class FactorVAE(WithCritic):
         weight: float | Callable[[float], float] = 35.0,
         hidden: Sequence[int] = (256, 256, 256),
     ):
-        super().__init__(regularizers, latent_shape, weight, hidden)
+        super().__init__(regularizers, Critic(latent_shape, hidden), weight)
 
     def check(self, model: Autoencoder) -> None:
         require_posterior(model, "")
 
     def losses(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Loss:
         loss = super().losses(model, batch, out, step)
-        correlation = self.critic(out.code.z).mean()
+        seen, gradient = watched(out.code.z)
+        correlation = self.critic(seen).mean()
         joint, rest = out.code.z.detach().tensor_split(2)
-        critic = softplus(-self.critic(joint)).mean() + softplus(self.critic(permuted(rest))).mean()
-        return self.joined(loss, "total_correlation", correlation, critic, step)
+        dependent, permutations = self.critic(joint), self.critic(permuted(rest))
+        critic = cross_entropy(dependent, permutations)
+        parts = self.health(critic, dependent, permutations) | gradient
+        return self.joined(loss, "total_correlation", correlation, critic, parts, step)
 
     def diagnosis(self, numbers: Mapping[str, float]) -> Verdict:
         won = "a larger model.objective.weight or a smaller model.players.critic.lr"
-        return of_critic(numbers, won, "")  # where it cannot tell, the dimensions are independent
+        return self.judged(numbers, "codes and permuted ones", won)  # where it cannot tell, dimensions are independent

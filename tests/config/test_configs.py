@@ -106,6 +106,7 @@ def test_files_that_show_an_option_show_all_of_its_constructors(compose: Compose
 
 
 ONE_CLASS = ("deep_svdd", "deep_sad")
+CRITIC = ("critic", "critic_accuracy", "generator_gradient")
 DICTIONARIES = ("topk", "batch_topk", "matryoshka", "jumprelu", "gated")
 
 
@@ -133,8 +134,8 @@ def test_every_model_learns_with_every_network(compose: Compose, data: Data, mod
     optimizers = build.build_optimizers(checked, objective.players(ae))
     batch = data.train.take(slice(0, 16))
     before = {name: p.detach().clone() for name, p in ae.named_parameters()}
-    own = {"vqvae": {"commitment"}, "aae": {"generator", "critic"}, "iwae": {"kl"}}
-    own |= {"rqvae": {"commitment"}, "factorvae": {"total_correlation", "critic"}}
+    own = {"vqvae": {"commitment"}, "aae": {"generator", *CRITIC}, "iwae": {"kl"}}
+    own |= {"rqvae": {"commitment"}, "factorvae": {"total_correlation", *CRITIC}}
     own |= {"m2": {"class_kl", "classification"}}
     own |= {name: {"distance", "distance_sd"} for name in ONE_CLASS}
     own = own.get(model, set())
@@ -148,7 +149,7 @@ def test_every_model_learns_with_every_network(compose: Compose, data: Data, mod
         weights = dict.fromkeys(("generator", "total_correlation"), settings.get("weight")) | weights
         weights |= {"commitment": 1.0, "class_kl": 1.0, "classification": settings.get("alpha")}
         if model not in (*BOUNDS, *ONE_CLASS):
-            total = parts["nll"] + sum(weights[name] * parts[name] for name in {*terms, *own} - {"critic"} - auxiliary)
+            total = parts["nll"] + sum(weights[name] * parts[name] for name in {*terms, *own} - {*CRITIC} - auxiliary)
             torch.testing.assert_close(parts["loss"], total)
         assert math.isfinite(parts["loss"])
     assert parts.keys() == {"loss", "nll", *checked["regularizer"], *own}
