@@ -168,6 +168,11 @@ TABLE = {
         Metric("sample_precision", "", HIGHER, "fraction of samples near test data, in the features of a classifier"),
         Metric("sample_recall", "", HIGHER, "fraction of test data near samples, in the features of a classifier"),
         Metric("nearest", "", NEITHER, "distance of samples to training data, relative to validation data"),
+        Metric(
+            "restyle_accuracy", "", HIGHER, "fraction of restyled examples that a classifier takes for the wanted class"
+        ),
+        Metric("style_correlation", "", HIGHER, "correlation of the codes of restyled examples with those decoded"),
+        Metric("style_r2", "", HIGHER, "fraction of the variance of the code that a second encoding returns"),
         Metric("prior_nll", "nats", LOWER, "-log p of the indices of a discrete code under a prior"),
         Metric("distinct", "", HIGHER, "fraction of different texts among the samples"),
         Metric("words_used", "words", HIGHER, "different tokens in the samples"),

@@ -7,7 +7,6 @@ fitted to the training codes if there is none.
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 from autoenc.command import execute, parser, positive
 
 if TYPE_CHECKING:
-    from autoenc.apps.generation.generate import Decoded
     from autoenc.apps.outputs import Outputs
-    from autoenc.data.split import Split
     from autoenc.loading import Run
 
 EXAMPLES = """examples:
@@ -27,7 +24,6 @@ EXAMPLES = """examples:
   python scripts/generate.py RUN --traverse                         vary one dimension of the code at a time
   python scripts/generate.py RUN --sheet                            grid of codes, for model.latent_dim=2
   python scripts/generate.py RUN --class 3 5                        of conditional models: samples of these classes
-  python scripts/generate.py RUN --restyle 3 17 42                  the style of test examples, or files, in each class
   python scripts/generate.py RUN --augment more.npz --labels 100 --per-class 100
   python train.py data=arrays data.path=more.npz                    train on it; the test examples are real
 text data:
@@ -50,7 +46,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "reconstruct": WRITING,
     "traverse": {},
     "sheet": {"classes": ()},
-    "restyle": {"classes": (), "resize": False},
     "augment": {"labels": 100, "per_class": 100, "method": "smote", "seed": 0},
 }
 # Task -> options that only text data has, and options that text data does not have.
@@ -63,12 +58,10 @@ NOT_FOR_TEXT = {
     "samples": ("mean",),
     "traverse": ("traverse",),
     "sheet": ("sheet",),
-    "restyle": ("restyle",),
     "augment": ("augment",),
     "interpolate": ("resize",),
 }
 NAMES = {"classes": "class"}  # options whose name on the command line is a word of Python
-PRINTED = 20  # lines
 
 
 def main(args: argparse.Namespace) -> None:
@@ -146,7 +139,7 @@ def sample(run: Run, out: Outputs, options: dict[str, Any]) -> None:
         return quality.quality(run, {"samples": others.x}, classifier.load(run))
 
     numbers = {} if classes else measured(out, compared)
-    keep(run, out, examples)
+    generate.keep(run, out, examples)
     facts: dict[str, Any] = {"classes": list(classes)} if classes else {}
     facts |= {"density": source.text, "count": len(examples.x), "seed": seed, "temperature": temperature, **numbers}
     out.json(facts)
@@ -159,7 +152,7 @@ def sample(run: Run, out: Outputs, options: dict[str, Any]) -> None:
 
 def write(run: Run, out: Outputs, args: argparse.Namespace, task: str, options: dict[str, Any]) -> None:
     """Write samples, interpolations or reconstructions of text data."""
-    from autoenc.apps.generation import density
+    from autoenc.apps.generation import density, generate
     from autoenc.apps.generation import texts as text
 
     how, seed = text.Writing(options["temperature"], options["top_p"], options["beam"]), options["seed"]
@@ -185,54 +178,30 @@ def write(run: Run, out: Outputs, args: argparse.Namespace, task: str, options: 
     out.npz(name, x=examples.ids, z=examples.z)
     out.path(f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     out.json(facts | {"texts": examples.texts})
-    for line in lines[:PRINTED]:
+    for line in lines[: generate.PRINTED]:
         out.say(line)
     out.say(f"{len(examples.texts):,} texts, {how}")
 
 
 def decode(run: Run, out: Outputs, args: argparse.Namespace, options: dict[str, Any]) -> None:
-    """Write an interpolation, a traversal, a grid of codes, or examples in the style of others."""
+    """Write an interpolation, a traversal or a grid of codes."""
+    from autoenc.apps import inputs
     from autoenc.apps.generation import generate
 
     facts: dict[str, Any] = {}
     if args.interpolate:
-        ends = [example(run, text, options["resize"]) for text in args.interpolate]
+        ends = [inputs.one(run, text, "--interpolate", options["resize"]) for text in args.interpolate]
         a, b = (end.take(slice(None)).x[0].numpy() for end in ends)
         examples = generate.interpolate(run, a, b, options["steps"])
         facts = {"from": args.interpolate[0], "to": args.interpolate[1], "steps": options["steps"]}
     elif args.traverse is not None:
         examples = generate.traverse(run, args.traverse)
         facts = {"example": args.traverse, "rows": examples.labels}
-    elif args.restyle:
-        examples = generate.restyle(run, given(run, args.restyle, options["classes"], options["resize"]))
-        facts = {"examples": args.restyle, "classes": list(run.spec.classes)}
     else:
         examples = generate.sheet(run, classes=options["classes"])
         facts = {"side": len(examples.x)}
-    keep(run, out, examples, examples.z.shape[-2])
+    generate.keep(run, out, examples, examples.z.shape[-2])
     out.json(facts)
-
-
-def keep(run: Run, out: Outputs, examples: Decoded, steps: int | None = None) -> None:
-    """Write arrays, and a figure or a table; without a figure, print the first lines.
-
-    Args:
-        steps: length of the paths that the examples are on; None: they are samples.
-    """
-    import torch
-
-    from autoenc.apps.generation import generate
-
-    name = "samples" if steps is None else out.name
-    out.npz(name, x=examples.x, z=examples.z, **({} if examples.y is None else {"y": examples.y}))
-    if (image := generate.figure(run, examples, steps or math.ceil(math.sqrt(len(examples.x))))) is not None:
-        out.figure(name, image)
-    if (table := generate.listing(run, examples, steps)) is not None:
-        out.csv(name, *table)
-    if image is None:
-        first = torch.from_numpy(examples.x.reshape(-1, *run.spec.shape)[:PRINTED])
-        for line in run.spec.kind.show({name.removesuffix("s"): first}):
-            out.say(str(line))
 
 
 def augment(run: Run, out: Outputs, target: Path, options: dict[str, Any]) -> None:
@@ -269,43 +238,6 @@ def new_file(args: argparse.Namespace) -> Path:
     return path
 
 
-def given(run: Run, names: list[str], classes: list[str], resize: bool) -> Split:
-    """Return the examples of --restyle: numbers of test examples, or files with one each and, in order, their classes.
-
-    A model that reads the labels of its rows needs the classes of files.
-    """
-    import torch
-
-    from autoenc.data.split import Split
-    from autoenc.errors import UserError
-
-    parts = [example(run, text, resize, "--restyle").take(slice(None)) for text in names]
-    labels = None
-    if classes:
-        if len(classes) not in (1, len(names)):
-            raise UserError(f"--class: with --restyle, one class for all {len(names)} examples, or one for each")
-        labels = run.labels(classes * (len(names) // len(classes)), len(names))
-    elif all(part.y is not None for part in parts):
-        labels = torch.cat([part.y for part in parts if part.y is not None])
-    elif run.given_labels:
-        raise UserError(f"--restyle: {run.path} reads the class of each example; add --class NAME for those in files")
-    return Split(torch.cat([part.x for part in parts]), labels)
-
-
-def example(run: Run, text: str, resize: bool, option: str = "--interpolate") -> Split:
-    """Return an example, given the number of a test example or a file with one example."""
-    from autoenc.apps import inputs
-    from autoenc.apps.generation import generate
-    from autoenc.errors import UserError
-
-    if text.lstrip("-").isdigit():
-        return generate.example(run, int(text))
-    split = inputs.read(run, text, resize).split
-    if len(split) != 1:
-        raise UserError(f"{option} {text}: expected one example, found {len(split)}")
-    return split
-
-
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES)
     tasks = arguments.add_mutually_exclusive_group()
@@ -319,9 +251,6 @@ if __name__ == "__main__":
         "--reconstruct", type=positive, metavar="N", help="text data: N test examples and their reconstructions"
     )
     tasks.add_argument("--sheet", action="store_true", default=None, help="a grid of codes, for model.latent_dim=2")
-    tasks.add_argument(
-        "--restyle", nargs="+", metavar="A", help="conditional models: test examples (0 ...) or files, in every class"
-    )
     tasks.add_argument("--augment", metavar="OUT.npz", help="write a labelled, enlarged training set")
     arguments.add_argument(
         "--density",
@@ -342,7 +271,7 @@ if __name__ == "__main__":
         dest="classes",
         nargs="+",
         metavar="NAME",
-        help="conditional models: classes of the samples, of --sheet, or of the files of --restyle",
+        help="conditional models: classes of the samples, or of --sheet",
     )
     arguments.add_argument("--mean", action="store_true", default=None, help="means of p(x|z) in place of draws")
     arguments.add_argument("--seed", type=int, help="seed of samples, or of the first draw of labels (default: 0)")

@@ -143,6 +143,12 @@ def dae_run(train_run: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def cvae_run(train_run: Callable[..., Path]) -> Path:
+    small = ["network.hidden=[32]", "model.latent_dim=2", "trainer.device=cpu", "optimizer.lr=0.003"]
+    return train_run("model=cvae", *small, "trainer.epochs=15")
+
+
+@pytest.fixture(scope="session")
 def table_run(train_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Vectors with labels: 8 columns on a 3-dimensional subspace, standard deviation near 1, two classes."""
     random = np.random.default_rng(0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from autoenc.data.readers.arrays import array_of_file, read_number_table
-from autoenc.data.split import Examples
-from autoenc.errors import DataError
+from autoenc.data.split import Examples, Split
+from autoenc.errors import DataError, UserError
 from autoenc.loading import Run
 
 
@@ -26,6 +28,38 @@ def read(run: Run, path: str | Path, resize: bool = False, noisy: bool = False) 
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     return run.spec.kind.read(path, resize, noisy, run.model.likelihood.support())
+
+
+def examples(run: Run, numbers: Sequence[int]) -> Split:
+    """Return the examples of `Run.examples` with these numbers, as a split.
+
+    Raises:
+        UserError: there is none with one of the numbers.
+    """
+    size = len(run.examples)
+    for number in numbers:
+        if not 0 <= number < size:
+            raise UserError(f"{number}: {run.spec.name} has the examples 0 to {size - 1}")
+    return run.examples.subset(torch.tensor(numbers))
+
+
+def example(run: Run, number: int) -> Split:
+    """Return one of `examples`, as a split of one."""
+    return examples(run, [number])
+
+
+def one(run: Run, text: str, option: str, resize: bool = False) -> Split:
+    """Return one example, given its number in `Run.examples` or a file that has no other.
+
+    Raises:
+        UserError: there is no such example. DataError: the file cannot be read, or has several.
+    """
+    if text.lstrip("-").isdigit():
+        return example(run, int(text))
+    split = read(run, text, resize).split
+    if len(split) != 1:
+        raise DataError(f"{option} {text}: expected one example, found {len(split)}")
+    return split
 
 
 def labels(path: str | Path, rows: int) -> np.ndarray:

@@ -22,11 +22,6 @@ Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def cvae_run(train_run: Callable[..., Path]) -> Path:
-    return train_run("model=cvae", *SMALL, "trainer.epochs=15")
-
-
-@pytest.fixture(scope="module")
 def m2_run(train_run: Callable[..., Path]) -> Path:
     return train_run("model=m2", "labels=200", *SMALL, "trainer.epochs=8")
 
@@ -43,19 +38,6 @@ def test_a_class_is_generated_by_its_name(cvae_run: Path) -> None:
     drawn = generate.samples(loaded, 2_000).y
     assert drawn is not None
     np.testing.assert_allclose(np.bincount(drawn) / 2_000, 0.1, atol=0.03)
-
-
-def test_restyled_examples_keep_their_code(cvae_run: Path) -> None:
-    loaded = load_run(cvae_run, "cpu")
-    some = loaded.data.test.subset(torch.arange(3))
-    found = generate.restyle(loaded, some)
-    assert found.x.shape == (3, 11, 1, 8, 8)
-    np.testing.assert_allclose(found.x[:, 0], some.take(slice(None)).x.numpy())
-    np.testing.assert_allclose(found.z, np.repeat(loaded.codes(some)[:, None], 11, 1))
-    assert some.y is not None
-    x_hat = loaded.reconstruct(some.take(slice(None)).x.numpy(), y=some.y)
-    for row, label in enumerate(some.y.tolist()):
-        np.testing.assert_allclose(found.x[row, 1 + label], x_hat[row], atol=1e-5, err_msg="its own class")
 
 
 def test_labels_in_python_are_names_or_numbers(cvae_run: Path) -> None:
@@ -80,8 +62,8 @@ def test_unconditional_runs_take_no_labels(ae_run: Path, call: Call, tmp_path: P
     loaded = load_run(ae_run, "cpu")
     with pytest.raises(UserError, match="takes no labels, as it is not conditional"):
         loaded.encode(np.zeros((1, 1, 8, 8), np.float32), [3])
-    for arguments in (("--class", "3"), ("--restyle", "0")):
-        code, _, error = call("generate", ae_run, *arguments, "--output", tmp_path)
+    for script, *arguments in (("generate", "--class", "3"), ("restyle",)):
+        code, _, error = call(script, ae_run, *arguments, "--output", tmp_path)
         assert code == 2
         assert "is not conditional" in error
         assert len(error.splitlines()) == 1
@@ -93,15 +75,11 @@ def test_unconditional_runs_take_no_labels(ae_run: Path, call: Call, tmp_path: P
         (["generate", "--class", "eleven"], "--class=eleven: digits has no such class"),
         (["generate", "--interpolate", "0", "1"], "is conditional, and the codes between have no class"),
         (["generate", "--sheet"], "decodes codes of given classes: y=..., or --class NAME"),
-        (["generate", "--restyle", "new.npy"], "add --class NAME for those in files"),
-        (
-            ["generate", "--restyle", "0", "1", "--class", "1", "2", "3"],
-            "one class for all 2 examples, or one for each",
-        ),
-        (
-            ["generate", "--traverse", "--class", "1"],
-            "--class is for samples or --sheet or --restyle, not for --traverse",
-        ),
+        (["restyle", "--input", "new.npy"], "reads the class of each example; add --class NAME"),
+        (["restyle", "--input", "new.npy", "--class", "1", "2"], "one class for all 1 examples of --input"),
+        (["restyle", "--examples", "0", "5000"], "digits has the examples 0 to"),
+        (["restyle", "--from-class", "1", "--to-class", "2"], "its codes have no class"),
+        (["generate", "--traverse", "--class", "1"], "--class is for samples or --sheet, not for --traverse"),
         (["detect", "--input", "new.npy"], "needs the label of every row; these rows have none"),
         (["embed", "--input", "new.npy"], "needs the label of every row; these rows have none"),
         (["embed", "--probe"], "its codes are computed from the labels, and would predict them"),
@@ -126,10 +104,11 @@ def test_scripts_write_classes_and_styles(cvae_run: Path, call: Call, tmp_path: 
     np.save(tmp_path / "new.npy", np.zeros((1, 8, 8), np.float32))
     for name, arguments in {
         "samples": ["--class", "2", "--count", "5"],
-        "restyle": ["--restyle", "0", str(tmp_path / "new.npy"), "--class", "1", "2"],
+        "restyle": ["--input", str(tmp_path / "new.npy"), "--class", "2"],
         "sheet": ["--sheet", "--class", "4"],
     }.items():
-        assert call("generate", cvae_run, *arguments, "--output", tmp_path / name)[0] == 0
+        script = "restyle" if name == "restyle" else "generate"
+        assert call(script, cvae_run, *arguments, "--output", tmp_path / name)[0] == 0
         arrays = np.load(tmp_path / name / f"{name}.npz")
         assert set(arrays["y"].tolist()) == {"samples": {2}, "restyle": set(range(10)), "sheet": {4}}[name]
         assert (tmp_path / name / f"{name}.png").exists()
@@ -166,7 +145,7 @@ def test_m2_needs_labels_for_codes_alone(m2_run: Path, call: Call, tmp_path: Pat
     np.save(tmp_path / "new.npy", x)
     assert call("detect", m2_run, "--input", tmp_path / "new.npy", "--output", tmp_path / "detect.csv")[0] == 0
     np.save(tmp_path / "one.npy", x[:1])
-    assert call("generate", m2_run, "--restyle", tmp_path / "one.npy", "--output", tmp_path / "restyle")[0] == 0
+    assert call("restyle", m2_run, "--input", tmp_path / "one.npy", "--output", tmp_path / "restyle")[0] == 0
 
 
 def test_the_error_of_the_classifier_stands_beside_logistic_regression_on_the_same_labels(

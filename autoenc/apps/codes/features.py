@@ -70,9 +70,14 @@ def representations(run: Run, rows: Split | None = None) -> dict[str, Representa
 
 
 def need_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels of the training and test rows; UserError without labels or with one class."""
+    """Return `known_labels` to measure codes by; UserError also if the codes are computed from them."""
     if run.given_labels:
         raise UserError(f"{run.path}: its codes are computed from the labels, and would predict them")
+    return known_labels(run)
+
+
+def known_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels of the training and test rows; UserError without labels or with one class."""
     train, test = run.data.train.y, run.data.test.y
     if train is None or test is None:
         raise UserError(f"{run.path}: {run.spec.name} has no labels")

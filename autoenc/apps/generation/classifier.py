@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
-from autoenc.apps.codes.features import need_labels
+from autoenc.apps.codes.features import known_labels
+from autoenc.core import UNLABELLED
 from autoenc.data.split import shuffled_indices
 from autoenc.errors import DataError, UserError, one_line
 from autoenc.files import write_json
@@ -54,6 +55,12 @@ class Classifier:
         return f"{FEATURES} features of a classifier of {self.name}, test accuracy {self.accuracy:.4f}"
 
     @torch.no_grad()
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Return the most likely classes: (N, *shape) -> (N,)."""
+        device = next(self.layers.parameters()).device
+        return self.layers[1](torch.from_numpy(self.features(x)).to(device)).argmax(1).cpu().numpy()
+
+    @torch.no_grad()
     def features(self, x: np.ndarray) -> np.ndarray:
         """Return the last hidden layer: (N, *shape) -> (N, 128)."""
         device = next(self.layers.parameters()).device
@@ -82,8 +89,10 @@ def train(run: Run, steps: int = 2_000) -> Classifier:
     """
     if not run.spec.kind.continuous:
         raise UserError(f"{run.path}: {run.spec.name} has token ids; the classifier is for numbers")
-    y, y_test = (torch.from_numpy(labels) for labels in need_labels(run))
+    y, y_test = (torch.from_numpy(labels) for labels in known_labels(run))
+    known = y != UNLABELLED
     x, x_test = (torch.from_numpy(inputs(run, split.rows())) for split in (run.data.train, run.data.test))
+    x, y = x[known], y[known]
     layers = network(run.spec.shape, len(run.spec.classes)).to(run.device)
     optimizer = torch.optim.Adam(layers.parameters(), lr=LR)
     epochs = (shuffled_indices(len(x), BATCH, SEED, epoch) for epoch in itertools.count())
@@ -96,9 +105,8 @@ def train(run: Run, steps: int = 2_000) -> Classifier:
         optimizer.step()
         schedule.step()
     classifier = Classifier(layers.eval().requires_grad_(False), 0.0, run.spec.name)
-    logits: Tensor = layers[1](torch.from_numpy(classifier.features(x_test.numpy())).to(run.device)).cpu()
-    hits = (logits.argmax(1) == y_test)[torch.isin(y_test, y)]  # not those of classes left out of training
-    return Classifier(classifier.layers, float(hits.float().mean()), run.spec.name)
+    hits = (classifier.predict(x_test.numpy()) == y_test.numpy())[torch.isin(y_test, y).numpy()]  # classes of training
+    return replace(classifier, accuracy=float(hits.mean()))
 
 
 def save(classifier: Classifier, where: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from autoenc.apps.generation import density as densities
 from autoenc.apps.generation.density import Density, training_codes
+from autoenc.apps.inputs import example
+from autoenc.apps.outputs import Outputs
 from autoenc.data.dataset import class_numbers
 from autoenc.data.split import Split
 from autoenc.errors import UserError, require
@@ -22,6 +25,7 @@ COLUMNS = 11  # of a traversal: odd, so that the middle one is the reconstructio
 REACH = 3.0  # standard deviations to each side
 ROWS = 10  # dimensions of the code in a traversal
 SIDE = 20  # of a grid of codes
+PRINTED = 20  # lines
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def samples(
     means = mean or (mean is None and not run.spec.kind.drawn)
     title = f"{n:,} samples from {density.text}; {'means of' if means else 'draws from'} p(x|z)"
     y = labels_of(run, classes, n, seed)
-    decoded = _decoded(run, density.sample(n, seed, temperature), title, y=y)
+    decoded = decode(run, density.sample(n, seed, temperature), title, y=y)
     if means:
         return decoded
     return replace(decoded, x=_draws(run, decoded.z, seed, temperature, y))
@@ -120,13 +124,15 @@ def interpolate(run: Run, a: np.ndarray, b: np.ndarray, steps: int = 11) -> Deco
     check_unconditional(run)
     ends = run.codes(Split(torch.from_numpy(np.stack([a, b]))))
     title = f"reconstructions of two examples, left and right, and {steps - 2} codes on the line between theirs"
-    return _decoded(run, np.linspace(ends[0], ends[1], steps), title)
+    return decode(run, np.linspace(ends[0], ends[1], steps), title)
 
 
 def check_unconditional(run: Run) -> None:
     """Raise UserError for a conditional model: codes between those of two classes have none."""
     if run.conditional:
-        raise UserError(f"--interpolate: {run.path} is conditional, and the codes between have no class; --restyle")
+        raise UserError(
+            f"--interpolate: {run.path} is conditional, and the codes between have no class; scripts/restyle.py"
+        )
 
 
 def traverse(run: Run, index: int = 0) -> Decoded:
@@ -147,27 +153,7 @@ def traverse(run: Run, index: int = 0) -> Decoded:
         f"example {index}; one unit at a time, moved by {-REACH:g} to {REACH:g} standard deviations (sd) of its codes"
     )
     labels = [f"z[{unit}] sd {std[unit]:.2g}" for unit in order]
-    return _decoded(run, z, title, labels, None if y is None else y.expand(z[..., 0].size))
-
-
-def restyle(run: Run, split: Split) -> Decoded:
-    """Decode the code of each example with every class: z (N, C + 1, K), x (N, C + 1, *shape); the example comes first.
-
-    The code of a conditional model is what the class does not determine, the style: analogies of Kingma et al. 2014,
-    fig. 1, and 2 (c). Examples without labels have those that the model infers.
-
-    Raises:
-        UserError: a model that is not conditional, or examples that need labels and have none.
-    """
-    if not run.conditional:
-        raise UserError(f"--restyle: {run.path} is not conditional; model=cvae and model=m2 are")
-    z, classes = run.codes(split), run.spec.classes
-    z = np.repeat(z[:, None], len(classes) + 1, 1)
-    y = torch.cat([torch.zeros(1, dtype=torch.long), torch.arange(len(classes))]).repeat(len(z))
-    title = f"left the example, then its style in the classes {', '.join(classes)}"
-    decoded = _decoded(run, z, title if len(title) < 120 else f"{title[:117]}...", y=y)
-    decoded.x[:, 0] = split.take(slice(None)).x.cpu().numpy()
-    return decoded
+    return decode(run, z, title, labels, None if y is None else y.expand(z[..., 0].size))
 
 
 def sheet(run: Run, side: int = SIDE, classes: Sequence[str] = ()) -> Decoded:
@@ -196,24 +182,12 @@ def sheet(run: Run, side: int = SIDE, classes: Sequence[str] = ()) -> Decoded:
         first, second = np.quantile(training_codes(run), levels.numpy(), axis=0).T
     title = f"{side} x {side} codes at equal steps of probability: z[0] to the right, z[1] upwards"
     y = labels_of(run, classes, side**2) if classes else None
-    return _decoded(run, np.stack(np.meshgrid(first, second[::-1]), -1), title, y=y)
+    return decode(run, np.stack(np.meshgrid(first, second[::-1]), -1), title, y=y)
 
 
 def labels_of_rows(run: Run, split: Split) -> Tensor | None:
     """Return the labels (N,) that the model is conditioned on for examples; None without a condition."""
     return run.over(split, lambda batch: cast(Tensor, run.model.labels(batch))) if run.conditional else None
-
-
-def example(run: Run, index: int) -> Split:
-    """Return the example of `Run.examples` with a number, as a split of one.
-
-    Raises:
-        UserError: there is none.
-    """
-    size = len(run.examples)
-    if not 0 <= index < size:
-        raise UserError(f"{index}: {run.spec.name} has the examples 0 to {size - 1}")
-    return run.examples.subset(torch.tensor([index]))
 
 
 def listing(run: Run, decoded: Decoded, steps: int | None = None) -> tuple[list[str], list[list[Any]]] | None:
@@ -237,7 +211,26 @@ def figure(run: Run, decoded: Decoded, columns: int) -> np.ndarray | None:
     return None if drawn is None else titled(drawn, decoded.title)
 
 
-def _decoded(run: Run, z: np.ndarray, title: str, labels: list[str] | None = None, y: Tensor | None = None) -> Decoded:
+def keep(run: Run, out: Outputs, examples: Decoded, steps: int | None = None) -> None:
+    """Write arrays, and a figure or a table; without a figure, print the first lines.
+
+    Args:
+        steps: length of the paths that the examples are on; None: they are samples.
+    """
+    name = "samples" if steps is None else out.name
+    out.npz(name, x=examples.x, z=examples.z, **({} if examples.y is None else {"y": examples.y}))
+    if (image := figure(run, examples, steps or math.ceil(math.sqrt(len(examples.x))))) is not None:
+        out.figure(name, image)
+    if (table := listing(run, examples, steps)) is not None:
+        out.csv(name, *table)
+    if image is None:
+        first = torch.from_numpy(examples.x.reshape(-1, *run.spec.shape)[:PRINTED])
+        for line in run.spec.kind.show({name.removesuffix("s"): first}):
+            out.say(str(line))
+
+
+def decode(run: Run, z: np.ndarray, title: str, labels: list[str] | None = None, y: Tensor | None = None) -> Decoded:
+    """Decode the nearest valid codes (..., K), with labels (N,) of all of them for a conditional model."""
     codes = run.project(z.reshape(-1, run.latent_dim))
     x = run.decode(codes, y)
     return Decoded(

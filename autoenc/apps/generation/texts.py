@@ -12,7 +12,8 @@ from torch import Tensor
 
 from autoenc.apps.generation import density as densities
 from autoenc.apps.generation.density import Density
-from autoenc.apps.generation.generate import check_unconditional, example, labels_of, labels_of_rows
+from autoenc.apps.generation.generate import check_unconditional, labels_of, labels_of_rows
+from autoenc.apps.inputs import example
 from autoenc.data.split import PAD, Split
 from autoenc.errors import UserError, require
 from autoenc.loading import Run

@@ -112,7 +112,7 @@ def test_data_without_labels_have_no_classifier(ae: Run, monkeypatch: pytest.Mon
     def nothing(run: Run) -> None:
         raise UserError("has no labels")
 
-    monkeypatch.setattr(classifier, "need_labels", nothing)
+    monkeypatch.setattr(classifier, "known_labels", nothing)
     with pytest.raises(UserError, match="has no labels"):
         classifier.train(ae)
 
