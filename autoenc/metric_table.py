@@ -102,6 +102,9 @@ TABLE = {
             "KL divergence of the class, inferred or known, from the uniform prior",
         ),
         Metric("generator", "nats", NEITHER, "of an adversarial objective; log 2 = 0.69 where the critic cannot tell"),
+        Metric("adaptive_weight", "", NEITHER, "of the critic of model=vqgan: ratio of two norms of gradients"),
+        Metric("perceptual", "", LOWER, "squared distance of features of length 1 (Zhang et al. 2018), from 0 to 4"),
+        Metric("feature_mmd", "", LOWER, "mmd of reconstructions and images in the perceptual network, in batches"),
         Metric("distance", "", LOWER, "squared distance of the code from the center of model=deep_svdd"),
         Metric("distance_sd", "", NEITHER, "standard deviation of distance over the examples of a batch"),
         Metric(

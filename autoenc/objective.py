@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict, weight_at
+from autoenc.data.split import Split
 from autoenc.errors import NotFinite
 
 
@@ -43,6 +44,13 @@ class Objective(nn.Module):
 
     def check(self, model: Autoencoder) -> None:
         """Raise ConfigError if the objective does not support the model."""
+
+    def start(self, train: Split, say: Callable[[str], None]) -> None:
+        """Train what the objective needs beforehand, once, before the first step.
+
+        Args:
+            train: the training split. say: prints a line.
+        """
 
     def losses(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Loss:
         """Return the loss of each player and the terms that are logged.

@@ -252,6 +252,8 @@ def _fit_and_finish(
         progress.line(f"Attention: {len(data.train)} training examples are few: results depend on which these are")
     if trainer.step:
         progress.line(f"resuming after step {trainer.step:,}")
+    else:
+        parts.objective.start(data.train, progress.line)
     trainer.fit(progress)
 
     best = checkpoint.load(run_dir / "checkpoints" / "best.pt", trainer.device)

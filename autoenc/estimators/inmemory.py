@@ -36,13 +36,15 @@ def train(checked: Mapping[str, Any], data: Data, verbose: bool = False) -> tupl
         parts = build.build(checked, device, data)
         check_monitor(parts)
         start_prior(parts.model, parts.data.train, parts.settings.eval_batch_size, device)
+        progress = Progression(parts.settings.total_steps(len(parts.data.train))) if verbose else _Silence()
+        parts.objective.start(parts.data.train, progress.line)
         history = _History()
         trainer = _Trainer(
             parts.model, parts.objective, parts.optimizers, parts.data, settings, checked["seed"], device, history,
             Path(folder),
         )  # fmt: skip
         try:
-            trainer.fit(Progression(trainer.total_steps) if verbose else _Silence())
+            trainer.fit(progress)
         except Interrupted as error:
             raise (KeyboardInterrupt if error.signum == signal.SIGINT else SystemExit(128 + error.signum)) from None
         parts.model.load_state_dict(checkpoint.load(Path(folder) / "best.pt", device)["model"])

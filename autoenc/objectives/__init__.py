@@ -5,5 +5,6 @@ from autoenc.objectives.factor import FactorVAE
 from autoenc.objectives.iwae import IWAE
 from autoenc.objectives.one_class import DeepSAD, OneClass
 from autoenc.objectives.semi_supervised import SemiSupervised
+from autoenc.objectives.vqgan import VQGAN
 
-__all__ = ["IWAE", "Adversarial", "DeepSAD", "FactorVAE", "OneClass", "SemiSupervised"]
+__all__ = ["IWAE", "VQGAN", "Adversarial", "DeepSAD", "FactorVAE", "OneClass", "SemiSupervised"]

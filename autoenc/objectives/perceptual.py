@@ -1,0 +1,101 @@
+"""Perceptual distance (Johnson et al. 2016): in the features of a network that is trained on the same images."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autoenc.core import UNLABELLED
+from autoenc.data.split import Split
+from autoenc.errors import ConfigError
+
+Task = Literal["auto", "classes", "rotations"]
+TURNS = 4
+BATCH, LR, SEED = 128, 1e-3, 0
+LAST = 50  # steps over which the accuracy is averaged
+EPS = 1e-3  # least norm that is scaled to 1: features of an empty region are noise
+
+
+class PerceptualNetwork(nn.Module):
+    """Stages of convolutions, each after the first halving height and width; frozen once `fit` has trained them.
+
+    In the papers the network is a VGG of ImageNet; this one learns from the training split, and is stored with the
+    weights of the objective.
+
+    Args:
+        channels: of each stage.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], channels: Sequence[int] = (16, 32, 64)):
+        super().__init__()
+        if len(input_shape) != 3:
+            raise ConfigError("", None, "a perceptual distance needs images")
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(n_in, n_out, 3, stride=1 if i == 0 else 2, padding=1), nn.ReLU())
+            for i, (n_in, n_out) in enumerate(itertools.pairwise((input_shape[0], *channels)))
+        )
+        self.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the features of each stage: (B, *input_shape) -> (B, C, H, W) each."""
+        return list(itertools.accumulate(self.stages, lambda h, stage: stage(h), initial=x))[1:]
+
+    def distance(self, x: Tensor, target: Tensor) -> Tensor:
+        """Return the squared distance of features of length 1 at each position: (B, *input_shape) twice -> (B,).
+
+        A mean over positions and stages, from 0 to 4: LPIPS (Zhang et al. 2018, eq. 1) with equal weights. The target
+        gets no gradient.
+        """
+        with torch.no_grad():
+            targets = self(target)
+        pairs = zip(self(x), targets, strict=True)
+        units = ((F.normalize(a.float(), eps=EPS), F.normalize(b.float(), eps=EPS)) for a, b in pairs)
+        return torch.stack([(a - b).square().sum(1).flatten(1).mean(1) for a, b in units]).mean(0)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Return means over the positions of the last stage: (B, *input_shape) -> (B, C)."""
+        return self(x)[-1].float().mean((2, 3))
+
+    def fit(self, train: Split, task: Task, steps: int, say: Callable[[str], None]) -> None:
+        """Train the stages, then freeze them.
+
+        Args:
+            task: classes: of the labelled rows; rotations: by which of 0, 90, 180 and 270 degrees an image is turned
+                (Gidaris et al. 2018), which needs no labels; auto: classes if all rows are labelled, and not the same.
+        """
+        y = train.y
+        if task == "auto":
+            labelled = y is not None and len(y) > 0 and bool((y != UNLABELLED).all()) and bool((y != y[0]).any())
+            task = "classes" if labelled else "rotations"
+        outputs = TURNS
+        if task == "classes":
+            assert y is not None, "see VQGAN"
+            train, outputs = train.subset((y != UNLABELLED).nonzero().squeeze(1)), int(y.max()) + 1
+        say(f"perceptual network: training on {task}, {steps:,} steps")
+        weight = next(self.parameters())
+        width = self.stages[-1][0].out_channels  # type: ignore[index, union-attr]
+        head = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * int(width), outputs)).to(
+            weight.device
+        )
+        self.requires_grad_(True)
+        optimizer = torch.optim.Adam([*self.parameters(), *head.parameters()], lr=LR)
+        turns = 1 if task == "classes" else TURNS
+        epochs = (train.shuffled(BATCH // turns, SEED, epoch) for epoch in itertools.count())
+        hits: list[Tensor] = []
+        for batch in itertools.islice(itertools.chain.from_iterable(epochs), steps):
+            logits = torch.cat([head(self(torch.rot90(batch.x, k, (2, 3)))[-1]) for k in range(turns)])
+            turned = torch.arange(turns, device=logits.device).repeat_interleave(len(batch))
+            labels = batch.y if task == "classes" else turned
+            assert labels is not None
+            loss = F.cross_entropy(logits, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            hits.append((logits.argmax(1) == labels).float().mean().detach())
+        self.requires_grad_(False)
+        say(f"perceptual network: accuracy {float(torch.stack(hits[-LAST:]).mean()):.3f} in the last steps")
