@@ -108,7 +108,10 @@ TABLE = {
         Metric("distance", "", LOWER, "squared distance of the code from the center of model=deep_svdd"),
         Metric("distance_sd", "", NEITHER, "standard deviation of distance over the examples of a batch"),
         Metric(
-            "critic", "nats", NEITHER, "of an objective with a critic; log 2 = 0.69 for each set where it cannot tell"
+            "critic",
+            "nats",
+            NEITHER,
+            "of an objective with a critic; log 2 = 0.69 for each set where it cannot tell, 1 with a hinge loss",
         ),
         Metric(
             "critic_accuracy",

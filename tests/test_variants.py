@@ -29,6 +29,11 @@ OPTIONS = {
         *("model=vqvae", "network.channels=[8,8]", "model.latent_dim=4", "model.bottleneck.codes=16"),
         *("model.bottleneck.dead_after=300", "trainer.lr_schedule=cosine", "optimizer.lr=0.003"),
     ],
+    "vqgan": [
+        *("model=vqgan", "network.channels=[8,8]", "model.latent_dim=4", "model.bottleneck.codes=16"),
+        *("model.bottleneck.dead_after=300", "model.objective.channels=[8,8]", "model.objective.task_steps=5"),
+        "model.objective.start=0.0",
+    ],
     "fsq": ["model=fsq", "network.channels=[8,8]"],
     "rqvae": [
         *("model=rqvae", "network.channels=[8,8]", "model.latent_dim=4", "model.bottleneck.codes=16"),
@@ -53,7 +58,7 @@ OPTIONS |= {
     for name in ("batch_topk", "jumprelu", "gated", "matryoshka")
 }
 KILLED = ("vqvae", "aae")  # state of a codebook, of a second player and a schedule; the others stop in process
-SAME_CODES = ("iwae", "wae", "rae", "btcvae", "factorvae", "vamp", "matryoshka")  # as vade, aae or batch_topk
+SAME_CODES = ("vqgan", "iwae", "wae", "rae", "btcvae", "factorvae", "vamp", "matryoshka")  # as those of others
 CHOICES = {name: {"model": name} for name in OPTIONS}
 EPOCHS = {name: 6 if name in KILLED else 3 for name in OPTIONS}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
@@ -11,46 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, weight_at
+from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict, weight_at
 from autoenc.data.split import Split
-from autoenc.errors import ConfigError, require
+from autoenc.errors import require
 from autoenc.metrics import mmd
-from autoenc.objective import Objective
+from autoenc.objectives.critic import WithCritic, watched
+from autoenc.objectives.image_critic import ImageCritic
 from autoenc.objectives.perceptual import PerceptualNetwork, Task
 
-KERNEL = 4
 EPS = 1e-6  # delta of eq. 7
 
 
-class PatchCritic(nn.Module):
-    """PatchGAN (Isola et al. 2017): images (B, C, H, W) -> (B, H', W') logits, one for each of overlapping patches.
-
-    Convolutions of stride 2, one for each entry of `channels` but the last, then two of stride 1; kernels of 4 with a
-    padding of 1. Patches have 16 pixels with two entries, 34 with three and 70, as in the paper, with four.
-
-    Args:
-        channels: of each convolution but the last, which gives the logits.
-    """
-
-    def __init__(self, input_shape: tuple[int, ...], channels: Sequence[int] = (32, 64)):
-        super().__init__()
-        require(len(channels) >= 2 and min(channels) >= 1, "channels", list(channels), "must be two widths or more")
-        if len(input_shape) != 3:
-            raise ConfigError("", None, "the critic of patches needs images; model=vqvae does without")
-        depth, *size = input_shape
-        strides = [2] * (len(channels) - 1) + [1]
-        height, width = (math.floor(side / 2 ** (len(channels) - 1)) - 2 for side in size)
-        why = f"too many for images of {size[0]}x{size[1]}, which no patch would be left of; leave out the last"
-        require(min(height, width) >= 1, "channels", list(channels), why)
-        layers: list[nn.Module] = []
-        for i, (n_in, n_out) in enumerate(itertools.pairwise((depth, *channels))):
-            layers.append(nn.Conv2d(n_in, n_out, KERNEL, strides[i], padding=1))
-            layers += [nn.GroupNorm(math.gcd(8, n_out), n_out)] if i > 0 else []
-            layers.append(nn.LeakyReLU(0.2))
-        self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, KERNEL, padding=1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x).squeeze(1).float()
+def hinge(real: Tensor, made: Tensor) -> Tensor:
+    """Return the hinge loss of a critic from its logits of real and of made-up examples (Lim & Ye 2017)."""
+    return relu(1 - real).mean() + relu(1 + made).mean()
 
 
 def last_weight(module: nn.Module) -> nn.Parameter:
@@ -74,7 +47,7 @@ def linearized(term: Tensor, params: Tensor) -> Tensor:
     return (params * torch.autograd.grad(term, params, retain_graph=True)[0]).sum()
 
 
-class VQGAN(Objective):
+class VQGAN(WithCritic):
     """Two players, updated simultaneously (Esser et al. 2021, sec. 3.1):
 
         model    nll + regularizers + perceptual * D d(x, x~) + weight * lambda * E[-C(x~)]
@@ -95,7 +68,7 @@ class VQGAN(Objective):
         weight: of the critic; a number or a schedule.
         start: fraction of the training steps.
         perceptual: weight of the perceptual distance.
-        channels: of the critic, see `PatchCritic`.
+        channels: of the critic, see `ImageCritic`.
         task, task_steps: how the perceptual network is trained; see `PerceptualNetwork.fit`.
     """
 
@@ -115,7 +88,7 @@ class VQGAN(Objective):
         task: Task = "auto",
         task_steps: int = 1_000,
     ):
-        super().__init__(regularizers)
+        super().__init__(regularizers, ImageCritic(input_shape, channels, patches=True), weight)
         require(0 <= start < 1, "start", start, "must lie in [0, 1): a fraction of the training steps")
         require(0 <= perceptual < math.inf, "perceptual", perceptual, "must be 0 or more")
         require(task_steps >= 1, "task_steps", task_steps, "must be 1 or more")
@@ -123,13 +96,9 @@ class VQGAN(Objective):
             classes = len(class_names) - len(left_out)
             why = f"needs labels of two classes or more, and the data have {classes}; rotations needs none"
             require(classes >= 2, "task", task, why)
-        self.weight, self.start_step, self.perceptual = weight, start * total_steps, perceptual
+        self.start_step, self.perceptual = start * total_steps, perceptual
         self.task, self.task_steps = task, task_steps
-        self.critic = PatchCritic(input_shape, channels)
         self.network = PerceptualNetwork(input_shape)
-
-    def players(self, model: Autoencoder) -> dict[str, nn.Module]:
-        return {"model": model, "critic": self.critic}
 
     def start(self, train: Split, say: Callable[[str], None]) -> None:
         self.network.fit(train, self.task, self.task_steps, say)
@@ -145,13 +114,19 @@ class VQGAN(Objective):
         weighted = linearized(weighted, out.params)
         totals = {"model": loss.total["model"] + weighted}
         if step >= self.start_step:
-            generator = -self.critic(x).mean()
+            seen, gradient = watched(x)
+            generator = -self.critic(seen).mean()
             real, made = self.critic(batch.x), self.critic(x.detach())
-            totals["critic"] = relu(1 - real).mean() + relu(1 + made).mean()
-            parts |= {"generator": generator.detach(), "critic": totals["critic"].detach()}
+            totals["critic"] = hinge(real, made)
+            parts |= {"generator": generator.detach(), **self.health(totals["critic"], real, made)}
             if torch.is_grad_enabled():
                 generator = linearized(generator, out.params)
                 adaptive = adaptive_weight(out.nll.mean() + weighted, generator, last_weight(model.decoder))
-                parts["adaptive_weight"] = adaptive
-                totals["model"] = totals["model"] + weight_at(self.weight, step) * adaptive * generator
+                factor = weight_at(self.weight, step) * adaptive
+                totals["model"] = totals["model"] + factor * generator
+                parts |= {"adaptive_weight": adaptive, "generator_gradient": factor * gradient["generator_gradient"]}
         return Loss(totals, parts)
+
+    def diagnosis(self, numbers: Mapping[str, float]) -> Verdict:
+        won = "a smaller model.players.critic.lr or a smaller model.objective.start"
+        return self.judged(numbers, "patches of images and of reconstructions", won)
