@@ -144,10 +144,12 @@ class Prior(nn.Module):
     Attributes:
         remark: advice that is shown when training begins with new weights, or an empty text.
         generates: whether training makes codes resemble its draws; otherwise a density is fitted to generate.
+        tempered: whether a temperature changes its draws; not those of a uniform distribution.
     """
 
     remark: str = ""
     generates: bool = True
+    tempered: bool = True
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return log p(z) in nats: (*S, *latent_shape) -> (*S)."""

@@ -17,7 +17,7 @@ import torch
 
 from autoenc import load_run, run
 from autoenc.apps.deploy.export import export
-from autoenc.apps.generation import generate
+from autoenc.apps.generation import density, generate, paths
 from autoenc.apps.protocol.evaluate import evaluate
 from autoenc.errors import ConfigError, UserError
 from autoenc.loading import Run
@@ -158,14 +158,13 @@ def test_codes_are_rows_of_numbers_whatever_their_shape(trained: Path) -> None:
 def test_made_up_codes_are_valid_codes(trained: Path) -> None:
     loaded = load_run(trained, "cpu")
     x = loaded.data.test.take(slice(0, 2)).x.numpy()
-    if loaded.model.bottleneck.no_density is not None and loaded.model.bottleneck.prior is None:
-        with pytest.raises(UserError, match="no density fits"):
-            generate.samples(loaded, 20)
-        return
-    made = [
-        generate.samples(loaded, 20), generate.interpolate(loaded, x[0], x[1]), generate.traverse(loaded),
-        generate.samples(loaded, 20, temperature=0.5),
-    ]  # fmt: skip
+    source = density.of(loaded)
+    made = [generate.samples(loaded, 20, source), paths.interpolate(loaded, x[0], x[1]), paths.traverse(loaded)]
+    if source.tempered:
+        made.append(generate.samples(loaded, 20, source, temperature=0.5))
+    else:
+        with pytest.raises(UserError, match=r"--temperature=0\.5: has no effect on the"):
+            generate.samples(loaded, 20, source, temperature=0.5)
     bottleneck = loaded.model.bottleneck
     for decoded in made:
         z = torch.from_numpy(decoded.z).reshape(-1, *bottleneck.latent_shape)

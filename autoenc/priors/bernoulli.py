@@ -15,6 +15,8 @@ from autoenc.core import Prior
 class Bernoulli(Prior):
     """Independent bits, each 0 or 1 with probability 1/2."""
 
+    tempered = False  # (1/2)^(1/t) is uniform, too
+
     zeros: Tensor  # (*latent_shape); holds shape and device
 
     def __init__(self, latent_shape: tuple[int, ...]):
@@ -25,9 +27,8 @@ class Bernoulli(Prior):
         return z.new_full(z.shape[: z.dim() - self.zeros.dim()], -self.zeros.numel() * math.log(2))
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
-        """Draw bits (n, *latent_shape); both values are as likely at any temperature above 0, and 0 gives zeros."""
-        p = 0.5 if temperature > 0 else 0.0
-        return torch.full((n, *self.zeros.shape), p, device=self.zeros.device).bernoulli()
+        """Draw bits (n, *latent_shape); the temperature changes nothing."""
+        return torch.full((n, *self.zeros.shape), 0.5, device=self.zeros.device).bernoulli()
 
     def kl(self, posterior: Distribution) -> Tensor | None:
         """Return log 2 minus the entropy of each bit."""

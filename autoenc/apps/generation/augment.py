@@ -68,7 +68,7 @@ class _Labelled:
 def _labelled(run: Run, labels: int, method: str, seed: int) -> _Labelled:
     require(method in METHODS, "--method", method, f"must be one of {', '.join(METHODS)}")
     if method == "gaussian":
-        check_smooth(run)
+        check_smooth(run, "--method smote")
     chosen = run.data.train.subset(torch.from_numpy(_stratified(run, labels, np.random.default_rng(seed))))
     real = chosen.take(slice(None))
     assert real.y is not None

@@ -15,7 +15,7 @@ from autoenc.errors import UserError, require
 from autoenc.loading import Run
 from autoenc.networks.causal import CausalTransformer
 
-KINDS = ("autoregressive", "prior", "gaussian", "mixture")
+KINDS = ("autoregressive", "prior", "gaussian", "mixture", "independent")
 FITTED = 20_000  # training codes that a density is fitted to
 SEED = 0
 
@@ -27,8 +27,17 @@ class Density(Protocol):
     def text(self) -> str:
         """Name for messages."""
 
+    @property
+    def tempered(self) -> bool:
+        """Whether a temperature changes its draws."""
+
     def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> np.ndarray:
-        """Draw codes (n, K) float32. Standard deviations are multiplied by the temperature."""
+        """Draw codes (n, K) float32.
+
+        Args:
+            temperature: factor of the standard deviations of Gaussians, of a mixture those of its components, of a flow
+                those of its base; the logits of indices are divided by it.
+        """
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,12 @@ class Prior:
 
     run: Run
     text = "the prior"
+
+    @property
+    def tempered(self) -> bool:
+        """Whether a temperature changes the draws."""
+        prior = self.run.model.bottleneck.prior
+        return prior is None or prior.tempered
 
     def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> np.ndarray:
         z = self.run.prior_sample(n, seed, temperature)
@@ -51,6 +66,7 @@ class Autoregressive:
     run: Run
     model: CausalTransformer
     text = "the autoregressive prior"
+    tempered = True
 
     def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> np.ndarray:
         bottleneck = self.run.model.bottleneck
@@ -72,6 +88,7 @@ class Mixture:
     weights: np.ndarray
     means: np.ndarray
     factors: np.ndarray
+    tempered = True
 
     @property
     def text(self) -> str:
@@ -89,6 +106,22 @@ class Mixture:
         return z.astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Independent:
+    """Each unit of the code independent of the others, with the values that it has in training codes (N, K).
+
+    The density of sparse codes: a unit is as often zero as in training.
+    """
+
+    codes: np.ndarray
+    text = "the values of each unit in the training codes, independent of each other"
+    tempered = False
+
+    def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> np.ndarray:
+        rows = np.random.default_rng(seed).integers(len(self.codes), size=(n, self.codes.shape[1]))
+        return np.take_along_axis(self.codes, rows, 0)
+
+
 def training_codes(run: Run, most: int = FITTED) -> np.ndarray:
     """Return codes of the reference rows (at most 20,000 training rows), or of `most` of them: (N, K)."""
     return run.reference.codes[drawn(len(run.reference), most).sort().values.numpy()]
@@ -98,8 +131,9 @@ def of(run: Run, kind: str | None = None, components: int = 10) -> Density:
     """Return the density to sample codes from.
 
     Args:
-        kind: prior; autoregressive, the prior of fit_prior; gaussian or mixture, fitted to training codes. Default: the
-            autoregressive prior if it was fitted, else the prior, or a mixture without a prior that codes resemble.
+        kind: prior; autoregressive, the prior of fit_prior; gaussian, mixture or independent, fitted to training codes.
+            Default: the autoregressive prior if it was fitted, else the prior; without a prior that codes resemble, a
+            mixture, of sparse codes independent units.
         components: of the mixture.
 
     Raises:
@@ -110,7 +144,8 @@ def of(run: Run, kind: str | None = None, components: int = 10) -> Density:
     fitted = index_prior.load(run) if kind in (None, "autoregressive") else None
     prior = run.model.bottleneck.prior
     draws = has_prior and (prior is None or prior.generates)
-    kind = kind or ("autoregressive" if fitted else "prior" if draws else "mixture")
+    smooth = "mixture" if bottleneck.no_density is None else "independent"
+    kind = kind or ("autoregressive" if fitted else "prior" if draws else smooth)
     require(kind in KINDS, "--density", kind, f"must be one of {', '.join(KINDS)}")
     if fitted is not None:
         return Autoregressive(run, fitted)
@@ -120,24 +155,30 @@ def of(run: Run, kind: str | None = None, components: int = 10) -> Density:
     if kind == "prior" and not has_prior:
         raise UserError(
             f"--density prior: the code of a {type(bottleneck).__name__} bottleneck has no prior ({run.path}); "
-            "--density mixture or gaussian fits one to the training codes"
+            f"--density {smooth} fits one to the training codes"
         )
     if kind == "prior":
         return Prior(run)
-    check_smooth(run)
+    if kind == "independent" and bottleneck.symbols == 0:
+        return Independent(training_codes(run))
+    check_smooth(run, f"--density {'prior' if has_prior else 'independent'} samples them")
     return fit(training_codes(run), 1 if kind == "gaussian" else components)
 
 
-def check_smooth(run: Run) -> None:
+def check_smooth(run: Run, remedy: str) -> None:
     """Raise UserError if no smooth density fits the codes: the decoder was not trained on such samples."""
     bottleneck = run.model.bottleneck
     if bottleneck.no_density is not None:
         kind = type(bottleneck).__name__
-        fitting = "--density prior samples them" if run.prior_sample(1) is not None else "generate from a vae or ae run"
-        raise UserError(
-            f"{run.path}: no density fits the codes of a {kind} bottleneck, {bottleneck.no_density}; "
-            f"{fitting}, or use --interpolate"
-        )
+        why = f"no smooth density fits the codes of a {kind} bottleneck, {bottleneck.no_density}"
+        raise UserError(f"{run.path}: {why}; {remedy}")
+
+
+def check_temperature(density: Density, temperature: float) -> None:
+    """Raise UserError for a temperature that is negative, or that would change nothing."""
+    require(0 <= temperature < np.inf, "--temperature", temperature, "must be 0 or more")
+    if temperature != 1 and not density.tempered:
+        raise UserError(f"--temperature={temperature:g}: has no effect on {density.text}; leave it out")
 
 
 def fit(codes: np.ndarray, components: int) -> Mixture:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from autoenc.apps.generation import density as densities
 from autoenc.apps.generation.density import Density
-from autoenc.apps.generation.generate import check_unconditional, labels_of, labels_of_rows
+from autoenc.apps.generation.generate import labels_of, labels_of_rows
+from autoenc.apps.generation.paths import between, check_path
 from autoenc.apps.inputs import example
 from autoenc.data.split import PAD, Split
 from autoenc.errors import UserError, require
@@ -139,15 +140,19 @@ def sentence(run: Run, text: str) -> Split:
     return run.inputs([text], "--interpolate")
 
 
-def interpolate(run: Run, a: str, b: str, steps: int = 11, how: Writing | None = None, seed: int = 0) -> Written:
-    """Interpolate linearly between the codes of two texts (Bowman et al. 2016, sec. 4.3).
+def interpolate(
+    run: Run, a: str, b: str, steps: int = 11, how: Writing | None = None, seed: int = 0, sphere: bool = False
+) -> Written:
+    """Interpolate between the codes of two texts (Bowman et al. 2016, sec. 4.3).
 
     The ends are the reconstructions of a and b: texts, or numbers of test examples.
+
+    Args:
+        sphere: along the sphere, see `paths.slerp`, in place of the straight line.
     """
-    require(steps >= 2, "--steps", steps, "must be 2 or more")
-    check_unconditional(run)
+    check_path(run, steps)
     ends = [run.codes(sentence(run, text))[0] for text in (a, b)]
-    return write(run, np.linspace(ends[0], ends[1], steps), how, seed)
+    return write(run, between(ends[0], ends[1], steps, sphere), how, seed)
 
 
 def reconstructions(run: Run, split: Split, how: Writing | None = None, seed: int = 0) -> tuple[list[str], Written]:

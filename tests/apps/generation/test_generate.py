@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
-from scipy.stats import norm
+from torch.nn import functional
 
 from autoenc import load_run
-from autoenc.apps.generation import density, generate
+from autoenc.apps.generation import density, generate, paths
 from autoenc.bottlenecks import Deterministic, TopK
 from autoenc.errors import UserError
 from autoenc.loading import Run
+from autoenc.networks.causal import CausalTransformer
+from autoenc.priors import Categorical, RealNVP
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "generate.py"
 
@@ -102,15 +105,33 @@ def test_generated_rows_have_the_marginals_of_the_data(train_run: Callable, tmp_
 
 
 def test_what_a_model_does_not_allow_is_refused_in_one_line(ae: Run) -> None:
-    with pytest.raises(UserError, match=r"no prior.*mixture or gaussian"):
+    with pytest.raises(UserError, match=r"no prior.*--density mixture fits one"):
         generate.samples(ae, 4, "prior")
     with pytest.raises(UserError, match=r"--components 5000.*use fewer"):
         density.of(ae, "mixture", 5000)
     with pytest.raises(UserError, match="--temperature=-1"):
         generate.samples(ae, 4, temperature=-1)
+    with pytest.raises(UserError, match=r"--class: .* is not conditional; model=cvae"):
+        generate.samples(ae, 4, classes=["3"])
     ae.model.bottleneck = TopK((64,), 8, k=2)
-    with pytest.raises(UserError, match="all but 2 of their 8 units"):
-        generate.samples(ae, 4)
+    with pytest.raises(UserError, match=r"all but 2 of their 8 units .*; --density independent"):
+        generate.samples(ae, 4, "mixture")
+    with pytest.raises(UserError, match=r"--temperature=0\.5: has no effect on the values of each unit"):
+        generate.samples(ae, 4, temperature=0.5)
+
+
+def test_units_of_a_sparse_code_are_drawn_one_by_one_from_the_training_codes(ae: Run) -> None:
+    random = np.random.default_rng(0)
+    codes = random.normal(size=(5_000, 2)) * (random.random((5_000, 2)) < [0.1, 0.5])
+    codes[:, 1] = np.abs(codes[:, 0]) + (codes[:, 0] == 0) * codes[:, 1]
+    drawn = density.Independent(codes.astype(np.float32)).sample(20_000, seed=1)
+    for unit in range(2):
+        assert set(drawn[:, unit]) <= set(codes[:, unit].astype(np.float32))
+    np.testing.assert_allclose((drawn != 0).mean(0), (codes != 0).mean(0), atol=0.02)
+    joint = ((drawn[:, 0] != 0) & (drawn[:, 1] != 0)).mean()
+    assert joint == pytest.approx((codes != 0).mean(0).prod(), abs=0.01)
+    ae.model.bottleneck = TopK((64,), 8, k=2)
+    assert (generate.samples(ae, 50).z != 0).sum(1).max() == 2, "codes are projected"
 
 
 def test_at_temperature_0_all_samples_are_the_decoded_mean(ae: Run, vae: Run) -> None:
@@ -129,48 +150,45 @@ def test_temperature_scales_standard_deviations_and_seeds_repeat(vae: Run) -> No
         assert not np.array_equal(generate.samples(vae, 4, kind, seed=6).x, one.x)
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_temperature_divides_the_logits_of_indices_and_scales_the_base_of_a_flow(temperature: float) -> None:
+    logits = torch.tensor([[0.0, 1.0, 2.0], [2.0, -1.0, 0.0]])
+    expected = (logits / temperature).softmax(-1)
+    model = CausalTransformer(2, 3, 1, hidden=8, layers=1).eval()
+    model.bias.data.copy_(logits)  # the rest starts at 0
+    categorical = Categorical((2,), 3)
+    categorical.frequency.copy_(logits.softmax(-1))
+    for drawn in (model.sample(20_000, temperature), categorical.sample(20_000, temperature)):
+        torch.testing.assert_close(functional.one_hot(drawn, 3).float().mean(0), expected, atol=0.012, rtol=0)
+    flow = RealNVP((2,))  # the identity at the start
+    torch.manual_seed(1)
+    one = flow.sample(5)
+    torch.manual_seed(1)
+    torch.testing.assert_close(flow.sample(5, temperature), temperature * one)
+
+
+def test_a_wrong_argument_comes_before_results_that_exist(
+    script: Callable[..., int], ae_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert script(ae_run, "--count", 2, "--output", out) == 0
+    for arguments, message in (
+        (["--class", "33"], "--class: "),
+        (["--temperature", "-1"], "--temperature=-1"),
+        (["--density", "prior"], "has no prior"),
+        (["--components", "5000"], "--components 5000"),
+    ):
+        capsys.readouterr()
+        assert script(ae_run, *arguments, "--output", out) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert "already exists" not in error
+
+
 def test_codes_stay_where_the_bottleneck_puts_them(ae: Run) -> None:
     ae.model.bottleneck = Deterministic((64,), 8, "relu")
     assert generate.samples(ae, 500, "gaussian").z.min() == 0
-    assert generate.traverse(ae).z.min() == 0
-
-
-def test_the_ends_of_a_path_are_the_reconstructions(ae: Run, table: Run) -> None:
-    for run in (ae, table):
-        x = run.data.test.take(slice(0, 2)).x.numpy()
-        path = generate.interpolate(run, x[0], x[1], steps=5)
-        np.testing.assert_allclose(path.x[[0, -1]], run.reconstruct(x), atol=1e-5)
-        np.testing.assert_allclose(path.x[2], run.decode(run.encode(x).mean(0, keepdims=True))[0], atol=1e-5)
-
-
-def test_a_traversal_moves_one_dimension_by_standard_deviations_of_the_training_codes(vae: Run) -> None:
-    found = generate.traverse(vae, 4)
-    x = vae.data.test.take(slice(4, 5)).x.numpy()
-    std = vae.codes(vae.data.train).std(0)
-    order = np.argsort(-std)
-    assert found.x.shape == (8, 11, 1, 8, 8)
-    np.testing.assert_allclose(found.x[:, 5], vae.reconstruct(x).repeat(8, 0), atol=1e-5)
-    moved = found.z - vae.encode(x)[0]
-    np.testing.assert_allclose(moved[0, :, order[0]], np.linspace(-3, 3, 11) * std[order[0]], atol=1e-5)
-    assert np.abs(np.delete(moved[0], order[0], axis=1)).max() == 0
-    assert found.labels[0].startswith(f"z[{order[0]}] ")
-
-
-def test_a_sheet_is_of_quantiles_of_the_prior_and_for_two_dimensions_only(
-    vae: Run, train_run: Callable[..., Path]
-) -> None:
-    with pytest.raises(UserError, match=r"latent_dim=2; .* has 8"):
-        generate.sheet(vae)
-    for model in ("vae", "ae"):
-        run = load_run(train_run(f"model={model}", "model.latent_dim=2", "trainer.epochs=1"), "cpu")
-        found = generate.sheet(run, side=6)
-        assert found.x.shape == (6, 6, 1, 8, 8)
-        assert generate.figure(run, found, 6).shape[0] == 6 * 58 + 2 + 22, "a line for the title"
-        levels = (np.arange(6) + 0.5) / 6
-        codes = run.codes(run.data.train)
-        expected = norm.ppf(levels) if model == "vae" else np.quantile(codes[:, 1], levels)
-        np.testing.assert_allclose(found.z[::-1, 3, 1], expected, atol=1e-5)  # upwards
-        np.testing.assert_allclose(found.x[2, 4], run.decode(found.z[2, 4:5])[0], atol=1e-6)
+    assert paths.traverse(ae).z.min() == 0
 
 
 def test_the_script_from_end_to_end(

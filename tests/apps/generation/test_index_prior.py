@@ -86,7 +86,7 @@ def test_the_prior_is_fitted_kept_and_sampled_from(
     generation = evaluate(load_run(path, "cpu"), ["generation"])["generation"]
     assert generation["density"] == "the autoregressive prior"
     assert {"samples", "untrained", "validation"} <= generation.keys(), "the untrained network has its own prior"
-    with pytest.raises(UserError, match=r"no density fits.*; --density prior samples them"):
+    with pytest.raises(UserError, match=r"no smooth density fits.*; --density prior samples them"):
         density.of(run, "gaussian")
 
 
