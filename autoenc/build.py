@@ -222,6 +222,7 @@ def build_objective(
         "latent_dim": config["model"]["latent_dim"],
         "latent_shape": model.bottleneck.latent_shape,
         "input_shape": spec.shape,
+        "model": model,
     }
     regularizers = {name: make(f"regularizer.{name}", node, given) for name, node in config["regularizer"].items()}
     for name, term in regularizers.items():

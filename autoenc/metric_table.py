@@ -125,6 +125,8 @@ TABLE = {
             NEITHER,
             "norm of the gradient of the generator's term for one example that the critic sees, mean over examples",
         ),
+        Metric("masked", "nats", LOWER, "-log p of hidden tokens given the visible ones, of model=masked"),
+        Metric("masked_r2", "", HIGHER, "fraction of the variance of hidden tokens that is predicted"),
         Metric(
             "total_correlation",
             "nats",

@@ -25,7 +25,7 @@ class Objective(nn.Module):
     losses are comparable while a weight is still warming up.
 
     An objective that adds terms or players overrides `losses`. Constructors ask for sizes by name: latent_shape,
-    latent_dim, input_shape, total_steps, num_train, regularizers.
+    latent_dim, input_shape, total_steps, num_train, regularizers; one that reads parts of the model, for `model`.
     """
 
     smallest_batch: ClassVar[int] = 1  # examples that the losses need
@@ -71,6 +71,10 @@ class Objective(nn.Module):
         total = functools.reduce(torch.add, auxiliary, loss)
         parts = {"loss": loss} | parts
         return Loss(total={"model": total}, parts={name: term.detach() for name, term in parts.items()})
+
+    def show(self, model: Autoencoder, batch: Batch) -> dict[str, Tensor]:
+        """Return versions (B, *shape) of examples that show what the objective does, by name; empty for no figure."""
+        return {}
 
     def diagnosis(self, numbers: Mapping[str, float]) -> Verdict | None:
         """Return what the metrics of a trained model say about its players and terms; None: nothing."""

@@ -339,7 +339,9 @@ def _overridden(run_dir: Path) -> set[str] | None:
 
 def _draw(tracker: Tracker, parts: Parts, evaluation: Evaluation, step: int) -> None:
     """Write the figures of the model and a histogram of its codes."""
-    for name, shown in figures.of_run(parts.model, parts.data.val, parts.data.spec, evaluation).items():
+    for name, shown in figures.of_run(
+        parts.model, parts.data.val, parts.data.spec, evaluation, parts.objective
+    ).items():
         if isinstance(shown, list):
             tracker.text(name, shown, step)
         else:

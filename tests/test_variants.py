@@ -50,6 +50,10 @@ OPTIONS = {
     "btcvae": ["model=btcvae", "network.hidden=[32]", "model.latent_dim=4"],
     "factorvae": ["model=factorvae", "network.hidden=[32]", "model.latent_dim=4", "model.objective.hidden=[32]"],
     "deep_svdd": ["model=deep_svdd", "network.hidden=[32]", "model.latent_dim=4"],
+    "masked": [
+        *("model=masked", "model.latent_dim=16", "network.layers=1", "network.heads=2", "network.decoder_hidden=32"),
+        *("model.objective.width=8", "model.objective.layers=1", "model.objective.heads=2"),
+    ],
     "vade": ["model=vade", "network.hidden=[32]", "model.latent_dim=4", "model.prior.components=5"],
     "vamp": ["model=vae", "prior=vamp", "network.hidden=[32]", "model.latent_dim=4", "model.prior.components=20"],
 }

@@ -2,6 +2,7 @@
 
 from autoenc.bottlenecks.deterministic import Deterministic
 from autoenc.bottlenecks.discrete import Binary, FiniteScalar, ResidualQuantized, VectorQuantized
+from autoenc.bottlenecks.features import Features
 from autoenc.bottlenecks.gaussian import Gaussian
 from autoenc.bottlenecks.sparse import BatchTopK, Gated, JumpReLU, TopK
 
@@ -9,6 +10,7 @@ __all__ = [
     "BatchTopK",
     "Binary",
     "Deterministic",
+    "Features",
     "FiniteScalar",
     "Gated",
     "Gaussian",

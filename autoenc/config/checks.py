@@ -33,7 +33,7 @@ GROUPS = (
 GIVEN = (
     *("input_shape", "latent_dim", "feature_shape", "latent_shape", "total_steps", "low", "high", "params"),
     *("num_train", "regularizers", "columns", "vocabulary", "kind", "excluded"),
-    *("num_classes", "class_names", "left_out", "make_network", "labelled"),
+    *("num_classes", "class_names", "left_out", "make_network", "labelled", "model"),
 )
 
 # Prefixes that the `_target_` of each part must have. The config of a run directory may come from an untrusted source:

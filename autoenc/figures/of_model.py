@@ -19,6 +19,7 @@ from autoenc.data.split import Split
 from autoenc.errors import UserError, one_line
 from autoenc.figures.of_codes import latent_space, units
 from autoenc.noise import Identity
+from autoenc.objective import Objective
 from autoenc.training.evaluation import Evaluation, evaluation_mode
 
 log = logging.getLogger("autoenc")
@@ -35,6 +36,16 @@ def reconstruction(model: Autoencoder, split: Split, spec: DataSpec) -> Shown:
     if isinstance(shown, list):
         return shown
     return titled(shown, f"some of the {len(split):,} validation examples: {', '.join(versions)}")
+
+
+@torch.no_grad()
+def of_objective(objective: Objective | None, model: Autoencoder, split: Split, spec: DataSpec) -> Shown | None:
+    """Show a few validation examples as `Objective.show` has them; None without any."""
+    found = {} if objective is None else objective.show(model, split.sample(EXAMPLES).take(slice(None)))
+    if not found:
+        return None
+    shown = spec.kind.show({name: x.cpu() for name, x in found.items()})
+    return shown if isinstance(shown, list) else titled(shown, f"some validation examples: {', '.join(found)}")
 
 
 @torch.no_grad()
@@ -87,6 +98,8 @@ def filters(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray |
     first = next(_weights(model), None)
     if not spec.kind.images or first is None:
         return None
+    if first.dim() == 2 and first.shape[1] != math.prod(spec.shape):
+        return None  # a layer that does not read whole images
     images = first if first.dim() == 4 else first.unflatten(-1, spec.shape)
     title = f"weights of the first layer, {min(most, len(images))} of {len(images)} units"
     return titled(_signed_grid(images, most), f"{title}; each scaled to its largest", BAR)
@@ -164,13 +177,16 @@ def columns(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarray | No
     return pixels(figure)
 
 
-def of_run(model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation) -> dict[str, Shown]:
+def of_run(
+    model: Autoencoder, split: Split, spec: DataSpec, evaluation: Evaluation, objective: Objective | None = None
+) -> dict[str, Shown]:
     """Return all figures and texts that apply to the model and its data, by name.
 
     A figure that cannot be drawn is a warning in the log: it must not cost the run.
     """
     figures: dict[str, Callable[[], Shown | None]] = {
         "reconstruction": lambda: reconstruction(model, split, spec),
+        "objective": lambda: of_objective(objective, model, split, spec),
         "columns": lambda: columns(model, split, spec),
         "samples": lambda: samples(model, spec),
         "traversal": lambda: traversal(model, split, spec, evaluation),

@@ -5,5 +5,6 @@ from autoenc.networks.linear import linear
 from autoenc.networks.mlp import mlp
 from autoenc.networks.parts import Pair
 from autoenc.networks.sequence import sequence
+from autoenc.networks.vit import vit
 
-__all__ = ["Pair", "conv", "linear", "mlp", "sequence"]
+__all__ = ["Pair", "conv", "linear", "mlp", "sequence", "vit"]

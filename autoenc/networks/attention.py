@@ -23,11 +23,11 @@ class Block(nn.Module):
             nn.Linear(width, EXPANSION * width), nn.GELU(), nn.Linear(EXPANSION * width, width), nn.Dropout(dropout)
         )
 
-    def forward(self, x: Tensor, mask: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, mask: Tensor | None, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Process the next t positions.
 
         Args:
-            x: (B, t, W). mask: broadcasts to (B, heads, t, p + t), True where attention is allowed.
+            x: (B, t, W). mask: broadcasts to (B, heads, t, p + t), True where attention is allowed; None: everywhere.
             past: (B, 2, heads, p, W / heads) keys and values of the p positions before, if any.
 
         Returns:
