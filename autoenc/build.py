@@ -293,7 +293,9 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
     except ConfigError as error:
         raise error.under("model.prior") from None
     if min(settings.batch_size, len(data.train)) < 2 and any(isinstance(m, BATCH_STATISTICS) for m in model.modules()):
-        raise ConfigError("trainer.batch_size", settings.batch_size, "must be 2 or more with network.norm=batch")
+        raise ConfigError(
+            "trainer.batch_size", settings.batch_size, "must be 2 or more with network.norm=batch or model=masked"
+        )
     num_train, labelled = len(data.train), 1.0 if y is None else float((y != UNLABELLED).float().mean())
     steps = settings.total_steps(num_train)
     objective = build_objective(config, model, data.spec, steps, num_train, labelled).to(device)

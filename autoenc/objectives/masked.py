@@ -138,6 +138,8 @@ class Masked(Objective):
             error = (model.likelihood.mean(params) - x).square()
             each = model.likelihood.nll_per_dim(params, x), error, (x - mean).square()
             counted = encoder.patches.join(hidden[..., None].expand_as(predicted))
+            if (observed := model.likelihood.observed(x)) is not None:
+                counted = counted & observed
         nats, error, deviation = ((values * counted).flatten(1).sum(1) for values in each)
         return nats, error.detach(), deviation
 

@@ -63,10 +63,11 @@ class Jacobian(Regularizer):
         if isinstance(model.decoder, Autoregressive):
             why = "needs numbers as input: token ids have no derivative; try noise=token_mask"
             raise ConfigError("jacobian", None, why)
-        for name, module in model.encoder.named_modules():
-            if isinstance(module, BATCH_STATISTICS):
-                why = f"needs an encoder without batch statistics; its layer {name} has them: network.norm=none"
-                raise ConfigError("jacobian", None, why)
+        for part in (model.encoder, model.bottleneck):
+            for name, module in part.named_modules():
+                if isinstance(module, BATCH_STATISTICS):
+                    why = f"needs an encoder without batch statistics; its layer {name} has them: network.norm=none"
+                    raise ConfigError("jacobian", None, f"{why}, and a model other than masked")
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         latent_dim = out.code.mean[0].numel()
