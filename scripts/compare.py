@@ -16,8 +16,10 @@ EXAMPLES = """examples:
   python scripts/compare.py outputs/mnist --show probes.codes.logistic      with a metric of scripts/evaluate.py
   python scripts/compare.py outputs/sweeps/A outputs/mnist/vae/B --sort psnr --output report/
 
-results, with --output: comparison.csv, comparison.png (metrics against the latent dimension, or a bar for each run;
-rate and distortion if there is a KL)
+Runs that differ only in their seeds are one row: mean and 95 % interval, and whether differences are more than chance.
+
+results, with --output: comparison.csv (each run); comparison.png (metrics against the latent dimension, or bars; rate
+and distortion; validation curves; a map of two settings); comparison.html (the table, the figure, the commands)
 """
 
 
@@ -42,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
         screen.print(f"Attention: the runs are on different data ({', '.join(data)}): their metrics are not comparable")
     if args.output:
         Path(args.output).mkdir(parents=True, exist_ok=True)
-        written = compare_table.write(rows, keys, Path(args.output), [metric, *args.show])
+        written = compare_table.write(rows, keys, Path(args.output), metric, [metric, *args.show])
         screen.print(f"written: {', '.join(map(str, written))}")
 
 

@@ -147,7 +147,7 @@ def test_compare(call: Call, ae_run: Path, vae_run: Path, tmp_path: Path, monkey
     assert "Ranked by validation psnr, highest first" in out
     assert "seconds [s] ↓" in out
     assert call("compare", ae_run, vae_run, "--output", tmp_path / "o")[0] == 0
-    assert {p.name for p in (tmp_path / "o").iterdir()} == {"comparison.csv", "comparison.png"}
+    assert {p.name for p in (tmp_path / "o").iterdir()} == {"comparison.csv", "comparison.png", "comparison.html"}
     code, _, err = call("compare", ae_run, "--output", tmp_path / "o")
     assert (code, err) == (2, f"{tmp_path / 'o' / 'comparison.csv'}: already exists; --force overwrites it\n")
     assert call("compare", ae_run, "--output", tmp_path / "o", "--force")[0] == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +30,8 @@ class Row:
         state: of run.json, or `damaged`.
         val: validation metrics, which runs are ranked by.
         numbers: test, latent, performance and evaluation metrics, which are shown.
+        folder: the run directory.
+        command: what trains the run again.
     """
 
     name: str
@@ -36,6 +40,8 @@ class Row:
     val: dict[str, float] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
     error: str = ""
+    folder: Path | None = None
+    command: str = ""
 
 
 def read_run(run_dir: Path, whole: bool = False) -> Row:
@@ -55,6 +61,8 @@ def read_run(run_dir: Path, whole: bool = False) -> Row:
             val=_numbers(summary.get("val") or {}),
             numbers={name: value for part in (*parts, _numbers(flat(evaluation))) for name, value in part.items()},
             error=str(record.get("error", "")),
+            folder=run_dir,
+            command=_command(run_dir),
         )
     except (DataError, OSError, ValueError, TypeError, AttributeError) as error:
         return Row(run_dir.name, "damaged", {}, error=f"{run_dir}: {one_line(error)}")
@@ -70,16 +78,36 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
+def validation(run_dir: Path | None) -> list[tuple[int, dict[str, float]]]:
+    """Return the validation metrics of metrics.jsonl: (step, name -> value); without the file, or a whole one, none."""
+    path = run_dir / "metrics.jsonl" if run_dir else None
+    if path is None or not path.exists():
+        return []
+    try:
+        lines = [json.loads(line) for line in read_text(path).splitlines()]
+        return [(int(line["step"]), _numbers(line)) for line in lines if line.get("split") == "val"]
+    except (ValueError, KeyError, TypeError, AttributeError, DataError):
+        return []
+
+
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """Return the values that are numbers; what is not finite is stored as null."""
     return {k: v for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 
+def _command_line(run_dir: Path) -> list[str]:
+    path = run_dir / ".hydra" / "overrides.yaml"
+    return plain_yaml(read_text(path)) if path.exists() else []
+
+
+def _command(run_dir: Path) -> str:
+    """Return the command that trains a run again."""
+    return shlex.join(["python", "train.py", *map(str, _command_line(run_dir))])
+
+
 def _overrides(run_dir: Path) -> dict[str, Any]:
     """Return the settings of the command line: model=vae, model.latent_dim=8 ..."""
-    path = run_dir / ".hydra" / "overrides.yaml"
-    overrides = plain_yaml(read_text(path)) if path.exists() else []
-    pairs = (override.lstrip("+").partition("=") for override in overrides)
+    pairs = (override.lstrip("+").partition("=") for override in _command_line(run_dir))
     return {key: plain_yaml(value) for key, _, value in pairs}
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from autoenc.apps.protocol.compare import LATENT, Row, run_label, short
+from autoenc.apps.protocol.groups import Group, grouped, half_width
 from autoenc.canvas import class_styles, legend_name, new_figure, verbatim
 from autoenc.files import atomic
 from autoenc.metric_table import HEADLINE
@@ -20,79 +24,55 @@ if TYPE_CHECKING:
 
 FEW = 5  # lines whose legend fits into a panel
 LABELLED = 12  # points of a panel that have labels
+CELLS = 64  # of a map whose values are written into it
+Lines = Mapping[str, Sequence["Group"]]
 
 
-def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, also: Sequence[str] = ()) -> bool:
+def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, metric: str, also: Sequence[str] = ()) -> bool:
     """Draw test metrics against the latent dimension, a line for each combination of the other settings.
 
-    If the latent dimension is the same in all runs, or unknown for one, each run is a bar. If two runs or more have a
-    posterior, rate and distortion are drawn too: KL against nll (Alemi et al. 2018). False if no run has metrics.
+    Points are means over runs that differ only in their seeds, with the 95 % interval of the mean. If the latent
+    dimension is the same in all runs, or unknown for one, each group is a bar. Further panels: the validation metric
+    over the steps, each run a thin line; rate and distortion if two groups or more have a posterior, KL against nll
+    (Alemi et al. 2018); a map of the metric if two settings were varied on a grid. False if no run has metrics.
 
     Args:
+        metric: the validation metric that runs are ranked by.
         also: metrics to draw besides mse (for text data, perplexity), KL and active units.
     """
     from matplotlib.lines import Line2D
 
-    done = [row for row in rows if row.numbers]
+    groups, keys = grouped(rows, keys)
+    done = [group for group in groups if group.numbers]
     if not done:
         return False
     over_latent = LATENT in keys and all(isinstance(row.settings.get(LATENT), int) for row in done)
     others = [k for k in keys if k != LATENT or not over_latent]
-    lines: dict[str, list[Row]] = {}
-    for row in done:
-        lines.setdefault(", ".join(short(row.settings.get(k, "-")) for k in others) or "all", []).append(row)
+    lines: dict[str, list[Group]] = {}
+    for group in done:
+        lines.setdefault(group.label(others), []).append(group)
     metrics = [m for m in dict.fromkeys((*also, *HEADLINE, "kl", "active_units")) if any(m in r.numbers for r in done)]
-    with_rate = sum("kl" in row.numbers and "nll" in row.numbers for row in done) > 1
-    count = len(metrics) + with_rate
-    across = count if count < 4 else math.ceil(count / math.ceil(count / 3))
-    figure = new_figure(4.6 * across, 4 * math.ceil(count / across))
-    panels = figure.subplots(math.ceil(count / across), across, squeeze=False).ravel()
-    for axes in panels[count:]:
+    panels: list[Callable[[Axes], None]] = [partial(_test, lines, others, m, over_latent) for m in metrics]
+    if sum("kl" in row.numbers and "nll" in row.numbers for row in done) > 1:
+        panels.append(partial(_rate, lines, over_latent))
+    if any(len(curve) > 1 for group in done for curve in group.curves(metric)):
+        panels.append(partial(_curves, lines, metric))
+    if (grid := _grid(done, keys, metric)) is not None:
+        panels.append(partial(_map, keys, metric, *grid))
+    across = len(panels) if len(panels) < 4 else math.ceil(len(panels) / math.ceil(len(panels) / 3))
+    figure = new_figure(4.6 * across, 4 * math.ceil(len(panels) / across))
+    every = figure.subplots(math.ceil(len(panels) / across), across, squeeze=False).ravel()
+    for axes in every[len(panels) :]:
         axes.set_axis_off()
-    for axes, metric in zip(panels, metrics, strict=False):
-        axes.set(title=f"test {metric_row(metric).name}", ylabel=metric_label(metric))
-        if over_latent:
-            dims = sorted({row.settings[LATENT] for row in done})
-            axes.set_xscale("log", base=2)
-            axes.set_xticks(dims, [str(dim) for dim in dims])
-            axes.set_xticks([], minor=True)
-            axes.set_xlabel("latent dimension")
-            points = {
-                name: [
-                    (r.settings[LATENT], r.numbers[metric], f"{r.numbers[metric]:.3g}")
-                    for r in group
-                    if metric in r.numbers
-                ]
-                for name, group in lines.items()
-            }
-            _draw_lines(axes, points)
-        else:
-            axes.set_xlabel(", ".join(others)[:60] or "run")
-            _draw_bars(
-                axes, {name: [r.numbers[metric] for r in group if metric in r.numbers] for name, group in lines.items()}
-            )
-    if with_rate:
-        panels[count - 1].set(title="test rate and distortion", xlabel="KL [nats]", ylabel=metric_label("nll"))
-        points = {
-            name: [
-                (
-                    r.numbers.get("rate", r.numbers["kl"]),
-                    r.numbers["nll"],
-                    f"latent {r.settings[LATENT]}" if over_latent else run_label(r),
-                )
-                for r in group
-                if "kl" in r.numbers and "nll" in r.numbers
-            ]
-            for name, group in lines.items()
-        }
-        _draw_lines(panels[count - 1], points)
+    for axes, draw in zip(every, panels, strict=False):
+        draw(axes)
     handles = [
         Line2D([], [], linestyle="", marker=marker, color=color, label=fill(legend_name(name, 200), 30))
         for name, (color, marker) in zip(lines, class_styles(len(lines)), strict=True)
     ]
     title = fill(", ".join(others), 60) or None
     if len(lines) <= FEW:
-        panels[0].legend(handles=handles, title=title, fontsize=8)
+        every[0].legend(handles=handles, title=title, fontsize=8)
     else:
         figure.legend(handles=handles, loc="outside lower center", ncols=4, title=title, fontsize=8)
     with atomic(path) as file:
@@ -100,17 +80,102 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, also: Sequence[st
     return True
 
 
-def _draw_lines(axes: Axes, lines: Mapping[str, Sequence[tuple[float, float, str]]]) -> None:
-    """Draw points (x, y, text), joined along x."""
+def _test(lines: Lines, others: Sequence[str], metric: str, over_latent: bool, axes: Axes) -> None:
+    """Draw a test metric against the latent dimension, or as bars."""
+    axes.set(title=f"test {metric_row(metric).name}", ylabel=metric_label(metric))
+    if not over_latent:
+        axes.set_xlabel(", ".join(others)[:60] or "run")
+        _draw_bars(axes, {name: [g for g in groups if metric in g.numbers] for name, groups in lines.items()}, metric)
+        return
+    dims = sorted({group.settings[LATENT] for groups in lines.values() for group in groups})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(dims, [str(dim) for dim in dims])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("latent dimension")
+    points = {
+        name: [
+            (g.settings[LATENT], g.numbers[metric], f"{g.numbers[metric]:.3g}", half_width(g.values(metric)) or 0.0)
+            for g in groups
+            if metric in g.numbers
+        ]
+        for name, groups in lines.items()
+    }
+    _draw_lines(axes, points)
+
+
+def _rate(lines: Lines, over_latent: bool, axes: Axes) -> None:
+    axes.set(title="test rate and distortion", xlabel="KL [nats]", ylabel=metric_label("nll"))
+    points = {
+        name: [
+            (
+                g.numbers.get("rate", g.numbers["kl"]),
+                g.numbers["nll"],
+                f"latent {g.settings[LATENT]}" if over_latent else run_label(g),
+                half_width(g.values("nll")) or 0.0,
+            )
+            for g in groups
+            if "kl" in g.numbers and "nll" in g.numbers
+        ]
+        for name, groups in lines.items()
+    }
+    _draw_lines(axes, points)
+
+
+def _curves(lines: Lines, metric: str, axes: Axes) -> None:
+    """Draw the validation metric of each run over the steps, on a logarithmic axis where it is positive."""
+    axes.set(title=f"validation {metric_row(metric).name}", xlabel="step", ylabel=metric_label(metric))
+    for groups, (color, _) in zip(lines.values(), class_styles(len(lines)), strict=True):
+        for curve in (curve for group in groups for curve in group.curves(metric)):
+            axes.plot(*zip(*curve, strict=True), color=color, linewidth=0.8)
+    if all(y > 0 for line in axes.lines for y in np.asarray(line.get_ydata())):
+        axes.set_yscale("log")
+        for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):  # powers would need mathtext
+            axis("{x:g}")
+    axes.grid(alpha=0.3)
+
+
+def _grid(done: Sequence[Group], keys: Sequence[str], metric: str) -> tuple[list[Any], list[Any], np.ndarray] | None:
+    """Return the values of two settings and the metric (second, first) where every pair of values was run."""
+    if len(keys) != 2:
+        return None
+    first, second = (sorted({g.settings.get(k) for g in done}, key=_order) for k in keys)
+    if min(len(first), len(second)) < 2 or len(first) * len(second) != len(done):
+        return None
+    cells = {(g.settings.get(keys[0]), g.settings.get(keys[1])): g.numbers.get(metric, math.nan) for g in done}
+    return first, second, np.array([[cells[a, b] for a in first] for b in second])
+
+
+def _order(value: Any) -> tuple[bool, Any]:
+    return (False, value) if isinstance(value, int | float) else (True, str(value))
+
+
+def _map(
+    keys: Sequence[str], metric: str, first: Sequence[Any], second: Sequence[Any], values: np.ndarray, axes: Axes
+) -> None:
+    """Draw the metric as a map of two settings, with its values."""
+    image = axes.imshow(values, origin="lower", aspect="auto", cmap="viridis")
+    axes.set(title=f"test {metric_row(metric).name}", xlabel=keys[0], ylabel=keys[1])
+    axes.set_xticks(range(len(first)), [short(v)[:24] for v in first], rotation=20, ha="right", fontsize=7)
+    axes.set_yticks(range(len(second)), [short(v)[:24] for v in second], fontsize=7)
+    assert axes.figure is not None
+    axes.figure.colorbar(image, ax=axes, label=metric_label(metric))
+    if values.size <= CELLS:
+        for (row, column), value in np.ndenumerate(values):
+            dark = float(value) < 0.4 * values.min() + 0.6 * values.max()
+            axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=7, color="w" if dark else "k")
+
+
+def _draw_lines(axes: Axes, lines: Mapping[str, Sequence[tuple[float, float, str, float]]]) -> None:
+    """Draw points (x, y, text, half the width of an interval of y), joined along x."""
     texts = sum(map(len, lines.values())) <= LABELLED
     heights: dict[float, list[float]] = {}
-    for x, y, _ in (point for points in lines.values() for point in points):
+    for x, y, *_ in (point for points in lines.values() for point in points):
         heights.setdefault(x, []).append(y)
     for points, (color, marker) in zip(lines.values(), class_styles(len(lines)), strict=True):
         if points:
-            path = sorted((x, y) for x, y, _ in points)
-            axes.plot(*zip(*path, strict=True), marker=marker, color=color)
-        for j, (x, y, text) in enumerate(sorted(points) if texts else ()):
+            path = np.array(sorted((x, y, half) for x, y, _, half in points)).T
+            axes.errorbar(path[0], path[1], path[2] if path[2].any() else None, marker=marker, color=color, capsize=3)
+        for j, (x, y, text, _) in enumerate(sorted(points) if texts else ()):
             # The highest of several points has its text above; along a line, above and below in turn.
             up = y == max(heights[x]) if len(heights[x]) > 1 else j % 2 == 0
             axes.annotate(
@@ -120,15 +185,17 @@ def _draw_lines(axes: Axes, lines: Mapping[str, Sequence[tuple[float, float, str
     axes.grid(alpha=0.3)
 
 
-def _draw_bars(axes: Axes, groups: Mapping[str, Sequence[float]]) -> None:
-    """Draw a bar for each value, side by side within a group."""
-    texts = sum(map(len, groups.values())) <= LABELLED
-    colors = [color for color, _ in class_styles(len(groups))]
-    for i, values in enumerate(groups.values()):
-        width = 0.8 / max(len(values), 1)
-        for j, value in enumerate(values):
-            bar = axes.bar(i - 0.4 + (j + 0.5) * width, value, width * 0.95, color=colors[i])
+def _draw_bars(axes: Axes, lines: Lines, metric: str) -> None:
+    """Draw a bar for each group, side by side within a line."""
+    texts = sum(map(len, lines.values())) <= LABELLED
+    colors = [color for color, _ in class_styles(len(lines))]
+    for i, groups in enumerate(lines.values()):
+        width = 0.8 / max(len(groups), 1)
+        for j, group in enumerate(groups):
+            half = half_width(group.values(metric))
+            x = i - 0.4 + (j + 0.5) * width
+            bar = axes.bar(x, group.numbers[metric], width * 0.95, yerr=half, capsize=3, color=colors[i])
             axes.bar_label(bar, fmt="%.3g", fontsize=7) if texts else None
-    axes.set_xticks(range(len(groups)), [fill(name[:60], 24) for name in groups], rotation=20, ha="right", fontsize=7)
-    axes.set_xlim(-0.6, len(groups) - 0.4)
+    axes.set_xticks(range(len(lines)), [fill(name[:60], 24) for name in lines], rotation=20, ha="right", fontsize=7)
+    axes.set_xlim(-0.6, len(lines) - 0.4)
     axes.grid(alpha=0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from autoenc import files
+from autoenc import files, page
 from autoenc.apps.protocol.compare import (
     LATENT,
     Row,
@@ -23,59 +24,98 @@ from autoenc.apps.protocol.compare import (
     short,
 )  # fmt: skip
 from autoenc.apps.protocol.compare_plot import plot
+from autoenc.apps.protocol.groups import Group, cautions, grouped, half_width, verdicts, with_baselines
 from autoenc.files import write_text
 from autoenc.metric_table import label as metric_label
 from autoenc.metric_table import legend
 from autoenc.metric_table import metric as metric_row
 from autoenc.training.tracking import console
 
-FILES = ("comparison.csv", "comparison.png")
+FILES = ("comparison.csv", "comparison.png", "comparison.html")
 SHOWN = ("nll", "kl", "mse", "psnr", "perplexity", "denoise_psnr", "active_units", "zeros")
+Column = tuple[str, list[str]]  # heading, cells
 WIDEST, HEADING = 20, 13  # characters of a column of the table, and of a line of its heading
 
 
 def print_comparison(
     rows: Sequence[Row], keys: Sequence[str], metric: str, show: Sequence[str], screen: Console
 ) -> None:
-    """Print the rows as tables as wide as the screen, then what marks, arrows and units mean, then errors."""
-    shown = [n for n in dict.fromkeys((metric, *show, *SHOWN)) if any(n in row.numbers for row in rows)]
-    for table in tables(rows, keys, metric, shown, screen.width):
+    """Print the groups of rows as tables as wide as the screen, then the remarks."""
+    compared = Comparison(rows, keys, metric, show)
+    for table in tables(compared.columns, screen.width):
         screen.print(table)
-    order = {True: "highest first", False: "lowest first", None: "lowest first; neither direction is better"}
-    how = order[metric_row(metric).higher_is_better]
-    lines = [f"Ranked by validation {metric}, {how}; the other metrics are of the test split"]
-    if any(best(rows, name) for name in shown):
-        lines.append("* the run with the best validation value of the metric")
-    if any(k not in row.settings for k in keys for row in rows):
-        lines.append("- the run has no such setting")
-    lines += legend([*shown, metric])
-    if without := [run_label(row) for row in rows if row.numbers and metric not in row.val]:
-        lines.append(f"no validation {metric}, therefore last and not ranked: {', '.join(without)}")
-    lines += [
-        f"{run_label(row)} {row.state}{f': {row.error}' if row.error else ''}"
-        for row in rows
-        if row.state != "finished"
-    ]
-    for line in lines:
+    for line in compared.remarks:
         screen.print(line, soft_wrap=True, markup=False)
 
 
-def tables(rows: Sequence[Row], keys: Sequence[str], metric: str, shown: Sequence[str], width: int) -> list[Table]:
+class Comparison:
+    """What a comparison shows, on the screen and on its page.
+
+    Args:
+        rows: the runs, ranked.
+        keys: the settings in which they differ.
+        metric: the validation metric that they are ranked by.
+        show: test metrics besides the usual ones.
+
+    Attributes:
+        columns: headings and cells of the table, a cell for each group of runs that differ only in their seeds.
+        remarks: what marks, arrows and units mean; whether differences are more than chance; cautions; errors.
+    """
+
+    def __init__(self, rows: Sequence[Row], keys: Sequence[str], metric: str, show: Sequence[str]):
+        self.rows, self.metric = rows, metric
+        self.asked = list(dict.fromkeys((metric, *show)))
+        self.groups, self.keys = grouped(rows, keys)
+        shown = [n for n in dict.fromkeys((*self.asked, *SHOWN)) if any(n in row.numbers for row in rows)]
+        self.shown = with_baselines(self.groups, shown)
+        self.columns, self.remarks = self._columns(), self._remarks(keys)
+
+    def _columns(self) -> list[Column]:
+        groups, metric = self.groups, self.metric
+        keys = sorted(self.keys, key=lambda k: k != LATENT and "." in k)  # options of config groups first
+        columns = [("run", [run_label(group) for group in groups])]
+        columns += [(k.removeprefix("model."), [short(g.settings.get(k, "-")) for g in groups]) for k in keys]
+        if any(len(group.runs) > 1 for group in groups):
+            columns.append(("seeds", [str(len(group.runs)) for group in groups]))
+        if any(group.val for group in groups):
+            values = [_value(g, metric, "val") if metric in g.val else "none" * bool(g.numbers) for g in groups]
+            columns.append((f"val {metric_label(metric)}", values))
+        for name in self.shown:
+            marked = best(groups, name)
+            cells = [_value(g, name) + "*" * (g is marked) if name in g.numbers else "" for g in groups]
+            columns.append((metric_label(name), cells))
+        if any(group.state != "finished" for group in groups):
+            columns.append(("state", [group.state for group in groups]))
+        return columns
+
+    def _remarks(self, differing: Sequence[str]) -> list[str]:
+        rows, groups, metric = self.rows, self.groups, self.metric
+        order = {True: "highest first", False: "lowest first", None: "lowest first; neither direction is better"}
+        how = order[metric_row(metric).higher_is_better]
+        lines = [f"Ranked by validation {metric}, {how}; the other metrics are of the test split"]
+        if any(best(groups, name) for name in self.shown):
+            lines.append("* the best validation value of the metric")
+        if any(len(group.runs) > 1 for group in groups):
+            lines.append("± half the width of the 95 % interval of the mean over runs that differ only in their seeds")
+        if any(k not in row.settings for k in differing for row in rows):
+            lines.append("- the run has no such setting")
+        lines += legend([*self.shown, metric])
+        if without := [run_label(row) for row in rows if row.numbers and metric not in row.val]:
+            lines.append(f"no validation {metric}, therefore last and not ranked: {', '.join(without)}")
+        lines += [
+            f"{run_label(row)} {row.state}{f': {row.error}' if row.error else ''}"
+            for row in rows
+            if row.state != "finished"
+        ]
+        lines += verdicts(groups, self.keys, metric, [n for n in self.asked if n in self.shown])
+        return lines + [f"Attention: {line}" for line in cautions(groups, self.keys, self.asked)]
+
+
+def tables(columns: Sequence[Column], width: int) -> list[Table]:
     """Return the comparison as one table, or as several that repeat the names of the runs if the width is too small."""
-    keys = sorted(keys, key=lambda k: k != LATENT and "." in k)  # options of config groups first
-    columns = [(k.removeprefix("model."), [short(row.settings.get(k, "-")) for row in rows]) for k in keys]
-    if any(row.val for row in rows):
-        values = [f"{row.val[metric]:.5g}" if metric in row.val else "none" * bool(row.numbers) for row in rows]
-        columns.append((f"val {metric_label(metric)}", values))
-    for name in shown:
-        marked = best(rows, name)
-        cells = [f"{row.numbers[name]:.5g}{'*' * (row is marked)}" if name in row.numbers else "" for row in rows]
-        columns.append((metric_label(name), cells))
-    if any(row.state != "finished" for row in rows):
-        columns.append(("state", [row.state for row in rows]))
-    names = ("run", [run_label(row) for row in rows])
+    names, *others = columns
     blocks, used = [[names]], _width(names)
-    for column in columns:
+    for column in others:
         if used + _width(column) >= width and len(blocks[-1]) > 1:
             blocks.append([names])
             used = _width(names)
@@ -87,7 +127,7 @@ def tables(rows: Sequence[Row], keys: Sequence[str], metric: str, shown: Sequenc
             title=f"comparison{f' ({i + 1} of {len(blocks)})' if len(blocks) > 1 else ''}", title_justify="left"
         )
         for heading, cells in block:
-            numeric = all(re.fullmatch(r"[-+\d.einfa*]*|none", cell) for cell in cells)
+            numeric = all(re.fullmatch(r"[-+\d.einfa*± ]*|none", cell) for cell in cells)
             table.add_column(
                 _folded(heading), justify="right" if numeric else "left", overflow="fold", max_width=WIDEST
             )
@@ -97,7 +137,17 @@ def tables(rows: Sequence[Row], keys: Sequence[str], metric: str, shown: Sequenc
     return made
 
 
-def _width(column: tuple[str, list[str]]) -> int:
+def _value(group: Group, name: str, part: str = "numbers") -> str:
+    """Return the mean of a metric over the runs of a group, with half the width of its interval."""
+    mean = getattr(group, part)[name]
+    half = half_width([getattr(row, part)[name] for row in group.runs if name in getattr(row, part)])
+    if not half:
+        return f"{mean:.5g}" if half is None else f"{mean:.5g} ± 0"
+    digits = 1 - math.floor(math.log10(half))  # two of the half width
+    return f"{mean:.{digits}f} ± {half:.{digits}f}" if 0 <= digits < 7 else f"{mean:.5g} ± {half:.2g}"
+
+
+def _width(column: Column) -> int:
     """Return the characters that a column takes, with its border."""
     return 3 + min(WIDEST, max(map(len, (*_folded(column[0]).split("\n"), *column[1]))))
 
@@ -126,11 +176,29 @@ def csv_text(rows: Sequence[Row], keys: Sequence[str]) -> str:
     return files.csv_text([header, *([record.get(name) for name in header] for record in records)])
 
 
-def write(rows: Sequence[Row], keys: Sequence[str], folder: Path, also: Sequence[str] = ()) -> list[Path]:
-    """Write comparison.csv and, if a run has metrics, comparison.png; return what was written."""
-    table, figure = (folder / name for name in FILES)
+def write(rows: Sequence[Row], keys: Sequence[str], folder: Path, metric: str, show: Sequence[str] = ()) -> list[Path]:
+    """Write comparison.csv (each run), .png if a run has metrics, and .html; return what was written."""
+    table, figure, page_file = (folder / name for name in FILES)
     write_text(table, csv_text(rows, keys))
-    return [table, figure] if plot(rows, keys, figure, also) else [table]
+    drawn = plot(rows, keys, figure, metric, show)
+    write_text(page_file, page_text(Comparison(rows, keys, metric, show), figure if drawn else None))
+    return [table, figure, page_file] if drawn else [table, page_file]
+
+
+def page_text(compared: Comparison, figure: Path | None) -> str:
+    """Return the comparison as an HTML page: the table, the remarks, the figure, and the command of each run."""
+    header, cells = zip(*compared.columns, strict=True)
+    commands = [f"# {run_label(row)}\n{row.command}" for row in compared.rows if row.command]
+    return page.document(
+        f"Comparison of {len(compared.rows)} runs",
+        [
+            page.table(header, zip(*cells, strict=True)),
+            page.lines(compared.remarks),
+            *([page.picture(figure)] if figure else []),
+            page.heading("Commands"),
+            page.code("\n".join(commands)),
+        ],
+    )
 
 
 def report_sweep(sweep_dir: Path) -> list[str]:
@@ -139,9 +207,11 @@ def report_sweep(sweep_dir: Path) -> list[str]:
     rows = [read_run(folder) for folder in sorted(folders, key=job)]
     keys, metric, screen = differing(rows, swept=True), chief(rows), console()
     rows = ranked(rows, metric)
-    written = write(rows, keys, sweep_dir)
+    written = write(rows, keys, sweep_dir, metric)
     print_comparison(rows, keys, metric, (), screen)
     failed = [row.name for row in rows if row.state != "finished"]
-    names = " and ".join(path.name for path in written)
+    if (first := best(rows, metric)) is not None and first.command:
+        screen.print(f"best by validation {metric}: {first.command}", soft_wrap=True, markup=False)
+    names = " and ".join((", ".join(path.name for path in written[:-1]), written[-1].name))
     screen.print(f"{len(rows) - len(failed)} of {len(rows)} runs finished; {names} in {sweep_dir}", soft_wrap=True)
     return failed

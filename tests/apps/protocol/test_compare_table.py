@@ -38,7 +38,7 @@ def test_the_table_has_validation_and_test_marks_and_dashes() -> None:
     assert cells(text, "c") == ["c", "none", "-", "none", "0.3", "", "finished"]
     for line in (
         "Ranked by validation mse, lowest first; the other metrics are of the test split",
-        "* the run with the best validation value of the metric",
+        "* the best validation value of the metric",
         "- the run has no such setting",
         "↓ lower is better; ↑ higher is better; [dB] decibels",
         "no validation mse, therefore last and not ranked: c",
@@ -77,18 +77,18 @@ def test_the_plot_has_every_run_and_labels(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: drawn.append(figure))
     kl = {"kl": 3.0, "nll": 2.0, "mse": 0.1}
     rows = [Row(str(i), "finished", {"model.latent_dim": 2**i, "noise.p": i % 2}, {}, kl) for i in range(4)]
-    assert plot(rows, ["model.latent_dim", "noise.p"], tmp_path / "a.png")
+    assert plot(rows, ["model.latent_dim", "noise.p"], tmp_path / "a.png", "mse")
     mse, _, rate = drawn[0].axes
     assert [len(line.get_xdata()) for line in mse.lines] == [2, 2]
     assert [tick.get_text() for tick in mse.get_xticklabels()] == ["1", "2", "4", "8"]
     assert (mse.get_xlabel(), mse.get_ylabel()) == ("latent dimension", "mse ↓")
     assert {text.get_text() for text in rate.texts} == {"latent 1", "latent 2", "latent 4", "latent 8"}
     lacking = Row("x", "finished", {"noise.p": 1}, {}, kl)
-    assert plot([*rows, lacking], ["model.latent_dim", "noise.p"], tmp_path / "b.png")
+    assert plot([*rows, lacking], ["model.latent_dim", "noise.p"], tmp_path / "b.png", "mse")
     bars = drawn[1].axes[0]
     assert len(bars.patches) == 5, "a run that lacks the latent dimension is drawn too"
     assert "-, 1" in [tick.get_text() for tick in bars.get_xticklabels()]
-    assert not plot([Row("x", "failed", {})], [], tmp_path / "d.png")
+    assert not plot([Row("x", "failed", {})], [], tmp_path / "d.png", "mse")
 
 
 def test_a_sweep_is_reported_beside_its_runs(ae_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,4 +101,4 @@ def test_a_sweep_is_reported_beside_its_runs(ae_run: Path, tmp_path: Path, capsy
     assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
     out = capsys.readouterr().out
     assert f"1 damaged: {tmp_path / '1_b'}: summary.json is damaged: not JSON" in out
-    assert "1 of 2 runs finished; comparison.csv and comparison.png" in out
+    assert "1 of 2 runs finished; comparison.csv, comparison.png and comparison.html" in out

@@ -1,0 +1,239 @@
+"""Groups of runs that differ only in their seeds: means, intervals, and whether a difference is more than chance."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from autoenc.apps.protocol.compare import Row, best, run_label, short, validation
+from autoenc.metric_table import metric as metric_row
+
+SEEDS = ("seed", "labels_seed", "data.split_seed", "data.data_seed")
+LEVEL = 0.05  # of the family of comparisons
+LISTED = 8  # comparisons that have a line each
+BASELINES = ("untrained", "PCA", "raw")
+
+
+@dataclass(frozen=True)
+class Group(Row):
+    """Runs with the same settings and different seeds; `val` and `numbers` are means over them."""
+
+    runs: tuple[Row, ...] = ()
+
+    def values(self, name: str) -> list[float]:
+        """Return a metric of the runs that have it."""
+        return [row.numbers[name] for row in self.runs if name in row.numbers]
+
+    def curves(self, name: str) -> list[list[tuple[int, float]]]:
+        """Return a validation metric over the steps, (step, value), of each run that has it in its metrics.jsonl."""
+        found = [[(step, v[name]) for step, v in validation(row.folder) if name in v] for row in self.runs]
+        return [curve for curve in found if curve]
+
+    def label(self, keys: Sequence[str]) -> str:
+        """Return the values of the settings, in one line."""
+        return ", ".join(short(self.settings.get(k, "-")) for k in keys) or "all"
+
+    def described(self, keys: Sequence[str]) -> str:
+        """Return the settings in one line: vae, latent_dim=8."""
+        parts = (f"{k.rpartition('.')[2]}={short(self.settings.get(k, '-'))}".removeprefix("model=") for k in keys)
+        return ", ".join(parts) or "all"
+
+
+def grouped(rows: Sequence[Row], keys: Iterable[str]) -> tuple[list[Group], list[str]]:
+    """Group the finished runs that differ only in their seeds.
+
+    Args:
+        keys: the settings in which the runs differ.
+
+    Returns:
+        the groups, in the order of their first run; the keys without the seeds. An unfinished run is alone, and a run
+        that repeats a seed is of another group: it is no further evidence.
+    """
+    keys = [k for k in keys if k not in SEEDS]
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for i, row in enumerate(rows):
+        settings = tuple(str(row.settings.get(k)) for k in keys)
+        part = f"unfinished {i}" if not row.numbers or row.state != "finished" else "0"
+        while part.isdigit() and any(_seeds(r) == _seeds(row) for r in found.get((*settings, part), ())):
+            part = str(int(part) + 1)
+        found.setdefault((*settings, part), []).append(row)
+    return [_group(runs) for runs in found.values()], keys
+
+
+def _group(runs: Sequence[Row]) -> Group:
+    first = runs[0]
+    return Group(
+        _name([run_label(row) for row in runs]),
+        first.state,
+        first.settings,
+        _means([row.val for row in runs]),
+        _means([row.numbers for row in runs]),
+        error=first.error,
+        runs=tuple(runs),
+    )
+
+
+def _means(parts: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each metric over the runs that have it."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: statistics.fmean(part[name] for part in parts if name in part) for name in names}
+
+
+def _name(labels: list[str]) -> str:
+    """Return the labels of the runs of a group in few characters: 0-2, 4."""
+    if len(labels) == 1:
+        return labels[0]
+    if not all(label.isdigit() for label in labels):
+        return f"{labels[0]} and {len(labels) - 1} more"
+    numbers, parts = sorted(map(int, labels)), list[list[int]]()
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 2 else ",".join(map(str, p)) for p in parts)
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Return half the width of the 95 % interval of the mean (Student's t); None for fewer than two values."""
+    from scipy import stats
+
+    if len(values) < 2:
+        return None
+    return float(stats.t.ppf(1 - LEVEL / 2, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def with_baselines(groups: Sequence[Group], names: Iterable[str]) -> list[str]:
+    """Return the metrics, those of codes followed by the same of the untrained network, PCA and raw input.
+
+    `probes.PCA-16.logistic` of a run with 16 dimensions is `probes.PCA.logistic` here; it is added to the groups.
+    """
+    for group in groups:
+        for name in [n for n in group.numbers if re.search(r"\.PCA-\d+\.", n)]:
+            group.numbers[re.sub(r"\.PCA-\d+\.", ".PCA.", name)] = group.numbers[name]
+    found = dict[str, None]()
+    for name in names:
+        beside = [name.replace(".codes.", f".{baseline}.") for baseline in BASELINES if ".codes." in name]
+        found |= dict.fromkeys([name, *(n for n in beside if any(n in group.numbers for group in groups))])
+    return list(found)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean difference of a metric between two groups, with its 95 % interval and the p-value of no difference."""
+
+    mean: float
+    half: float
+    p: float
+    pairs: int  # 0: not paired
+
+
+def difference(a: Group, b: Group, name: str) -> Difference | None:
+    """Compare b with a: Student's test of the differences of runs with the same seeds; Welch's if they share none.
+
+    None if there is nothing to estimate the spread from: fewer than two pairs, or a group of one run.
+    """
+    from scipy import stats
+
+    one, other = ({_seeds(row): row.numbers[name] for row in g.runs if name in row.numbers} for g in (a, b))
+    shared = [key for key in one if key in other]
+    if len(shared) > 1:
+        differences = [other[key] - one[key] for key in shared]
+        mean, half = statistics.fmean(differences), half_width(differences)
+        assert half is not None
+        if half == 0:  # the same in every seed
+            return Difference(mean, 0.0, 0.0 if mean else 1.0, len(shared))
+        return Difference(mean, half, float(stats.ttest_1samp(differences, 0).pvalue), len(shared))
+    x, y = a.values(name), b.values(name)
+    if min(len(x), len(y)) < 2:
+        return None
+    mean = statistics.fmean(y) - statistics.fmean(x)
+    if statistics.stdev(x) == statistics.stdev(y) == 0:
+        return Difference(mean, 0.0, 0.0 if mean else 1.0, 0)
+    test = stats.ttest_ind(y, x, equal_var=False)
+    low, high = test.confidence_interval(1 - LEVEL)
+    return Difference(mean, float(high - low) / 2, float(test.pvalue), 0)
+
+
+def _seeds(row: Row) -> tuple[str, ...]:
+    return tuple(str(row.settings.get(key)) for key in SEEDS)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Return p-values corrected for the number of comparisons (Holm 1979)."""
+    corrected, largest = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[i]))
+        corrected[i] = largest
+    return corrected
+
+
+def verdicts(groups: Sequence[Group], keys: Sequence[str], metric: str, names: Sequence[str]) -> list[str]:
+    """Compare the test metrics of every group with those of the group that is best by the validation metric, in words.
+
+    The choice by validation and the comparison by test are of different examples, and the p-values are corrected for
+    the number of groups.
+    """
+    first = best(groups, metric)
+    if first is None:
+        return []
+    assert isinstance(first, Group)
+    lines = []
+    for name in names:
+        pairs = [(g, d) for g in groups if g is not first and (d := difference(first, g, name))]
+        if not pairs:
+            continue
+        corrected = holm([d.p for _, d in pairs])
+        how = "paired by seed" if all(d.pairs for _, d in pairs) else "not all paired by seed"
+        many = f"; p by Holm for {len(pairs)} comparisons" if len(pairs) > 1 else ""
+        lines.append(f"{name} against {first.described(keys)}, best by validation {metric} ({how}{many}):")
+        told = [(g.described(keys), d, p, _word(name, d, p)) for (g, d), p in zip(pairs, corrected, strict=True)]
+        if len(told) <= LISTED:
+            lines += [f"  {label}: {d.mean:+.3g} ± {d.half:.2g}, p = {p:.2g}: {word}" for label, d, p, word in told]
+        else:
+            for word in dict.fromkeys(word for *_, word in told):
+                lines.append(f"  {word}: {'; '.join(label for label, *_, w in told if w == word)}")
+    return lines
+
+
+def _word(name: str, found: Difference, p: float) -> str:
+    if p >= LEVEL:
+        return "no difference shown"
+    sign = metric_row(name).sign if metric_row(name).higher_is_better is not None else 0
+    return {0: "different", 1: "worse", -1: "better"}[int(math.copysign(1, sign * found.mean)) if sign else 0]
+
+
+def cautions(groups: Sequence[Group], keys: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return what makes the comparison unfair or uncertain, in words: single runs, other sizes, more trials."""
+    done = [g for g in groups if g.numbers]
+    if len(done) < 2:
+        return []
+    lines = []
+    if any(len(g.runs) == 1 for g in done):
+        lines.append("groups of one run: differences may be chance; seed=0,1,2 shows the spread")
+    sizes = {g.described(keys): g.numbers["parameters"] for g in done if "parameters" in g.numbers}
+    steps = {
+        g.described(keys): float(max(s))
+        for g in done
+        if (s := [v[-1][0] for r in g.runs if (v := validation(r.folder))])
+    }
+    for word, values, factor in (("parameters", sizes, 1.5), ("training steps", steps, 1.0)):
+        if values and max(values.values()) > factor * min(values.values()):
+            few, most = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+            lines.append(f"other {word}: {few} has {values[few]:,.0f}, {most} {values[most]:,.0f}")
+    for name in names:
+        partly = [
+            f"{g.described(keys)} {n} of {len(g.runs)}" for g in done if 0 < (n := len(g.values(name))) < len(g.runs)
+        ]
+        if partly:
+            lines.append(f"{name} is not known of every run: {', '.join(partly)}")
+    tried: dict[str, int] = {}
+    for g in done:
+        tried[str(g.settings.get("model"))] = tried.get(str(g.settings.get("model")), 0) + 1
+    if len(tried) > 1 and len(set(tried.values())) > 1:
+        counts = ", ".join(f"{model} {count}" for model, count in tried.items())
+        lines.append(f"settings tried: {counts}: the best of more has an advantage")
+    return lines

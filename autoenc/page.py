@@ -1,0 +1,74 @@
+"""HTML pages of one file, which need no network: text, tables that are sorted by a click on a heading, pictures."""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222 }
+table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto }
+th, td { border-bottom: 1px solid #ddd; padding: .3em .7em; text-align: left; vertical-align: top }
+th { background: #f4f4f4; white-space: pre-line } table.sort th { cursor: pointer }
+td.n { text-align: right; white-space: nowrap }
+img { max-width: 100%; image-rendering: auto } pre { background: #f4f4f4; padding: .7em; overflow-x: auto }
+"""
+SORT = """
+for (const th of document.querySelectorAll('table.sort th')) th.onclick = () => {
+  const body = th.closest('table').tBodies[0], i = th.cellIndex, up = th.dataset.up = th.dataset.up === '1' ? '' : '1';
+  const key = row => row.cells[i].textContent.trim();
+  const compare = (a, b) => {
+    const x = parseFloat(key(a)), y = parseFloat(key(b));
+    if (isNaN(x) || isNaN(y)) return isNaN(x) - isNaN(y) || key(a).localeCompare(key(b)) * (up ? 1 : -1);
+    return (x - y) * (up ? 1 : -1);
+  };
+  body.append(...[...body.rows].sort(compare));
+};
+"""
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """Return a page of its title and of parts, which are HTML."""
+    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
+    return "\n".join([head, f"<h1>{html.escape(title)}</h1>", *parts, f"<script>{SORT}</script></html>"]) + "\n"
+
+
+def heading(text: str) -> str:
+    """Return a heading of a section."""
+    return f"<h2>{html.escape(text)}</h2>"
+
+
+def lines(texts: Iterable[str]) -> str:
+    """Return a paragraph of lines; spaces at their beginning are kept."""
+    indented = (re.sub(r"^ +", lambda m: "&emsp;" * len(m[0]), html.escape(text)) for text in texts)
+    return f"<p>{'<br>'.join(indented)}</p>"
+
+
+def code(text: str) -> str:
+    """Return text as it is, for commands."""
+    return f"<pre>{html.escape(text)}</pre>"
+
+
+def table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table; a click on a heading sorts by that column, numbers by value."""
+    body = "".join(f"<tr>{_cells('td', row)}</tr>\n" for row in rows)
+    return f"<table class=sort><thead><tr>{_cells('th', header)}</tr></thead><tbody>\n{body}</tbody></table>"
+
+
+def picture(path: Path) -> str:
+    """Return a PNG file as part of the page."""
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    return f'<p><img alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}"></p>'
+
+
+def _cells(tag: str, values: Sequence[Any]) -> str:
+    cells = []
+    for value in values:
+        text = f"{value:.5g}" if isinstance(value, float) else str(value)
+        kind = " class=n" if tag == "td" and re.match(r"[-+]?\d[\d.,e+-]*($|[ *])", text) else ""
+        cells.append(f"<{tag}{kind}>{html.escape(text)}</{tag}>")
+    return "".join(cells)
