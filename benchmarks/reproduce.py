@@ -169,6 +169,9 @@ def load_row(path: Path) -> Row:
         raise RowError(f"{path.name}: {text}") from None
     if not (row.commands and row.figures and row.seeds and row.source and row.minutes > 0):
         raise RowError(f"{path.name}: needs a source, minutes above 0, and at least one command, figure and seed")
+    names = [figure.name for figure in row.figures]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise RowError(f"{path.name}: two figures are named {twice[0]!r}, under which values are kept")
     for figure in row.figures:
         if figure.within is not None and figure.claimed is None:
             raise RowError(f"{path.name}: {figure.name}: within needs a claimed number")

@@ -133,6 +133,7 @@ def test_failures_are_one_line(tmp_path, measured, capsys):
         ({"claims": 1}, "claims"),
         ({"figures": [{"name": "x", "read": "a.json x"}]}, "no figure claims anything"),
         ({"figures": [{"name": "x", "read": "a.json x", "within": 1}]}, "within needs a claimed number"),
+        ({"figures": [{"name": "x", "read": "a.json x", "above": 0}] * 2}, "two figures are named 'x'"),
         ({"figures": [{"name": "x", "read": "a.json x", "claimed": 1, "better": "up"}]}, "better must be"),
         ({"seeds": []}, "at least one command, figure and seed"),
     ],
