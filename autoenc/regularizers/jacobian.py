@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from autoenc.core import Autoencoder, Autoregressive, Batch, Output, Regularizer
 from autoenc.errors import ConfigError, require
@@ -24,7 +25,8 @@ def jacobian_norm(model: Autoencoder, batch: Batch, projections: int | None, cre
     """
     x = batch.input.detach().requires_grad_()
     training = model.bottleneck.training
-    with torch.enable_grad():
+    # Fused attention has no second derivative.
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         model.bottleneck.eval()  # the batch has been counted already, for example as activity of units
         z = model.encode(Batch(x=x, y=batch.y)).mean.flatten(1)  # (B, K)
         model.bottleneck.train(training)
@@ -63,11 +65,10 @@ class Jacobian(Regularizer):
         if isinstance(model.decoder, Autoregressive):
             why = "needs numbers as input: token ids have no derivative; try noise=token_mask"
             raise ConfigError("jacobian", None, why)
-        for part in (model.encoder, model.bottleneck):
-            for name, module in part.named_modules():
-                if isinstance(module, BATCH_STATISTICS):
-                    why = f"needs an encoder without batch statistics; its layer {name} has them: network.norm=none"
-                    raise ConfigError("jacobian", None, f"{why}, and a model other than masked")
+        for name, module in model.encoder.named_modules():
+            if isinstance(module, BATCH_STATISTICS):
+                why = f"needs an encoder without batch statistics; its layer {name} has them: network.norm=none"
+                raise ConfigError("jacobian", None, why)
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         latent_dim = out.code.mean[0].numel()
