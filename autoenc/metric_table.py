@@ -177,6 +177,14 @@ TABLE = {
         Metric("sample_recall", "", HIGHER, "fraction of test data near samples, in the features of a classifier"),
         Metric("nearest", "", NEITHER, "distance of samples to training data, relative to validation data"),
         Metric(
+            "memorized",
+            "",
+            LOWER,
+            "fraction of samples nearer to a training row than the median of training rows to another; new data: 0.5",
+        ),
+        Metric("memorized_features", "", LOWER, "memorized, in the features of a classifier of the data"),
+        Metric("seconds_per_1000", "s", LOWER, "to draw 1,000 samples"),
+        Metric(
             "restyle_accuracy", "", HIGHER, "fraction of restyled examples that a classifier takes for the wanted class"
         ),
         Metric("style_correlation", "", HIGHER, "correlation of the codes of restyled examples with those decoded"),

@@ -1,7 +1,8 @@
 """Compare runs: a table with the settings in which they differ; with --output also a CSV with every metric, and plots.
 
 Takes run directories, folders of sweeps, or any folder that contains runs. Runs are ranked by a validation metric;
-the other metrics are of the test split, those of scripts/evaluate.py included.
+the other metrics are of the test split, those of scripts/evaluate.py included. With --generation, what the runs
+generate is compared.
 """
 
 from __future__ import annotations
@@ -9,26 +10,34 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from autoenc.command import execute, parser
+from autoenc.command import execute, parser, positive
 
 EXAMPLES = """examples:
   python scripts/compare.py outputs/mnist                            every run on MNIST
   python scripts/compare.py outputs/mnist --show probes.codes.logistic      with a metric of scripts/evaluate.py
   python scripts/compare.py outputs/sweeps/A outputs/mnist/vae/B --sort psnr --output report/
+  python scripts/compare.py RUN1 RUN2 RUN3 --generation --output report/    quality, speed and memorization of samples
 
 Runs that differ only in their seeds are one row: mean and 95 % interval, and whether differences are more than chance.
 
 results, with --output: comparison.csv (each run); comparison.png (metrics against the latent dimension, or bars; rate
-and distortion; validation curves; a map of two settings); comparison.html (the table, the figure, the commands)
+and distortion; validation curves; a map of two settings); comparison.html (the table, the figure, the commands); with
+--generation: generators.json, generators.csv, and generators.png, sixteen samples of each run (tables and texts:
+samples.csv)
 """
 
 
 def main(args: argparse.Namespace) -> None:
     """Read, rank, print, write."""
+    if args.generation:
+        generation(args)
+        return
     from autoenc.apps.protocol import compare, compare_table
-    from autoenc.errors import ConfigError, check_new
+    from autoenc.errors import ConfigError, UserError, check_new
     from autoenc.training.tracking import console
 
+    if args.samples or args.examples:
+        raise UserError(f"--{'samples' if args.samples else 'examples'}: is for --generation")
     for name in compare_table.FILES if args.output else ():
         check_new(Path(args.output) / name, args.force)
     rows = compare.read_runs(args.runs)
@@ -48,6 +57,26 @@ def main(args: argparse.Namespace) -> None:
         screen.print(f"written: {', '.join(map(str, written))}")
 
 
+def generation(args: argparse.Namespace) -> None:
+    """Compare what the runs generate."""
+    from autoenc import load_run
+    from autoenc.apps.protocol import compare, generators
+    from autoenc.errors import UserError, check_new
+    from autoenc.training.tracking import console, result_table
+
+    if args.sort or args.show:
+        raise UserError(
+            f"--{'sort' if args.sort else 'show'}: is not for --generation, whose numbers are always the same"
+        )
+    for name in generators.FILES if args.output else ():
+        check_new(Path(args.output) / name, args.force)
+    runs = [load_run(path, args.device) for path in compare.runs_in(args.runs)]
+    found, screen = generators.compare(runs, args.samples or 100, args.examples or 1_000), console()
+    screen.print(result_table("generation", {each.name: each.numbers for each in found}))
+    if args.output:
+        screen.print(f"written: {', '.join(map(str, generators.write(runs, found, Path(args.output))))}")
+
+
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES, run=False)
     arguments.add_argument(
@@ -59,4 +88,7 @@ if __name__ == "__main__":
     arguments.add_argument(
         "--show", metavar="METRIC", nargs="+", default=[], help="more test metrics for the table and the plot"
     )
+    arguments.add_argument("--generation", action="store_true", help="compare what the runs generate")
+    arguments.add_argument("--samples", type=positive, help="importance samples of the NLL (default: 100)")
+    arguments.add_argument("--examples", type=positive, help="test examples of the NLL (default: 1000)")
     execute(main, arguments)

@@ -45,7 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "reconstruct": WRITING,
     "traverse": {},
     "sheet": {"classes": ()},
-    "augment": {"labels": 100, "per_class": 100, "method": "smote", "seed": 0},
+    "augment": {"labels": 100, "per_class": 100, "method": ("smote",), "seed": 0},
 }
 # Task -> options that only text data has, and options that text data does not have.
 TEXT_ONLY = {
@@ -172,5 +172,11 @@ if __name__ == "__main__":
     arguments.add_argument(
         "--per-class", type=positive, help="generated examples of each class for --augment (default: 100)"
     )
-    arguments.add_argument("--method", choices=("smote", "gaussian"), help="method of --augment (default: smote)")
+    arguments.add_argument(
+        "--method",
+        nargs="+",
+        choices=("smote", "gaussian", "class", "style"),
+        help="methods of --augment to compare; the first is written (default: smote). For conditional models: class "
+        "samples the prior, style decodes the codes of labelled examples with every class",
+    )
     execute(main, arguments)

@@ -10,10 +10,12 @@ import torch
 
 from autoenc import load_run, run
 from autoenc.apps.codes import features
-from autoenc.apps.generation import generate
+from autoenc.apps.generation import augment, generate
 from autoenc.apps.protocol.evaluate import evaluate
+from autoenc.apps.seeing.restyle import by_class
 from autoenc.config.composed import compose
 from autoenc.core import UNLABELLED
+from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
 
@@ -112,6 +114,31 @@ def test_scripts_write_classes_and_styles(cvae_run: Path, call: Call, tmp_path: 
         arrays = np.load(tmp_path / name / f"{name}.npz")
         assert set(arrays["y"].tolist()) == {"samples": {2}, "restyle": set(range(10)), "sheet": {4}}[name]
         assert (tmp_path / name / f"{name}.png").exists()
+
+
+def test_examples_are_generated_by_class_and_by_style(
+    cvae_run: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_run(cvae_run, "cpu")
+    new = augment.augment(loaded, labels=40, per_class=40, method="style")
+    real, y = new.x[~new.generated], new.y[~new.generated]
+    styles = by_class(loaded, Split(torch.from_numpy(real), torch.from_numpy(y))).x[:, 1:]
+    drawn = new.x[new.generated].reshape(10, 40, -1)
+    for label in range(10):  # every style once in every class
+        expected = styles[:, label].reshape(40, -1)
+        np.testing.assert_allclose(np.sort(drawn[label], 0), np.sort(expected, 0), atol=1e-5)
+    monkeypatch.setattr(augment, "SEEDS", 2)
+    monkeypatch.setattr(augment, "PENALTIES", (1.0,))
+    arguments = ["--augment", tmp_path / "a.npz", "--method", "class", "style", "--labels", 40, "--per-class", 10]
+    code, said, error = call("generate", cvae_run, *arguments, "--output", tmp_path / "out")
+    assert code == 0, error
+    known = len(loaded.data.train)
+    assert f"was trained with {known:,} labels, the classifiers have 40" in said
+    found = json.loads((tmp_path / "out" / "augment.json").read_text())
+    assert found["labels_of_model"] == known
+    assert list(found["test_accuracy"]["RBF SVM"]) == ["real", "class", "style"]
+    written = np.load(tmp_path / "a.npz")
+    assert np.bincount(written["y"][written["generated"]]).tolist() == [10] * 10
 
 
 def test_sections_that_labels_would_leak_into_are_skipped(cvae_run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
+from autoenc.apps.generation import density as densities
 from autoenc.apps.generation.density import Mixture, check_smooth
+from autoenc.apps.seeing.restyle import by_class
 from autoenc.core import UNLABELLED
+from autoenc.data.split import Split
 from autoenc.errors import UserError, require
 from autoenc.figures import picture_grid, titled
 from autoenc.files import atomic
@@ -19,6 +23,7 @@ from autoenc.loading import Run
 from autoenc.training.tracking import track
 
 METHODS = ("smote", "gaussian")
+CONDITIONAL = ("class", "style")  # methods of conditional models
 NEIGHBOURS = 5
 SEEDS = 5  # draws of the labelled examples in a comparison
 PENALTIES = (0.1, 1.0, 10.0, 100.0)  # C of the classifiers
@@ -44,12 +49,18 @@ def augment(run: Run, labels: int = 100, per_class: int = 100, method: str = "sm
                   uniform (Chawla et al. 2002); x = decode(z) + x_i - decode(z_i) restores the residual of x_i
         gaussian  z from a Gaussian with the mean and the shrunk covariance (Ledoit & Wolf 2004) of the class
 
+        class     of a conditional model: z from its prior, decoded with the class
+        style     of a conditional model: the codes of the labelled examples, of any class, decoded with the class, see
+                  `restyle.by_class`
+
     smote is the default: classifiers trained on its sets were more accurate on digits and MNIST.
 
     Raises:
-        UserError: data without labels, fewer than two labels for each class, too few examples; gaussian on TopK.
+        UserError: data without labels, fewer than two labels for each class, too few examples; gaussian on TopK; class
+            or style of a model that is not conditional.
     """
-    return _augmented(run, _labelled(run, labels, method, seed), per_class, method, seed)
+    check_method(run, method)
+    return _augmented(run, _labelled(run, labels, seed), per_class, method, seed)
 
 
 @dataclass(frozen=True)
@@ -65,10 +76,16 @@ class _Labelled:
         return _Labelled(self.x[index], self.y[index], self.codes[index], self.residual[index])
 
 
-def _labelled(run: Run, labels: int, method: str, seed: int) -> _Labelled:
-    require(method in METHODS, "--method", method, f"must be one of {', '.join(METHODS)}")
+def check_method(run: Run, method: str) -> None:
+    """Raise UserError for a method that there is not, or not for the model."""
+    require(method in METHODS + CONDITIONAL, "--method", method, f"must be one of {', '.join(METHODS + CONDITIONAL)}")
+    if method in CONDITIONAL and not run.conditional:
+        raise UserError(f"--method {method}: {run.path} is not conditional; model=cvae and model=m2 are")
     if method == "gaussian":
         check_smooth(run, "--method smote")
+
+
+def _labelled(run: Run, labels: int, seed: int) -> _Labelled:
     chosen = run.data.train.subset(torch.from_numpy(_stratified(run, labels, np.random.default_rng(seed))))
     real = chosen.take(slice(None))
     assert real.y is not None
@@ -79,13 +96,16 @@ def _labelled(run: Run, labels: int, method: str, seed: int) -> _Labelled:
 def _augmented(run: Run, real: _Labelled, per_class: int, method: str, seed: int) -> Augmented:
     random, classes = np.random.default_rng((seed, 1)), np.unique(real.y)
     decoded = []
+    styles = by_class(run, Split(torch.from_numpy(real.x), torch.from_numpy(real.y))).x if method == "style" else None
     for label in classes:
         rows = np.flatnonzero(real.y == label)
         if method == "smote":
             parents, z = _between(real.codes[rows], per_class, random)
             decoded.append(run.decode(z, _given(run, label, len(z))) + real.residual[rows[parents]])
+        elif styles is not None:
+            decoded.append(styles[np.resize(random.permutation(len(styles)), per_class), 1 + label])
         else:
-            density = _class_gaussian(run, real.codes[rows])
+            density = densities.of(run) if method == "class" else _class_gaussian(run, real.codes[rows])
             z = density.sample(per_class, int(random.integers(2**32)))
             decoded.append(run.decode(z, _given(run, label, len(z))))
     new = run.spec.kind.clip(np.concatenate(decoded))
@@ -99,13 +119,18 @@ def _given(run: Run, label: Any, n: int | None = None) -> Any:
     return None if not run.conditional else label if n is None else np.full(n, label)
 
 
+def labels_of_model(run: Run) -> int:
+    """Return the number of labels that the model was trained with."""
+    return 0 if not run.conditional or run.data.train.y is None else int((run.data.train.y != UNLABELLED).sum())
+
+
 def compare(
-    run: Run, labels: int = 100, per_class: int = 100, method: str = "smote", seed: int = 0
+    run: Run, labels: int = 100, per_class: int = 100, methods: Sequence[str] = ("smote",), seed: int = 0
 ) -> dict[str, dict[str, list[float]]]:
     """Return the test accuracy of classifiers of raw data, trained without and with generated examples.
 
-    classifier -> {real, augmented} -> a value for each of 5 draws of the labelled examples, with seeds from `seed`. The
-    penalty C is chosen for each of the two by cross-validation on the labelled examples; in each fold, examples are
+    classifier -> {real, *methods} -> a value for each of 5 draws of the labelled examples, with seeds from `seed`. The
+    penalty C is chosen for each of these by cross-validation on the labelled examples; in each fold, examples are
     generated from those that are trained on.
     """
     from sklearn.linear_model import LogisticRegression
@@ -119,22 +144,24 @@ def compare(
     x_test, y_test = test.x.flatten(1).cpu().numpy(), test.y.cpu().numpy()
     scale = [] if run.spec.kind.one_unit else [StandardScaler()]
     models = {"logistic regression": LogisticRegression(max_iter=300), "RBF SVM": SVC()}
-    accuracy: dict[str, dict[str, list[float]]] = {name: {"real": [], "augmented": []} for name in models}
+    arms = ("real", *methods)
+    accuracy: dict[str, dict[str, list[float]]] = {name: {arm: [] for arm in arms} for name in models}
 
     def score(name: str, c: float, trained: tuple[np.ndarray, np.ndarray], x: np.ndarray, y: np.ndarray) -> float:
         model = make_pipeline(*scale, clone(models[name]).set_params(C=c))
         return float(model.fit(*trained).score(x, y))
 
     for s in track(range(seed, seed + SEEDS), "classifiers"):
-        real = _labelled(run, labels, method, s)
+        real = _labelled(run, labels, s)
         count = min(FOLDS, int(np.bincount(real.y)[np.unique(real.y)].min()) // 2)  # two of each class to generate from
         folds = [] if count < 2 else list(StratifiedKFold(count, shuffle=True, random_state=s).split(real.y, real.y))
-        sets: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"real": [], "augmented": []}
+        sets: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {arm: [] for arm in arms}
         for index in [*(train for train, _ in folds), np.arange(len(real.y))]:
-            part = _augmented(run, real.subset(index), per_class, method, s)
-            x = part.x.reshape(len(part.x), -1)
-            sets["real"].append((x[~part.generated], part.y[~part.generated]))
-            sets["augmented"].append((x, part.y))
+            some = real.subset(index)
+            sets["real"].append((some.x.reshape(len(index), -1), some.y))
+            for method in methods:
+                part = _augmented(run, some, per_class, method, s)
+                sets[method].append((part.x.reshape(len(part.x), -1), part.y))
         held = [(real.x[rows].reshape(len(rows), -1), real.y[rows]) for _, rows in folds]
         for name in models:
             for kind, (*parts, whole) in sets.items():

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 
 from autoenc.apps.generation.classifier import Classifier, inputs
+from autoenc.apps.generation.neighbours import training
+from autoenc.data.split import Split
 from autoenc.loading import Run
 
 COMPONENTS = 32  # principal components for the Frechet distance
@@ -29,8 +32,7 @@ def quality(
 
     frechet_pca: |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) of means and covariances of the set and of test examples, in
         32 principal components of training data. Squared units of the data, lower is better.
-    nearest: mean distance to the nearest training example, relative to that of validation examples. Near 0, training
-        data is repeated; below 1 is common for means of p(x|z), which are smoother than data.
+    nearest, memorized, memorized_features: distances to the nearest training examples; see `Training.memorization`.
     frechet_features, sample_precision, sample_recall: with a classifier, in its features. They are not comparable with
         the FID of the literature, whose features are those of another network.
 
@@ -38,7 +40,6 @@ def quality(
         samples: name -> (N, *shape), N = `size`.
     """
     from sklearn.decomposition import PCA
-    from sklearn.neighbors import NearestNeighbors
 
     n, kind = size(run), run.spec.kind
     splits = (run.data.train.sample(REFERENCE), run.data.val.sample(n), run.data.test.sample(n))
@@ -48,13 +49,12 @@ def quality(
     sets = {name: x.reshape(len(x), -1) for name, x in samples.items()} | {"validation": val}
     train = kind.comparable(real_train)
     pca = PCA(min(COMPONENTS, *train.shape), random_state=0).fit(train)
-    near = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train)
-    distances = {name: float(near.kneighbors(kind.comparable(x))[0].mean()) for name, x in sets.items()}
+    as_splits = {name: Split(torch.from_numpy(x)) for name, x in sets.items()}
+    memorization = training(run, classifier).memorization(as_splits)
     numbers: dict[str, dict[str, float]] = {}
     for name, x in sets.items():
         projected, real = (pca.transform(kind.comparable(rows)) for rows in (x, test))
-        nearest = distances[name] / max(distances["validation"], 1e-12)
-        numbers[name] = {"frechet_pca": frechet(projected, real), "nearest": nearest}
+        numbers[name] = {"frechet_pca": frechet(projected, real), **memorization[name]}
         if classifier is not None:
             found, real = (classifier.features(inputs(run, rows)) for rows in (x, test))
             precision, recall = precision_recall(found, real)

@@ -11,14 +11,16 @@ import torch
 
 from autoenc.apps import inputs
 from autoenc.apps.generation import augment as enlarged
-from autoenc.apps.generation import classifier, density, generate, paths, quality
+from autoenc.apps.generation import classifier, density, generate, neighbours, paths, quality
 from autoenc.apps.generation import texts as text
 from autoenc.apps.generation.generate import Decoded
 from autoenc.apps.outputs import Outputs
 from autoenc.data.split import Split
 from autoenc.errors import DataError
+from autoenc.figures import titled
 from autoenc.loading import Run
 
+BESIDE = 16  # samples that are shown beside their nearest training examples
 Work = Callable[[Outputs], None]
 
 
@@ -54,6 +56,7 @@ def sample(run: Run, _: Any, options: Mapping[str, Any]) -> Work:
 
         numbers = {} if classes else measured(out, compared)
         generate.keep(run, out, examples)
+        beside(run, out, Split(torch.from_numpy(examples.x)))
         facts: dict[str, Any] = {"classes": list(classes)} if classes else {}
         facts |= {"density": source.text, "count": n, "seed": seed, "temperature": temperature, **numbers}
         out.json(facts)
@@ -95,11 +98,14 @@ def sheet(run: Run, _: Any, options: Mapping[str, Any]) -> Work:
 
 def augment(run: Run, target: Path, options: Mapping[str, Any]) -> Work:
     """Write a labelled set, and the accuracy of classifiers that are trained on it."""
-    examples = enlarged.augment(run, **options)
+    labels, each, methods, seed = (options[name] for name in ("labels", "per_class", "method", "seed"))
+    for method in methods:
+        enlarged.check_method(run, method)
+    examples = enlarged.augment(run, labels, each, methods[0], seed)
 
     def work(out: Outputs) -> None:
-        accuracies = enlarged.compare(run, **options)
-        out.json({"file": str(target), **options, "test_accuracy": accuracies})
+        accuracies, known = enlarged.compare(run, labels, each, methods, seed), enlarged.labels_of_model(run)
+        out.json({"file": str(target), **options, "labels_of_model": known, "test_accuracy": accuracies})
         if (image := enlarged.figure(run, examples)) is not None:
             out.figure("augment", image)
         enlarged.save(run, examples, target)
@@ -107,9 +113,11 @@ def augment(run: Run, target: Path, options: Mapping[str, Any]) -> Work:
             name: {kind: f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" for kind, values in kinds.items()}
             for name, kinds in accuracies.items()
         }
-        out.table(f"accuracy on test data, {enlarged.SEEDS} draws of {options['labels']} labels", spread)
+        out.table(f"accuracy on test data, {enlarged.SEEDS} draws of {labels} labels", spread)
+        if known > labels:
+            out.say(f"the model that generates was trained with {known:,} labels, the classifiers have {labels}")
         real, new = int((~examples.generated).sum()), int(examples.generated.sum())
-        out.say(f"{target}: {real:,} real and {new:,} generated examples ({options['method']})")
+        out.say(f"{target}: {real:,} real and {new:,} generated examples ({methods[0]})")
 
     return work
 
@@ -126,6 +134,7 @@ def sample_texts(run: Run, _: Any, options: Mapping[str, Any], how: text.Writing
         numbers = {} if classes else measured(out, lambda: text.quality(run, source, seed + 1, how))
         out.table("samples (validation: real texts)", numbers)
         keep_texts(out, "samples", examples, examples.texts)
+        beside(run, out, Split(torch.from_numpy(examples.ids)))
         out.json(_facts(how, options, examples) | {"density": source.text, **numbers})
         out.say(f"{n:,} texts from {source.text}, {how}")
 
@@ -181,6 +190,21 @@ def measured(out: Outputs, numbers: Callable[[], dict[str, dict[str, float]]]) -
     except DataError as error:
         out.say(f"the samples are not compared with real data, which cannot be read ({error})")
         return {}
+
+
+def beside(run: Run, out: Outputs, samples: Split) -> None:
+    """Write the training example nearest to each of the first samples beside it."""
+    samples = samples.subset(slice(0, BESIDE))
+    found = neighbours.training(run, classifier.load(run))
+    shown, near = neighbours.beside(found, samples)
+    lines = run.spec.kind.show(shown)
+    if isinstance(lines, np.ndarray):
+        out.figure("nearest", titled(lines, "samples, and the training examples nearest to them"))
+    else:
+        out.path("nearest.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    columns = [column for each in near.values() for column in (found.numbers[each.index], each.distance)]
+    names = [f"{name}: {what}" for name in near for what in ("training row", "distance")]
+    out.csv("nearest", ["sample", *names], zip(range(len(samples)), *columns, strict=True))
 
 
 def keep_texts(out: Outputs, name: str, examples: text.Written, lines: Sequence[str]) -> None:

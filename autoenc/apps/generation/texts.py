@@ -13,6 +13,7 @@ from torch import Tensor
 from autoenc.apps.generation import density as densities
 from autoenc.apps.generation.density import Density
 from autoenc.apps.generation.generate import labels_of, labels_of_rows
+from autoenc.apps.generation.neighbours import training
 from autoenc.apps.generation.paths import between, check_path
 from autoenc.apps.inputs import example
 from autoenc.data.split import PAD, Split
@@ -166,7 +167,7 @@ def quality(run: Run, density: Density, seed: int = 0, how: Writing | None = Non
 
     words: mean number of tokens of a text, including its end. distinct: fraction of different texts. words_used: number
     of different tokens. in_training: fraction of texts that occur in the training split; memorized if it is higher than
-    for validation texts.
+    for validation texts. nearest, memorized: see `Training.memorization`.
     """
     n = min(COMPARED, len(run.data.val))
     train = set(_rows(run.data.train.tensor))
@@ -174,10 +175,10 @@ def quality(run: Run, density: Density, seed: int = 0, how: Writing | None = Non
         "samples": torch.from_numpy(samples(run, n, density, seed, how).ids),
         "validation": run.data.val.sample(n).tensor.cpu(),
     }
-    numbers = {}
+    numbers = training(run).memorization({name: Split(ids) for name, ids in sets.items()})
     for name, ids in sets.items():
         rows = _rows(ids)
-        numbers[name] = {
+        numbers[name] |= {
             "words": float((ids != PAD).sum()) / n,
             "distinct": len(set(rows)) / n,
             "words_used": float(len(ids.unique())),

@@ -174,15 +174,19 @@ def anomaly(subject: Subject) -> Numbers:
 
 
 def generation(subject: Subject) -> Numbers:
-    """Return the distance of samples, of those of the untrained network, and of validation data to test data; see
-    `quality.quality`."""
+    """Return the distance to test data of samples, of those of the untrained network, and of validation rows and their
+    reconstructions; see `quality.quality`."""
     run = subject.run
     fitted = density.of(run)
     if not run.spec.kind.continuous:
         return {"density": fitted.text, **text.quality(run, fitted)}
     found, n = classifier.load(run), quality.size(run)
     own = "prior" if run.model.bottleneck.symbols else None  # the prior of fit_prior is one of trained codes
-    sets = {"samples": generate.samples(run, n, fitted).x, NAME: generate.samples(subject.untrained, n, own).x}
+    sets = {
+        "samples": generate.samples(run, n, fitted).x,
+        NAME: generate.samples(subject.untrained, n, own).x,
+        "reconstructions": run.over(run.data.val.sample(n), run.model.reconstruct).numpy(),
+    }
     missing = "Frechet distance of features, precision and recall: first python scripts/train_classifier.py RUN"
     if run.data.train.y is None:
         missing = f"Frechet distance of features, precision and recall need labels, and {run.spec.name} has none"

@@ -91,10 +91,10 @@ def test_the_comparison_is_over_draws_and_of_the_same_real_examples(ae: Run, mon
     found = augment.compare(ae, labels=100, per_class=20)
     fewer = augment.compare(ae, labels=100, per_class=5)
     for name, kinds in found.items():
-        assert len(kinds["real"]) == len(kinds["augmented"]) == 2
+        assert len(kinds["real"]) == len(kinds["smote"]) == 2
         assert kinds["real"][0] != kinds["real"][1]
         assert kinds["real"] == fewer[name]["real"]
-        assert min(kinds["real"] + kinds["augmented"]) > 0.75
+        assert min(kinds["real"] + kinds["smote"]) > 0.75
 
 
 def test_training_reads_the_file_and_tests_on_real_examples(ae: Run, tmp_path: Path) -> None:
@@ -134,6 +134,8 @@ def test_refusals(ae: Run) -> None:
         augment.augment(ae, labels=100_000)
     with pytest.raises(UserError, match="--method=magic"):
         augment.augment(ae, method="magic")
+    with pytest.raises(UserError, match=r"--method style: .* is not conditional; model=cvae"):
+        augment.augment(ae, method="style")
     ae.model.bottleneck = TopK((64,), 8, k=2)
     with pytest.raises(UserError, match="TopK"):
         augment.augment(ae, method="gaussian")
@@ -158,7 +160,7 @@ def test_the_script(
     assert script("--output", out, "--labels", 40, "--per-class", 5) == 0
     assert "40 real and 50 generated" in capsys.readouterr().out
     found = json.loads((out / "augment.json").read_text())
-    assert len(found["test_accuracy"]["RBF SVM"]["augmented"]) == 2
+    assert len(found["test_accuracy"]["RBF SVM"]["smote"]) == 2
     assert sorted(p.name for p in out.iterdir()) == ["augment.json", "augment.png"]
     before = more.read_bytes()
     assert script("--output", tmp_path / "other") == 2

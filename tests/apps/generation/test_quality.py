@@ -75,7 +75,9 @@ def test_quality_prefers_fitted_samples_to_wild_and_to_equal_ones(ae: Run) -> No
 
 def test_the_nearest_ratio_is_0_for_a_model_that_repeats_training_data(ae: Run) -> None:
     repeated = {"samples": ae.data.train.take(slice(0, quality.size(ae))).x.numpy()}
-    assert quality.quality(ae, repeated)["samples"]["nearest"] < 1e-3
+    found = quality.quality(ae, repeated)
+    assert found["samples"]["nearest"] < 1e-3
+    assert found["samples"]["memorized"] == 1 > 0.7 > found["validation"]["memorized"]
 
 
 def test_the_script_keeps_a_classifier_whose_features_evaluate_uses(
@@ -84,7 +86,8 @@ def test_the_script_keeps_a_classifier_whose_features_evaluate_uses(
     monkeypatch.chdir(tmp_path)
     without = evaluate.evaluate(ae, ["generation"])["generation"]
     assert "train_classifier.py" in without["remark"]
-    assert set(without["samples"]) == {"frechet_pca", "nearest"}
+    assert set(without["samples"]) == {"frechet_pca", "nearest", "memorized"}
+    assert {"samples", "untrained", "reconstructions", "validation"} <= set(without)
     run_dir = ae.path.resolve()
     code, said, error = call("train_classifier", run_dir, "--steps", 200)
     assert code == 0, error
