@@ -144,7 +144,7 @@ def index() -> None:
     """A million codes of 32 numbers, 1,000 queries, exact; the best of five."""
     import numpy as np
 
-    from autoenc.apps.codes.retrieve import Index
+    from autoenc.apps.codes.neighbours import Index
 
     random = np.random.default_rng(0)
     made = Index(random.normal(size=(1_000_000, 32)).astype(np.float32))

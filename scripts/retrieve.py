@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> None:
 
     from autoenc import load_run
     from autoenc.apps import inputs
-    from autoenc.apps.codes import hashing, retrieve
+    from autoenc.apps.codes import hashing, neighbours, retrieve
     from autoenc.apps.outputs import Outputs
     from autoenc.data.split import drawn
     from autoenc.errors import UserError
@@ -69,12 +69,12 @@ def main(args: argparse.Namespace) -> None:
         y = rows.labels
         if labels is not None and y is not None and len(np.unique(y)) > 1:  # with one class, all hits would be right
             y_query = labels.cpu().numpy()
-            numbers[f"precision@{args.k}"] = retrieve.precision(hits, y, y_query)
+            numbers[f"precision@{args.k}"] = neighbours.precision(hits, y, y_query)
             others = retrieve.baseline(run, queries, y_query, args.k)
             if not args.index:
                 some, stored = (drawn(*sizes).numpy() for sizes in ((len(codes), MAP_QUERIES), (len(y), MAP_ROWS)))
                 known = index.codes.numpy()[stored]
-                numbers["map"] = retrieve.mean_average_precision(known, y[stored], codes[some], y_query[some], metric)
+                numbers["map"] = neighbours.mean_average_precision(known, y[stored], codes[some], y_query[some], metric)
         positions = hits.positions.ravel()
         captions = rows.captions(positions)
         texts = captions or ([str(rows.names[i]) for i in positions.tolist()] if len(rows.names) else None)

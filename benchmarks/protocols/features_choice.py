@@ -64,7 +64,7 @@ def measure(name: str, candidate: str, overrides: Sequence[str], seed: int, fina
     network, PCA and raw pixels.
     """
     from autoenc import load_run
-    from autoenc.apps.codes import features, retrieve
+    from autoenc.apps.codes import features, neighbours
 
     run_dir = folder / f"{name}_{candidate}_{seed}"
     shutil.rmtree(run_dir, ignore_errors=True)
@@ -86,8 +86,8 @@ def measure(name: str, candidate: str, overrides: Sequence[str], seed: int, fina
     numbers = features.probe(found, y, y_test)
     some = features.many_labels(y)
     for each, representation in found.items():
-        hits = retrieve.Index(representation.train[some]).search(representation.test, 10)
-        numbers[each]["precision@10"] = retrieve.precision(hits, y[some], y_test)
+        hits = neighbours.Index(representation.train[some]).search(representation.test, 10)
+        numbers[each]["precision@10"] = neighbours.precision(hits, y[some], y_test)
     total = time.perf_counter() - started
     result = {"set": name, "candidate": candidate, "seed": seed, "overrides": list(overrides), "rows": len(y_test),
               "numbers": numbers, "training_seconds": seconds, "seconds": total}  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autoenc.apps.codes.retrieve import Index
+from autoenc.apps.codes.neighbours import Index
 from autoenc.core import Batch
 from autoenc.data.sets.defects import read_image
 from autoenc.errors import DataError

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from autoenc.apps.codes.retrieve import Index, Metric
+from autoenc.apps.codes.neighbours import Index, Metric
 from autoenc.data.split import Split, drawn
 from autoenc.loading import Run
 

@@ -14,7 +14,7 @@ from autoenc.apps.anomaly import detect, scores
 from autoenc.apps.anomaly import inspection as defects
 from autoenc.apps.codes import clustering as clusters
 from autoenc.apps.codes import disentanglement as factors
-from autoenc.apps.codes import features, project, retrieve
+from autoenc.apps.codes import features, neighbours, project, retrieve
 from autoenc.apps.codes import recovery as known
 from autoenc.apps.generation import classifier, denoise, density, generate, quality
 from autoenc.apps.generation import texts as text
@@ -141,8 +141,8 @@ def retrieval(subject: Subject) -> Numbers:
     k = min(10, len(some))
     found = {}
     for name, rows in subject.representations.items():
-        hits = retrieve.Index(rows.train[some], rows.metric).search(rows.test, k)
-        found[name] = {f"precision@{k}": retrieve.precisions(hits, y[some], y_test)}
+        hits = neighbours.Index(rows.train[some], rows.metric).search(rows.test, k)
+        found[name] = {f"precision@{k}": neighbours.precisions(hits, y[some], y_test)}
     numbers = {name: {key: float(v.mean()) for key, v in values.items()} for name, values in found.items()}
     return numbers | retrieve.baseline(subject.run, subject.run.data.test, y_test, k) | features.said(found)
 

@@ -9,14 +9,14 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from autoenc import load_run
-from autoenc.apps.codes import hashing, retrieve
+from autoenc.apps.codes import hashing, neighbours, retrieve
 from autoenc.errors import UserError
 
 
 def test_hamming_search_is_brute_force() -> None:
     random = np.random.default_rng(0)
     codes, queries = ((random.random((n, 37)) < 0.5).astype(np.float32) for n in (2_500, 9))
-    hits = retrieve.Index(codes, "hamming").search(queries, 20)
+    hits = neighbours.Index(codes, "hamming").search(queries, 20)
     distances = (codes[None] != queries[:, None]).sum(-1)
     assert np.array_equal(hits.scores, np.sort(distances, axis=1)[:, :20]), "whole numbers, in order"
     assert np.array_equal(np.take_along_axis(distances, hits.positions, 1), hits.scores)

@@ -10,22 +10,22 @@ from sklearn.metrics import average_precision_score
 from sklearn.neighbors import NearestNeighbors
 
 from autoenc import load_run
-from autoenc.apps.codes import retrieve
+from autoenc.apps.codes import neighbours, retrieve
 from autoenc.errors import DataError, UserError
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_hits_are_the_nearest_neighbours(metric: retrieve.Metric) -> None:
+def test_hits_are_the_nearest_neighbours(metric: neighbours.Metric) -> None:
     random = np.random.default_rng(0)
     codes, queries = random.normal(size=(200, 6)).astype(np.float32), random.normal(size=(9, 6)).astype(np.float32)
-    hits = retrieve.Index(codes, metric).search(queries, 5)
+    hits = neighbours.Index(codes, metric).search(queries, 5)
     distances, places = NearestNeighbors(n_neighbors=5, metric=metric).fit(codes).kneighbors(queries)
     assert np.array_equal(hits.positions, places)
     assert hits.scores == pytest.approx(1 - distances if metric == "cosine" else distances, abs=1e-5)
 
 
 def test_too_many_hits_and_other_sizes_are_refused() -> None:
-    index = retrieve.Index(np.eye(3, dtype=np.float32))
+    index = neighbours.Index(np.eye(3, dtype=np.float32))
     with pytest.raises(UserError, match="k=4: the index has 3 examples"):
         index.search(np.eye(3, dtype=np.float32), 4)
     with pytest.raises(DataError, match=r"expected \(Q, 3\), found \(2, 5\)"):
@@ -34,22 +34,22 @@ def test_too_many_hits_and_other_sizes_are_refused() -> None:
 
 def test_precision_and_mean_average_precision() -> None:
     y, y_query = np.array([0, 1, 0, 1]), np.array([0, 1])
-    hits = retrieve.Hits(np.array([[0, 1], [1, 3]]), np.zeros((2, 2)))
-    assert retrieve.precision(hits, y, y_query) == 0.75
+    hits = neighbours.Hits(np.array([[0, 1], [1, 3]]), np.zeros((2, 2)))
+    assert neighbours.precision(hits, y, y_query) == 0.75
     random = np.random.default_rng(0)
     codes, queries = random.normal(size=(40, 3)), random.normal(size=(250, 3))
     y, y_query = random.integers(0, 3, 40), random.integers(0, 4, 250)  # no example of class 3
     unit = [a / np.linalg.norm(a, axis=1, keepdims=True) for a in (queries, codes)]
     similarity = unit[0] @ unit[1].T
     expected = [average_precision_score(y == c, s) for c, s in zip(y_query, similarity, strict=True) if c < 3]
-    assert retrieve.mean_average_precision(codes, y, queries, y_query) == pytest.approx(np.mean(expected), abs=1e-6)
+    assert neighbours.mean_average_precision(codes, y, queries, y_query) == pytest.approx(np.mean(expected), abs=1e-6)
 
 
 def test_digits_find_digits_of_their_class(ae_run: Path, copied: Callable[[Path], Path]) -> None:
     run = load_run(copied(ae_run), "cpu")
     hits = retrieve.retrieve(run, run.data.test)
     y, y_test = run.data.train.y.numpy(), run.data.test.y.numpy()
-    assert retrieve.precision(hits, y, y_test) > 0.8  # chance: 0.1
+    assert neighbours.precision(hits, y, y_test) > 0.8  # chance: 0.1
     itself = retrieve.retrieve(run, run.data.train.subset(slice(0, 20)), k=1)
     assert itself.scores.ravel() == pytest.approx(1, abs=1e-5)
 
@@ -63,7 +63,7 @@ def test_frames_tell_right_hits_from_wrong_ones(ae_run: Path, copied: Callable[[
     names = ["0", "1", "2"]
 
     def framed(positions: np.ndarray) -> dict[str, bool]:
-        image = retrieve.figure(run, queries, names, retrieve.Hits(positions, np.zeros((3, 2))), rows)
+        image = retrieve.figure(run, queries, names, neighbours.Hits(positions, np.zeros((3, 2))), rows)
         colors = {name: getattr(retrieve, name) for name in ("QUERY", "RIGHT", "WRONG")}
         return {name: bool((image == list(bytes.fromhex(c[1:]))).all(-1).any()) for name, c in colors.items()}
 
@@ -107,14 +107,14 @@ def test_a_strange_index_file_is_refused(ae_run: Path, copied: Callable[[Path], 
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_many_blocks_and_many_hits_are_exact(metric: retrieve.Metric, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieve, "BLOCK", 7)
-    monkeypatch.setattr(retrieve, "QUERIES", 4)
+def test_many_blocks_and_many_hits_are_exact(metric: neighbours.Metric, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "BLOCK", 7)
+    monkeypatch.setattr(neighbours, "QUERIES", 4)
     random = np.random.default_rng(1)
     codes = np.sort(random.normal(size=(100, 3)), axis=0).astype(np.float32)  # the later, the nearer to some
     queries = random.normal(size=(11, 3)).astype(np.float32)
     for k in (1, 6, 7, 30, 100):
-        hits = retrieve.Index(codes, metric).search(queries, k)
+        hits = neighbours.Index(codes, metric).search(queries, k)
         _, places = NearestNeighbors(n_neighbors=k, metric=metric).fit(codes).kneighbors(queries)
         assert np.array_equal(hits.positions, places)
-    assert retrieve.Index(codes, metric).search(queries[:0], 5).positions.shape == (0, 5)
+    assert neighbours.Index(codes, metric).search(queries[:0], 5).positions.shape == (0, 5)

@@ -11,7 +11,7 @@ import pytest
 
 from autoenc import load_run
 from autoenc.apps import inputs
-from autoenc.apps.codes import features, retrieve
+from autoenc.apps.codes import features, neighbours, retrieve
 from autoenc.apps.protocol import evaluate
 from autoenc.data.storage.sparse import SparseRows
 from autoenc.errors import DataError
@@ -56,7 +56,7 @@ def test_new_texts_find_texts_of_their_topic(words_run: Path, copied: Callable[[
     assert (run.spec.kind.name, run.spec.classes) == ("counts", ("graphics", "hockey", "space"))
     hits = retrieve.retrieve(run, run.data.test)
     y, y_test = run.data.train.y.numpy(), run.data.test.y.numpy()  # type: ignore[union-attr]
-    assert retrieve.precision(hits, y, y_test) > 0.8  # chance: 0.33
+    assert neighbours.precision(hits, y, y_test) > 0.8  # chance: 0.33
     new = ["A rocket to the MOON, the planet's moon", "season of the rink"]
     assert run.encode(new).shape == (2, 4)  # type: ignore[type-var]
     found = retrieve.retrieve(run, run.inputs(new), 5)
