@@ -69,7 +69,7 @@ def one(args: argparse.Namespace) -> None:
     """Score the test split of a run, or new data."""
     from autoenc import load_run
     from autoenc.apps import inputs
-    from autoenc.apps.anomaly import detect
+    from autoenc.apps.anomaly import detect, labelled
     from autoenc.apps.anomaly import inspection as defects
     from autoenc.apps.anomaly.scores import Detector
 
@@ -84,15 +84,15 @@ def one(args: argparse.Namespace) -> None:
     if args.input:
         new = inputs.read(run, args.input, args.resize)
         split, names = new.split, new.names
-        labels = inputs.labels(args.labels, len(split)) != 0 if args.labels else detect.labels_in(run, args.input)
+        labels = inputs.labels(args.labels, len(split)) != 0 if args.labels else labelled.labels_in(run, args.input)
     else:
-        split, labels = run.data.test, detect.known_anomalies(run, args.anomaly)
+        split, labels = run.data.test, labelled.known_anomalies(run, args.anomaly)
         names = run.data.example_names("test")
         if labels is not None and not args.anomaly and not labels.any():
             print("no row of the test split is an anomaly: scores without AUROC")
             labels = None
     if labels is not None:
-        detect.check_labels(labels, f"--labels {args.labels}" if args.labels else f"{run.path}: test split")
+        labelled.check_labels(labels, f"--labels {args.labels}" if args.labels else f"{run.path}: test split")
     result = detect.detect(detector, split, labels, args.score, args.quantile)
     if out is not None:
         with out:
@@ -197,7 +197,7 @@ def report(result: Detected, names: list[str]) -> None:
 def several(args: argparse.Namespace) -> None:
     """Print AUROC on the test split of each run, and the mean over runs of the scores that all of them have."""
     from autoenc import load_run
-    from autoenc.apps.anomaly import detect
+    from autoenc.apps.anomaly import detect, labelled
     from autoenc.apps.anomaly.scores import Detector
     from autoenc.apps.outputs import Outputs
     from autoenc.errors import UserError
@@ -207,7 +207,7 @@ def several(args: argparse.Namespace) -> None:
     titles: dict[str, str] = {}
     for path in args.run:
         run = load_run(path, args.device)
-        classes[path] = args.anomaly or detect.left_out_of(run)
+        classes[path] = args.anomaly or labelled.left_out_of(run)
         if not classes[path]:
             raise UserError(f"{path}: was trained on every class; name the anomalies with --anomaly")
         titles[path] = f"{len(titles)}: {run.name}, anomalies {','.join(classes[path])}"
@@ -215,9 +215,9 @@ def several(args: argparse.Namespace) -> None:
     results: dict[str, detect.Detected] = {}
     for path in track(list(classes), "runs"):
         run = load_run(path, args.device)  # loaded again, so that only one data set is in memory
-        labels = detect.known_anomalies(run, args.anomaly)
+        labels = labelled.known_anomalies(run, args.anomaly)
         results[path] = detect.detect(Detector(run), run.data.test, labels, args.score, args.quantile)
-    mean = detect.mean_numbers([result.numbers for result in results.values()])
+    mean = labelled.mean_numbers([result.numbers for result in results.values()])
     auroc = {path: {name: result.numbers[name]["auroc"] for name in mean} for path, result in results.items()}
     if out is not None:
         with out:

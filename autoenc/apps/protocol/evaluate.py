@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from autoenc import metrics
-from autoenc.apps.anomaly import detect, scores
+from autoenc.apps.anomaly import detect, labelled, scores
 from autoenc.apps.anomaly import inspection as defects
 from autoenc.apps.codes import clustering as clusters
 from autoenc.apps.codes import disentanglement as factors
@@ -166,7 +166,7 @@ def anomaly(subject: Subject) -> Numbers:
     run = subject.run
     if defects.inspects(run):
         raise UserError("measured on whole images by scripts/detect.py")
-    labels = detect.known_anomalies(run)
+    labels = labelled.known_anomalies(run)
     if labels is None:
         raise UserError("no class was left out of training (anomaly_classes=[...], normal_classes=[...])")
     found = detect.detect(scores.Detector(run), run.data.test, labels)

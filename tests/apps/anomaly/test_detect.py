@@ -17,7 +17,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from autoenc import load_run
 from autoenc.apps import inputs
-from autoenc.apps.anomaly import detect, scores
+from autoenc.apps.anomaly import detect, labelled, scores
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.data.split import Split
 from autoenc.errors import DataError, UserError
@@ -149,7 +149,7 @@ def test_the_threshold_is_the_smallest_score_that_the_quantile_does_not_exceed(n
 
 
 def test_a_class_left_out_of_training_is_found_better_than_by_pca_and_an_isolation_forest(novel: Detector) -> None:
-    labels = detect.known_anomalies(novel.run)
+    labels = labelled.known_anomalies(novel.run)
     assert labels is not None
     assert novel.run.data.train.y is not None
     assert 6 not in novel.run.data.train.y
@@ -167,7 +167,7 @@ def test_a_class_left_out_of_training_is_found_better_than_by_pca_and_an_isolati
 
 def test_auroc_counts_pairs() -> None:
     """1 of 4 pairs is wrong, and one is a tie."""
-    assert detect.quality(np.array([True, False, True, False]), np.array([3.0, 1, 2, 2]))["auroc"] == 0.875
+    assert labelled.quality(np.array([True, False, True, False]), np.array([3.0, 1, 2, 2]))["auroc"] == 0.875
 
 
 def test_pca_has_as_many_components_as_the_code_has_numbers(novel: Detector, dae_run: Path) -> None:
@@ -247,19 +247,19 @@ def test_refusals(vae: Detector, novel: Detector, vae_run: Path, tmp_path: Path)
     with pytest.raises(UserError, match=r"--score eror: .*has error, nll"):
         detect.detect(vae, vae.run.data.test, score="eror")
     with pytest.raises(DataError, match="--anomaly=ten: digits has no such class; it has 0, 1"):
-        detect.known_anomalies(vae.run, ["ten"])
-    assert detect.known_anomalies(vae.run) is None
+        labelled.known_anomalies(vae.run, ["ten"])
+    assert labelled.known_anomalies(vae.run) is None
     with pytest.raises(UserError, match="all 360 rows are normal; AUROC needs"):
         detect.detect(vae, vae.run.data.test, np.zeros(360, bool))
     with pytest.warns(UserWarning, match=r"was trained on 2 too.*anomaly_classes=\[2\]"):
-        assert detect.known_anomalies(vae.run, ["2"]) is not None
+        assert labelled.known_anomalies(vae.run, ["2"]) is not None
 
 
 def test_anomalies_that_deep_sad_is_told_of_need_not_be_left_out(
     train_run: Callable[..., Path], recwarn: pytest.WarningsRecorder
 ) -> None:
     path = train_run("model=deep_sad", "model.objective.anomalies=[3]", "network.hidden=[16]", "trainer.epochs=1")
-    assert detect.known_anomalies(load_run(path, "cpu"), ["3"]) is not None
+    assert labelled.known_anomalies(load_run(path, "cpu"), ["3"]) is not None
     assert not [str(w.message) for w in recwarn if "was trained on" in str(w.message)]
 
 

@@ -9,7 +9,7 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from autoenc import load_run
-from autoenc.apps.anomaly import detect
+from autoenc.apps.anomaly import detect, labelled
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.codes import features, project
 from autoenc.data.kinds.tokens import Tokens
@@ -51,7 +51,7 @@ def test_baselines_of_texts_tell_topics_apart(data: str, train_run: Callable[...
         train_run("model=ae", f"data={data}", *small, f"data.path={path}", "data.normal=space", "data.min_count=1",
                   "model.latent_dim=2", "trainer.epochs=1"), "cpu",
     )  # fmt: skip
-    labels = detect.known_anomalies(run)
+    labels = labelled.known_anomalies(run)
     assert labels is not None
     assert labels.sum() == 20
     result = detect.detect(Detector(run), run.data.test, labels)

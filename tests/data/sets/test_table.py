@@ -16,7 +16,7 @@ from table_files import fitted, shop
 
 from autoenc import likelihoods, load_run
 from autoenc.apps import inputs
-from autoenc.apps.anomaly import detect
+from autoenc.apps.anomaly import detect, labelled
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.build import build_data
 from autoenc.data import table
@@ -242,9 +242,9 @@ def test_a_run_on_a_table_end_to_end(tmp_path: Path, train_run: Callable[..., Pa
     scores = pd.read_csv(tmp_path / "s.csv")
     assert len(scores) == 7
     assert "label" not in scores
-    assert detect.labels_in(run, tmp_path / "new.csv") is None
+    assert labelled.labels_in(run, tmp_path / "new.csv") is None
     new.to_csv(tmp_path / "labelled.csv", index=False)
-    found = detect.labels_in(run, tmp_path / "labelled.csv")
+    found = labelled.labels_in(run, tmp_path / "labelled.csv")
     assert found is not None
     assert found.tolist() == (new["state"] != "good").tolist()
     one = r"(?:price|age|age \(missing\)|colour|size)=[^;]* \(not [^;]*\)"
