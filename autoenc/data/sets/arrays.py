@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,15 +14,14 @@ from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
 from autoenc.data.kinds.kind import DARK, Kind
 from autoenc.data.kinds.vector import Vector
-from autoenc.data.readers.arrays import ROLES, UNREADABLE, read_arrays, roles, suggested_white
+from autoenc.data.readers.arrays import ROLES, read_arrays, roles, suggested_white
 from autoenc.data.readers.images import ImageFormat
-from autoenc.data.split import CHUNK, Split, check_fractions, hold_out
+from autoenc.data.sets.arrays_on_disk import normalized, on_disk, stays_on_disk
+from autoenc.data.split import Split, check_fractions, hold_out
 from autoenc.data.storage.cache import FOLDER
-from autoenc.data.storage.mapped import MappedRows
-from autoenc.data.storage.number_rows import NumberRows, number_rows
+from autoenc.data.storage.number_rows import number_rows
 from autoenc.errors import ConfigError, DataError, require
 
-LARGE = 256 * 2**20  # bytes of a .npy file above which vectors stay on disk
 MOST_CHANNELS = 16  # of images whose shape tells the axis of the channels
 
 
@@ -80,13 +78,13 @@ def arrays(
     if path is None:
         raise ConfigError("path", None, "name a file: data.path=file.npy")
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
-    if _stays_on_disk(Path(path).expanduser(), layout):
+    if stays_on_disk(Path(path).expanduser(), layout):
         require(
             white is None, "white", white, f"{path} stays on disk, where uint8 is divided by 255, others by nothing"
         )
         files = [Path(name).expanduser() for name in (path, test_path) if name is not None]
         stored = [number_rows(file, array, label, cache) for file in files]
-        return _on_disk(files, stored, normalize, val_fraction, test_fraction, split_seed, kind)
+        return on_disk(files, stored, normalize, val_fraction, test_fraction, split_seed, kind)
     found = _load(Path(path).expanduser(), array, label)
     if label not in (None, "y") and "y" not in found:
         raise ConfigError("label", label, f"{path} has no array of this name")
@@ -136,79 +134,11 @@ def arrays(
         require(isinstance(kind, Vector), "normalize", normalize, f"{path} has images; it is for vectors")
     if normalize and fresh:  # otherwise the kind has scaled the rows
         assert isinstance(kind, Vector)
-        kind = _normalized(kind, train)
+        kind = normalized(kind, train)
         train, val, test = (replace(split, scale=split.scale * kind.factor) for split in (train, val, test))
     spec = DataSpec(Path(path).stem, kind, classes)
     names = {part: (index[key].tensor + 1).tolist() for part, key in (("train", "x"), ("test", "x_test"))}
     return Data(spec, train, val, test, notes=() if remark is None else (f"Attention: {remark}",), names=names)
-
-
-def _stays_on_disk(path: Path, layout: str) -> bool:
-    """Whether a file has vectors that are not read into memory."""
-    if path.suffix.lower() != ".npy" or not path.is_file():
-        return path.suffix.lower() == ".parquet" and path.is_file()
-    if path.stat().st_size <= LARGE or layout in ("chw", "hwc"):
-        return False
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False).ndim == 2
-    except UNREADABLE:
-        return False  # named by `_load`
-
-
-def _on_disk(
-    files: Sequence[Path],
-    stored: Sequence[NumberRows],
-    normalize: bool,
-    val_fraction: float,
-    test_fraction: float,
-    split_seed: int,
-    kind: Kind | None,
-) -> Data:
-    """Return the data set of rows on disk: one file, or one of training and one of test rows."""
-    if len({each.x.shape[1:] for each in stored}) > 1 or len({each.x.dtype for each in stored}) > 1:
-        raise DataError(f"{files[1]}: test rows are {stored[1].x.dtype} {stored[1].x.shape[1:]}, unlike {files[0]}")
-    classes = tuple(sorted({name for each in stored for name in each.classes}))
-    highest, *_ = [_highest(each.x, path) for path, each in zip(files, stored, strict=True)]
-    integers = stored[0].x.dtype == torch.uint8
-    white = kind.white_value if kind is not None else 1.0 if integers and highest <= 1 else None
-    scale = 1 / 255 if integers and white is None else 1.0
-    splits = [Split(each.x, each.labels(classes), scale) for each in stored]
-    rest, rows = splits[0], Split(torch.arange(len(splits[0])))
-    if len(splits) == 1:
-        rest, test = hold_out(rest, test_fraction, split_seed, "test_fraction")
-        rows, test_rows = hold_out(rows, test_fraction, split_seed, "test_fraction")
-    else:
-        test, test_rows = splits[1], Split(torch.arange(len(splits[1])))
-    train, val = hold_out(rest, val_fraction, split_seed, "val_fraction")
-    rows, _ = hold_out(rows, val_fraction, split_seed, "val_fraction")
-    if kind is None:
-        kind = Vector(stored[0].x.shape[1:], *((0.0, 1.0) if integers else train.range()), white)
-        kind = _normalized(kind, train) if normalize else kind
-    assert isinstance(kind, Vector)
-    train, val, test = (replace(split, scale=split.scale * kind.factor) for split in (train, val, test))
-    names: dict[str, Any] = {part: np.asarray(each.tensor) + 1 for part, each in (("train", rows), ("test", test_rows))}
-    notes = (f"{len(stored[0].x):,} rows stay on disk: {stored[0].x.path}",)
-    return Data(DataSpec(files[0].stem, kind, classes), train, val, test, notes=notes, names=names)
-
-
-def _highest(rows: MappedRows, path: Path) -> float:
-    """Return the largest value; DataError for values that are not finite."""
-    highest = -np.inf
-    for i, batch in enumerate(Split(rows).in_order(CHUNK)):
-        bad = ~batch.x.isfinite().all(1)
-        if bool(bad.any()):
-            row = i * CHUNK + int(bad.nonzero()[0])
-            raise DataError(f"{path}: row {row} has values that are NaN or infinite (in float32)")
-        highest = max(highest, float(batch.x.max()))
-    return highest
-
-
-def _normalized(kind: Vector, train: Split) -> Vector:
-    """Return the kind with the factor that makes the mean squared norm of the training rows D."""
-    squares = [float(batch.x.double().square().sum()) for batch in train.in_order(CHUNK)]
-    mean = sum(squares) / (len(train) * kind.shape[0])
-    factor = 1 / mean**0.5 if mean > 0 else 1.0
-    return replace(kind, low=kind.low * factor, high=kind.high * factor, factor=factor)
 
 
 def _kind(

@@ -12,7 +12,7 @@ import torch
 from autoenc import load_run
 from autoenc import run as training
 from autoenc.data import arrays
-from autoenc.data.sets import arrays as module
+from autoenc.data.sets import arrays_on_disk as module
 from autoenc.data.storage.mapped import MappedRows
 from autoenc.errors import ConfigError, DataError
 from autoenc.estimators import inmemory
@@ -146,7 +146,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     code = (
         "import sys, threading, time\n"
         "from autoenc.data import arrays\n"
-        "from autoenc.data.sets import arrays as module\n"
+        "from autoenc.data.sets import arrays_on_disk as module\n"
         "module.LARGE = 0\n"
         "def resident(): return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('RssAnon'))\n"
         "def watch():\n"
