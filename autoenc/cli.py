@@ -28,6 +28,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from autoenc.config import checks as config
+from autoenc.config import schema
 from autoenc.config.arguments import argument_message
 from autoenc.config.messages import hydra_message
 from autoenc.errors import STOPS, ConfigError, Interrupted, NotFinite, UserError, one_line, out_of_memory
@@ -64,9 +65,9 @@ regularizer.NAME.weight, optimizer.lr, trainer.epochs, trainer.steps, trainer.ba
 def help_text() -> str:
     """Return the examples, the config groups and their choices."""
     lines = [HELP]
-    for group in config.GROUPS:
+    for group in schema.GROUPS:
         lines.append(f"  {group}")
-        lines += [f"    {name:<22}{about}" for name, about in config.choices(group)]
+        lines += [f"    {name:<22}{about}" for name, about in schema.choices(group)]
     return "\n".join(lines) + "\n" + KEYS
 
 
@@ -154,7 +155,7 @@ def _report_sweep() -> None:
     started = {path.name.partition("_")[0] for path in sweep_dir.iterdir() if path.is_dir()}
     for number, overrides in enumerate(Callbacks.jobs):
         if str(number) not in started:
-            folder = sweep_dir / f"{number}_{config.short_name(overrides)}" / ".hydra"
+            folder = sweep_dir / f"{number}_{schema.short_name(overrides)}" / ".hydra"
             folder.mkdir(parents=True)
             (folder / "overrides.yaml").write_text(yaml.safe_dump(overrides))
     Callbacks.failed = report_sweep(sweep_dir)
@@ -217,7 +218,7 @@ def _train(cfg: DictConfig, run_dir: Path) -> float:
     from autoenc import run
 
     groups = HydraConfig.get().runtime.choices
-    choices = {k: str(v) for k, v in groups.items() if k in config.GROUPS and v is not None}
+    choices = {k: str(v) for k, v in groups.items() if k in schema.GROUPS and v is not None}
     summary = run.train(checked, run_dir, choices)
     monitor = checked["trainer"]["monitor"]
     return metric(monitor).sign * float(summary["val"][monitor])
@@ -253,8 +254,8 @@ def _run(args: list[str]) -> int:
             return _say(wrong, WRONG)
         if resumed:
             return _resume(resumed[0].partition("=")[2], [a for a in args if a not in resumed])
-        config.register()
-        hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="config")(job)()
+        schema.register()
+        hydra.main(version_base="1.3", config_path=str(schema.CONFIGS), config_name="config")(job)()
         if Callbacks.error is not None:
             raise Callbacks.error
         if Sweep.stopped is not None:

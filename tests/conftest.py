@@ -17,6 +17,7 @@ from torch import nn
 
 from autoenc import bottlenecks, likelihoods, networks, noise, run
 from autoenc.config import checks as config
+from autoenc.config import schema
 from autoenc.core import Autoencoder, Bottleneck, Likelihood
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
@@ -110,9 +111,9 @@ def make_data() -> Callable[..., Data]:
 
 
 def _train(folder: Path, *overrides: str) -> Path:
-    config.register()
+    schema.register()
     hidden = [] if "data=text" in overrides else ["network.hidden=[64]"]
-    with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+    with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         checked: dict[str, Any] = config.check(
             hydra.compose("config", overrides=[*hidden, "trainer.figures=0", *overrides])
         )

@@ -13,6 +13,7 @@ from torch import nn
 
 from autoenc import build
 from autoenc.config import checks as config
+from autoenc.config import schema
 from autoenc.core import Autoencoder
 from autoenc.data import DataSpec
 from autoenc.data.kinds.image import Image
@@ -33,8 +34,8 @@ def of(spec: DataSpec, **changes: Any) -> DataSpec:
 
 @pytest.fixture(scope="module")
 def compose() -> Iterator[Compose]:
-    config.register()
-    with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+    schema.register()
+    with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         yield lambda *overrides: config.check(hydra.compose("config", overrides=list(overrides)))
 
 

@@ -135,7 +135,7 @@ def test_help_shows_groups_choices_and_examples_without_torch(tmp_path: Path) ->
         (["data=fashion-mnist"], "did you mean 'fashion_mnist'?"),
         (["trainer.threads=100000"], "trainer.threads=100000: must be at most 1024"),
         (["trainer.batch_size=99999999999999999999"], "trainer.batch_size=99999999999999999999: must be below"),
-        (["seed=18446744073709551616"], "seed=18446744073709551616: must be below 2^63"),
+        (["seed=18446744073709551616"], "seed=18446744073709551616: must be 0 or more, and below 2^63"),
         (["data.split_seed=18446744073709551616"], "data.split_seed=18446744073709551616: must be a whole number"),
         (["model.latent_dim=100000000000"], "model.latent_dim=100000000000: must be at most 1,000,000"),
         (["~seed"], "seed: must be given"),

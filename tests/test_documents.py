@@ -23,6 +23,7 @@ import yaml
 from autoenc import command, core
 from autoenc.command import Parser
 from autoenc.config import checks as config
+from autoenc.config import schema
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -30,7 +31,7 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 EXTENDING = ROOT / "docs" / "extending.md"
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARTS = r"^```(?:python|yaml)\n# ((?:autoenc|configs)/[\w./]+)(?:, in (\w+))?\n(.*?)^```$"  # a file, or lines of one
-OPTIONS = {group: {name for name, _ in config.choices(group)} for group in config.GROUPS}
+OPTIONS = {group: {name for name, _ in schema.choices(group)} for group in schema.GROUPS}
 
 
 def name_of(path: Path) -> str:
@@ -122,7 +123,7 @@ def test_the_data_page_describes_every_data_set() -> None:
 def test_every_group_and_option_in_backticks_exists(page: Path) -> None:
     known = {(group, option) for group, options in OPTIONS.items() for option in options} | added_options()
     for text in re.findall(r"`([^`\n]+)`", page.read_text()):
-        for group, value in re.findall(rf"(?<![\w.])({'|'.join(config.GROUPS)})=([\w\[\],]+)", text):
+        for group, value in re.findall(rf"(?<![\w.])({'|'.join(schema.GROUPS)})=([\w\[\],]+)", text):
             for option in filter(None, value.strip("[]").split(",")):
                 assert (group, option) in known, f"{group}={option}"
 
@@ -130,9 +131,9 @@ def test_every_group_and_option_in_backticks_exists(page: Path) -> None:
 @functools.cache
 def keys() -> dict[str, set[str]]:
     """Return group -> the keys that YAML files set for it."""
-    found: dict[str, set[str]] = {group: set() for group in config.GROUPS}
-    found["model"] |= {field.name for field in dataclasses.fields(config.ModelConfig)}
-    for path in config.CONFIGS.glob("*/*.yaml"):
+    found: dict[str, set[str]] = {group: set() for group in schema.GROUPS}
+    found["model"] |= {field.name for field in dataclasses.fields(schema.ModelConfig)}
+    for path in schema.CONFIGS.glob("*/*.yaml"):
         content = yaml.safe_load(path.read_text())
         found[path.parent.name] |= set(content)
         for group, node in content.items():
@@ -144,7 +145,7 @@ def keys() -> dict[str, set[str]]:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_key_in_backticks_exists(page: Path) -> None:
     for text in re.findall(r"`([^`\n]+)`", page.read_text()):
-        for group, key in re.findall(rf"(?<![\w./])({'|'.join(config.GROUPS)})\.(?!py)(\w+)", text):
+        for group, key in re.findall(rf"(?<![\w./])({'|'.join(schema.GROUPS)})\.(?!py)(\w+)", text):
             assert key in keys()[group] or (group, key) in added_options(), f"{group}.{key}"
 
 
@@ -169,8 +170,8 @@ def parse_script(path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def hydra_configs() -> Iterator[None]:
-    config.register()
-    with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+    schema.register()
+    with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         yield
 
 
@@ -325,10 +326,10 @@ import sys
 from pathlib import Path
 import hydra, torch
 from autoenc import build, run
-from autoenc.config import checks as config
+from autoenc.config import checks as config, schema
 from autoenc.objective import train_step
-config.register()
-with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+schema.register()
+with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
     for i, line in enumerate(sys.argv[1:]):
         overrides = line.split()[2:] + ["trainer.steps=2", "trainer.figures=0"]
         checked = config.check(hydra.compose("config", overrides=overrides))

@@ -20,6 +20,7 @@ import yaml
 
 from autoenc import run
 from autoenc.config import checks as config
+from autoenc.config import schema
 from autoenc.data import arrays
 from autoenc.errors import ConfigError, DataError, NotFinite
 from autoenc.training import process
@@ -30,8 +31,8 @@ SMALL = ["network.hidden=[16]", "trainer.figures=0", "trainer.batch_size=128", "
 
 
 def checked(*overrides: str) -> dict[str, Any]:
-    config.register()
-    with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+    schema.register()
+    with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         return config.check(hydra.compose("config", overrides=list(overrides)))
 
 

@@ -83,11 +83,11 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def compose() -> Callable:
     import hydra
 
-    from autoenc.config import checks
+    from autoenc.config import checks, schema
 
     def composed(*overrides: str) -> dict:
-        checks.register()
-        with hydra.initialize_config_dir(str(checks.CONFIGS), version_base="1.3"):
+        schema.register()
+        with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
             return checks.check(hydra.compose("config", overrides=list(overrides)))
 
     return composed

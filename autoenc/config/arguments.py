@@ -9,7 +9,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig, OmegaConf
 
-from autoenc.config import checks as config
+from autoenc.config import schema
 from autoenc.errors import ConfigError
 from autoenc.files import flat
 
@@ -81,7 +81,7 @@ def _without_blanks(words: list[str]) -> str:
 
 def _flag(name: str, value: str, others: list[str], shown: str) -> str:
     """Return the message for an option such as --epochs."""
-    keys = [name] if name in config.GROUPS or "." in name else []
+    keys = [name] if name in schema.GROUPS or "." in name else []
     if not keys:
         composed = compose(others)
         keys = keys_named(name, composed) or keys_like(name, composed)
@@ -93,10 +93,10 @@ def _flag(name: str, value: str, others: list[str], shown: str) -> str:
 def _word(word: str, after: list[str]) -> str:
     """Return the message for an argument without an equals sign."""
     option = word.lower().replace("-", "_")
-    owners = [group for group in config.GROUPS for name, _ in config.choices(group) if name == option]
-    if owners and word not in config.GROUPS:
+    owners = [group for group in schema.GROUPS for name, _ in schema.choices(group) if name == option]
+    if owners and word not in schema.GROUPS:
         return f"{word}: write {_either(owners, option)}"
-    if keys := [word] if word in config.GROUPS or "." in word else keys_named(word, compose([])):
+    if keys := [word] if word in schema.GROUPS or "." in word else keys_named(word, compose([])):
         return f"{' '.join([word, *after])}: write {_either(keys, ''.join(after))}"
     return f"{word}: cannot be read as KEY=VALUE; see --help"
 
@@ -107,8 +107,8 @@ def _either(keys: list[str], value: str) -> str:
 
 def compose(overrides: list[str]) -> DictConfig:
     """Return the config with these overrides, or without them if they are invalid."""
-    config.register()
-    with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+    schema.register()
+    with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         try:
             return hydra.compose("config", overrides=overrides)
         except Exception:
@@ -119,8 +119,8 @@ def _leaves(composed: DictConfig) -> dict[str, str]:
     """Return every key of the config and its last part, groups first, then the shortest."""
     plain = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(plain, dict)
-    keys = [k for k in flat(plain) if "_target_" not in k and k not in config.GROUPS]  # type: ignore[arg-type]
-    return {key: key.rpartition(".")[2] for key in [*config.GROUPS, *sorted(keys, key=lambda k: k.count("."))]}
+    keys = [k for k in flat(plain) if "_target_" not in k and k not in schema.GROUPS]  # type: ignore[arg-type]
+    return {key: key.rpartition(".")[2] for key in [*schema.GROUPS, *sorted(keys, key=lambda k: k.count("."))]}
 
 
 def keys_named(name: str, composed: DictConfig) -> list[str]:

@@ -1,33 +1,22 @@
-"""The schema of the config, and checks that run before anything is built. Imports no torch."""
+"""Checks of the config that run before anything is built. Imports no torch."""
 
 from __future__ import annotations
 
-import collections.abc
 import dataclasses
-import difflib
 import math
-import re
-import types
 import typing
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.core.config_store import ConfigStore
-from hydra.plugins.config_source import ConfigSource
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from autoenc.config.signatures import Tensor, options
-from autoenc.errors import ConfigError, DataError, one_line
+from autoenc.config.schema import CONFIGS, Config, ModelConfig, named_paths, suggest
+from autoenc.config.signatures import LARGEST, conforms, describe, options
+from autoenc.errors import ConfigError, DataError, one_line, require
 from autoenc.training.settings import TrainerSettings
-
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-GROUPS = (
-    *("model", "data", "network", "noise", "prior", "regularizer", "likelihood", "optimizer", "trainer"),
-    "experiment",
-)
 
 # Constructor arguments that build.py supplies: they follow from other parts of the config.
 GIVEN = (
@@ -51,78 +40,10 @@ ALLOWED_TARGETS = {
     "model.players": ("torch.optim.",),
     "regularizer": ("autoenc.regularizers.",),
 }
-LARGEST = 2**63  # of whole numbers in torch
 MOST_LATENT = 1_000_000
 NESTED_TARGETS = ("autoenc.schedules.",)  # nodes inside a part
 
 MOVED = {"autoenc.core.Objective": "autoenc.objective.Objective"}  # targets in the configs of old runs
-
-
-@dataclass
-class ModelConfig:
-    """The variant: bottleneck, prior and objective.
-
-    prior: of the bottleneck; {} or None: its own. condition: on labels; {} or None: none. players: name -> settings of
-    the optimizer of that player, in place of those of `optimizer`, such as {critic: {lr: 0.0001}}; with a `_target_`,
-    they replace the whole node.
-    """
-
-    latent_dim: int = MISSING
-    bottleneck: dict[str, Any] = MISSING
-    prior: dict[str, Any] | None = field(default_factory=dict)
-    condition: dict[str, Any] | None = field(default_factory=dict)
-    objective: dict[str, Any] = field(default_factory=lambda: {"_target_": "autoenc.objective.Objective"})
-    players: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Config:
-    """The config that `python train.py` composes. Parts are `_target_` nodes with the arguments of a constructor."""
-
-    seed: int = 0
-    resume: str | None = None
-    init_from: str | None = None
-    anomaly_classes: list[str] = field(default_factory=list)
-    normal_classes: list[str] = field(default_factory=list)
-    labels: int | None = None
-    labels_seed: int = 0
-    optimizer: dict[str, Any] = MISSING
-    trainer: TrainerSettings = field(default_factory=TrainerSettings)
-    network: dict[str, Any] = MISSING
-    likelihood: dict[str, Any] = MISSING
-    noise: dict[str, Any] = MISSING
-    regularizer: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = MISSING
-    model: ModelConfig = field(default_factory=ModelConfig)
-
-
-def register() -> None:
-    """Register the schema and the resolvers with Hydra."""
-    ConfigSource._get_header_dict = staticmethod(_header)  # type: ignore[assignment]
-    # Under schema/, so that it is not listed among the choices.
-    ConfigStore.instance().store(group="schema", name="config", node=Config, package="_global_")
-    OmegaConf.register_new_resolver("short", short_name, replace=True)
-
-
-_parse_header = ConfigSource._get_header_dict
-
-
-def _header(text: str) -> dict[str, str | None]:
-    """Return the header of a YAML file. Hydra ignores `# @package` below another comment, such as the file's name."""
-    lines = text.splitlines()
-    kept = [line for line in lines if re.match(r"\s*#\s*@", line) or not line.lstrip().startswith("#")]
-    return _parse_header("\n".join(kept))
-
-
-def short_name(overrides: collections.abc.Sequence[str], limit: int = 80) -> str:
-    """Return a folder name for the overrides of a job: model=vae, model.latent_dim=8 -> model=vae,latent_dim=8."""
-    names = []
-    for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
-        names.append(f"{key.split('.')[-1]}={value}" if value else key)
-    text = ",".join(names).replace("/", "_").replace(" ", "")
-    text = "".join(c if c.isalnum() or c in "=,._-" else "" for c in text)
-    return text[:limit] or "run"
 
 
 def check(cfg: DictConfig) -> dict[str, Any]:
@@ -149,25 +70,18 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         TrainerSettings(**plain["trainer"])
     except ConfigError as error:
         raise error.under("trainer") from None
-    if plain["seed"] < 0:
-        raise ConfigError("seed", plain["seed"], "must be 0 or more")
-    if plain["seed"] >= LARGEST:
-        raise ConfigError("seed", plain["seed"], "must be below 2^63")
-    if plain["model"]["latent_dim"] > MOST_LATENT:
-        raise ConfigError("model.latent_dim", plain["model"]["latent_dim"], f"must be at most {MOST_LATENT:,}")
-    if not 0 <= plain["labels_seed"] < LARGEST:
-        raise ConfigError("labels_seed", plain["labels_seed"], "must be 0 or more, and below 2^63")
+    latent_dim = plain["model"]["latent_dim"]
+    for key in ("seed", "labels_seed"):
+        require(0 <= plain[key] < LARGEST, key, plain[key], "must be 0 or more, and below 2^63")
+    require(latent_dim >= 1, "model.latent_dim", latent_dim, "must be 1 or more")
+    require(latent_dim <= MOST_LATENT, "model.latent_dim", latent_dim, f"must be at most {MOST_LATENT:,}")
     if plain["anomaly_classes"] and plain["normal_classes"]:
         why = "cannot be combined with anomaly_classes: it leaves out all other classes"
         raise ConfigError("normal_classes", f"[{','.join(plain['normal_classes'])}]", why)
-    if plain["model"]["latent_dim"] < 1:
-        raise ConfigError("model.latent_dim", plain["model"]["latent_dim"], "must be 1 or more")
     for group in ("optimizer", "network", "likelihood", "noise", "data"):
         check_node(group, plain[group])
-    for name in ("bottleneck", "objective"):
-        check_node(f"model.{name}", plain["model"][name])
-    for name in ("prior", "condition"):
-        if plain["model"][name]:
+    for name in ("bottleneck", "objective", "prior", "condition"):
+        if plain["model"][name] or name in ("bottleneck", "objective"):  # the others may be missing
             check_node(f"model.{name}", plain["model"][name])
     for name, settings in plain["model"]["players"].items():
         if not isinstance(settings, dict):
@@ -182,7 +96,7 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     return plain
 
 
-def check_terms(terms: collections.abc.Mapping[str, Any], overrides: collections.abc.Sequence[str]) -> None:
+def check_terms(terms: Mapping[str, Any], overrides: Sequence[str]) -> None:
     """Raise ConfigError if a regularizer chosen in the overrides is lost in the composed terms.
 
     Two options may define one term, and a number may have replaced the schedule that an option has as its weight.
@@ -201,7 +115,7 @@ def check_terms(terms: collections.abc.Mapping[str, Any], overrides: collections
                 raise ConfigError(key, weight, f"{why}{key}.end={weight:g}")
 
 
-def overlaid(node: collections.abc.Mapping[str, Any], settings: collections.abc.Mapping[str, Any]) -> dict[str, Any]:
+def overlaid(node: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return a `_target_` node with some settings replaced, or all if they have a `_target_`."""
     return dict(settings) if "_target_" in settings else {**node, **settings}
 
@@ -254,82 +168,7 @@ def check_target(path: str, target: str) -> None:
         raise ConfigError(f"{path}._target_", target, "is private")
 
 
-def conforms(value: Any, annotation: Any) -> bool:
-    """Return whether a plain value has the annotated type. An int is accepted as a float; a bool is not a number."""
-    if annotation is Any:
-        return True
-    if annotation is Tensor:
-        return False  # not a YAML value
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Literal:
-        return value in args
-    if origin in (typing.Union, types.UnionType):
-        return any(conforms(value, a) for a in args)
-    if origin is collections.abc.Callable or annotation is collections.abc.Callable:
-        return False  # given as a `_target_` node, which is checked separately
-    if origin in (list, tuple, collections.abc.Sequence):
-        return isinstance(value, list | tuple) and all(conforms(v, args[0]) for v in value)
-    if origin is dict or annotation is dict:
-        return isinstance(value, dict)
-    if annotation is None or annotation is type(None):
-        return value is None
-    if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST
-    return isinstance(value, annotation) if isinstance(annotation, type) else True
-
-
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null", None: "null"}
-
-
-def describe(annotation: Any) -> str:
-    """Describe an annotation in words."""
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Literal:
-        return f"one of {', '.join(map(str, args))}"
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(describe(a) for a in args if a is not Tensor)
-    if origin in (list, tuple, collections.abc.Sequence):
-        return f"a list in brackets, each {describe(args[0])}"
-    if origin is collections.abc.Callable:
-        return "a schedule (a node with _target_: autoenc.schedules...)"
-    return WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
-
-
-def suggest(word: str, choices: collections.abc.Iterable[str]) -> str:
-    """Return `did you mean ...?` or a list of the choices."""
-    choices = sorted(choices)
-    near = difflib.get_close_matches(word.lower().replace("-", "_"), choices, n=1)
-    if near:
-        return f"did you mean '{near[0]}'?"
-    return f"choose from {', '.join(choices)}" if choices else "it has none"
-
-
-def choices(group: str) -> list[tuple[str, str]]:
-    """Return the options of a config group with the comment below `# @package` of each file, or else its first."""
-    found = []
-    for path in sorted((CONFIGS / group).glob("*.yaml")):
-        comments = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
-        package = next((i for i, comment in enumerate(comments) if comment.startswith("@")), -1)
-        described = [c for c in comments[package + 1 :] if c != f"configs/{group}/{path.name}"]
-        found.append((path.stem, described[0] if described else ""))
-    return found
-
-
-def named_paths() -> dict[str, str]:
-    """Return the files that options of data and experiment read by default, each with the option."""
-    found = {}
-    for group in ("experiment", "data"):
-        for path in (CONFIGS / group).glob("*.yaml"):
-            node = (yaml.safe_load(path.read_text()) or {}).get("data") or {}
-            for key, value in node.items():
-                if key.endswith("path") and value is not None:
-                    found[str(value)] = f"{group}={path.stem}"
-    return found
-
-
-def check_files(node: collections.abc.Mapping[str, Any]) -> None:
+def check_files(node: Mapping[str, Any]) -> None:
     """Raise DataError for a named data set whose files are not where its option expects them."""
     given = [v for k, v in node.items() if k.endswith("path") and isinstance(v, str) and not Path(v).exists()]
     named = named_paths() if given else {}

@@ -20,6 +20,7 @@ from omegaconf import open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from autoenc.config import checks as config
+from autoenc.config import schema
 from autoenc.config.messages import hydra_message
 from autoenc.errors import UserError
 
@@ -41,10 +42,10 @@ def compose_with_choices(overrides: Sequence[str]) -> tuple[dict[str, Any], dict
 @lru_cache(maxsize=128)
 def _compose(overrides: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
     """Cached: composing takes 0.25 s, as long as a small training, and all folds of a search use the same config."""
-    config.register()
+    schema.register()
     with _hydra_aside():
         try:
-            with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+            with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
                 composed = hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
         except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
             raise UserError(hydra_message(error, list(overrides))) from None
@@ -52,7 +53,7 @@ def _compose(overrides: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]
         groups = composed.pop("hydra").runtime.choices
     checked = config.check(composed)
     config.check_terms(checked["regularizer"], overrides)
-    return checked, {k: str(v) for k, v in groups.items() if k in config.GROUPS and v is not None}
+    return checked, {k: str(v) for k, v in groups.items() if k in schema.GROUPS and v is not None}
 
 
 _lock = threading.Lock()

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from autoenc.config import checks as config
+from autoenc.config import schema
 from autoenc.config.arguments import compose, keys_like, keys_named
 from autoenc.errors import ConfigError, one_line
 
@@ -37,7 +37,7 @@ def hydra_message(error: Exception, args: list[str]) -> str:
         group, option = match.groups()
         if group == "data" and (suffix := option.rpartition(".")[2].lower()) in FILES:
             return f"data={option}: no such option; for a file: data={FILES[suffix]} data.path={option}"
-        return f"{group}={option}: no such option; {config.suggest(option, [n for n, _ in config.choices(group)])}"
+        return f"{group}={option}: no such option; {schema.suggest(option, [n for n, _ in schema.choices(group)])}"
     if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{match.group(1)}: several values define a sweep: add -m (a list needs brackets)"
     wrong = r"Value '(.*?)' .*?(?:converted to|not a valid) (\w+)(?:.*\n)*?\s*full_key: (\S+)"
@@ -49,7 +49,7 @@ def hydra_message(error: Exception, args: list[str]) -> str:
     if match := re.search(r"Cannot assign \w+ to Dict(?:.*\n)*?\s*full_key: (\S+)", text):
         key, leaf = match[1], match[1].rpartition(".")[2]
         value = next((v for k, _, v in (a.partition("=") for a in args) if k == key), "")
-        remedy = f"{leaf}={value} chooses an option" if leaf in config.GROUPS else "as in {name: value}"
+        remedy = f"{leaf}={value} chooses an option" if leaf in schema.GROUPS else "as in {name: value}"
         return f"{key}={value}: must be settings; {remedy}"
     if match := re.search(r"(?:is not a ListConfig|reference_type=List)(?:.*\n)*?", text):
         named = re.search(r"full_key: (\w+)", text)
@@ -59,7 +59,7 @@ def hydra_message(error: Exception, args: list[str]) -> str:
 
 
 def _text(group: str, option: str) -> str:
-    return (config.CONFIGS / group / f"{option}.yaml").read_text()
+    return (schema.CONFIGS / group / f"{option}.yaml").read_text()
 
 
 def _unknown_key(key: str, args: list[str]) -> str:
@@ -82,7 +82,7 @@ def _unknown_key(key: str, args: list[str]) -> str:
     if above == parent and leaf in names:
         return f"{key}: not every job of the sweep has this key"
     group = above.rpartition(".")[2]  # of model.prior: prior
-    owners = [o for o, _ in config.choices(group) if re.search(rf"^{parts[0]}:", _text(group, o), re.M)]
+    owners = [o for o, _ in schema.choices(group) if re.search(rf"^{parts[0]}:", _text(group, o), re.M)]
     if owners and parts[0] not in names:
         return f"{key}: no such key as configured; {', '.join(f'{group}={option}' for option in owners)} has it"
     if not above and len(parts) > 1 and parts[0] in composed.model:
@@ -99,4 +99,4 @@ def _unknown_key(key: str, args: list[str]) -> str:
         return f"{key}: no such key; did you mean {' or '.join(f'{k}={value}' for k in keys)}?"
     if not isinstance(node, DictConfig):
         return f"{key}: no such key; {above} has no keys of its own"
-    return f"{key}: no such key; {config.suggest(parts[0], names)}"
+    return f"{key}: no such key; {schema.suggest(parts[0], names)}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from autoenc.config.checks import CONFIGS
+from autoenc.config.schema import CONFIGS
 
 
 def against_collapse(config: Mapping[str, Any], choices: Mapping[str, str]) -> list[str]:

@@ -1,15 +1,21 @@
-"""Arguments of constructors, read from the source for the check of `_target_` nodes: importing torch takes seconds."""
+"""Arguments of constructors, and which plain values they accept.
+
+Read from the source for the check of `_target_` nodes: importing torch takes seconds.
+"""
 
 from __future__ import annotations
 
 import ast
 import functools
 import importlib.util
+import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+LARGEST = 2**63  # of whole numbers in torch
 
 
 class Tensor:
@@ -95,3 +101,46 @@ def _annotation(node: ast.expr | None) -> Any:
         return eval(compile(ast.Expression(node), "<annotation>", "eval"), {"__builtins__": {}}, dict(NAMES))
     except Exception:
         return Any
+
+
+def conforms(value: Any, annotation: Any) -> bool:
+    """Return whether a plain value has the annotated type. An int is accepted as a float; a bool is not a number."""
+    if annotation is Any:
+        return True
+    if annotation is Tensor:
+        return False  # not a YAML value
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return value in args
+    if origin in (typing.Union, types.UnionType):
+        return any(conforms(value, a) for a in args)
+    if origin is Callable or annotation is Callable:
+        return False  # given as a `_target_` node, which is checked separately
+    if origin in (list, tuple, Sequence):
+        return isinstance(value, list | tuple) and all(conforms(v, args[0]) for v in value)
+    if origin is dict or annotation is dict:
+        return isinstance(value, dict)
+    if annotation is None or annotation is type(None):
+        return value is None
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST
+    return isinstance(value, annotation) if isinstance(annotation, type) else True
+
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null", None: "null"}
+
+
+def describe(annotation: Any) -> str:
+    """Describe an annotation in words."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return f"one of {', '.join(map(str, args))}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe(a) for a in args if a is not Tensor)
+    if origin in (list, tuple, Sequence):
+        return f"a list in brackets, each {describe(args[0])}"
+    if origin is Callable:
+        return "a schedule (a node with _target_: autoenc.schedules...)"
+    return WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))

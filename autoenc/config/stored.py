@@ -9,7 +9,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from autoenc.config.checks import Config, check
+from autoenc.config.checks import check
+from autoenc.config.schema import Config
 from autoenc.errors import DataError, one_line
 from autoenc.files import CACHE_FOLDER, flat, is_cache, plain_yaml, read_text
 

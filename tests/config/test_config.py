@@ -9,6 +9,7 @@ import pytest
 from omegaconf import DictConfig
 
 from autoenc.config import checks as config
+from autoenc.config import schema, signatures
 from autoenc.errors import ConfigError
 
 Compose = Callable[..., DictConfig]
@@ -16,8 +17,8 @@ Compose = Callable[..., DictConfig]
 
 @pytest.fixture(scope="module")
 def compose() -> Iterator[Compose]:
-    config.register()
-    with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+    schema.register()
+    with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         yield lambda *overrides: hydra.compose("config", overrides=list(overrides))
 
 
@@ -173,7 +174,7 @@ def test_a_checked_config_is_plain_and_complete(compose: Compose) -> None:
     ],
 )
 def test_conforms(value: object, annotation: Any, fits: bool) -> None:
-    assert config.conforms(value, annotation) == fits
+    assert signatures.conforms(value, annotation) == fits
 
 
 @pytest.mark.parametrize(
@@ -188,13 +189,13 @@ def test_conforms(value: object, annotation: Any, fits: bool) -> None:
     ],
 )
 def test_describe_says_it_in_words(annotation: Any, words: str) -> None:
-    assert config.describe(annotation).startswith(words)
+    assert signatures.describe(annotation).startswith(words)
 
 
 def test_suggest_names_the_nearest_or_all() -> None:
-    assert config.suggest("wieght", ["weight", "free_bits"]) == "did you mean 'weight'?"
-    assert config.suggest("zzz", ["b", "a"]) == "choose from a, b"
-    assert config.suggest("zzz", []) == "it has none"
+    assert schema.suggest("wieght", ["weight", "free_bits"]) == "did you mean 'weight'?"
+    assert schema.suggest("zzz", ["b", "a"]) == "choose from a, b"
+    assert schema.suggest("zzz", []) == "it has none"
 
 
 @pytest.mark.parametrize(
@@ -208,5 +209,5 @@ def test_suggest_names_the_nearest_or_all() -> None:
     ],
 )
 def test_short_names_of_sweep_jobs_are_readable_and_safe(overrides: list[str], name: str) -> None:
-    assert config.short_name(overrides) == name
-    assert len(config.short_name(["a=" + "x" * 500])) <= 80
+    assert schema.short_name(overrides) == name
+    assert len(schema.short_name(["a=" + "x" * 500])) <= 80

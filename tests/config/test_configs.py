@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from autoenc import build
 from autoenc.config import checks as config
+from autoenc.config import schema
 from autoenc.core import Batch
 from autoenc.data import Data, digits
 from autoenc.objective import train_step
@@ -21,7 +22,7 @@ from autoenc.training.settings import TrainerSettings
 
 Compose = Callable[..., dict[str, Any]]
 FILES = sorted(
-    path.relative_to(config.CONFIGS) for group in config.GROUPS for path in (config.CONFIGS / group).glob("*")
+    path.relative_to(schema.CONFIGS) for group in schema.GROUPS for path in (schema.CONFIGS / group).glob("*")
 )
 OPTIONS = [(path.parent.name, path.stem) for path in FILES]
 MODELS, NETWORKS = ([name for group, name in OPTIONS if group == wanted] for wanted in ("model", "network"))
@@ -33,13 +34,13 @@ BOUNDS = {"iwae", "masked"}  # the loss is no sum of the terms: tests/objectives
 
 @pytest.fixture(scope="module")
 def compose() -> Iterator[Compose]:
-    config.register()
+    schema.register()
 
     @functools.cache
     def composed(*overrides: str) -> DictConfig:
         return hydra.compose("config", overrides=list(overrides))
 
-    with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+    with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         yield lambda *overrides: config.check(composed(*overrides))
 
 
@@ -50,15 +51,15 @@ def data() -> Data:
 
 def test_nothing_else_lies_in_the_groups() -> None:
     assert {path.suffix for path in FILES} == {".yaml"}
-    assert {group for group, _ in OPTIONS} == set(config.GROUPS)
-    folders = {path.name for path in config.CONFIGS.iterdir() if path.is_dir()}
-    assert folders - {"hydra"} == set(config.GROUPS), "--help lists every group"
+    assert {group for group, _ in OPTIONS} == set(schema.GROUPS)
+    folders = {path.name for path in schema.CONFIGS.iterdir() if path.is_dir()}
+    assert folders - {"hydra"} == set(schema.GROUPS), "--help lists every group"
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=["/".join(o) for o in OPTIONS])
 def test_every_option_composes_and_fits_its_constructor(compose: Compose, group: str, option: str) -> None:
     checked = compose(f"{group}=[{option}]" if group == "regularizer" else f"{group}={option}")
-    written = yaml.safe_load((config.CONFIGS / group / f"{option}.yaml").read_text())
+    written = yaml.safe_load((schema.CONFIGS / group / f"{option}.yaml").read_text())
     written.pop("defaults", None)
     if group == "trainer":
         return  # data, model and experiment may override it; the defaults are compared below
@@ -79,16 +80,16 @@ def test_every_option_composes_and_fits_its_constructor(compose: Compose, group:
     within(written, checked, option)
 
 
-@pytest.mark.parametrize("group", config.GROUPS)
+@pytest.mark.parametrize("group", schema.GROUPS)
 def test_every_option_says_what_it_is(group: str) -> None:
-    said = dict(config.choices(group))
+    said = dict(schema.choices(group))
     assert set(said) == {option for g, option in OPTIONS if g == group}
     for option, comment in said.items():
         assert len(comment) >= 4, f"{group}/{option}"
 
 
 def test_the_trainers_file_and_its_dataclass_say_the_same() -> None:
-    written = yaml.safe_load((config.CONFIGS / "trainer" / "default.yaml").read_text())
+    written = yaml.safe_load((schema.CONFIGS / "trainer" / "default.yaml").read_text())
     assert written == dataclasses.asdict(TrainerSettings())
     assert list(written) == [field.name for field in dataclasses.fields(TrainerSettings)]
 

@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from autoenc.config import checks as config
+from autoenc.config import schema
 from autoenc.data.dataset import DataSpec
 from autoenc.data.kinds.image import Image
 from autoenc.estimators import AutoencoderTransformer
@@ -172,8 +173,8 @@ def test_a_hydra_of_the_caller_is_not_disturbed(tmp_path: Path) -> None:
 
 def test_the_config_is_that_of_the_command_line() -> None:
     model = small(model="dae", network="mlp", learning_rate=0.01, batch_size=7, overrides=["noise.std=0.5"]).fit(X[:50])
-    config.register()
-    with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+    schema.register()
+    with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         line = "data=arrays model=dae model.latent_dim=3 network=mlp network.hidden=[16] optimizer.lr=0.01"
         line += " trainer.epochs=2 trainer.batch_size=7 noise.std=0.5"
         assert model.config_ == config.check(hydra.compose("config", overrides=line.split()))

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from autoenc import run
 from autoenc.config import checks as config
+from autoenc.config import schema
 from autoenc.errors import DataError, Interrupted, UserError
 from autoenc.files import TEMPORARY, read_json, write_json
 from autoenc.training import trainer
@@ -26,8 +27,8 @@ SMALL = ["model=vae", "network.hidden=[8]", "model.latent_dim=2", "trainer.epoch
 
 
 def checked(*overrides: str) -> dict[str, Any]:
-    config.register()
-    with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+    schema.register()
+    with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         return config.check(hydra.compose("config", overrides=[*SMALL, *overrides]))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from autoenc.config.checks import suggest
+from autoenc.config.schema import suggest
 from autoenc.errors import ConfigError, DataError, one_line
 from autoenc.files import flat, plain_yaml, read_json, read_text
 from autoenc.metric_table import headline
