@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoenc.core import Likelihood, sum_over_dims
-from autoenc.data.kinds.kind import Column
-from autoenc.data.kinds.observed import Observed
+from autoenc.data.kinds.observed import Column, Observed
 from autoenc.data.split import PAD
 from autoenc.errors import require
 

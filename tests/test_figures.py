@@ -17,7 +17,7 @@ from autoenc import canvas
 from autoenc.canvas import class_styles, legend_name, line_panels, new_figure, picture_grid, pixels, scatter, titled
 from autoenc.core import Autoencoder
 from autoenc.data.dataset import Data
-from autoenc.data.kinds.kind import Column
+from autoenc.data.kinds.observed import Column
 from autoenc.figures import curves, of_model, of_run
 from autoenc.figures.of_model import column_fit
 from autoenc.objective import Objective

@@ -11,7 +11,7 @@ from torch.distributions import Laplace as TorchLaplace
 from torch.distributions import Normal
 
 from autoenc.core import Likelihood
-from autoenc.data.kinds.kind import Column
+from autoenc.data.kinds.observed import Column
 from autoenc.errors import ConfigError
 from autoenc.likelihoods import Bernoulli, Gaussian, Laplace, Table
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from autoenc.canvas import legend_name, new_figure, picture_grid, pixels, titled
 from autoenc.core import Autoencoder
 from autoenc.data.dataset import DataSpec
-from autoenc.data.kinds.kind import Column, Shown
+from autoenc.data.kinds.kind import Shown
+from autoenc.data.kinds.observed import Column
 from autoenc.data.split import Split
 from autoenc.errors import UserError, one_line
 from autoenc.figures.of_codes import latent_space, units

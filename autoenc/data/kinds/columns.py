@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from autoenc.data.kinds.kind import Column, Kind
+from autoenc.data.kinds.kind import Kind
+from autoenc.data.kinds.observed import Column
 from autoenc.data.readers.class_names import MISSING, class_name
 from autoenc.data.readers.dates import HOUR, WEEKDAY, Dated
 from autoenc.data.readers.numbers import Written

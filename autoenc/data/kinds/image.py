@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from autoenc.canvas import picture_grid
-from autoenc.data.kinds.kind import REAL, Kind, common, is_numeric, squared_errors
+from autoenc.data.kinds.kind import REAL, Kind, common, squared_errors
 from autoenc.data.readers import images
 from autoenc.data.readers.arrays import numbers_of_file
 from autoenc.data.readers.folders import tree
 from autoenc.data.readers.images import Header, ImageFormat
+from autoenc.data.scaling import is_numeric
 from autoenc.data.split import Examples, Split
 from autoenc.errors import DataError
 from autoenc.metrics import mse_per_example, psnr

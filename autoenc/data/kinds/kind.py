@@ -7,19 +7,19 @@ split and saved with the run. No other module branches on the kind: differences 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from autoenc.canvas import line_panels
 from autoenc.core import Likelihood
-from autoenc.data.readers.arrays import numbers_of_file, to_unit
+from autoenc.data.kinds.observed import Column
+from autoenc.data.readers.arrays import numbers_of_file
+from autoenc.data.scaling import check_values, in_units
 from autoenc.data.split import Examples, Split
 from autoenc.errors import DataError
 from autoenc.files import write_json
@@ -31,29 +31,8 @@ if TYPE_CHECKING:
 
 FILE = "kind.json"
 REAL = (-math.inf, math.inf)
-DARK = 0.25  # uint8 data with a maximum below this fraction of 255 most likely have another range
-OUTSIDE = 0.01  # fraction of values outside the range of the training data above which a warning is given
 
 Shown = np.ndarray | list[str]  # an (H, W, 3) uint8 figure, or lines of text
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the user's table and its dimensions, start to stop - 1, in a vector.
-
-    Categories are one-hot: one dimension per value.
-
-    Args:
-        indicator: dimension that is 1 where the cell is missing; None if no training row has such a cell.
-        fill: value of a missing number that training had no example of.
-    """
-
-    name: str
-    kind: Literal["number", "category"]
-    start: int
-    stop: int
-    indicator: int | None = None
-    fill: float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,29 +129,7 @@ class Kind:
         Raises:
             DataError: values above the white value.
         """
-        tensor = as_tensor(raw, what)
-        dtype = str(getattr(raw, "dtype", tensor.dtype)).removeprefix("torch.").lstrip("<>=|")
-        if self.low < 0 or self.high > 1 or dtype == "bool" or tensor.numel() == 0:
-            return Split(tensor.float())
-        white = self.white_value
-        if dtype == "uint8":
-            white = 255.0 if white is None else min(white, 255.0)
-        elif white is None and dtype in ("uint16", "u2"):
-            white = self.deep_white
-        elif tensor.is_floating_point() and dtype not in ("uint16", "u2") and not bool((tensor > 1).any()):
-            white = None
-        if white is None:
-            return Split(tensor.float())
-        if noisy:
-            return Split(tensor.float() / white)
-        try:
-            if dtype == "uint8":
-                if white < 255:
-                    to_unit(tensor.numpy(), white)
-                return Split(tensor, scale=1 / white)
-            return Split(torch.from_numpy(to_unit(tensor.numpy(), white)).float())
-        except ValueError as error:
-            raise DataError(f"{what}: {error}") from None
+        return in_units(raw, what, (self.low, self.high), self.white_value, self.deep_white, noisy)
 
     def anomalies(self, path: Path, options: Mapping[str, Any]) -> np.ndarray | None:
         """Return which examples of a file are labelled as anomalies, (N,) bool; None without labels.
@@ -352,35 +309,7 @@ class Kind:
 
     def _check(self, split: Split, what: str, noisy: bool, support: tuple[float, float]) -> None:
         """Reject values that are not finite or outside `support`; warn of values outside the training range."""
-        x = split.tensor
-        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
-            bad = (~torch.isfinite(x)).nonzero()
-            raise DataError(f"{what}: {len(bad)} values are NaN or infinite, the first at {tuple(bad[0].tolist())}")
-        lowest, highest = split.range()
-        width = self.high - self.low
-        if noisy and self.low - 10 * width <= lowest and highest <= self.high + 10 * width:
-            return
-        low, high = (self.low, self.high) if self.bounded else support
-        if lowest < low - 1e-6 or highest > high + 1e-6:
-            hint = ""
-            if (low, high) == (0.0, 1.0) and lowest >= 0:
-                hint = "; divide by 255" if 64 < highest <= 255 else "; divide by the largest possible value"
-            raise DataError(
-                f"{what}: expected values in [{low:g}, {high:g}], found {lowest:.4g} to {highest:.4g}{hint}"
-            )
-        if x.dtype == torch.uint8 and self.high == 1 and highest < DARK:
-            warnings.warn(
-                f"{what}: uint8 is read as 0 to 255, but the largest value is {x.max()}: if the values have another "
-                "range, scale them to [0, 1] as floats",
-                stacklevel=5,
-            )
-        part = float(((x * split.scale < self.low) | (x * split.scale > self.high)).float().mean())
-        if part > OUTSIDE:
-            warnings.warn(
-                f"{what}: {part:.0%} of the values ({lowest:.4g} to {highest:.4g}) lie outside the range of the "
-                f"training data, {self.low:.4g} to {self.high:.4g}; was it scaled in the same way?",
-                stacklevel=5,
-            )
+        check_values(split, what, (self.low, self.high), support, self.bounded, noisy)
 
 
 def common(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -390,23 +319,6 @@ def common(values: Mapping[str, Any]) -> dict[str, Any]:
         "low": float("-inf") if values["low"] is None else float(values["low"]),
         "high": float("inf") if values["high"] is None else float(values["high"]),
     }
-
-
-def as_tensor(raw: Any, what: str) -> Tensor:
-    """Convert an array, a tensor or nested lists of numbers to a tensor on the CPU; DataError for anything else."""
-    if isinstance(raw, Tensor):
-        return raw.detach().cpu()
-    array = np.asarray(raw)
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{what}: expected numbers, found {array.dtype}")
-    if array.dtype.kind == "u" and array.dtype != np.uint8:
-        array = array.astype(np.float32)  # torch does not compute with other unsigned types
-    return torch.from_numpy(np.ascontiguousarray(array))
-
-
-def is_numeric(raw: Any) -> bool:
-    """Whether raw data are a tensor or a numeric array."""
-    return isinstance(raw, Tensor) or (isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf")
 
 
 def squared_errors(versions: Mapping[str, Tensor]) -> list[float]:

@@ -1,11 +1,31 @@
-"""Which cells of the rows of a table are observed."""
+"""Columns of a table as dimensions of a vector, and which cells are observed."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from autoenc.data.kinds.kind import Column
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the user's table and its dimensions, start to stop - 1, in a vector.
+
+    Categories are one-hot: one dimension per value.
+
+    Args:
+        indicator: dimension that is 1 where the cell is missing; None if no training row has such a cell.
+        fill: value of a missing number that training had no example of.
+    """
+
+    name: str
+    kind: Literal["number", "category"]
+    start: int
+    stop: int
+    indicator: int | None = None
+    fill: float | None = None
 
 
 class Observed(nn.Module):

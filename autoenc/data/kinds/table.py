@@ -14,11 +14,12 @@ import torch
 
 from autoenc.data.kinds.columns import Columns
 from autoenc.data.kinds.estimator_json import from_plain, to_plain
-from autoenc.data.kinds.kind import REAL, common, is_numeric
+from autoenc.data.kinds.kind import REAL, common
 from autoenc.data.readers.class_names import MISSING, class_name, class_names, known_class
 from autoenc.data.readers.dates import Dated
 from autoenc.data.readers.numbers import Written
 from autoenc.data.readers.tables import Source
+from autoenc.data.scaling import is_numeric
 from autoenc.data.split import Examples, Split
 from autoenc.errors import DataError, one_line
 

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from autoenc.data.kinds.kind import REAL, Kind, is_numeric
+from autoenc.data.kinds.kind import REAL, Kind
 from autoenc.data.readers import texts as documents
 from autoenc.data.readers.class_names import class_name, known_class
 from autoenc.data.readers.texts import Documents
+from autoenc.data.scaling import is_numeric
 from autoenc.data.split import Examples, Rows, Split
 from autoenc.errors import ConfigError, DataError
 

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
-from autoenc.data.kinds.kind import DARK, Kind
+from autoenc.data.kinds.kind import Kind
 from autoenc.data.kinds.vector import Vector
 from autoenc.data.readers.arrays import ROLES, read_arrays, roles, suggested_white
 from autoenc.data.readers.images import ImageFormat
+from autoenc.data.scaling import DARK
 from autoenc.data.sets.arrays_on_disk import normalized, on_disk, stays_on_disk
 from autoenc.data.split import Split, check_fractions, hold_out
 from autoenc.data.storage.cache import FOLDER

@@ -10,11 +10,12 @@ import torch
 
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
-from autoenc.data.kinds.kind import DARK, Kind
+from autoenc.data.kinds.kind import Kind
 from autoenc.data.readers import images
 from autoenc.data.readers.arrays import suggested_white
 from autoenc.data.readers.images import ImageFormat
 from autoenc.data.readers.inspection_folders import layout
+from autoenc.data.scaling import DARK
 from autoenc.data.split import Split
 from autoenc.errors import ConfigError, DataError, require
 

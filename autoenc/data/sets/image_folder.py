@@ -13,7 +13,8 @@ import torch
 
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import TRANSFORMS, Image
-from autoenc.data.kinds.kind import DARK, Kind
+from autoenc.data.kinds.kind import Kind
+from autoenc.data.scaling import DARK
 from autoenc.data.split import Split, check_fractions, hold_out
 from autoenc.data.storage.cache import FOLDER
 from autoenc.errors import ConfigError, DataError, one_line, require

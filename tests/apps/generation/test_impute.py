@@ -16,7 +16,7 @@ from autoenc.apps.deploy.portable import Score
 from autoenc.apps.generation.impute import impute
 from autoenc.core import Autoencoder, Code
 from autoenc.data.dataset import DataSpec
-from autoenc.data.kinds.kind import Column
+from autoenc.data.kinds.observed import Column
 from autoenc.data.kinds.vector import Vector
 from autoenc.data.split import Split
 from autoenc.loading import Run

@@ -11,8 +11,7 @@ import torch
 from autoenc import likelihoods
 from autoenc.core import Autoencoder, Batch
 from autoenc.data import table
-from autoenc.data.kinds.kind import Column
-from autoenc.data.kinds.observed import Observed
+from autoenc.data.kinds.observed import Column, Observed
 from autoenc.data.readers.class_names import MISSING
 from autoenc.errors import ConfigError
 
