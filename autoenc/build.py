@@ -14,12 +14,13 @@ from hydra.utils import get_object
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from autoenc.compatibility import check_batches, check_parts, check_prior, check_support
 from autoenc.config.checks import check_files, check_target, overlaid
 from autoenc.config.signatures import options
 from autoenc.core import UNLABELLED, Autoencoder, Bottleneck, Condition, Likelihood, Prior, Regularizer
 from autoenc.data.dataset import Data, DataSpec, class_numbers, few_labels, without
 from autoenc.data.kinds.kind import Kind
-from autoenc.errors import ConfigError, one_line
+from autoenc.errors import ConfigError, keys_below, one_line
 from autoenc.initialization import initialize, start_at_mean, start_tied
 from autoenc.networks.parts import Pair
 from autoenc.objective import Objective
@@ -148,24 +149,8 @@ def set_prior(model: Autoencoder, node: Mapping[str, Any], given: Mapping[str, A
         why = f"no density fits the codes of {type(bottleneck).__name__}: {bottleneck.no_density}; prior=default"
         raise ConfigError("model.prior", None, why)
     bottleneck.prior = prior = make("model.prior", node, {**given, "latent_shape": bottleneck.latent_shape})
-    try:
+    with keys_below("model.prior"):
         prior.bind(model)
-    except ConfigError as error:
-        raise error.under("model.prior") from None
-
-
-def check_prior(node: Mapping[str, Any] | None, model: Autoencoder, objective: Objective) -> None:
-    """Raise ConfigError if a chosen prior would have no effect, or would not learn."""
-    prior = model.bottleneck.prior
-    if not node or prior is None:
-        return
-    read = {objective.reads_prior, *(term.reads_prior for term in objective.regularizers.values())} - {""}
-    learnt = any(p.requires_grad for p in prior.parameters())
-    if not read or (learnt and "density" not in read):
-        name, what = type(prior).__name__, "trains" if learnt else "reads"
-        other = "prior=standard, or " if read else ""
-        why = f"no term of the objective {what} the prior {name}; {other}regularizer=[kl] does, as in model=vae"
-        raise ConfigError("model.prior", None, why)
 
 
 def build_condition(config: Mapping[str, Any], spec: DataSpec, sizes: Mapping[str, Any]) -> Condition | None:
@@ -181,26 +166,6 @@ def build_condition(config: Mapping[str, Any], spec: DataSpec, sizes: Mapping[st
         why = f"is given the labels, also those of the classes left out ({', '.join(spec.anomalies)}); use model=vae"
         raise ConfigError("model.condition", None, why)
     return condition
-
-
-def check_parts(config: Mapping[str, Any], spec: DataSpec) -> None:
-    """Raise ConfigError unless the parts that depend on the kind of data accept its sizes, such as a vocabulary."""
-    for group, right in spec.kind.parts.items():
-        target = config[group]["_target_"]
-        if not spec.kind.given().keys() & options(target).keys() and target != "autoenc.noise.Identity":
-            part = target.rpartition(".")[2]
-            raise ConfigError(
-                group, None, f"{part} is for numbers, and {spec.name} has {spec.kind.noun}: {group}={right}"
-            )
-
-
-def check_support(likelihood: Likelihood, name: str, lowest: float, highest: float) -> None:
-    """Raise ConfigError unless the values from `lowest` to `highest` are in the support of the likelihood."""
-    low, high = likelihood.support()
-    if lowest < low or highest > high:
-        kind = type(likelihood).__name__
-        why = f"{kind} needs values in [{low:g}, {high:g}]; {name} has {lowest:.4g} to {highest:.4g}"
-        raise ConfigError("likelihood", None, f"{why}; scale the data, or try likelihood=gaussian")
 
 
 def build_objective(
@@ -238,10 +203,8 @@ def build_objective(
         raise ConfigError(
             "model.condition", None, f"infers labels, which the objective {name} does not train; model=m2"
         )
-    try:
+    with keys_below("model.objective"):
         objective.check(model)
-    except ConfigError as error:
-        raise error.under("model.objective") from None
     check_prior(config["model"]["prior"], model, objective)
     return objective
 
@@ -278,20 +241,14 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
     for name, split in (("validation", data.val), ("test", data.test)):  # spec describes the training split
         check_support(model.likelihood, f"the {name} split", *split.range())
     y = data.train.y
-    try:
+    with keys_below("model.bottleneck"):
         model.bottleneck.check(len(data.train))
-    except ConfigError as error:
-        raise error.under("model.bottleneck") from None
     if model.condition is not None:
-        try:
+        with keys_below("model.condition"):
             model.condition.check({"training": y, "validation": data.val.y, "test": data.test.y})
-        except ConfigError as error:
-            raise error.under("model.condition") from None
-    try:
-        if model.bottleneck.prior is not None:
+    if model.bottleneck.prior is not None:
+        with keys_below("model.prior"):
             model.bottleneck.prior.check(len(data.train))
-    except ConfigError as error:
-        raise error.under("model.prior") from None
     if min(settings.batch_size, len(data.train)) < 2 and any(isinstance(m, BATCH_STATISTICS) for m in model.modules()):
         raise ConfigError(
             "trainer.batch_size", settings.batch_size, "must be 2 or more with network.norm=batch or model=masked"
@@ -309,20 +266,6 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
     if settings.compile:
         compile_model(model, objective)
     return Parts(data, model, objective, optimizers, settings)
-
-
-def check_batches(objective: Objective, settings: TrainerSettings, data: Data) -> None:
-    """Raise ConfigError if batches of training or evaluation are too small for a term of the objective."""
-    terms = {f"regularizer={name}": term for name, term in objective.regularizers.items()}
-    named: dict[str, Objective | Regularizer] = {f"the objective {type(objective).__name__}": objective, **terms}
-    needs, name = max((part.smallest_batch, name) for name, part in named.items())
-    why = f"{name} needs {needs} examples in a batch"
-    for key, splits in (("batch_size", (data.train,)), ("eval_batch_size", (data.val, data.test))):
-        size = getattr(settings, key)
-        if size < needs:
-            raise ConfigError(f"trainer.{key}", size, f"must be {needs} or more: {why}")
-        if 0 < (fewest := min(map(len, splits))) < needs:
-            raise ConfigError("data", None, f"too few examples: a split has {fewest}, and {why}")
 
 
 def compile_model(model: Autoencoder, objective: Objective) -> None:

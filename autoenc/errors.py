@@ -1,6 +1,8 @@
 """Errors that users can correct: one line, exit code 2, no traceback."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Signals that stop a run after a checkpoint: Ctrl-C, kill, a closed terminal.
@@ -52,6 +54,15 @@ def require(condition: bool, key: str, value: object, why: str) -> None:
     """Raise ConfigError for `key` unless `condition` holds."""
     if not condition:
         raise ConfigError(key, value, why)
+
+
+@contextmanager
+def keys_below(path: str) -> Iterator[None]:
+    """Prepend `path` to the key of a ConfigError that is raised inside."""
+    try:
+        yield
+    except ConfigError as error:
+        raise error.under(path) from None
 
 
 def one_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from autoenc.config.schema import CONFIGS, Config, ModelConfig, named_paths, suggest
 from autoenc.config.signatures import LARGEST, conforms, describe, options
-from autoenc.errors import ConfigError, DataError, one_line, require
+from autoenc.errors import ConfigError, DataError, keys_below, one_line, require
 from autoenc.training.settings import TrainerSettings
 
 # Constructor arguments that build.py supplies: they follow from other parts of the config.
@@ -66,10 +66,8 @@ def check(cfg: DictConfig) -> dict[str, Any]:
                 raise ConfigError(f"{path}.{key}".lstrip("."), None, f"no such key; {suggest(key, known)}")
         if gone := [key for key in known if key not in given]:  # removed by ~
             raise ConfigError(f"{path}.{gone[0]}".lstrip("."), None, f"must be given; leave out ~{gone[0]}")
-    try:
+    with keys_below("trainer"):
         TrainerSettings(**plain["trainer"])
-    except ConfigError as error:
-        raise error.under("trainer") from None
     latent_dim = plain["model"]["latent_dim"]
     for key in ("seed", "labels_seed"):
         require(0 <= plain[key] < LARGEST, key, plain[key], "must be 0 or more, and below 2^63")
