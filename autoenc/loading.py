@@ -25,6 +25,7 @@ from autoenc.files import check_inside, read_json
 from autoenc.objective import Objective
 from autoenc.reference import Reference
 from autoenc.training import checkpoint
+from autoenc.training.evaluation import over
 from autoenc.training.rundir import FORMAT, find_run, located, newest_below, read_record, read_spec
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ class Run:
 
     def over(self, split: Split, function: Callable[[Batch], Tensor], batch_size: int | None = None) -> Tensor:
         """Return `function` of every batch of a split, joined: (N, ...) on the CPU, with evaluation's seed."""
-        return reference.over(self.model, split, function, batch_size or self.batch_size, self.device)
+        return over(self.model, split, function, batch_size or self.batch_size, self.device)
 
     def codes(self, split: Split) -> np.ndarray:
         """Return the deterministic codes of a split: (N, K)."""

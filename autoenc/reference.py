@@ -6,7 +6,7 @@ With this file a run detects, retrieves, samples and is exported without the fil
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from autoenc.errors import DataError, one_line
 from autoenc.files import atomic, check_zip
 from autoenc.metrics import mse_per_example
 from autoenc.regularizers.kl import kl_estimate, kl_per_dim
-from autoenc.training.evaluation import evaluation_mode
+from autoenc.training.evaluation import over
 
 FILE = "reference.npz"
 MOST = 20_000  # training rows, and validation rows
@@ -84,14 +84,6 @@ class Reference:
 def drawn(n: int, most: int = MOST) -> np.ndarray:
     """Return at most `most` of n positions, always the same ones, in order."""
     return np.sort(np.random.default_rng(SEED).permutation(n)[:most])
-
-
-def over(
-    model: Autoencoder, split: Split, function: Callable[[Batch], Tensor], batch_size: int, device: torch.device
-) -> Tensor:
-    """Return `function` of every batch of a split, joined: (N, ...) on the CPU, with evaluation's seed."""
-    with evaluation_mode(model), torch.no_grad():
-        return torch.cat([function(batch).cpu() for batch in replace(split, device=device).in_order(batch_size)])
 
 
 def row_table(model: Autoencoder, kind: Kind, batch: Batch) -> Tensor:

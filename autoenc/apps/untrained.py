@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 
 from autoenc import build
+from autoenc.initialization import start_prior
 from autoenc.loading import Run
 from autoenc.reference import row_table
-from autoenc.run import start_prior
 
 NAME = "untrained"  # of its rows in tables
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
 from autoenc import metrics
-from autoenc.core import Autoencoder
+from autoenc.core import Autoencoder, Batch
 from autoenc.data.dataset import DataSpec
 from autoenc.data.split import Split, drawn
 from autoenc.noise import Identity
@@ -62,6 +62,14 @@ def evaluation_mode(*modules: nn.Module) -> Iterator[None]:
     finally:
         for module, training in zip(modules, was_training, strict=True):
             module.train(training)
+
+
+def over(
+    model: Autoencoder, split: Split, function: Callable[[Batch], Tensor], batch_size: int, device: torch.device
+) -> Tensor:
+    """Return `function` of every batch of a split, joined: (N, ...) on the CPU, with evaluation's seed."""
+    with evaluation_mode(model), torch.no_grad():
+        return torch.cat([function(batch).cpu() for batch in replace(split, device=device).in_order(batch_size)])
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-from autoenc.run import _hparams, _overridden
+from autoenc.report import hparams, overridden
 from autoenc.training.tracking import Tracker
 
 
@@ -32,10 +32,10 @@ def test_training_and_validation_share_an_axis_and_figures_are_below_the_losses(
 
 
 def test_overrides_are_those_that_hydra_stored(tmp_path: Path) -> None:
-    assert _overridden(tmp_path) is None
+    assert overridden(tmp_path) is None
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text("- model=dae\n- +noise.p=0.1\n- ~regularizer\n")
-    assert _overridden(tmp_path) == {"model", "noise.p", "regularizer"}
+    assert overridden(tmp_path) == {"model", "noise.p", "regularizer"}
 
 
 def test_hparams_are_the_options_and_what_the_command_line_sets() -> None:
@@ -53,7 +53,7 @@ def test_hparams_are_the_options_and_what_the_command_line_sets() -> None:
     always = {"model": "dae", "latent_dim": 2, "seed": 1, "optimizer.lr": 0.1}
     noise = {"noise.std": 0.5, "noise.clip": False}
     always |= {"trainer.epochs": 3, "trainer.batch_size": 8}
-    assert _hparams(config, choices, {"model", "noise", "model.prior"}) == always | noise
-    assert _hparams(config, choices, {"model", "noise.std"}) == always | {"noise.std": 0.5}
+    assert hparams(config, choices, {"model", "noise", "model.prior"}) == always | noise
+    assert hparams(config, choices, {"model", "noise.std"}) == always | {"noise.std": 0.5}
     rest = {"noise.std", "noise.clip", "optimizer.weight_decay", "model.bottleneck.activation"}
-    assert _hparams(config, choices, None).keys() == always.keys() | rest
+    assert hparams(config, choices, None).keys() == always.keys() | rest
