@@ -37,7 +37,7 @@ def train(checked: Mapping[str, Any], data: Data, verbose: bool = False) -> tupl
         parts = build.build(checked, device, data)
         check_monitor(parts)
         start_prior(parts.model, parts.data.train, parts.settings.eval_batch_size, device)
-        progress = Progression(parts.settings.total_steps(len(parts.data.train))) if verbose else _Silence()
+        progress = Progression(settings.total_steps(len(parts.data.train)), quiet=not verbose)
         parts.objective.start(parts.data.train, progress.line)
         history = _History()
         trainer = _Trainer(
@@ -68,22 +68,3 @@ class _History(Tracker):
 
     def evaluation(self, split: str, step: int, epoch: float, values: Mapping[str, float | list[float]]) -> None:
         self.lines.append({"step": step, "epoch": epoch, "split": split, **values})
-
-
-class _Silence(Progression):
-    """A progress display without output."""
-
-    def __init__(self) -> None:
-        pass
-
-    def __enter__(self) -> _Silence:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        pass
-
-    def update(self, step: int, epoch: int, numbers: Mapping[str, float], rate: float) -> None:
-        pass
-
-    def line(self, text: str) -> None:
-        pass

@@ -171,12 +171,16 @@ class Progression:
     """Progress display: a live line and a line for each evaluation.
 
     Without a terminal, only the latter, and a line after every minute without one.
+
+    Args:
+        quiet: show and log nothing.
     """
 
     prefix: ClassVar[str] = ""  # of each line on the console: the job, where several train at once
 
-    def __init__(self, total_steps: int):
-        self.console = Console(highlight=False, soft_wrap=True, markup=False)  # texts may have brackets
+    def __init__(self, total_steps: int, quiet: bool = False):
+        self.quiet = quiet
+        self.console = Console(highlight=False, soft_wrap=True, markup=False, quiet=quiet)  # texts may have brackets
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=24),
@@ -185,7 +189,7 @@ class Progression:
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
-            disable=not self.console.is_terminal,
+            disable=quiet or not self.console.is_terminal,
         )
         self.task = self.progress.add_task("", total=total_steps, epoch=1, numbers="")
         self.total, self.shown = total_steps, time.monotonic()
@@ -210,7 +214,8 @@ class Progression:
     def line(self, text: str) -> None:
         """Print a line, and write it to train.log."""
         self.shown = time.monotonic()
-        log.info(text)
+        if not self.quiet:
+            log.info(text)
         self.console.print(printable(f"{self.prefix}{text}"))
 
 

@@ -146,16 +146,12 @@ class Image(Kind):
         if not (self.low >= 0 and 0.5 < self.high <= 1):
             found = f"the run was trained on arrays with values from {self.low:.4g} to {self.high:.4g}"
             raise DataError(f"{file}: image files have values in [0, 1], {found}; give an array")
-        try:
+        with images.readable(file):
             header = images.read_header(file)
             if look.fit == "exact" and not resize and header[1:3] != self.shape[1:]:
                 size = f"expected {look.width}x{look.height} pixels, found {header.width}x{header.height}"
                 raise WrongSize(f"{file}: {size}; --resize scales images")
             return header, np.array(images.decode(file, look))
-        except DataError:
-            raise
-        except Exception as error:  # damaged files raise almost every kind of error
-            raise DataError(f"{file}: cannot be read as an image ({images.reason(error)})") from None
 
     def _remarks(self, headers: Sequence[Header], resize: bool) -> list[str]:
         """Return what users may not expect of the new images."""

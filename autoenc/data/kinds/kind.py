@@ -19,6 +19,7 @@ from autoenc.canvas import line_panels
 from autoenc.core import Likelihood
 from autoenc.data.kinds.observed import Column
 from autoenc.data.readers.arrays import numbers_of_file
+from autoenc.data.readers.class_names import MISSING, class_name, known_class
 from autoenc.data.scaling import check_values, in_units
 from autoenc.data.split import Examples, Split
 from autoenc.errors import DataError
@@ -132,11 +133,24 @@ class Kind:
         return in_units(raw, what, (self.low, self.high), self.white_value, self.deep_white, noisy)
 
     def anomalies(self, path: Path, options: Mapping[str, Any]) -> np.ndarray | None:
-        """Return which examples of a file are labelled as anomalies, (N,) bool; None without labels.
+        """Return which examples of a file are not of the class `normal`, (N,) bool; those without a label are masked.
+
+        None without labels, or for data sets without a class `normal`.
 
         Args:
             options: of the data set that the run was trained on.
         """
+        if options.get("label") is None or options.get("normal") is None:
+            return None
+        normal = class_name(options["normal"]) or MISSING
+        if (names := self.class_names(path, options["label"], normal)) is None:
+            return None
+        anomaly = np.array([known_class(name or normal, [normal]) != normal for name in names])
+        missing = [name is None for name in names]
+        return np.ma.array(anomaly, mask=missing) if any(missing) else anomaly
+
+    def class_names(self, path: Path, label: str, normal: str) -> Sequence[str | None] | None:
+        """Return the class of each example of a file, None where it is missing; None without such a column."""
         return None
 
     def prepared(self, image: np.ndarray) -> np.ndarray:

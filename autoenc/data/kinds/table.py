@@ -15,7 +15,7 @@ import torch
 from autoenc.data.kinds.columns import Columns
 from autoenc.data.kinds.estimator_json import from_plain, to_plain
 from autoenc.data.kinds.kind import REAL, common
-from autoenc.data.readers.class_names import MISSING, class_name, class_names, known_class
+from autoenc.data.readers.class_names import MISSING, class_names
 from autoenc.data.readers.dates import Dated
 from autoenc.data.readers.numbers import Written
 from autoenc.data.readers.tables import Source
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHOWN = 4  # rows displayed by `show`
+# The state in kind.json, and what runs of earlier versions lack.
+LISTS = ("numbers", "categories", "order", "indicated")
+VALUES = ("transformer", "ranges", "probe", "fills", "most_missing")
+FORMS = {"written": Written, "dates": Dated}
+EARLIER: dict[str, Any] = {"order": [], "indicated": [], "most_missing": None}
+EARLIER |= {name: {"dict": []} for name in ("ranges", "probe", "fills", "written", "dates")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,18 +130,11 @@ class Table(Columns):
         frame = self._frame(path)
         return Examples(Split(torch.from_numpy(self._new(frame, str(path)))), [str(i) for i in frame.index])
 
-    def anomalies(self, path: Path, options: Mapping[str, Any]) -> np.ndarray | None:
-        """Return which rows of a file are not of the class `normal`; rows without a label are masked."""
-        label, normal = options.get("label"), options.get("normal")
-        if label is None or normal is None:
-            return None
-        normal = class_name(normal) or MISSING
+    def class_names(self, path: Path, label: str, normal: str) -> Sequence[str | None] | None:
         frame = self._frame(path)
         if label not in frame:
             return None
-        names = class_names(frame[label], normal)
-        anomaly = (names.fillna(normal).map(lambda name: known_class(name, [normal])) != normal).to_numpy(bool)
-        return np.ma.array(anomaly, mask=names.isna().to_numpy()) if names.isna().any() else anomaly
+        return [name if isinstance(name, str) else None for name in class_names(frame[label], normal)]
 
     def _frame(self, path: Path) -> pd.DataFrame:
         unused = tuple(name for name in self.source.names if name not in self._names)
@@ -166,40 +165,23 @@ class Table(Columns):
         """Return the state as plain values; see estimator_json.py."""
         import sklearn
 
+        forms = {name: to_plain({k: vars(v) for k, v in getattr(self, name).items()}) for name in FORMS}
         return {
             "sklearn": sklearn.__version__,
             "source": to_plain(vars(self.source)),
-            "numbers": list(self.numbers),
-            "categories": list(self.categories),
-            "transformer": to_plain(self.transformer),
-            "order": list(self.order),
-            "ranges": to_plain(self.ranges),
-            "probe": to_plain(self.probe),
-            "written": to_plain({name: vars(each) for name, each in self.written.items()}),
-            "dates": to_plain({name: vars(each) for name, each in self.dates.items()}),
-            "indicated": list(self.indicated),
-            "fills": to_plain(self.fills),
-            "most_missing": self.most_missing,
+            **{name: list(getattr(self, name)) for name in LISTS},
+            **{name: to_plain(getattr(self, name)) for name in VALUES},
+            **forms,
         }
 
     @classmethod
     def load(cls, folder: Path | None, values: dict[str, Any]) -> Table:
         """Return the table that `save` wrote; DataError if this version of scikit-learn gives other results."""
-        table = cls(
-            **common(values),
-            source=Source(**from_plain(values["source"])),
-            numbers=tuple(values["numbers"]),
-            categories=tuple(values["categories"]),
-            transformer=from_plain(values["transformer"]),
-            order=tuple(values.get("order", ())),
-            ranges=from_plain(values.get("ranges", {"dict": []})),
-            probe=from_plain(values.get("probe", {"dict": []})),
-            written={k: Written(**v) for k, v in from_plain(values.get("written", {"dict": []})).items()},
-            dates={k: Dated(**v) for k, v in from_plain(values.get("dates", {"dict": []})).items()},
-            indicated=tuple(values.get("indicated", ())),
-            fills=from_plain(values.get("fills", {"dict": []})),
-            most_missing=values.get("most_missing"),
-        )
+        values = EARLIER | values
+        state: dict[str, Any] = {name: from_plain(values[name]) for name in (*VALUES, *FORMS)}
+        state |= {name: {k: form(**v) for k, v in state[name].items()} for name, form in FORMS.items()}
+        state |= {name: tuple(values[name]) for name in LISTS}
+        table = cls(**common(values), source=Source(**from_plain(values["source"])), **state)
         table._check_version(str(values.get("sklearn", "unknown")))
         return table
 

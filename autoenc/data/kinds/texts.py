@@ -13,7 +13,6 @@ from torch import Tensor
 
 from autoenc.data.kinds.kind import REAL, Kind
 from autoenc.data.readers import texts as documents
-from autoenc.data.readers.class_names import class_name, known_class
 from autoenc.data.readers.texts import Documents
 from autoenc.data.scaling import is_numeric
 from autoenc.data.split import Examples, Rows, Split
@@ -103,20 +102,11 @@ class Texts(Kind):
         found = self._documents(path, None)
         return Examples(self.encode(found.texts), named(found))
 
-    def anomalies(self, path: Path, options: Mapping[str, Any]) -> np.ndarray | None:
-        """Return which documents of a file are not of the class `normal`; those without a label are masked."""
-        label, normal = options.get("label"), options.get("normal")
-        if label is None or normal is None:
-            return None
+    def class_names(self, path: Path, label: str, normal: str) -> Sequence[str | None] | None:
         try:
-            labels = self._documents(path, label).labels
+            return self._documents(path, label).labels
         except ConfigError:  # no such column
             return None
-        if labels is None:
-            return None
-        known = [known_class(name, [class_name(normal)]) != class_name(normal) for name in (n or "" for n in labels)]
-        missing = [name is None for name in labels]
-        return np.ma.array(known, mask=missing) if any(missing) else np.array(known)
 
     def _documents(self, path: Path, label: str | None) -> Documents:
         column = self.column if documents.has_columns(path) else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from autoenc.data.readers.arrays import to_unit
-from autoenc.errors import one_line
+from autoenc.errors import DataError, one_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF")  # of Pillow's, some of which run other programs
@@ -208,6 +209,23 @@ def read_header(file: str | Path | Image.Image) -> Header:
 def _has_grey_palette(image: Image.Image) -> bool:
     colours = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
     return bool((colours == colours[:, :1]).all())
+
+
+def header_of(file: str | Path) -> Header:
+    """Return `read_header` of a file; DataError if it cannot be read."""
+    with readable(file):
+        return read_header(file)
+
+
+@contextmanager
+def readable(file: object) -> Iterator[None]:
+    """Raise DataError for what fails inside: damaged files raise almost every kind of error."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{file}: cannot be read as an image ({reason(error)})") from None
 
 
 def reason(error: BaseException) -> str:

@@ -113,17 +113,13 @@ def layout(
     check_masks(test)
     defective = [part for part in test if part.kind != GOOD]
     marked = sum(part.marked for part in defective)
-    without = (
-        f"{len(defective) - marked} of {len(defective)} defective images have no mask: pixels are measured on the rest"
-    )
-    notes = (without,) if 0 < marked < len(defective) else ()
+    without = f"{len(defective) - marked} of {len(defective)} defective images have no mask"
+    notes = (f"{without}: pixels are measured on the rest",) if 0 < marked < len(defective) else ()
     return Layout(tuple(train), tuple(held_out), tuple(test), marked > 0, notes)
 
 
 def _names(given: str | Sequence[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:
-    names = (
-        default if given is None else given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
-    )
+    names = default if given is None else [given] if isinstance(given, str) else given
     return tuple(str(name).lower() for name in names)
 
 
@@ -258,17 +254,8 @@ def _stems(name: str, suffixes: Sequence[str]) -> list[str]:
 def check_masks(parts: Sequence[Part]) -> None:
     """Raise DataError if a mask and its image differ in size, or cannot be read."""
     for part in parts:
-        size = None
         for mask in part.masks:
-            size = size or _size(part.file)
-            _check_size(mask, _size(mask), part.file, size)
-
-
-def _size(file: Path) -> tuple[int, int]:
-    try:
-        return images.read_header(file)[1:3]
-    except Exception as error:
-        raise DataError(f"{file}: cannot be read as an image ({images.reason(error)})") from None
+            _check_size(mask, images.header_of(mask)[1:3], part.file, images.header_of(part.file)[1:3])
 
 
 def _check_size(mask: Path, found: tuple[int, ...], file: Path, wanted: tuple[int, ...]) -> None:
@@ -288,11 +275,8 @@ def read_mask(part: Part, size: tuple[int, int]) -> np.ndarray:
     """
     whole = np.zeros(size, bool)
     for file in part.masks:
-        try:
-            with images.open_image(file) as opened:
-                values = images.mask_values(opened)
-        except Exception as error:
-            raise DataError(f"{file}: cannot be read as an image ({images.reason(error)})") from None
+        with images.readable(file), images.open_image(file) as opened:
+            values = images.mask_values(opened)
         _check_size(file, values.shape, part.file, size)
         highest = values.max()
         whole |= values > (0 if highest < BRIGHT and values.dtype.kind != "f" else highest / 2)

@@ -14,7 +14,7 @@ from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.kinds.vector import Vector
 from autoenc.data.readers.arrays import UNREADABLE
-from autoenc.data.split import CHUNK, Split, hold_out
+from autoenc.data.split import CHUNK, Split, hold_out, three_way
 from autoenc.data.storage.mapped import MappedRows
 from autoenc.data.storage.number_rows import NumberRows
 from autoenc.errors import DataError
@@ -52,20 +52,19 @@ def on_disk(
     white = kind.white_value if kind is not None else 1.0 if integers and highest <= 1 else None
     scale = 1 / 255 if integers and white is None else 1.0
     splits = [Split(each.x, each.labels(classes), scale) for each in stored]
-    rest, rows = splits[0], Split(torch.arange(len(splits[0])))
+    numbers = Split(torch.arange(len(splits[0])))  # of the rows
     if len(splits) == 1:
-        rest, test = hold_out(rest, test_fraction, split_seed, "test_fraction")
-        rows, test_rows = hold_out(rows, test_fraction, split_seed, "test_fraction")
+        parts = three_way(numbers, val_fraction, test_fraction, split_seed)
+        train, val, test = (splits[0].subset(part.tensor) for part in parts)
     else:
-        test, test_rows = splits[1], Split(torch.arange(len(splits[1])))
-    train, val = hold_out(rest, val_fraction, split_seed, "val_fraction")
-    rows, _ = hold_out(rows, val_fraction, split_seed, "val_fraction")
+        parts = (*hold_out(numbers, val_fraction, split_seed, "val_fraction"), Split(torch.arange(len(splits[1]))))
+        train, val, test = splits[0].subset(parts[0].tensor), splits[0].subset(parts[1].tensor), splits[1]
     if kind is None:
         kind = Vector(stored[0].x.shape[1:], *((0.0, 1.0) if integers else train.range()), white)
         kind = normalized(kind, train) if normalize else kind
     assert isinstance(kind, Vector)
     train, val, test = (replace(split, scale=split.scale * kind.factor) for split in (train, val, test))
-    names: dict[str, Any] = {part: np.asarray(each.tensor) + 1 for part, each in (("train", rows), ("test", test_rows))}
+    names: dict[str, Any] = {name: np.asarray(parts[i].tensor) + 1 for name, i in (("train", 0), ("test", 2))}
     notes = (f"{len(stored[0].x):,} rows stay on disk: {stored[0].x.path}",)
     return Data(DataSpec(files[0].stem, kind, classes), train, val, test, notes=notes, names=names)
 

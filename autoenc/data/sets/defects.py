@@ -24,11 +24,8 @@ def read_image(file: Path, kind: Kind) -> np.ndarray:
     """Read an image file of any size as the images of a run are read: (C, H, W) uint8; DataError if it cannot be."""
     assert isinstance(kind, Image)
     look = kind.reading
-    try:
-        with images.open_image(file) as image:
-            array = np.array(images.convert(image, look.channels, look.white))
-    except Exception as error:  # damaged files raise almost every kind of error
-        raise DataError(f"{file}: cannot be read as an image ({images.reason(error)})") from None
+    with images.readable(file), images.open_image(file) as image:
+        array = np.array(images.convert(image, look.channels, look.white))
     return np.ascontiguousarray(array[None] if look.channels == 1 else array.transpose(2, 0, 1))
 
 
@@ -76,7 +73,7 @@ def defects(
     folder = Path(path).expanduser()
     require(white is None or 0 < white < np.inf, "white", white, "must be above 0: 255, 4095, ...")
     found = layout(folder, val_fraction, split_seed, good, masks, mask_suffix)
-    headers = [_header(file) for file in (*found.train, *found.held_out)]
+    headers = [images.header_of(file) for file in (*found.train, *found.held_out)]
     channels = 1 if all(header.grey for header in headers) else 3
     image_format = ImageFormat(channels, size, size, "exact", white=white)
     kind = Image((channels, size, size), 0.0, 1.0, image_format, contrast)
@@ -106,13 +103,6 @@ def defects(
     )
     train, val, test = map(split, parts)
     return Data(spec, train, val, test, notes=(note, *found.notes, *_dark(headers, brightest, white)))
-
-
-def _header(file: Path) -> images.Header:
-    try:
-        return images.read_header(file)
-    except Exception as error:
-        raise DataError(f"{file}: cannot be read as an image ({images.reason(error)})") from None
 
 
 def _dark(headers: Sequence[images.Header], highest: int, white: float | None) -> list[str]:

@@ -147,7 +147,6 @@ def sparse_codes(
     Args:
         signed: draw random signs; else all amplitudes are positive.
         noise: standard deviation of the Gaussian noise on each feature, 0 for none.
-        classes: number of equally likely labels, each with a mean of its own: mu plus entries from N(0, 1); 0: none.
         count, val_fraction, test_fraction, data_seed, split_seed: see `shapes`.
 
     Raises:
@@ -192,6 +191,7 @@ def linear_gaussian(
 
     Args:
         noise: standard deviation of the Gaussian noise on each feature, 0 for none.
+        classes: number of equally likely labels, each with a mean of its own: mu plus entries from N(0, 1); 0: none.
         count, val_fraction, test_fraction, data_seed, split_seed: see `shapes`.
 
     Raises:

@@ -31,16 +31,6 @@ class ImageFileRows:
         self.files, self.format, self.pool, self._crc = files, image_format, pool, crc
         self._index = torch.arange(len(files)) if index is None else index
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of all rows: (N, C, H, W)."""
-        return (len(self), *self.format.shape)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """uint8."""
-        return torch.uint8
-
     def __len__(self) -> int:
         return len(self._index)
 
