@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,18 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc import build, reference
+from autoenc import build
 from autoenc.config.stored import read_config
 from autoenc.core import UNLABELLED, Autoencoder, Batch
 from autoenc.data.dataset import Data, DataSpec, class_numbers
 from autoenc.data.split import Split
-from autoenc.errors import DataChanged, DataError, UserError, one_line
+from autoenc.errors import DataError, UserError, one_line
 from autoenc.files import check_inside, read_json
 from autoenc.objective import Objective
-from autoenc.reference import Reference
+from autoenc.run_data import RunData
 from autoenc.training import checkpoint
 from autoenc.training.evaluation import over
-from autoenc.training.rundir import FORMAT, find_run, located, newest_below, read_record, read_spec
+from autoenc.training.process import seeded
+from autoenc.training.rundir import FORMAT, find_run, newest_below, read_record, read_spec
 
 if TYPE_CHECKING:
     from autoenc.transformer import CodeTransformer
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
 Array = TypeVar("Array", np.ndarray, Tensor)
 
 
-class Run:
+class Run(RunData):
     """A trained model and its data description, for use.
 
     Methods take NumPy arrays or tensors and return the same type: float32, on the CPU. All results are computed from
@@ -59,97 +56,14 @@ class Run:
         objective: Objective | None = None,
         fingerprint: int | None = None,
     ):
-        self.path, self.config, self.spec, self.record, self.device = path, config, spec, record, device
-        self.model = model.to(device).eval()
+        super().__init__(path, model.to(device).eval(), config, spec, device, fingerprint)
+        self.record = record
         self.objective = objective if objective is None else objective.to(device).eval()
-        self.fingerprint = fingerprint  # of the training split; None: not known
-        self.batch_size: int = config["trainer"]["eval_batch_size"]
         if data is not None:
             self.data = data
 
     def __repr__(self) -> str:
         return f"<Run {self.path}: {self.name} on {self.spec.name}, {self.latent_dim} numbers>"
-
-    @cached_property
-    def data(self) -> Data:
-        """The data set that the run was trained on, split as in training.
-
-        Raises:
-            UserError: its files cannot be read. DataChanged: its training split is not that of the checkpoint.
-        """
-        data = build.build_data(self.config | {"data": located(self.config["data"], self.path)}, self.spec.kind)
-        if self.fingerprint is not None and data.train.fingerprint() != self.fingerprint:
-            source = self.config["data"].get("path")
-            where = f"data.path={source}" if source else f"data={data.spec.name}"
-            raise DataChanged(
-                f"{where}: the rows have changed since {self.path} was trained, and its test split may contain rows of "
-                "the training split; restore the data, or score new data with --input"
-            )
-        return data
-
-    @cached_property
-    def reference(self) -> Reference:
-        """reference.npz. Runs of version 0.1 get it on the first call, from their training data.
-
-        Raises:
-            DataError: the file is damaged, or there is none and the training data cannot be read.
-        """
-        path = self.path / reference.FILE
-        if path.exists():
-            return reference.load(path, self.spec.kind, self.latent_dim)
-        try:
-            data = self.data
-        except UserError as error:
-            raise DataError(
-                f"{self.path}: has no {reference.FILE}, and its training data cannot be read ({error})"
-            ) from None
-        computed = reference.compute(self.model, data, self.batch_size, self.device)
-        with contextlib.suppress(OSError, DataError):  # without write permission, or with links
-            check_inside(self.path)
-            reference.save(computed, path)
-        return computed
-
-    def reference_rows(self, enough: int | None = None) -> Split:
-        """Return the reference rows as the model is fed them, or the part of them that is stored in reference.npz.
-
-        Args:
-            enough: number of rows that are needed; None: all. If fewer are stored, they are read from the training
-                files; if these cannot be read, the stored rows are returned, with a warning.
-        """
-        stored, count = self.reference.rows, len(self.reference)
-        if len(stored) >= min(count if enough is None else enough, count):
-            return stored
-        return self._read_reference_rows
-
-    @cached_property
-    def _read_reference_rows(self) -> Split:
-        """The reference rows from the training files, or those that are stored, with one warning."""
-        try:
-            return self.data.train.subset(torch.from_numpy(self.reference.index))
-        except UserError as error:
-            stored, count = len(self.reference.rows), len(self.reference)
-            why = f"the training files cannot be read; {stored:,} of {count:,} reference rows are used"
-            return self._stored_rows(error, why, stacklevel=5)  # cached_property has a frame of its own
-
-    @cached_property
-    def examples(self) -> Split:
-        """The test split, or the stored reference rows with a warning if its files cannot be read."""
-        try:
-            return self.data.test
-        except DataChanged:
-            raise
-        except UserError as error:
-            last = len(self.reference.rows) - 1
-            why = f"the test split cannot be read; examples 0 to {last} are training rows"
-            return self._stored_rows(error, why, stacklevel=4)  # cached_property has a frame of its own
-
-    def _stored_rows(self, error: UserError, why: str, stacklevel: int) -> Split:
-        """Return the rows in reference.npz in place of files, with a warning; raise the error if there are none."""
-        stored = self.reference.rows
-        if len(stored) == 0:
-            raise error
-        warnings.warn(f"{self.path}: {why}", stacklevel=stacklevel)
-        return stored
 
     @property
     def name(self) -> str:
@@ -163,11 +77,6 @@ class Run:
             return str(read_json(self.path / "summary.json")["verdict"])
         except (OSError, ValueError, KeyError, TypeError):
             return ""
-
-    @property
-    def latent_dim(self) -> int:
-        """K, the number of values in a code."""
-        return math.prod(self.model.bottleneck.latent_shape)
 
     @property
     def conditional(self) -> bool:
@@ -246,8 +155,7 @@ class Run:
     @torch.no_grad()
     def prior_sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> Tensor | None:
         """Draw codes (n, *latent_shape) from p(z), determined by the seed; None if there is no prior."""
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             return self.model.bottleneck.sample(n, temperature)
 
     def sample(self, n: int, seed: int = 0, y: Any = None) -> np.ndarray:
