@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
-
 from autoenc import build
 from autoenc.initialization import start_prior
 from autoenc.loading import Run
 from autoenc.reference import row_table
+from autoenc.training.process import seeded
 
 NAME = "untrained"  # of its rows in tables
 
@@ -22,8 +21,7 @@ def untrained(run: Run) -> Run:
     validation rows; weights of another run (`init_from`) are not loaded. The training files are not needed.
     """
     kind, rows = run.spec.kind, run.reference_rows()
-    with torch.random.fork_rng():
-        torch.manual_seed(run.config["seed"])
+    with seeded(run.config["seed"]):
         model = build.build_model(run.config, run.spec, rows.mean().cpu() if kind.continuous else None)
         start_prior(model.to(run.device), rows, run.batch_size, run.device)
     initial = Run(run.path, model, run.config, run.spec, run.record, run.device)

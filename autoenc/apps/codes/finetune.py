@@ -18,6 +18,7 @@ from autoenc.core import UNLABELLED, Autoencoder, Batch
 from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
+from autoenc.training.process import seeded
 from autoenc.training.tracking import track
 
 LABELS = (100, 1_000)  # numbers of labels to compare with
@@ -96,8 +97,7 @@ def finetune(
     for size, seed, index in track(jobs, "fine-tuning"):
         split = run.data.train.subset(torch.from_numpy(index))
         for start, accuracies in (("pretrained", comparisons[size].pretrained), ("scratch", comparisons[size].scratch)):
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
+            with seeded(seed):
                 pretrained = start == "pretrained"
                 model = copy.deepcopy(run.model) if pretrained else build.build_model(run.config, run.spec, mean)
                 accuracies.append(_accuracy(run, model, split, steps, lr))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from autoenc.apps.codes.neighbours import Index, Metric
+from autoenc.apps.codes.neighbours import Index, Metric, nearest_sparse
 from autoenc.data.split import Split, drawn
 from autoenc.loading import Run
 
@@ -90,10 +90,4 @@ def _search(codes: np.ndarray, queries: np.ndarray, metric: Metric, k: int) -> n
 
 def _nearest(train: Any, queries: Any, k: int) -> np.ndarray:
     """Return the positions (Q, k) of the rows of largest cosine, nearest first; sparse rows have length 1."""
-    if not issparse(train):
-        return _search(train, queries, "cosine", k)
-    parts = []
-    for start in range(0, queries.shape[0], 200):
-        similarity = (queries[start : start + 200] @ train.T).toarray()
-        parts.append(np.argsort(-similarity, axis=1, kind="stable")[:, :k])
-    return np.concatenate(parts)
+    return nearest_sparse(train, queries, k) if issparse(train) else _search(train, queries, "cosine", k)

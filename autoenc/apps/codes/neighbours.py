@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from torch.nn import functional as F
 from autoenc.data.readers.arrays import UNREADABLE
 from autoenc.errors import DataError, UserError, one_line
 from autoenc.files import atomic
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 Metric = Literal["cosine", "euclidean", "hamming"]
 BLOCK, QUERIES = 1_024, 1_024  # codes and queries of one matrix product: 4 MB of similarities fit the cache
@@ -108,6 +111,21 @@ class Index:
         if not isinstance(codes, np.ndarray) or codes.shape != (size, dim) or codes.dtype != np.float32:
             raise DataError(f"{path}: is not an index of {size} codes of {dim} values; --force builds it again")
         return cls(codes, metric)
+
+
+def nearest_sparse(rows: csr_matrix, queries: csr_matrix, k: int) -> np.ndarray:
+    """Return the positions (Q, k) of the rows (N, D) of largest cosine with each query, nearest first.
+
+    Args:
+        rows, queries: of length 1.
+    """
+    parts = []
+    for start in range(0, queries.shape[0], 200):
+        distance = -(queries[start : start + 200] @ rows.T).toarray()
+        nearest = np.sort(np.argpartition(distance, k - 1, axis=1)[:, :k], axis=1)
+        order = np.argsort(np.take_along_axis(distance, nearest, 1), axis=1, kind="stable")
+        parts.append(np.take_along_axis(nearest, order, 1))
+    return np.concatenate(parts)
 
 
 def precisions(hits: Hits, y: np.ndarray, y_query: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc.apps.codes.neighbours import Hits, Index, Metric
+from autoenc.apps.codes.neighbours import Hits, Index, Metric, nearest_sparse
 from autoenc.core import UNLABELLED
 from autoenc.data.split import Split, drawn
 from autoenc.errors import UserError
@@ -153,13 +153,8 @@ def baseline(run: Run, queries: Split, y_query: np.ndarray, k: int) -> dict[str,
     words = run.spec.kind.lexical(train, queries)
     if words is None or train.y is None:
         return {}
-    y, right = train.y.cpu().numpy(), 0
-    for start in range(0, len(queries), 500):
-        part = slice(start, start + 500)
-        similarity = (words[1][part] @ words[0].T).toarray()
-        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-        right += int((y[nearest] == y_query[part, None]).sum())
-    return {"TF-IDF": {f"precision@{k}": right / (len(queries) * k)}}
+    right = train.y.cpu().numpy()[nearest_sparse(*words, k)] == y_query[:, None]
+    return {"TF-IDF": {f"precision@{k}": float(right.mean())}}
 
 
 def in_figure(queries: int) -> list[int]:
