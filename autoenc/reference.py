@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc.core import UNLABELLED, Autoencoder, Batch, Code
+from autoenc.core import UNLABELLED, Autoencoder, Batch
 from autoenc.data.dataset import Data
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.readers.arrays import UNREADABLE
@@ -98,13 +98,8 @@ def _table(model: Autoencoder, kind: Kind, batch: Batch, code: Tensor, params: T
     return torch.cat([error[:, None], nll[:, None], code.flatten(1).float()], 1)
 
 
-def has_bound(model: Autoencoder, code: Code) -> bool:
-    """Whether data have an evidence lower bound: the code has a posterior and a prior."""
-    return code.posterior is not None and model.bottleneck.prior is not None
-
-
 def bound(model: Autoencoder, batch: Batch) -> Tensor:
-    """Return E_q[-log p(x|z)] + KL(q || p) of each row: (B,) nats; (B, 0) where the code has no posterior.
+    """Return E_q[-log p(x|z)] + KL(q || p) of each row: (B,) nats; (B, 0) where there is no posterior or no prior.
 
     16 draws for the expectation, and for the KL where it has no closed form. The draws are the same quantiles of every
     row's posterior, a sample that depends on the row alone: a Latin hypercube, one in each sixteenth of every dimension
@@ -112,7 +107,7 @@ def bound(model: Autoencoder, batch: Batch) -> Tensor:
     """
     code = model.encode(batch)
     posterior = code.posterior
-    if posterior is None or not has_bound(model, code):
+    if posterior is None or model.bottleneck.prior is None:
         return torch.empty(len(batch), 0)
     generator, shape = torch.Generator().manual_seed(SEED), (DRAWS, *code.mean.shape[1:])
     strata = torch.rand(shape, generator=generator).argsort(0)

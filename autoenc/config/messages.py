@@ -58,10 +58,6 @@ def hydra_message(error: Exception, args: list[str]) -> str:
     return one_line(error)
 
 
-def _text(group: str, option: str) -> str:
-    return (schema.CONFIGS / group / f"{option}.yaml").read_text()
-
-
 def _unknown_key(key: str, args: list[str]) -> str:
     """Return the message for an unknown key; composes the config without it to list the choices."""
     key, _, value = key.partition("=")
@@ -82,7 +78,8 @@ def _unknown_key(key: str, args: list[str]) -> str:
     if above == parent and leaf in names:
         return f"{key}: not every job of the sweep has this key"
     group = above.rpartition(".")[2]  # of model.prior: prior
-    owners = [o for o, _ in schema.choices(group) if re.search(rf"^{parts[0]}:", _text(group, o), re.M)]
+    files = (schema.CONFIGS / group).glob("*.yaml")
+    owners = sorted(file.stem for file in files if re.search(rf"^{parts[0]}:", file.read_text(), re.M))
     if owners and parts[0] not in names:
         return f"{key}: no such key as configured; {', '.join(f'{group}={option}' for option in owners)} has it"
     if not above and len(parts) > 1 and parts[0] in composed.model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -96,45 +96,43 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
     places, order = chosen.sort()
     first = 0
 
-    def add(name: str, values: Tensor) -> None:
-        sums[name] = values.double().sum() + sums.get(name, 0.0)
+    def add(values: Mapping[str, Tensor], to: dict[str, Tensor]) -> None:
+        to |= {name: value + to.get(name, 0) for name, value in values.items()}
+
+    def add_examples(values: Mapping[str, Tensor]) -> None:
+        add({name: value.double().sum() for name, value in values.items()}, sums)
 
     with evaluation_mode(model, objective):
         for stored in split.in_order(batch_size):
             batch = model.corrupt(stored)
             out = model(batch)
-            for name, value in objective.losses(model, batch, out, torch.inf).parts.items():
-                add(name, value.expand(len(batch)))
+            parts = objective.losses(model, batch, out, torch.inf).parts
+            add_examples({name: value.expand(len(batch)) for name, value in parts.items()})
             words, rate = kind.words(stored.x), None
             if out.code.posterior is not None and (noisy or words is not None):
                 rate = kl_per_example(model, out.code)
             if rate is not None and noisy:  # else latent.kl
-                add("rate", rate)
+                add_examples({"rate": rate})
             if words is not None:
                 bound = out.nll if rate is None else out.nll + rate
-                add("bound", bound)
-                add("bound_per_word", bound / words.clamp(min=1))
+                add_examples({"bound": bound, "bound_per_word": bound / words.clamp(min=1)})
             code = model.encode(stored)
             params = model.decode(code.mean, stored).float()
-            for name, values in kind.metrics(params, stored.x, model.likelihood).items():
-                add(name, values)
+            add_examples(kind.metrics(params, stored.x, model.likelihood))
             shown = batch.input.clamp(kind.low, kind.high)
             if noisy and (before := kind.distances(stored.x, shown)):
                 changed = (shown != stored.x).flatten(1).any(1)  # others have a psnr of 120 dB, which would dominate
-                add("changed", changed)
-                for name, values in before.items():
-                    add(f"noisy_{name}", values * changed)
-                for name, values in kind.distances(stored.x, model.reconstruct(batch)).items():
-                    add(f"denoise_{name}", values * changed)
+                after = kind.distances(stored.x, model.reconstruct(batch))
+                add_examples({f"noisy_{name}": values * changed for name, values in before.items()})
+                add_examples({f"denoise_{name}": values * changed for name, values in after.items()})
+                add_examples({"changed": changed})
             kl = None if code.posterior is None else kl_per_dim(model, code)
             stats.update(code.mean, kl)
             if code.posterior is not None and kl is None:
-                add("kl_estimate", kl_per_example(model, code))
-            for name, total in model.bottleneck.tally(code).items():
-                tally[name] = total + tally.get(name, 0)
+                add_examples({"kl_estimate": kl_per_example(model, code)})
+            add(model.bottleneck.tally(code), tally)
             if model.condition is not None:
-                for name, total in model.condition.tally(model.visible(stored)).items():
-                    of_labels[name] = total + of_labels.get(name, 0)
+                add(model.condition.tally(model.visible(stored)), of_labels)
             here = places[(places >= first) & (places < first + len(stored))] - first
             codes.append(code.mean.flatten(1)[here.to(code.mean.device)].float().cpu())
             labels += [] if stored.y is None else [stored.y[here.to(stored.y.device)].cpu()]

@@ -49,12 +49,7 @@ class Seen:
 def _smoothed(x: np.ndarray) -> np.ndarray:
     from scipy import ndimage
 
-    found: np.ndarray = ndimage.gaussian_filter(x, (*[0] * (x.ndim - 2), SMOOTH, SMOOTH))
-    return found
-
-
-def _error(seen: Seen) -> np.ndarray:
-    return _smoothed(np.square(seen.x - seen.x_hat).mean(0))
+    return ndimage.gaussian_filter(x, (*[0] * (x.ndim - 2), SMOOTH, SMOOTH))
 
 
 def _ssim(seen: Seen) -> np.ndarray:
@@ -70,7 +65,7 @@ def _strokes() -> np.ndarray:
     angle = np.arange(ANGLES, dtype=np.float32)[:, None, None] * (np.pi / ANGLES)
     along = side * np.cos(angle) + side[:, None] * np.sin(angle)
     across = side[:, None] * np.cos(angle) - side * np.sin(angle)
-    found: np.ndarray = np.exp(-((along / LONG) ** 2 + (across / THIN) ** 2) / 2)
+    found = np.exp(-((along / LONG) ** 2 + (across / THIN) ** 2) / 2)
     return found / found.sum((1, 2), keepdims=True)
 
 
@@ -96,7 +91,7 @@ def _shift(seen: Seen) -> np.ndarray:
 
 # name -> (H, W), higher is more defective
 SCORES: dict[str, Callable[[Seen], np.ndarray]] = {
-    "error": _error,  # squared error
+    "error": lambda seen: _smoothed(np.square(seen.x - seen.x_hat).mean(0)),  # squared error
     "ssim": _ssim,  # 1 - structural similarity of image and reconstruction (Bergmann et al. 2019)
     "shift": _shift,  # deviation along a short stroke, relative to good images
     "memory": lambda seen: seen.distance,  # distance from the filter responses of good images
@@ -158,8 +153,7 @@ class Memory:
 def edge_distance(size: Sequence[int], most: int) -> np.ndarray:
     """Return the distance in pixels of each pixel (H, W) from the nearest edge: 0 at the edge, up to `most`."""
     down, across = (np.minimum(np.arange(side), np.arange(side)[::-1]) for side in size)
-    found: np.ndarray = np.minimum(np.minimum.outer(down, across), most)
-    return found
+    return np.minimum(np.minimum.outer(down, across), most)
 
 
 class Inspector:
@@ -191,8 +185,9 @@ class Inspector:
             total += np.bincount(distance, deviation(x.numpy(), self.reconstruct(x).numpy()).ravel(), size + 1)
             count += np.bincount(distance, minlength=size + 1)
         mean = total[count > 0] / count[count > 0]  # small images have no pixels so far inside
-        found: np.ndarray = (mean + TINY) / (mean[-1] + TINY)
-        return found.clip(0.5)  # on plain backgrounds there is hardly any deviation: bounded amplification
+        return ((mean + TINY) / (mean[-1] + TINY)).clip(
+            0.5
+        )  # on plain backgrounds there is hardly any deviation: bounded amplification
 
     def maps(self, image: np.ndarray, name: str = "image") -> dict[str, np.ndarray]:
         """Return the scores of each pixel: (C, H, W) uint8 -> name of the score -> (H, W) float32.

@@ -68,5 +68,4 @@ def matched(y: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     matches = np.zeros(table.shape, bool)
     matches[linear_sum_assignment(table, maximize=True)] = True
     classes, labels = (np.unique(values, return_inverse=True)[1] for values in (y, clusters))
-    hits: np.ndarray = matches[classes, labels]
-    return hits
+    return matches[classes, labels]

@@ -120,14 +120,10 @@ def onnx_files(parts: Mapping[str, Part], opset: int = OPSET, what: str = "model
         )  # fmt: skip
         assert translated is not None
         model = translated.model_proto
-        if (reached := _opset(model)) != opset:
+        if (reached := next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))) != opset:
             raise UserError(f"the exporter stops at opset {reached}")
         extractor = Extractor(model)
         return {name: _cut(extractor, name, part).SerializeToString() for name, part in parts.items()}
-
-
-def _opset(model: ModelProto) -> int:
-    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def _cut(extractor: Extractor, name: str, part: Part) -> ModelProto:

@@ -162,13 +162,14 @@ class Counts(Texts):
             nll = nll + x[..., -1] * math.log(self.size)
         return nll / x.sum(-1).clamp(min=1)
 
-    def unknown(self, split: Split) -> np.ndarray:
-        """Return the fraction of unknown words of each document (of the weight for TF-IDF), (N,); 0 without words."""
+    def annotations(self, split: Split) -> dict[str, np.ndarray]:
+        """Return the fraction of unknown words of each document (of the weight for TF-IDF); 0 without words."""
         from scipy.sparse import csr_matrix
 
         matrix = split.x.matrix if isinstance(split.x, SparseRows) else csr_matrix(split.rows())
         total, known = (np.asarray(part.sum(1)).ravel() for part in (matrix, matrix[:, : self.size]))
-        return 1 - known / np.where(total == 0, 1, total) if self.counts_unknown else np.zeros(len(split))
+        unknown = 1 - known / np.where(total == 0, 1, total) if self.counts_unknown else np.zeros(len(split))
+        return {"unknown": unknown}
 
     def comparable(self, x: np.ndarray) -> np.ndarray:
         """Return relative word frequencies: each row sums to 1."""

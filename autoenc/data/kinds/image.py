@@ -269,14 +269,9 @@ def contrast_normalized(image: np.ndarray, window: float) -> np.ndarray:
     return ((x / REACH + 1) * 127.5).clip(0, 255).round().astype(np.uint8)
 
 
-def is_path(raw: Any) -> bool:
-    """Whether raw data are the path of a file."""
-    return isinstance(raw, str | Path)
-
-
 def _names_images(raw: Any) -> bool:
     """Whether raw data are paths or Pillow images, and not nested lists of numbers."""
     first = raw
     while isinstance(first, list | tuple) and first:
         first = first[0]
-    return isinstance(first, list | tuple) or is_path(first) or hasattr(first, "getexif")
+    return isinstance(first, list | tuple | str | Path) or hasattr(first, "getexif")

@@ -70,17 +70,9 @@ class Texts(Kind):
         """Return texts as the model is fed them."""
         raise NotImplementedError
 
-    def unknown(self, split: Split) -> np.ndarray:
-        """Return the fraction of unknown words of each document, (N,)."""
-        raise NotImplementedError
-
     def decode(self, x: Tensor | np.ndarray) -> list[str]:
         """Return examples as readable text."""
         raise NotImplementedError
-
-    def annotations(self, split: Split) -> dict[str, np.ndarray]:
-        """Return the fraction of unknown words."""
-        return {"unknown": self.unknown(split)}
 
     def encode(self, raw: Any, what: str = "input", noisy: bool = False, support: tuple[float, float] = REAL) -> Split:
         """Return texts as the model is fed them; warn of truncated texts and of texts without known words.

@@ -143,9 +143,10 @@ class Tokens(Texts):
         unknown = (x == UNK).sum(-1) * math.log(max(self.size - len(SPECIAL), 1))
         return (likelihood.nll(params, x) + unknown) / self.words(x).clamp(min=1)
 
-    def unknown(self, split: Split) -> np.ndarray:
+    def annotations(self, split: Split) -> dict[str, np.ndarray]:
+        """Return the fraction of unknown words."""
         ids = split.tensor.cpu().numpy()
-        return (ids == UNK).sum(1) / (ids > EOS).sum(1).clip(1)
+        return {"unknown": (ids == UNK).sum(1) / (ids > EOS).sum(1).clip(1)}
 
     def lexical(self, train: Split, queries: Split) -> tuple[csr_matrix, csr_matrix]:
         """Return TF-IDF rows of the known tokens, with the idf of the training rows."""

@@ -22,12 +22,8 @@ def class_name(value: object) -> str:
 def class_names(column: pd.Series, normal: str | None) -> pd.Series:
     """Return labels as text or missing; where the normal class is an empty cell or None, those are its labels."""
     names = column.astype("object").where(column.notna(), None).map(class_name, na_action="ignore")
-    return names.fillna(normal or MISSING) if is_missing(normal) else names
-
-
-def is_missing(normal: str | None) -> bool:
-    """Whether the normal class is that of empty cells."""
-    return normal is not None and (normal in MARKERS or normal == MISSING)
+    empty = normal is not None and (normal in MARKERS or normal == MISSING)
+    return names.fillna(normal or MISSING) if empty else names
 
 
 def known_class(name: str, known: Collection[str]) -> str:

@@ -35,11 +35,6 @@ class Tree:
         folders = [name.split(os.sep, 1) for name in self.names]
         return None if any(len(parts) == 1 for parts in folders) else [parts[0] for parts in folders]
 
-    @property
-    def has_folders(self) -> bool:
-        """Whether some files are in folders."""
-        return any(os.sep in name for name in self.names)
-
     def digest(self) -> str:
         """Return a checksum of the paths, sizes and times of all files."""
         sha = hashlib.sha256(os.fsencode(self.root.resolve()))

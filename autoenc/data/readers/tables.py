@@ -85,22 +85,23 @@ class Source:
             raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: is a folder, not a file")
         if path.stat().st_size == 0:
             raise DataError(f"{path}: is empty")
-        zipped = path.suffix.lower() == ".gz"
-        suffix = Path(path.stem if zipped else path.name).suffix.lower()
+        suffix = path.suffix.lower()
+        if suffix == ".gz" and Path(path.stem).suffix.lower() in (*TEXTS, *JSON):
+            suffix = Path(path.stem).suffix.lower()
         if suffix in TEXTS:
             chunks = self._csv(path, suffix, [] if notes is None else notes)
         elif suffix in JSON:
             chunks = _json_lines(path)
-        elif suffix == ".parquet" and not zipped:
+        elif suffix == ".parquet":
             chunks = _parquet(path)
-        elif suffix in ARROW and not zipped:
+        elif suffix in ARROW:
             chunks = _feather(path)
-        elif suffix == ".xlsx" and not zipped:
+        elif suffix == ".xlsx":
             chunks = iter([self._excel(path)])
-        elif suffix in ARRAYS and not zipped:
+        elif suffix in ARRAYS:
             chunks = iter([self._array(path)])
         else:
-            raise DataError(f"{path}: expected {FORMATS}, found '{path.suffix.lower()}'")
+            raise DataError(f"{path}: expected {FORMATS}, found '{suffix}'")
         count = 0
         for chunk in chunks if suffix in TEXTS else map(self.plain, chunks):
             chunk.index = range(count + 1, count + len(chunk) + 1)
@@ -265,8 +266,8 @@ def dates_as_text(frame: pd.DataFrame) -> pd.DataFrame:
     dates = frame.select_dtypes(["datetime", "datetimetz"])
     if dates.shape[1] == 0:
         return frame
-    return frame.assign(**{name: dates[name].map(_written, na_action="ignore").astype("object") for name in dates})
 
+    def written(moment: pd.Timestamp) -> str:
+        return str(moment.date() if moment == moment.normalize() else moment)
 
-def _written(moment: pd.Timestamp) -> str:
-    return str(moment.date() if moment == moment.normalize() else moment)
+    return frame.assign(**{name: dates[name].map(written, na_action="ignore").astype("object") for name in dates})

@@ -206,14 +206,10 @@ def _format(
 
 def _labels(trees: Mapping[str, Tree]) -> tuple[tuple[str, ...], torch.Tensor | None, str]:
     """Return the classes, the label of each file of all trees, and the reason if there are none."""
-    labels_of_trees = [tree.labels() for tree in trees.values()]
-    if any(labels is None for labels in labels_of_trees):
-        nested = next(
-            (t for t, labels in zip(trees.values(), labels_of_trees, strict=True) if labels is None and t.has_folders),
-            None,
-        )
-        return (), None, f"{nested.root} has images beside its folders" if nested else ""
-    names = [name for labels in labels_of_trees for name in labels or ()]
+    if unlabelled := [tree for tree in trees.values() if tree.labels() is None]:
+        nested = [tree.root for tree in unlabelled if any(os.sep in name for name in tree.names)]
+        return (), None, f"{nested[0]} has images beside its folders" if nested else ""
+    names = [name for tree in trees.values() for name in tree.labels() or ()]
     classes = tuple(sorted(set(names)))
     if len(classes) == 1:
         return (), None, f"all images are in one class folder, {classes[0]}"
