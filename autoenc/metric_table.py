@@ -43,12 +43,7 @@ TABLE = {
     for metric in (
         # The objective and the likelihood
         Metric("loss", "nats", LOWER, "the objective: nll and the weighted terms, per example"),
-        Metric(
-            "nll",
-            "nats",
-            LOWER,
-            "negative log-likelihood of x given z; of corrupted input if the model has noise",
-        ),
+        Metric("nll", "nats", LOWER, "negative log-likelihood of x given z; of corrupted input if the model has noise"),
         Metric(
             "kl",
             "nats",
@@ -63,9 +58,7 @@ TABLE = {
         Metric("perplexity_per_document", "", LOWER, "exp of the mean over texts of (nll + rate) per word"),
         Metric("perplexity_importance", "", LOWER, "exp of nll_importance per word"),
         # Reconstruction
-        Metric(
-            "mse", "", LOWER, "squared error of the reconstruction of clean input, mean over dimensions and examples"
-        ),
+        Metric("mse", "", LOWER, "squared error of the reconstruction of clean input, mean over values and examples"),
         Metric("psnr", "dB", HIGHER, "peak signal-to-noise ratio of the reconstruction of clean input"),
         Metric("ssim", "", HIGHER, "structural similarity (Wang et al. 2004), at most 1"),
         Metric("accuracy", "", HIGHER, "fraction of the tokens that are the likeliest given those before"),
@@ -95,30 +88,15 @@ TABLE = {
         Metric("mmd", "", LOWER, "maximum mean discrepancy of the codes and the prior (Gretton et al. 2012), squared"),
         Metric("classification_error", "", LOWER, "fraction of the labelled rows that are put into another class"),
         Metric("classification", "nats", LOWER, "cross-entropy of the classifier on the labelled training rows"),
-        Metric(
-            "class_kl",
-            "nats",
-            NEITHER,
-            "KL divergence of the class, inferred or known, from the uniform prior",
-        ),
+        Metric("class_kl", "nats", NEITHER, "KL divergence of the class, inferred or known, from the uniform prior"),
         Metric("generator", "nats", NEITHER, "of an adversarial objective; log 2 = 0.69 where the critic cannot tell"),
         Metric("adaptive_weight", "", NEITHER, "of the critic of model=vqgan: ratio of two norms of gradients"),
         Metric("perceptual", "", LOWER, "squared distance of features of length 1 (Zhang et al. 2018), from 0 to 4"),
         Metric("feature_mmd", "", LOWER, "mmd of reconstructions and images in the perceptual network, in batches"),
         Metric("distance", "", LOWER, "squared distance of the code from the center of model=deep_svdd"),
         Metric("distance_sd", "", NEITHER, "standard deviation of distance over the examples of a batch"),
-        Metric(
-            "critic",
-            "nats",
-            NEITHER,
-            "of an objective with a critic; log 2 = 0.69 for each set where it cannot tell, 1 with a hinge loss",
-        ),
-        Metric(
-            "critic_accuracy",
-            "",
-            NEITHER,
-            "fraction of two sets that the critic of an objective tells apart; chance 0.5",
-        ),
+        Metric("critic", "nats", NEITHER, "of an objective with a critic; log 2 = 0.69 for each set if it cannot tell"),
+        Metric("critic_accuracy", "", NEITHER, "fraction of two sets that a critic tells apart; chance 0.5"),
         Metric(
             "generator_gradient",
             "",
@@ -149,17 +127,13 @@ TABLE = {
         Metric("pretrained", "", HIGHER, "test accuracy of a classifier that starts from the encoder of the run"),
         Metric("scratch", "", HIGHER, "test accuracy of the same classifier from new weights"),
         Metric("margin", "", HIGHER, "pretrained less scratch, mean over the seeds"),
-        Metric(
-            "margin_half_width", "", NEITHER, "of the 95 % interval of margin, paired over the seeds: margin ± this"
-        ),
+        Metric("margin_half_width", "", NEITHER, "of the 95% interval of margin, paired over the seeds: margin ± this"),
         Metric("precision", "", HIGHER, "fraction of the nearest examples that are of the class of the query"),
         Metric("recall", "", HIGHER, "fraction of the 10 nearest examples, by the input, among the first hits"),
         Metric("collisions", "", LOWER, "fraction of the examples whose binary code is that of another"),
         Metric("map", "", HIGHER, "mean average precision of the ranking of all examples"),
         Metric("cluster_accuracy", "", HIGHER, "fraction of the rows in the cluster that is matched with their class"),
-        Metric(
-            "nmi", "", HIGHER, "mutual information of clusters and classes, relative to the mean of their entropies"
-        ),
+        Metric("nmi", "", HIGHER, "mutual information of clusters and classes relative to the mean of their entropies"),
         Metric("ari", "", HIGHER, "adjusted Rand index of clusters and classes; 0 for random clusters"),
         Metric("trustworthiness", "", HIGHER, "neighbours in the projection that are neighbours in the code"),
         Metric("trustworthiness_input", "", HIGHER, "neighbours in the projection that are neighbours in the input"),
@@ -197,28 +171,20 @@ TABLE = {
         Metric("mmcs", "", HIGHER, "mean cosine of each true atom with the nearest learned one"),
         Metric("recovered", "", HIGHER, "fraction of the true atoms with such a cosine above 0.9"),
         Metric("mcc", "", HIGHER, "mean cosine of true and learned atoms, assigned one to one (O'Neill et al. 2024)"),
-        Metric(
-            "f1", "", HIGHER, "F1 score of the activity of a unit for that of its nearest true atom, mean over units"
-        ),
+        Metric("f1", "", HIGHER, "F1 score of the activity of a unit for that of its nearest true atom, mean of units"),
         Metric("explained_variance", "", HIGHER, "1 - mse / variance of the data"),
         Metric("l0", "units", NEITHER, "units that are not zero, mean over examples; the term of a jump-ReLU code"),
         Metric("angle_deg", "degrees", LOWER, "largest principal angle to the true subspace"),
         Metric("mig", "", HIGHER, "mutual information gap: does one unit alone know each factor? (Chen et al. 2018)"),
-        Metric(
-            "sap", "", HIGHER, "separated attribute predictability: the same, by linear prediction (Kumar et al. 2018)"
-        ),
+        Metric("sap", "", HIGHER, "separated attribute predictability, by linear prediction (Kumar et al. 2018)"),
         Metric(
             "factorvae_score",
             "",
             HIGHER,
             "accuracy of naming a fixed factor by the unit that varies least (Kim & Mnih 2018)",
         ),
-        Metric(
-            "dci_disentanglement", "", HIGHER, "is each unit important for one factor only? (Eastwood & Williams 2018)"
-        ),
-        Metric(
-            "dci_completeness", "", HIGHER, "is one unit only important for each factor? (Eastwood & Williams 2018)"
-        ),
+        Metric("dci_disentanglement", "", HIGHER, "does a unit matter for one factor only? (Eastwood & Williams 2018)"),
+        Metric("dci_completeness", "", HIGHER, "does one unit only matter for each factor? (Eastwood & Williams 2018)"),
         Metric("dci_informativeness", "", HIGHER, "accuracy of random forests that predict the factors from the code"),
     )
 }
