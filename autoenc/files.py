@@ -194,7 +194,6 @@ class Tolerant:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write text."""
         try:
             self._stream.write(text)
         except UnicodeEncodeError:  # a terminal that is not set to UTF-8
@@ -204,7 +203,6 @@ class Tolerant:
         return len(text)
 
     def flush(self) -> None:
-        """Flush the stream."""
         try:
             self._stream.flush()
         except OSError:

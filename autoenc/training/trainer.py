@@ -65,18 +65,11 @@ class Trainer:
         kinds = {"cosine": schedules.Cosine, "staged": schedules.Staged}
         self.lr_factor = kinds.get(settings.lr_schedule, schedules.Constant)(self.total_steps, settings.warmup)
         self.base_lrs = {name: o.param_groups[0]["lr"] for name, o in optimizers.items()}
-        self.plateaus = {
-            # An absolute threshold: for negative losses, the relative default accepts worse values as improvement.
-            name: ReduceLROnPlateau(
-                o,
-                factor=settings.plateau_factor,
-                patience=settings.plateau_patience,
-                threshold=0.0,
-                threshold_mode="abs",
-            )
-            for name, o in optimizers.items()
-            if settings.lr_schedule == "plateau"
-        }
+        # An absolute threshold: for negative losses, the relative default accepts worse values as improvement.
+        plateau: dict[str, Any] = {"factor": settings.plateau_factor, "patience": settings.plateau_patience}
+        plateau |= {"threshold": 0.0, "threshold_mode": "abs"}
+        reduced = optimizers if settings.lr_schedule == "plateau" else {}
+        self.plateaus = {name: ReduceLROnPlateau(o, **plateau) for name, o in reduced.items()}
         self.meter = Meter()
         self.step = 0  # training steps done
         self.best: dict[str, float] = {"value": math.inf, "step": -1}
@@ -154,18 +147,13 @@ class Trainer:
         now = time.perf_counter()
         self.training_seconds += now - clock
         if numbers:
-            rates = {
-                f"lr/{n}" if len(self.optimizers) > 1 else "lr": o.param_groups[0]["lr"]
-                for n, o in self.optimizers.items()
-            }
-            weights = {
-                f"weight/{name}": r.weight(self.step)
-                for name, r in self.objective.regularizers.items()
-                if callable(r.weight)
-            }
-            self.tracker.scalars(
-                "train", numbers | rates | weights | {"gradient_norm": gradient_norm(self.optimizers)}, self.step
-            )
+            logged, several = numbers | {"gradient_norm": gradient_norm(self.optimizers)}, len(self.optimizers) > 1
+            for name, optimizer in self.optimizers.items():
+                logged[f"lr/{name}" if several else "lr"] = optimizer.param_groups[0]["lr"]
+            for name, term in self.objective.regularizers.items():
+                if callable(term.weight):
+                    logged[f"weight/{name}"] = term.weight(self.step)
+            self.tracker.scalars("train", logged, self.step)
             self.tracker.scalars("perf", {"examples_per_second": self.examples_per_second}, self.step)
             progress.update(self.step, epoch + 1, numbers, self.examples_per_second)
         return now

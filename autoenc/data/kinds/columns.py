@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -188,13 +189,10 @@ class Columns(Kind):
             found.append(Column(f"{name} {MISSING}", "number", _end(found), _end(found) + 1))
         for part, estimator, names in self.transformer.transformers_:
             if part == "category":
-                for name, values, shared in zip(
-                    names, estimator.categories_, estimator.infrequent_categories_, strict=True
-                ):
-                    width = len(values) - (0 if shared is None else len(shared) - 1)
-                    own = [value for value in values if shared is None or value not in shared]
-                    gone = _end(found) + own.index(MISSING) if MISSING in own else None
-                    found.append(Column(name, "category", _end(found), _end(found) + width, gone))
+                for name, (own, rare) in zip(names, _categories(estimator), strict=True):
+                    start = _end(found)
+                    gone = start + own.index(MISSING) if MISSING in own else None
+                    found.append(Column(name, "category", start, start + len(own) + bool(rare), gone))
         return tuple(found)
 
     @property
@@ -216,11 +214,8 @@ class Columns(Kind):
         for part, estimator, names in self.transformer.transformers_:
             block = [column for column in columns if column.name in set(names)]
             if part == "category":
-                for column, values, shared in zip(
-                    block, estimator.categories_, estimator.infrequent_categories_, strict=True
-                ):
-                    rare = set() if shared is None else set(shared)
-                    shown = [v for v in values if v not in rare] + ([f"(one of {len(rare)} rare)"] if rare else [])
+                for column, (own, rare) in zip(block, _categories(estimator), strict=True):
+                    shown = own + ([f"(one of {len(rare)} rare)"] if rare else [])
                     one_hot = x[:, column.start : column.stop]
                     index = np.where(one_hot.any(1), one_hot.argmax(1), len(shown))
                     found[column.name] = np.array([*shown, UNSEEN], object)[index]
@@ -298,6 +293,13 @@ def _plain(text: str) -> str:
     """Return a category in the spelling that all of its spellings have in common."""
     low = text.strip().lower()
     return low if low in ("true", "false") else class_name(text)
+
+
+def _categories(encoder: Any) -> Iterator[tuple[list[str], set[str]]]:
+    """Yield, for each column of a OneHotEncoder, values with a dimension of their own and those that share one."""
+    for values, shared in zip(encoder.categories_, encoder.infrequent_categories_, strict=True):
+        rare = set() if shared is None else set(shared)
+        yield [value for value in values if value not in rare], rare
 
 
 def _end(columns: list[Column]) -> int:

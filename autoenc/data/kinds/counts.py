@@ -262,6 +262,5 @@ class Counts(Texts):
         )
 
     def description(self) -> dict[str, Any]:
-        """Return the description of the input for export.json."""
         text = f"float32, (N, D), values as in training: {self.low:.6g} to {self.high:.6g}"
         return {"text": f"{text}; a text is converted to counts of the words of vocabulary.json first"}

@@ -107,7 +107,6 @@ class Image(Kind):
         return self.reading.white
 
     def prepared(self, image: np.ndarray) -> np.ndarray:
-        """Return an image (C, H, W) uint8 of any size as the model is fed it."""
         return image if self.contrast == 0 else contrast_normalized(image, self.contrast)
 
     def _of_files(self, files: Sequence[Any], names: Sequence[str], resize: bool, skip: bool = False) -> Examples:
@@ -223,7 +222,6 @@ class Image(Kind):
         return cls(**common(values), format=look and format_of(look), contrast=contrast, channels_last=last)
 
     def description(self) -> dict[str, Any]:
-        """Return the description of the input for export.json."""
         text = f"float32, (N, C, H, W), values as in training: {self.low:.6g} to {self.high:.6g}"
         text += f"; {self._white()}" if self.bounded else "; nothing is rescaled"
         if self.format is not None and self.format.fit != "exact":

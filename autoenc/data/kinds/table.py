@@ -207,7 +207,6 @@ class Table(Columns):
             )
 
     def description(self) -> dict[str, Any]:
-        """Return the description of the input for export.json."""
         text = (
             f"float32, (N, D), values as in training: {self.low:.6g} to {self.high:.6g}; rows of a table are "
             "imputed, scaled and one-hot encoded as kind.json says first"

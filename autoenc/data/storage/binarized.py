@@ -32,12 +32,10 @@ class BinarizedImages(Split):
         return cls((uniform * 255 < split.tensor).to(torch.uint8), split.y, grey=split.tensor)
 
     def subset(self, index: Tensor | slice) -> BinarizedImages:
-        """Return a split of the examples at `index`."""
         assert self.grey is not None
         return self._with(super().subset(index), self.grey[index])
 
     def on(self, device: torch.device) -> BinarizedImages:
-        """Return a split with batches on `device`."""
         assert self.grey is not None
         moved = super().on(device)
         return self._with(moved, self.grey.to(moved.tensor.device))
