@@ -17,8 +17,8 @@ from autoenc.config.stored import parse_config, read_config
 from autoenc.data import Data, kinds
 from autoenc.errors import ConfigError, DataError, Interrupted, NotFinite, one_line
 from autoenc.files import check_inside, write_text
-from autoenc.initialization import initialize_from, start_prior
 from autoenc.metric_table import metric
+from autoenc.start import initialize_from, start_prior
 from autoenc.training import checkpoint
 from autoenc.training.evaluation import evaluate
 from autoenc.training.process import seeded, torch_settings

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from autoenc import build
-from autoenc.initialization import start_prior
 from autoenc.loading import Run
 from autoenc.reference import row_table
+from autoenc.start import start_prior
 from autoenc.training.process import seeded
 
 NAME = "untrained"  # of its rows in tables

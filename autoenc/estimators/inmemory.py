@@ -13,8 +13,8 @@ from autoenc.config.composed import compose as compose
 from autoenc.core import Autoencoder
 from autoenc.data.dataset import Data
 from autoenc.errors import Interrupted
-from autoenc.initialization import start_prior
 from autoenc.run import check_monitor
+from autoenc.start import start_prior
 from autoenc.training import checkpoint
 from autoenc.training.process import seeded, torch_settings
 from autoenc.training.settings import TrainerSettings
