@@ -15,7 +15,7 @@ import hydra
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from autoenc import run
+from autoenc import reference, report, run
 from autoenc.config import checks as config
 from autoenc.config import schema
 from autoenc.errors import DataError, Interrupted, UserError
@@ -69,10 +69,10 @@ def stop_after(calls: int, function: Callable[..., Any], how: BaseException) -> 
     ("owner", "name", "calls"),
     [
         (trainer, "train_step", 30),  # in the middle of the second epoch
-        (run, "_draw", 1),  # figures
+        (report, "draw", 1),  # figures
         (Trainer, "save", 2),  # after the events of the second evaluation, before its checkpoint
-        (run, "_draw", 2),  # final evaluation, after the line of the test split
-        (run.reference, "save", 1),
+        (report, "draw", 2),  # final evaluation, after the line of the test split
+        (reference, "save", 1),
     ],
 )
 def test_a_run_that_was_cut_off_anywhere_ends_like_one_that_was_not(
