@@ -81,7 +81,7 @@ class Figure:
         """Return reproduced, within x, or not reproduced; empty for a figure that claims nothing.
 
         A claimed number is reproduced if the mean is better, or nearer than two standard errors; "within x" if it is
-        nearer than the tolerance. A bound is reproduced if the mean keeps it.
+        nearer than the tolerance. A bound is reproduced if the mean keeps it; of one seed it is said that it has no spread.
         """
         mean, error = statistics.fmean(values), standard_error(values)
         margins = [mean - b for b in (self.at_least, self.above) if b is not None]
@@ -98,7 +98,9 @@ class Figure:
                 return f"within {abs(off):.2g}" if near else f"not reproduced, off by {off:+.3g}{reason}"
         elif not margins:
             return ""
-        if margins and len(values) > 1 and min(margins) < 2 * error:
+        if margins and len(values) == 1:
+            return "reproduced in one seed"
+        if margins and min(margins) < 2 * error:
             return "reproduced, by less than 2 standard errors"
         return "reproduced"
 

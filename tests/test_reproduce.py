@@ -77,7 +77,7 @@ def test_verdicts(values, figure, verdict):
 def test_reason_is_given_where_it_is_not_reproduced():
     figure = reproduce.Figure(name="x", read="a.json x", at_least=1)
     assert figure.verdict([0.0], "fewer steps") == "not reproduced: fewer steps"
-    assert figure.verdict([2.0], "fewer steps") == "reproduced"
+    assert figure.verdict([2.0], "fewer steps") == "reproduced in one seed"
 
 
 def test_a_row_is_measured_for_each_seed_and_interrupted_rows_go_on(tmp_path, measured):
