@@ -16,6 +16,7 @@ from autoenc.networks.vit import PatchEncoder
 from autoenc.objective import Objective
 
 EPS = 1e-6  # added to the variance of a patch, as in the authors' code
+FIRST = 0.1  # factor of the last weights: the first predictions are near 0, the mean of standardized patches
 UNPREDICTED = 0.01  # fraction of the variance
 
 
@@ -29,6 +30,10 @@ class Predictor(nn.Module):
         self.position = patches.positions(width)
         self.blocks = nn.ModuleList(Block(width, heads, 0.0) for _ in range(layers))
         self.norm, self.out = nn.LayerNorm(width), patches.map(width, patches.values)
+        initialize(self)
+        with torch.no_grad():
+            for parameter in self.out.parameters():
+                parameter.mul_(FIRST)
 
     def forward(self, tokens: Tensor, keep: Tensor) -> Tensor:
         """Return the values of all tokens: (B, V, W) -> (B, T, D)."""
@@ -92,7 +97,6 @@ class Masked(Objective):
             raise ConfigError("normalize", normalize, why)
         self.span = span
         self.predictor = Predictor(patches, model.encoder.width, width, layers, heads)
-        initialize(self.predictor)
 
     def players(self, model: Autoencoder) -> dict[str, nn.Module]:
         return {"model": nn.ModuleList([model, self.predictor])}
