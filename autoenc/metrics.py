@@ -44,6 +44,13 @@ def ssim(x: np.ndarray, x_hat: np.ndarray, data_range: float) -> float:
     )
 
 
+def sharpness(images: np.ndarray) -> float:
+    """Return the mean gradient magnitude of images (N, C, H, W): of differences to the right and downwards, over pixels
+    and channels."""
+    right, down = np.diff(images, axis=-1)[..., :-1, :], np.diff(images, axis=-2)[..., :-1]
+    return float(np.hypot(right, down).mean(dtype=np.float64))
+
+
 class LatentStatistics:
     """Moments and activity of each unit of the code, accumulated over batches."""
 

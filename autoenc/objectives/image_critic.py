@@ -27,7 +27,7 @@ class ImageCritic(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...], channels: Sequence[int], layer: int = 1, patches: bool = False):
         super().__init__()
-        why = f"the critic needs images; an example of the data has shape {input_shape}; model=vae needs none"
+        why = f"the critic needs images; an example of the data has shape {tuple(input_shape)}; model=vae needs none"
         require(len(input_shape) == 3, "", None, why)
         channels = list(channels)
         height, width = stage_sizes("the critic", input_shape, channels)[-1]

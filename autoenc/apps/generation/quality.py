@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from autoenc import metrics
 from autoenc.apps.generation.classifier import Classifier, inputs
 from autoenc.apps.generation.neighbours import training
 from autoenc.data.split import Split
@@ -33,6 +34,8 @@ def quality(
     frechet_pca: |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) of means and covariances of the set and of test examples, in
         32 principal components of training data. Squared units of the data, lower is better.
     nearest, memorized, memorized_features: distances to the nearest training examples; see `Training.memorization`.
+    sharpness, sharpness_gap: mean gradient magnitude of images (`metrics.sharpness`), and its difference from that of
+        validation images, as a fraction of it.
     frechet_features, sample_precision, sample_recall: with a classifier, in its features. They are not comparable with
         the FID of the literature, whose features are those of another network.
 
@@ -55,6 +58,9 @@ def quality(
     for name, x in sets.items():
         projected, real = (pca.transform(kind.comparable(rows)) for rows in (x, test))
         numbers[name] = {"frechet_pca": frechet(projected, real), **memorization[name]}
+        if kind.images:
+            sharpness, goal = (metrics.sharpness(rows.reshape(-1, *run.spec.shape)) for rows in (x, val))
+            numbers[name] |= {"sharpness": sharpness, "sharpness_gap": abs(sharpness - goal) / max(goal, 1e-12)}
         if classifier is not None:
             found, real = (classifier.features(inputs(run, rows)) for rows in (x, test))
             precision, recall = precision_recall(found, real)
