@@ -49,6 +49,10 @@ OPTIONS = {
     "rae": ["model=rae", "regularizer=[code_l2,decoder_jacobian]", "network.hidden=[32]", "model.latent_dim=4"],
     "btcvae": ["model=btcvae", "network.hidden=[32]", "model.latent_dim=4"],
     "factorvae": ["model=factorvae", "network.hidden=[32]", "model.latent_dim=4", "model.objective.hidden=[32]"],
+    "vaegan": [
+        *("model=vaegan", "network.channels=[4]", "network.hidden=16", "model.latent_dim=4"),
+        *("model.objective.channels=[4,8]", "+model.players.encoder.lr=0.002"),
+    ],
     "deep_svdd": ["model=deep_svdd", "network.hidden=[32]", "model.latent_dim=4"],
     "masked": [
         *("model=masked", "model.latent_dim=16", "network.layers=1", "network.heads=2", "network.decoder_hidden=32"),
@@ -62,7 +66,7 @@ OPTIONS |= {
     for name in ("batch_topk", "jumprelu", "gated", "matryoshka")
 }
 KILLED = ("vqvae", "aae")  # state of a codebook, of a second player and a schedule; the others stop in process
-SAME_CODES = ("vqgan", "iwae", "wae", "rae", "btcvae", "factorvae", "vamp", "matryoshka")  # as those of others
+SAME_CODES = ("vaegan", "vqgan", "iwae", "wae", "rae", "btcvae", "factorvae", "vamp", "matryoshka")  # of others
 CHOICES = {name: {"model": name} for name in OPTIONS}
 EPOCHS = {name: 6 if name in KILLED else 3 for name in OPTIONS}
 
