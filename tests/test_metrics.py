@@ -36,6 +36,13 @@ def gathered(codes: np.ndarray, kl: np.ndarray | None = None, sizes: tuple[int, 
     return stats
 
 
+def test_sharpness_is_the_mean_gradient_magnitude() -> None:
+    ramp = np.add.outer(4.0 * np.arange(5), 3.0 * np.arange(6))  # falls by 4 downwards and 3 to the right
+    assert metrics.sharpness(np.stack([ramp[None], 0 * ramp[None]])) == pytest.approx(2.5)
+    stripes = np.tile([0.0, 1.0], (4, 4))[None, None]
+    assert metrics.sharpness(stripes) == pytest.approx(1)
+
+
 def test_latent_statistics_are_those_of_numpy_whatever_the_batches() -> None:
     rng = np.random.default_rng(0)
     codes = rng.normal(size=(17, 5)).astype(np.float32) * [1, 0.05, 0.2, 3, 1] + [100, 0, 0, 0, -7]

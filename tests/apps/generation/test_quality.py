@@ -86,7 +86,8 @@ def test_the_script_keeps_a_classifier_whose_features_evaluate_uses(
     monkeypatch.chdir(tmp_path)
     without = evaluate.evaluate(ae, ["generation"])["generation"]
     assert "train_classifier.py" in without["remark"]
-    assert set(without["samples"]) == {"frechet_pca", "nearest", "memorized"}
+    numbers = {"frechet_pca", "nearest", "memorized", "sharpness", "sharpness_gap"}
+    assert set(without["samples"]) == numbers
     assert {"samples", "untrained", "reconstructions", "validation"} <= set(without)
     run_dir = ae.path.resolve()
     code, said, error = call("train_classifier", run_dir, "--steps", 200)
