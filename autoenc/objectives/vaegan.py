@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -16,6 +17,8 @@ from autoenc.objectives.critic import WithCritic, cross_entropy, watched
 from autoenc.objectives.image_critic import ImageCritic
 from autoenc.regularizers.kl import require_posterior
 
+BALANCE = math.log(2)  # added to logits, it weighs the image and the two that are decoded alike
+
 
 class VAEGAN(WithCritic):
     """Three players, updated simultaneously (algorithm 1 of the paper), with D = sigmoid(critic):
@@ -25,11 +28,11 @@ class VAEGAN(WithCritic):
         decoder  gamma L_feature - L_GAN
         critic   L_GAN = -log D(x) - log(1 - D(x~)) - log(1 - D(x_p)), with x_p decoded from draws from the prior
 
-    Where the critic cannot tell, L_GAN = 3 log 2 = 2.08 nats. The nll of pixels, by which models are compared, trains
-    nothing but the scale of a likelihood that learns one.
+    Two of three images are decoded: where the critic cannot tell, D = 1/3 and L_GAN = 1.91 nats. The nll of pixels, by
+    which models are compared, trains nothing but the scale of a likelihood that learns one.
 
     Args:
-        gamma: weight of the features for the decoder, relative to the critic.
+        gamma: weight of the features for the decoder, relative to the critic; L_feature is a sum over the features.
         channels: of each stage of the critic.
         layer: the stage that gives the features, from 1.
     """
@@ -41,8 +44,8 @@ class VAEGAN(WithCritic):
         self,
         regularizers: Mapping[str, Regularizer],
         input_shape: tuple[int, ...],
-        gamma: float = 1e-3,
-        channels: Sequence[int] = (32, 64, 128),
+        gamma: float = 0.1,
+        channels: Sequence[int] = (16, 32, 64),
         layer: int = 2,
     ):
         require(gamma >= 0, "gamma", gamma, "must be 0 or more")
@@ -76,7 +79,8 @@ class VAEGAN(WithCritic):
             "critic": gan,
         }
         parts = prior.parts | {"loss": total["encoder"].detach(), "nll": out.nll.mean().detach()}
-        parts |= {"feature_nll": feature.detach()} | self.health(gan, logits, torch.cat([reconstructed, sampled]))
+        parts |= {"feature_nll": feature.detach()}
+        parts |= self.health(gan, logits + BALANCE, torch.cat([reconstructed, sampled]) + BALANCE)
         return Loss(total=total, parts=parts | gradient)
 
     def diagnosis(self, numbers: Mapping[str, float]) -> Verdict:
