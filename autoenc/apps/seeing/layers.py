@@ -7,7 +7,7 @@ channel of a feature map (C, H, W), an entry of a vector (F,), or of each positi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -90,11 +90,19 @@ def axis(name: str, shape: tuple[int, ...]) -> int:
     return 1 if len(shape) == 2 and name != CODE else 0
 
 
-def unit_values(name: str, activation: Tensor) -> Tensor:
-    """Return the activation of each unit of a layer, the mean over positions: (B, *shape) -> (B, U)."""
+def unit_values(name: str, activation: Tensor, pool: Literal["mean", "max"] = "mean") -> Tensor:
+    """Return the activation of each unit of a layer, the mean or the largest over positions: (B, *shape) -> (B, U)."""
     if activation.dim() == 2:
         return activation
-    return activation.movedim(axis(name, tuple(activation.shape[1:])) + 1, 1).flatten(2).mean(-1)
+    rows = activation.movedim(axis(name, tuple(activation.shape[1:])) + 1, 1).flatten(2)
+    return rows.mean(-1) if pool == "mean" else rows.amax(-1)
+
+
+def value_of(name: str, activation: Tensor, units: Sequence[int] | None) -> Tensor:
+    """Return the activations of units, or the squared norm of a layer: (B, *shape) -> (B, U) or (B, 1)."""
+    if units is None:
+        return activation.float().flatten(1).square().sum(1, keepdim=True)
+    return unit_values(name, activation.float())[:, list(units)]
 
 
 def check_layer(run: Run, name: str, key: str = "--layer") -> tuple[int, ...]:

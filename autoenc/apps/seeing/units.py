@@ -1,16 +1,19 @@
-"""What the units of a code stand for: the training examples that excite each most, beside its column of the decoder."""
+"""What the units of a layer stand for: the training examples that excite each most, and its column of the decoder."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from autoenc.apps.seeing import layers
+from autoenc.core import Batch
+from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.figures import dictionary, picture_grid, titled
 from autoenc.loading import Run
@@ -19,18 +22,20 @@ STYLE = (
     "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse;margin:.3em 0 1.5em}"
     "td,th{border:1px solid #ccc;padding:2px 8px;text-align:left;max-width:60em}td.n{text-align:right}"
 )
+Pool = Literal["max", "mean"]  # over the positions of a unit
+Tiles = tuple[Tensor, Sequence[str]]  # images (U, *shape), and the text below each
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit of the code and the training examples that excite it most.
+    """A unit of a layer and the training examples that excite it most.
 
     Args:
-        number: its position in the code; a channel if the code is a feature map.
+        number: its position in the layer; a channel if the layer is a feature map.
         frequency: fraction of the training examples for which it is not zero.
         positions: (n,) of the examples among the stored rows of the reference, most excited first.
-        activations: (n,) of those examples; for a feature map the largest over positions.
-        atom: (*shape) its column of a linear decoder; None for other decoders.
+        activations: (n,) of those examples.
+        atom: (*shape) its column of a linear decoder; None for other decoders and layers.
     """
 
     number: int
@@ -40,37 +45,70 @@ class Unit:
     atom: Tensor | None
 
 
-def units(run: Run, chosen: Sequence[int] | None = None, most: int = 16, examples: int = 10) -> list[Unit]:
-    """Return units of a run; the examples are the rows of reference.npz, so that no training file is needed.
+def units(
+    run: Run,
+    chosen: Sequence[int] | None = None,
+    most: int = 16,
+    examples: int = 10,
+    layer: str = layers.CODE,
+    pool: Pool = "max",
+) -> list[Unit]:
+    """Return units of a layer; the examples are the rows of reference.npz, so that no training file is needed.
 
     Args:
         chosen: numbers of units; None: the `most` units whose activation has the largest variance, without dead ones.
         examples: number of examples for each unit.
+        layer: see layers.py.
+        pool: the activation of a unit that has many positions, such as a channel of a feature map.
 
     Raises:
-        UserError: a unit that does not exist, or a run without stored rows.
+        UserError: a layer or a unit that does not exist, or a run without stored rows.
     """
-    reference = run.reference
-    if not len(reference.rows):
-        raise UserError(f"{run.path}: reference.npz has no rows to show; delete it to have it computed again")
-    size = run.model.bottleneck.latent_shape[0]
-    codes = reference.codes.reshape(len(reference), size, -1).max(2)  # (N, K), over the positions of a feature map
+    reference, rows = run.reference, stored_rows(run)
+    size = layers.check_units(run, layer, chosen or [], "--units")
+    if layer == layers.CODE:
+        codes = torch.from_numpy(reference.codes).unflatten(1, run.model.bottleneck.latent_shape)
+        table = layers.unit_values(layer, codes, pool).numpy()  # (N, U)
+        stored = table[reference.row_index]
+    else:
+        table = stored = run.over(
+            rows, lambda batch: layers.unit_values(layer, layers.activations(run.model, batch, [layer])[layer], pool)
+        ).numpy()
     if chosen is None:
-        variance = codes.var(0)
+        variance = table.var(0)
         chosen = [k for k in np.argsort(-variance, kind="stable")[:most].tolist() if variance[k] > 0]
-    if beyond := [k for k in chosen if not 0 <= k < size]:
-        raise UserError(f"--units {beyond[0]}: the code has units 0 to {size - 1}")
-    atoms = dictionary(run.model)
+    atoms = dictionary(run.model) if layer == layers.CODE else None
     if atoms is not None and atoms.shape != (np.prod(run.spec.shape), size):
         atoms = None
     found = []
     for k in chosen:
-        values = codes[reference.row_index, k]
-        order = np.argsort(-values, kind="stable")[:examples]
-        order = order[values[order] != 0]
         atom = None if atoms is None else atoms[:, k].reshape(run.spec.shape).float().cpu()
-        found.append(Unit(k, float((codes[:, k] != 0).mean()), order, values[order], atom))
+        found.append(Unit(k, float((table[:, k] != 0).mean()), *_excited(stored[:, k], examples), atom))
     return found
+
+
+def whole(run: Run, layer: str, examples: int = 10) -> Unit:
+    """Return a layer as if it were a unit, whose activation is the squared norm of the layer."""
+
+    def norm(batch: Batch) -> Tensor:
+        return layers.value_of(layer, layers.activations(run.model, batch, [layer])[layer], None)[:, 0]
+
+    values = run.over(stored_rows(run), norm).numpy()
+    return Unit(0, float((values != 0).mean()), *_excited(values, examples), None)
+
+
+def stored_rows(run: Run) -> Split:
+    """Return the training rows of reference.npz; UserError if there are none."""
+    if not len(run.reference.rows):
+        raise UserError(f"{run.path}: reference.npz has no rows to show; delete it to have it computed again")
+    return run.reference.rows
+
+
+def _excited(values: np.ndarray, examples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of the largest of some values (R,), and these; zeros are left out."""
+    order = np.argsort(-values, kind="stable")[:examples]
+    order = order[values[order] != 0]
+    return order, values[order]
 
 
 def names(run: Run, unit: Unit) -> list[str]:
@@ -84,25 +122,35 @@ def sheet(run: Run, found: Sequence[Unit], examples: int) -> np.ndarray | None:
     """Draw a row of images for each unit, its column of the decoder first; None for data other than images."""
     if not run.spec.kind.images:
         return None
-    low, high = run.spec.low, run.spec.high
-    drawn = any(unit.atom is not None for unit in found)
-    tiles, texts = [], []
-    for unit in found:
-        x = torch.full((drawn + examples, *run.spec.shape), high)
-        if unit.atom is not None:
-            scaled = unit.atom / unit.atom.abs().max().clamp(min=1e-12)  # grey is 0
-            x[0] = low + (high - low) * (scaled + 1) / 2
-        stored = run.reference.rows.take(torch.from_numpy(unit.positions)).x
-        x[drawn : drawn + len(stored)] = stored
-        tiles.append(x)
-        values = [f"{value:.3g}" for value in unit.activations]
-        texts += ["atom"] * drawn + values + [""] * (examples - len(values))
     captions = [f"unit {unit.number}, active {unit.frequency:.2%}" for unit in found]
-    image = picture_grid(torch.cat(tiles), drawn + examples, low, high, captions, texts)
+    atoms = [_grey(run, unit.atom) for unit in found if unit.atom is not None]
+    first = [(torch.stack(atoms), ["atom"] * len(atoms))] if atoms else []
+    image = rows_of_images(run, found, examples, captions, first)
     title = (
         f"the training examples that excite each unit most, and its activation, of {len(run.reference.rows):,} examples"
     )
-    return titled(image, title + ("; atom: its column of the decoder, grey is 0" if drawn else ""))
+    return titled(image, title + ("; atom: its column of the decoder, grey is 0" if atoms else ""))
+
+
+def _grey(run: Run, atom: Tensor) -> Tensor:
+    """Return an atom scaled to the range of the data, with 0 in the middle."""
+    return run.spec.low + (run.spec.high - run.spec.low) * (atom / atom.abs().max().clamp(min=1e-12) + 1) / 2
+
+
+def rows_of_images(
+    run: Run, found: Sequence[Unit], examples: int, captions: Sequence[str], first: Sequence[Tiles] = ()
+) -> np.ndarray:
+    """Draw a row for each unit: images (U, *shape) with a text each, then its examples with their activations."""
+    stored = [run.reference.rows.take(torch.from_numpy(unit.positions)).x.cpu() for unit in found]
+    x = torch.full((len(found), len(first) + examples, *run.spec.shape), run.spec.high)
+    texts = []
+    for row, unit in enumerate(found):
+        x[row, : len(first)] = torch.stack([images[row] for images, _ in first]) if first else 0
+        x[row, len(first) : len(first) + len(stored[row])] = stored[row]
+        values = [f"{value:.3g}" for value in unit.activations]
+        texts += [*(t[row] for _, t in first), *values, *[""] * (examples - len(values))]
+    columns = len(first) + examples
+    return picture_grid(x.flatten(0, 1), columns, run.spec.low, run.spec.high, captions, texts)
 
 
 def table(run: Run, found: Sequence[Unit]) -> Iterator[list[Any]]:
@@ -112,14 +160,15 @@ def table(run: Run, found: Sequence[Unit]) -> Iterator[list[Any]]:
             yield [unit.number, unit.frequency, rank, value, name]
 
 
-def page(run: Run, found: Sequence[Unit]) -> str:
-    """Return an HTML page with a section for each unit: what its atom writes, and a table of examples."""
+def page(run: Run, found: Sequence[Unit], notes: Sequence[str] = ()) -> str:
+    """Return an HTML page with a section for each unit: a note or what its atom writes, and a table of examples."""
     kind, reference = run.spec.kind, run.reference
     title = f"Units of {run.name} on {run.spec.name}"
     parts = [f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"]
     parts.append(f"<h1>{html.escape(title)}</h1><p>Training examples that excite each unit most.</p>")
-    for unit in found:
+    for i, unit in enumerate(found):
         parts.append(f"<h2 id=u{unit.number}>unit {unit.number}</h2><p>active for {unit.frequency:.2%} of the examples")
+        parts += [f"<br>{html.escape(line)}" for line in notes[i].splitlines()] if notes else []
         if unit.atom is not None and (words := kind.direction(unit.atom)):
             parts.append(f"<br>its column of the decoder: {html.escape(words)}")
         header, rows = ["text"], [[text] for text in _captions(reference.captions, reference.row_index[unit.positions])]

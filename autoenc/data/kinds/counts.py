@@ -228,6 +228,10 @@ class Counts(Texts):
             rows, 1 - float(known.sum()) / max(total, 1), int((np.diff(known.indptr) == 0).sum()), len(texts), []
         )
 
+    def changes(self, gradient: Tensor, rows: Tensor) -> list[tuple[str, float]]:
+        """Return one more of each word (for TF-IDF, of its weight)."""
+        return list(zip(self.vocabulary, gradient[: self.size].tolist(), strict=True))
+
     def decode(self, x: Tensor | np.ndarray) -> list[str]:
         """Return the twelve words with the largest counts, weights or probabilities (N, V), in descending order."""
         x = np.asarray(x)[:, : self.size]

@@ -176,6 +176,16 @@ class Kind:
         """Return the largest entries of a direction (*shape) in data space, in words; empty if they have no names."""
         return ""
 
+    def changes(self, gradient: Tensor, rows: Tensor) -> list[tuple[str, float]]:
+        """Return changes of an example in words, and what each adds to a function of examples, to first order.
+
+        Args:
+            gradient: (*shape) of the function, the mean over training examples. rows: (N, *shape) of these examples.
+        """
+        header, _ = self.listing(rows[:1]) or ([], [])
+        effects = (gradient * rows.std(0)).flatten().tolist()
+        return [(f"{name} +1 std", effect) for name, effect in zip(header, effects, strict=True)]
+
     def cells(self, x: np.ndarray) -> dict[str, list[str]]:
         """Return rows (N, D) of a table as short texts: column -> (N,); empty for data without columns."""
         return {}

@@ -68,6 +68,24 @@ class Table(Columns):
         blocks = [(column.name, atom[column.start : column.stop]) for column in parts]
         return ", ".join(f"{name} {float(v) if len(v) == 1 else float(v.norm()):+.2g}" for name, v in blocks)
 
+    def changes(self, gradient: Tensor, rows: Tensor) -> list[tuple[str, float]]:
+        """Return a standard deviation more of each number, and each value of a category instead of an average one."""
+        mean, std, columns = rows.mean(0), rows.std(0), self.columns
+        indicators = {column.indicator for column in columns if column.kind == "number"}
+        found = []
+        for column in columns:
+            part, start = gradient[column.start : column.stop], column.start
+            if column.kind == "category":
+                one_hot = torch.eye(len(mean))[start : column.stop].numpy()
+                effects = (part - part @ mean[start : column.stop]).tolist()
+                values = self.cells(one_hot)[column.name]
+                found += [(f"{column.name}={value}", effect) for value, effect in zip(values, effects, strict=True)]
+            elif start in indicators:
+                found.append((column.name, float(part)))
+            else:
+                found.append((f"{column.name} +1 std", float(part * std[start])))
+        return found
+
     def decode(self, x: Tensor | np.ndarray) -> pd.DataFrame:
         """Return `frame`."""
         return self.frame(np.asarray(x))

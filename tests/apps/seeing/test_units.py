@@ -66,7 +66,7 @@ def test_the_script_writes_images_without_the_training_files(
     assert [(row["unit"], row["rank"]) for row in rows] == [(u, r) for u in "12" for r in "123"]
     assert (path / "units" / "units.png").stat().st_size > 1_000
     assert not (path / "units" / "units.html").exists()
-    for value, message in (("12", "--units 12: the code has units 0 to 11"), ("1,x", "argument --units: invalid list")):
+    for value, message in (("12", "--units 12: code has units 0 to 11"), ("1,x", "argument --units: invalid list")):
         code, _, err = call("units", path, "--units", value, "--force")
         assert code == 2
         assert message in err
@@ -102,5 +102,5 @@ def test_a_unit_of_a_feature_map_is_a_channel(tmp_path: Path) -> None:
     codes = run.reference.codes.reshape(len(run.reference), 3, -1)
     assert unit.activations[0] == codes[:, 2].max()
     assert unit.atom is None
-    with pytest.raises(UserError, match="units 0 to 2"):
+    with pytest.raises(UserError, match="--units 3: code has units 0 to 2"):
         units.units(run, chosen=[3])
