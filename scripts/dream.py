@@ -95,15 +95,18 @@ def main(args: argparse.Namespace) -> None:
 
 def images(run: Run, out: Outputs, args: argparse.Namespace, found: list[Unit], y: int | None) -> None:
     """Write dreams, their sheet and their activations."""
+    from autoenc.apps.inputs import one_image
     from autoenc.apps.seeing import dream
 
     names = [args.layer] if args.whole else [f"unit_{unit.number}" for unit in found]
     chosen = {name: value for name in IMAGES_ONLY[2:] if (value := getattr(args, name)) is not None}
     settings = replace(dream.Settings.usual(run.spec.shape, args.image is not None), **chosen)
-    start = None if args.image is None else dream.starting_image(run, args.image, args.resize)
+    start = None
+    if args.image is not None:
+        start = one_image(run, args.image, "--image", args.resize).take(slice(None)).x[0].cpu()
     dreamt = dream.dreams(run, args.layer, None if args.whole else [u.number for u in found], settings, start, y)
     out.figure("dream", dream.sheet(run, found, dreamt, args.examples, args.layer, start is not None))
-    out.images(names, dreamt.x.numpy())
+    out.images([f"{name}.png" for name in names], dreamt.x.numpy())
     facts: dict[str, Any] = {"layer": args.layer, "image": args.image, **asdict(settings), "units": {}}
     rows: dict[str, dict[str, float | str]] = {}
     for unit, name, begin, end in zip(found, names, dreamt.begin.tolist(), dreamt.end.tolist(), strict=True):

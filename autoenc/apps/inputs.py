@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from autoenc.data.readers.arrays import array_of_file, read_number_table
+from autoenc.data.readers.images import SUFFIXES, Header, read_headers
 from autoenc.data.split import Examples, Split
 from autoenc.errors import DataError, UserError
 from autoenc.loading import Run
@@ -60,6 +61,20 @@ def one(run: Run, text: str, option: str, resize: bool = False) -> Split:
     if len(split) != 1:
         raise DataError(f"{option} {text}: expected one example, found {len(split)}")
     return split
+
+
+def one_image(run: Run, text: str, option: str, resize: bool = False) -> Split:
+    """Return `one` image; files of another size or mode than the training images are rejected unless `resize`."""
+    header = read_headers([text])[0] if Path(text).suffix.lower() in SUFFIXES and Path(text).is_file() else None
+    if isinstance(header, Header) and not resize:
+        channels, height, width = run.spec.shape
+        found, wanted = (
+            f"{w}x{h} pixels, {'grey' if grey else 'colour'}"
+            for w, h, grey in ((header.width, header.height, header.grey), (width, height, channels == 1))
+        )
+        if found != wanted:
+            raise DataError(f"{option} {text}: {found}; the run was trained on {wanted}; --resize converts it")
+    return one(run, text, option, resize)
 
 
 def labels(path: str | Path, rows: int) -> np.ndarray:

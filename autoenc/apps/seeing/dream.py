@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,13 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as V
 
-from autoenc.apps.inputs import read
 from autoenc.apps.seeing import layers
 from autoenc.apps.seeing.units import Tiles, Unit, rows_of_images, stored_rows
 from autoenc.canvas import titled
 from autoenc.core import Batch
-from autoenc.data.readers.images import SUFFIXES, Header, read_headers
-from autoenc.errors import DataError, UserError
 from autoenc.loading import Run
 
 NOISE = 0.1  # norm of the noise that a dream starts from, as a fraction of the contrast
@@ -217,30 +213,3 @@ def sheet(run: Run, found: Sequence[Unit], dreamt: Dreams, examples: int, layer:
     of = "the squared norm of a layer" if dreamt.units is None else f"units of {layer}"
     first = "the given image, its dream" if given else "dreams"
     return titled(image, f"{first} and the training examples that excite {of} most; below: activation")
-
-
-def starting_image(run: Run, text: str, resize: bool) -> Tensor:
-    """Return the image (*shape) of a file, or the test example with a number.
-
-    Raises:
-        UserError: there is no such example, or a file of several images, or of another size or mode unless `resize`.
-    """
-    if text.isdigit():
-        number, size = int(text), len(run.examples)
-        if number >= size:
-            raise UserError(f"--image {text}: {run.spec.name} has the test examples 0 to {size - 1}")
-        return run.examples.take(torch.tensor([number])).x[0].cpu()
-    path = Path(text)
-    header = read_headers([text])[0] if path.suffix.lower() in SUFFIXES and path.is_file() else ""
-    if isinstance(header, Header) and not resize:
-        channels, height, width = run.spec.shape
-        found, wanted = (
-            f"{w}x{h} pixels, {'grey' if grey else 'colour'}"
-            for w, h, grey in ((header.width, header.height, header.grey), (width, height, channels == 1))
-        )
-        if found != wanted:
-            raise DataError(f"--image {text}: {found}; the run was trained on images of {wanted}; --resize converts it")
-    split = read(run, path, resize).split
-    if len(split) != 1:
-        raise DataError(f"--image {text}: expected one image, found {len(split)}")
-    return split.take(slice(None)).x[0].cpu()

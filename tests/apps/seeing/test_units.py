@@ -10,7 +10,7 @@ import torch
 
 from autoenc import load_run
 from autoenc import run as training
-from autoenc.apps.seeing import units
+from autoenc.apps.seeing import layers, units
 from autoenc.data.kinds.counts import Counts
 from autoenc.errors import UserError
 from autoenc.estimators import inmemory
@@ -61,7 +61,7 @@ def test_the_script_writes_images_without_the_training_files(
     (path / "config.yaml").write_text(text.replace("autoenc.data.digits", "autoenc.data.arrays"))  # without a path
     code, out, err = call("units", path, "--units", "1,2", "--examples", 3)
     assert (code, err) == (0, "")
-    assert "2 of 12 units" in out
+    assert "2 of 12 units of code" in out
     rows = list(csv.DictReader((path / "units" / "units.csv").open()))
     assert [(row["unit"], row["rank"]) for row in rows] == [(u, r) for u in "12" for r in "123"]
     assert (path / "units" / "units.png").stat().st_size > 1_000
@@ -104,3 +104,11 @@ def test_a_unit_of_a_feature_map_is_a_channel(tmp_path: Path) -> None:
     assert unit.atom is None
     with pytest.raises(UserError, match="--units 3: code has units 0 to 2"):
         units.units(run, chosen=[3])
+
+
+def test_units_of_another_layer(ae_run: Path) -> None:
+    run = load_run(ae_run, "cpu")
+    (unit,) = units.units(run, chosen=[5], examples=3, layer="encoder.2")
+    values = layers.activations(run.model, run.reference.rows.take(slice(None)), ["encoder.2"])["encoder.2"][:, 5]
+    assert unit.activations == pytest.approx(values.detach().sort(descending=True).values[:3].numpy(), abs=1e-5)
+    assert unit.frequency == pytest.approx(float((values != 0).float().mean()))
