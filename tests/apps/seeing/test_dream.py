@@ -34,7 +34,7 @@ def noise(*shape: int) -> Tensor:
 
 def test_the_dream_of_a_linear_unit_is_its_filter() -> None:
     filters = torch.randn(3, 1, 12, 12)
-    for start in (noise(3, 1, 12, 12), torch.randn(1, 1, 12, 12).expand(3, -1, -1, -1)):
+    for start in (noise(3, 1, 12, 12), 0.3 * torch.randn(1, 1, 12, 12).expand(3, -1, -1, -1)):
         settings = Settings(jitter=0, blur=0.0, octaves=2)
         x, trace = dream.ascend(lambda x: (x * filters).flatten(1).sum(1), start, WIDE, settings)
         assert min(correlation(*pair) for pair in zip(x, filters, strict=True)) > 0.999
