@@ -147,12 +147,8 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "finetune": (["--labels", "20", "--steps", "5", "--seeds", "2"], {"finetune.json"}),
     "retrieve": ([], {"retrieve.json", "hits.csv"}),
     "retrieve new": (["--input", "{new}"], {"retrieve.json", "hits.csv"}),
-<<<<<<< HEAD
-    "compare": ([], {"comparison.csv", "comparison.png", "comparison.html"}),
-=======
     "dream": (["--most", "1"], {"dream.json"}),
-    "compare": ([], {"comparison.csv", "comparison.png"}),
->>>>>>> 9eb51ad (Document dreams and measure them against known filters; units of any layer)
+    "compare": ([], {"comparison.csv", "comparison.png", "comparison.html"}),
 }
 # What a kind of data has not, and the words that say so.
 NO_IMAGES, NO_LABELS, ONLY_OTHERS = "denoising is for images", "has no labels", "was trained on text data"
