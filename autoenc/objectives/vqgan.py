@@ -18,7 +18,7 @@ from autoenc.objectives.critic import WithCritic, watched
 from autoenc.objectives.image_critic import ImageCritic
 from autoenc.objectives.perceptual import PerceptualNetwork, Task
 
-EPS = 1e-6  # delta of eq. 7
+EPS, LARGEST = 1e-6, 1e4  # delta and the largest value of eq. 7
 
 
 def hinge(real: Tensor, made: Tensor) -> Tensor:
@@ -32,9 +32,12 @@ def last_weight(module: nn.Module) -> nn.Parameter:
 
 
 def adaptive_weight(reconstruction: Tensor, generator: Tensor, weight: Tensor) -> Tensor:
-    """Return lambda of eq. 7, the ratio of the norms of two gradients with respect to a weight, a constant ()."""
+    """Return lambda of eq. 7, the ratio of the norms of two gradients with respect to a weight, a constant ().
+
+    At most 10,000, as in the authors' code: a critic that knows nothing has hardly any gradient.
+    """
     norms = [torch.autograd.grad(term, weight, retain_graph=True)[0].norm() for term in (reconstruction, generator)]
-    return norms[0] / (norms[1] + EPS)
+    return (norms[0] / (norms[1] + EPS)).clamp(max=LARGEST)
 
 
 def linearized(term: Tensor, params: Tensor) -> Tensor:
@@ -55,7 +58,7 @@ class VQGAN(WithCritic):
 
     x~ is the reconstruction, d the distance in the features of a `PerceptualNetwork`, and D the number of dimensions of
     x, as nll is a sum over them. The adaptive weight (eq. 7) gives both terms gradients of the same norm in the last
-    layer W of the decoder:
+    layer W of the decoder, so that `weight` is the ratio of the two:
 
         lambda = |grad_W [nll + perceptual * D d]| / (|grad_W E[-C(x~)]| + 1e-6)
 
@@ -81,7 +84,7 @@ class VQGAN(WithCritic):
         total_steps: int,
         class_names: tuple[str, ...] = (),
         left_out: Sequence[str] = (),
-        weight: float | Callable[[float], float] = 1.0,
+        weight: float | Callable[[float], float] = 0.3,
         start: float = 0.2,
         perceptual: float = 1.0,
         channels: Sequence[int] = (32, 64),
@@ -110,7 +113,9 @@ class VQGAN(WithCritic):
         weighted = self.perceptual * batch.x[0].numel() * distance
         parts = loss.parts | {"loss": loss.parts["loss"] + weighted.detach(), "perceptual": distance.detach()}
         if not self.training and len(batch) > 1:
-            parts["feature_mmd"] = mmd(self.network.pooled(x), self.network.pooled(batch.x))
+            made, real = self.network.pooled(x), self.network.pooled(batch.x)
+            scale = real.var(0).mean().sqrt() + EPS  # the kernels are meant for a variance of 1
+            parts["feature_mmd"] = mmd(made / scale, real / scale)
         weighted = linearized(weighted, out.params)
         totals = {"model": loss.total["model"] + weighted}
         if step >= self.start_step:

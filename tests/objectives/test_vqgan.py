@@ -72,6 +72,9 @@ def test_the_adaptive_weight_is_the_ratio_of_the_gradients_in_the_last_layer(mod
     parts = trained.losses(model, batch, out, 5).parts
     torch.testing.assert_close(parts["adaptive_weight"], expected[0] / (expected[1] + EPS))
     assert not parts["adaptive_weight"].requires_grad
+    for parameter in trained.critic.parameters():
+        nn.init.zeros_(parameter)
+    assert trained.losses(model, batch, out, 5).parts["adaptive_weight"] == 1e4, "of a critic without a gradient"
 
 
 def test_the_model_receives_the_gradients_of_all_terms_with_their_weights(model: Autoencoder, batch: Batch) -> None:
