@@ -76,7 +76,8 @@ class Masked(Objective):
     ):
         super().__init__(regularizers)
         if not isinstance(model.encoder, PatchEncoder):
-            raise ConfigError("", None, "hides tokens of the encoder, and this one has none: network=vit")
+            why = "hides tokens of images, vectors or tables from network=vit; this network has none"
+            raise ConfigError("", None, why)
         if model.bottleneck.has_posterior or model.bottleneck.symbols or model.condition is not None:
             why = "needs codes without noise, choice or labels: model.bottleneck._target_=autoenc.bottlenecks.Features"
             raise ConfigError("", None, why)
