@@ -79,7 +79,7 @@ class Trainer:
         self._mark = (0, 0.0)  # examples and seconds at the last line on the console
         self._saved = time.perf_counter()  # of the last checkpoint
         self._signal: int | None = None
-        # Evaluations with figures, spread over the run without its end, for which run.py draws them.
+        # Evaluations with figures, spread over the run without its end, for which report.py draws them.
         evaluations = math.ceil(self.total_steps / (self.steps_per_epoch * settings.evaluate_every))
         self._drawn = {round(i * evaluations / (settings.figures + 1)) for i in range(1, settings.figures + 1)}
         self._drawn -= {0, evaluations}
