@@ -81,7 +81,8 @@ class Figure:
         """Return reproduced, within x, or not reproduced; empty for a figure that claims nothing.
 
         A claimed number is reproduced if the mean is better, or nearer than two standard errors; "within x" if it is
-        nearer than the tolerance. A bound is reproduced if the mean keeps it; of one seed it is said that it has no spread.
+        nearer than the tolerance. A bound is reproduced if the mean keeps it; of one seed it is said that it has no
+        spread.
         """
         mean, error = statistics.fmean(values), standard_error(values)
         margins = [mean - b for b in (self.at_least, self.above) if b is not None]
