@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from autoenc import bottlenecks, likelihoods, load_run, networks, noise, run
-from autoenc.config import checks as config
+from autoenc.config import checks, schema
 from autoenc.core import Autoencoder, Batch
 from autoenc.data.kinds.kind import Column
 from autoenc.errors import ConfigError
@@ -190,9 +190,9 @@ def test_codes_are_of_whole_examples_and_have_no_draws() -> None:
 
 
 def compose(*overrides: str) -> dict:
-    config.register()
-    with hydra.initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
-        return config.check(hydra.compose("config", overrides=["trainer.figures=0", "trainer.threads=1", *overrides]))
+    schema.register()
+    with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
+        return checks.check(hydra.compose("config", overrides=["trainer.figures=0", "trainer.threads=1", *overrides]))
 
 
 @pytest.mark.parametrize(
