@@ -105,7 +105,9 @@ def augment(run: Run, target: Path, options: Mapping[str, Any]) -> Work:
 
     def work(out: Outputs) -> None:
         accuracies, known = enlarged.compare(run, labels, each, methods, seed), enlarged.labels_of_model(run)
-        out.json({"file": str(target), **options, "labels_of_model": known, "test_accuracy": accuracies})
+        means = {name: {arm: float(np.mean(each)) for arm, each in arms.items()} for name, arms in accuracies.items()}
+        facts = {"file": str(target), **options, "labels_of_model": known}
+        out.json(facts | {"test_accuracy": accuracies, "mean_test_accuracy": means})
         if (image := enlarged.figure(run, examples)) is not None:
             out.figure("augment", image)
         enlarged.save(run, examples, target)

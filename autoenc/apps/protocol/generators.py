@@ -25,7 +25,7 @@ from autoenc.training.tracking import stages
 FILES = ("generators.json", "generators.csv", "generators.png", "samples.csv")
 DRAWN, TIMED = 16, 1_000
 ACROSS, GAP = 3, 12  # runs beside each other in the figure, pixels between them
-DATA = "validation data"
+DATA = "validation"
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,16 @@ def compare(runs: Sequence[Run], samples: int = 100, examples: int = 1_000) -> l
 
 
 def names(runs: Sequence[Run]) -> list[str]:
-    """Return names that differ: the model, with its prior if that is not the default; else that of the directory."""
-    options = [run.record.get("choices", {}).get("prior", "default") for run in runs]
-    found = [run.name + (f"+{prior}" if prior != "default" else "") for run, prior in zip(runs, options, strict=True)]
-    return [
-        name if found.count(name) == 1 else f"{name} {run.path.name}" for run, name in zip(runs, found, strict=True)
-    ]
+    """Return the model of each run; of runs of one model the prior too, and the directory if that is the same."""
+    found = [run.name for run in runs]
+    for extra in ([_prior(run) for run in runs], [f" {run.path.name}" for run in runs]):
+        found = [name + (more if found.count(name) > 1 else "") for name, more in zip(found, extra, strict=True)]
+    return found
+
+
+def _prior(run: Run) -> str:
+    prior = run.record.get("choices", {}).get("prior", "default")
+    return "" if prior == "default" else f"+{prior}"
 
 
 def _timed(run: Run, source: Density) -> tuple[float, torch.Tensor]:

@@ -4,8 +4,12 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from PIL import Image
+
+from autoenc.apps.protocol import generators
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -15,12 +19,12 @@ def test_generators_stand_side_by_side(ae_run: Path, vae_run: Path, call: Call, 
     code, said, error = call("compare", ae_run, vae_run, *options, "--output", tmp_path / "out")
     assert code == 0, error
     found = json.loads((tmp_path / "out" / "generators.json").read_text())
-    assert list(found) == ["ae", "vae", "validation data"]
+    assert list(found) == ["ae", "vae", "validation"]
     assert "nll_importance" in found["vae"].keys() - found["ae"].keys(), "where there is a bound"
     assert found["vae"]["density"] == "the prior"
     for name in ("ae", "vae"):
         assert found[name]["seconds_per_1000"] > 0
-        assert found[name]["frechet_pca"] > found["validation data"]["frechet_pca"]
+        assert found[name]["frechet_pca"] > found["validation"]["frechet_pca"]
         assert 0 <= found[name]["memorized"] <= 1
     rows = list(csv.reader((tmp_path / "out" / "generators.csv").open()))
     assert [row[0] for row in rows] == ["model", *found]
@@ -40,3 +44,12 @@ def test_runs_on_other_data_and_options_without_effect_are_refused(ae_run: Path,
         code, _, error = call("compare", *arguments)
         assert (code, error.count("\n")) == (2, 1)
         assert message in error
+
+
+def test_runs_of_one_model_have_names_that_differ() -> None:
+    def run(model: str, prior: str, folder: str) -> Any:
+        return SimpleNamespace(name=model, record={"choices": {"prior": prior}}, path=Path(folder))
+
+    runs = [run("vae", "default", "a"), run("vae", "vamp", "b"), run("aae", "standard", "c"), run("ae", "default", "d")]
+    assert generators.names(runs) == ["vae", "vae+vamp", "aae", "ae"]
+    assert generators.names([*runs, run("ae", "default", "e")])[-2:] == ["ae d", "ae e"]
