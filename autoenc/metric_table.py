@@ -168,6 +168,8 @@ TABLE = {
             "restyle_accuracy", "", HIGHER, "fraction of restyled examples that a classifier takes for the wanted class"
         ),
         Metric("style_correlation", "", HIGHER, "correlation of the codes of restyled examples with those decoded"),
+        Metric("content_loss", "", LOWER, "distance of features from the content image; 1 for the style image"),
+        Metric("style_loss", "", LOWER, "distance of Gram matrices from the style image; 1 for the content image"),
         Metric("style_r2", "", HIGHER, "fraction of the variance of the code that a second encoding returns"),
         Metric("sharpness", "", NEITHER, "mean gradient magnitude of images; that of validation data is best"),
         Metric("sharpness_gap", "", LOWER, "difference of sharpness from that of validation data, as a fraction of it"),

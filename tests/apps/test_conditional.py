@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -221,7 +222,7 @@ def test_a_run_that_resumes_ends_with_the_same_bits(model: str, tmp_path: Path) 
     assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
 
 
-def test_texts_of_a_class(train_run: Callable[..., Path], tmp_path: Path) -> None:
+def test_texts_of_a_class(train_run: Callable[..., Path], call: Call, tmp_path: Path) -> None:
     from autoenc.apps.generation import texts
 
     path = tmp_path / "texts.csv"
@@ -240,3 +241,7 @@ def test_texts_of_a_class(train_run: Callable[..., Path], tmp_path: Path) -> Non
         assert sum(word in text for text in written) >= 8
     _, again = texts.reconstructions(loaded, loaded.data.test.subset(torch.arange(4)))
     assert len(again.texts) == 4
+    assert call("restyle", folder, "--examples", "0", "1", "--output", tmp_path / "restyle")[0] == 0
+    rows = pd.read_csv(tmp_path / "restyle" / "restyle.csv")["text"].tolist()
+    assert len(rows) == 2 * 3
+    assert all("good" in pos and "bad" in neg for neg, pos in ((rows[1], rows[2]), (rows[4], rows[5])))
