@@ -134,10 +134,9 @@ def check(args: argparse.Namespace) -> str:
     task = (tasks or ["classes"])[0]
     for option in {name for options in OPTIONS.values() for name in options} - {*OPTIONS[task]}:
         if getattr(args, option) is not None:
-            with_ = " or ".join(
-                flag(KEYS[name]) if KEYS[name] else "classes" for name in OPTIONS if option in OPTIONS[name]
-            )
-            raise UserError(f"{flag(option)}: is for {with_}, not for {flag(KEYS[task]) if KEYS[task] else 'classes'}")
+            owners = [flag(KEYS[name]) for name in OPTIONS if option in OPTIONS[name] and KEYS[name]]
+            parts = [f"for {' or '.join(owners)}"] * bool(owners) + [f"not for {flag(KEYS[task])}"] * bool(KEYS[task])
+            raise UserError(f"{flag(option)}: is {', '.join(parts)}")
     if args.examples and args.input:
         raise UserError("--examples: test examples, and --input, files; give one of them")
     if args.classes and not args.input:
