@@ -80,7 +80,7 @@ def train(
                 if longer:
                     check_longer(config, state["progress"], len(parts.data.train))
             elif config["init_from"] is not None:
-                fresh = initialize_from(parts.model, find_run(config["init_from"]))
+                fresh = initialize_from(parts.model, find_run(config["init_from"]), config, parts.data.spec.shape)
             if fresh:
                 start_prior(parts.model, parts.data.train, settings.eval_batch_size, device)
             write_text(run_dir / "config.yaml", text)

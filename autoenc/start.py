@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from autoenc.config.stored import read_config
 from autoenc.core import Autoencoder, Batch
 from autoenc.data.split import Split
 from autoenc.errors import ConfigError, UserError, one_line
+from autoenc.files import flat
 from autoenc.training import checkpoint
 from autoenc.training.evaluation import over
+from autoenc.training.rundir import read_record
+
+ADOPTED = ("model.bottleneck.", "model.prior")  # may start from those of other classes
+SIZING = ("model.latent_dim", "network.", "likelihood.", "model.condition", *ADOPTED)  # shapes of tensors follow
 
 
 def start_prior(model: Autoencoder, train: Split, batch_size: int, device: torch.device) -> None:
@@ -28,11 +36,14 @@ def start_prior(model: Autoencoder, train: Split, batch_size: int, device: torch
         model.bottleneck.prior.start(lambda n: train.sample(n).take(slice(None)).x, codes)
 
 
-def initialize_from(model: Autoencoder, path: Path) -> bool:
+def initialize_from(model: Autoencoder, path: Path, config: Mapping[str, Any], shape: Sequence[int]) -> bool:
     """Load the best weights of another run of the same architecture into a model.
 
     The prior keeps its own if that run has another one; return whether it does. A Gaussian code may start from a
     deterministic one (`Bottleneck.adopted`).
+
+    Args:
+        config: of the model. shape: of its examples.
 
     Raises:
         ConfigError: the directory has no weights, or a tensor has another name or shape.
@@ -51,8 +62,25 @@ def initialize_from(model: Autoencoder, path: Path) -> bool:
     for name in [*expected, *(n for n in found if n not in expected)]:
         shapes = [tuple(state[name].shape) if name in state else None for state in (found, expected)]
         if shapes[0] != shapes[1]:
-            there, here = ("missing" if shape is None else f"of shape {shape}" for shape in shapes)
-            why = f"{name} is {there} there and {here} here; use the model and network options of that run"
-            raise ConfigError("init_from", path, why)
+            there, here = ("missing" if size is None else f"of shape {size}" for size in shapes)
+            why = resized(path, config, shape) or f"{name} is {there} there and {here} here"
+            raise ConfigError("init_from", path, f"{why}; use the settings of that run")
     model.load_state_dict(found)
     return theirs != ours
+
+
+def resized(path: Path, config: Mapping[str, Any], shape: Sequence[int]) -> str:
+    """Return the settings that tensors of another run may differ by, with both values; empty if none is known."""
+    try:
+        data, there = read_record(path).get("data"), flat(read_config(path))
+    except UserError:
+        return ""
+    if isinstance(data, dict) and data.get("shape") != list(shape):
+        return f"data: examples are of shape {data.get('shape')} there and {list(shape)} here"
+    here = flat(config)
+    keys = [k for k in {**there, **here} if k.startswith(SIZING) and there.get(k) != here.get(k)]
+    parts = tuple(k.removesuffix("_target_") for k in keys if k.endswith("_target_"))  # their options differ, too
+    keys = [k for k in keys if k.endswith("_target_") or not parts or not k.startswith(parts)]
+    keys = [k for k in keys if not k.startswith(ADOPTED)] or keys
+    keys.sort(key=lambda k: next(i for i, start in enumerate(SIZING) if k.startswith(start)))
+    return ", ".join(f"{k.removesuffix('._target_')} is {there.get(k)} there and {here.get(k)} here" for k in keys)

@@ -1,6 +1,7 @@
 """More training: of a finished run, from the weights of another, and from Python."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +94,27 @@ def test_a_new_run_starts_from_the_weights_of_another(short: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["model.latent_dim=3"], r"init_from=.*short: bottleneck\S+ is of shape .* there and of shape .* here"),
-        (["network.hidden=[8,8]"], r"is missing there|is of shape"),
+        (["model.latent_dim=3"], r"init_from=.*short: model.latent_dim is 2 there and 3 here; use the settings"),
+        (["network.hidden=[8,8]"], r"short: network.hidden is \[8\] there and \[8, 8\] here"),
+        (
+            ["network=conv", "network.hidden=8"],
+            r"short: network is autoenc.networks.mlp there and autoenc.networks.conv here; use",
+        ),
+        (["model=ae"], r"short: model.bottleneck is autoenc.bottlenecks.Gaussian there and .*Deterministic here"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(short: Path, tmp_path: Path, changes: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         run.train(compose([*SMALL, *changes, f"init_from={short}"]), tmp_path / "new", {})
     assert not (tmp_path / "new" / "config.yaml").exists()
+
+
+def test_weights_for_examples_of_another_shape_are_named(
+    short: Path, tmp_path: Path, make_data: Callable[..., Data]
+) -> None:
+    config = compose([*SMALL, "likelihood=gaussian", f"init_from={short}"])
+    with pytest.raises(ConfigError, match=r"short: data: examples are of shape \[1, 8, 8\] there and \[6\] here"):
+        run.train(config, tmp_path / "new", {}, data=make_data())
 
 
 def test_weights_of_no_run_are_refused(tmp_path: Path, few: Data) -> None:
