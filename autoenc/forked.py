@@ -58,6 +58,8 @@ def isolated(attempt: Callable[[], float], killed: Callable[[str], None]) -> flo
     child = os.fork()
     if child == 0:
         _child(attempt, writer)
+    if Sweep.stopped is not None:  # by a signal that another thread received before `child` was known
+        stop(Sweep.stopped, None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     os.close(writer)
     _, status = os.waitpid(child, 0)

@@ -9,10 +9,11 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import yaml
+from hydra.core.utils import JobReturn
 
 from autoenc import cli, forked
 from autoenc.errors import Interrupted
@@ -30,6 +31,25 @@ def test_a_job_that_is_killed_leaves_the_sweep_alive() -> None:
 
     assert math.isnan(forked.isolated(killed, reasons.append))
     assert reasons == ["killed by signal 9"]
+
+
+def test_a_sweep_keeps_no_configs_of_jobs_that_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[JobReturn] = []
+    end = cli.Callbacks.on_job_end
+
+    def ended(self: cli.Callbacks, **given: Any) -> None:
+        end(self, **given)
+        done.append(given["job_return"])
+
+    monkeypatch.setattr(cli.Callbacks, "on_job_end", ended)
+    monkeypatch.setattr(cli, "job", lambda cfg: float(cfg.seed))
+    monkeypatch.setattr(cli, "_report_sweep", lambda: None)
+    monkeypatch.setattr(cli.Callbacks, "sweep_dir", None)
+    monkeypatch.setattr("sys.argv", ["train.py", "-m", "seed=3,4"])
+    monkeypatch.chdir(tmp_path)
+    assert cli.main() == 0
+    assert [each.return_value for each in done] == [3, 4]
+    assert all(each.cfg is each.hydra_cfg is None for each in done), "150 jobs have 13 MB of them"
 
 
 def test_signals_reach_the_job_before_they_end_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from autoenc.config.schema import CONFIGS, Config, ModelConfig, named_paths, suggest
 from autoenc.config.signatures import LARGEST, conforms, describe, options
+from autoenc.data.readers import check_paths
 from autoenc.errors import ConfigError, DataError, keys_below, one_line, require
 from autoenc.training.settings import TrainerSettings
 
@@ -167,7 +168,7 @@ def check_target(path: str, target: str) -> None:
 
 
 def check_files(node: Mapping[str, Any]) -> None:
-    """Raise DataError for a named data set whose files are not where its option expects them."""
+    """Raise ConfigError or DataError for a data set whose files are missing or cannot be read; imports no torch."""
     given = [v for k, v in node.items() if k.endswith("path") and isinstance(v, str) and not Path(v).exists()]
     named = named_paths() if given else {}
     if missing := [path for path in given if path in named]:
@@ -175,3 +176,7 @@ def check_files(node: Mapping[str, Any]) -> None:
             f"{', '.join(missing)}: missing; {named[missing[0]]} reads these files, and docs/data.md has their source, "
             "layout and checksum"
         )
+    try:
+        check_paths(node["_target_"].rpartition(".")[2], node)
+    except ConfigError as error:
+        raise error.under("data") from None

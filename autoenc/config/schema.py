@@ -98,7 +98,7 @@ def suggest(word: str, choices: Iterable[str]) -> str:
     near = difflib.get_close_matches(word.lower().replace("-", "_"), choices, n=1)
     if near:
         return f"did you mean '{near[0]}'?"
-    return f"choose from {', '.join(choices)}" if choices else "it has none"
+    return f"choose from {', '.join(choices)}" if choices else "it takes no options"
 
 
 def choices(group: str) -> list[tuple[str, str]]:

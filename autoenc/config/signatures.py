@@ -66,7 +66,9 @@ def _find(module: str, name: str, depth: int = 0) -> tuple[ast.ClassDef | ast.Fu
     path = _source(module)
     if path is None or depth > 5:
         raise LookupError(f"{module}.{name}")
-    for node in ast.parse(path.read_text()).body:
+    tree = ast.parse(path.read_text())
+    guarded = [inner for node in tree.body if isinstance(node, ast.If) for inner in node.body]  # if TYPE_CHECKING
+    for node in [*tree.body, *guarded]:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return node, path
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == module.split(".")[0]:

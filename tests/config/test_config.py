@@ -31,7 +31,7 @@ def compose() -> Iterator[Compose]:
         ),
         (["+network.hiden=[3]"], "network.hiden: mlp has no option 'hiden'; did you mean 'hidden'?"),
         (["noise=masking", "+noise.std=1"], "noise.std: Masking has no option 'std'; choose from p"),
-        (["+noise.p=0.1"], "noise.p: Identity has no option 'p'; it has none"),
+        (["+noise.p=0.1"], "noise.p: Identity has no option 'p'; it takes no options"),
         (["+optimizer.learning_rate=1"], "optimizer.learning_rate: Adam has no option 'learning_rate'; "),
         (["network.hidden=12"], "network.hidden=12: must be a list in brackets, each a whole number"),
         (["network.hidden=[12,a]"], "network.hidden=[12, 'a']: must be a list in brackets, each a whole number"),
@@ -195,7 +195,7 @@ def test_describe_says_it_in_words(annotation: Any, words: str) -> None:
 def test_suggest_names_the_nearest_or_all() -> None:
     assert schema.suggest("wieght", ["weight", "free_bits"]) == "did you mean 'weight'?"
     assert schema.suggest("zzz", ["b", "a"]) == "choose from a, b"
-    assert schema.suggest("zzz", []) == "it has none"
+    assert schema.suggest("zzz", []) == "it takes no options"
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_checking_a_config_imports_no_torch() -> None:
     code = """
 import sys
 from autoenc.config import checks as config
-from autoenc.errors import ConfigError
+from autoenc.errors import ConfigError, DataError
 for part, target, key in (
     ("optimizer", "torch.optim.Adam", "learning_rate"), ("network", "autoenc.networks.mlp", "hiden")
 ):
@@ -102,6 +102,13 @@ for part, target, key in (
         config.check_node(part, {"_target_": target, key: 1})
     except ConfigError as error:
         print(error)
+for target in ("table", "arrays", "text", "bag_of_words", "image_folder", "defects"):
+    try:
+        config.check_files({"_target_": "autoenc.data." + target, "path": "nothing.csv"})
+    except DataError as error:
+        assert "data.path=nothing.csv: no such f" in str(error), str(error)
+    else:
+        raise AssertionError(target)
 assert "torch" not in sys.modules, "imported"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

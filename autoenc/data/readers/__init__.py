@@ -1,0 +1,45 @@
+"""The only modules that open users' files. None imports torch but `inspection_folders`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from autoenc.errors import ConfigError, DataError
+
+TEXTS = ("texts", "name a file of texts: data.path=file.txt, a document per line, or file.csv")
+PATHS = {  # data set with a path -> the module whose `check` knows its files, and what to name if there is no path
+    "table": ("tables", "name a file: data.path=FILE.csv"),
+    "arrays": ("arrays", "name a file: data.path=file.npy"),
+    "text": TEXTS,
+    "bag_of_words": TEXTS,
+    "image_folder": ("folders", "name a folder of images: data.path=FOLDER"),
+    "defects": ("folders", "name a folder with train/good and test/<kind>: data.path=FOLDER"),
+}
+
+
+def path_of(data_set: str, path: str | None) -> str:
+    """Return the path of a data set; ConfigError if there is none."""
+    if path is None:
+        raise ConfigError("path", None, PATHS[data_set][1])
+    return path
+
+
+def check_paths(data_set: str, options: Mapping[str, Any]) -> None:
+    """Raise ConfigError or DataError for options whose paths are missing, of another type, empty or unreadable.
+
+    Takes milliseconds, where reading the data takes the import of torch. Data sets without a path are not checked.
+    """
+    if data_set not in PATHS:
+        return
+    path_of(data_set, options.get("path"))
+    check = import_module(f"{__name__}.{PATHS[data_set][0]}").check
+    for key, value in options.items():
+        if key.endswith("path") and value is not None:
+            path = Path(value).expanduser()
+            try:
+                check(path)
+            except DataError as error:
+                raise DataError(str(error).replace(f"{path}:", f"data.{key}={value}:", 1)) from None

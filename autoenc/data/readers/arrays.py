@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from autoenc.data.readers.paths import check_file
 from autoenc.errors import DataError, one_line
 
 WHITES = (1, 255, 1_023, 4_095, 16_383, 65_535)  # the highest values of common bit depths
@@ -64,6 +65,13 @@ def roles(path: Path, array: str | None = None, label: str | None = "y") -> dict
     return found
 
 
+def check(path: Path) -> None:
+    """Raise DataError unless a file may be one of arrays: it can be opened and begins like one."""
+    start = check_file(path)
+    if path.suffix.lower() not in (".mat", ".parquet") and not start.startswith((b"\x93NUMPY", b"PK")):
+        raise DataError(f"{path}: is not a .npy or .npz file; write it with numpy.save or numpy.savez")
+
+
 def array_names(path: Path) -> list[str]:
     """Return the names of the arrays of a file; x for .npy."""
     if path.suffix.lower() == ".mat":
@@ -81,8 +89,7 @@ def _mat(path: Path) -> dict[str, np.ndarray]:
     """Read the numeric arrays of a MATLAB file."""
     from scipy.io import loadmat
 
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
+    check_file(path)
     try:
         found = loadmat(path)
     except NotImplementedError:
@@ -101,21 +108,12 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, n
     Raises:
         DataError: the file is missing, empty or damaged, or has object arrays: loading a pickle can run arbitrary code.
     """
+    check(path)
+    if path.suffix.lower() == ".mat":
+        return {name: array for name, array in _mat(path).items() if names is None or name in names}
     try:
-        if not path.exists():
-            raise DataError(f"{path}: no such file")
-        if path.is_dir():
-            raise DataError(f"{path}: is a folder, not a .npy or .npz file")
-        if path.suffix.lower() == ".mat":
-            return {name: array for name, array in _mat(path).items() if names is None or name in names}
-        with path.open("rb") as file:
-            start = file.read(6)
-        if not start:
-            raise DataError(f"{path}: is empty")
-        if start == b"\x93NUMPY":
+        if not zipfile.is_zipfile(path):
             return {"x": np.load(path, allow_pickle=False)}
-        if not start.startswith(b"PK"):
-            raise DataError(f"{path}: is not a .npy or .npz file; write it with numpy.save or numpy.savez")
         with np.load(path, allow_pickle=False) as archive:
             wanted = [name for name in archive.files if names is None or name in names or name.lower() in names]
             if not wanted:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoenc.data.readers.images import SUFFIXES
+from autoenc.data.readers.paths import check_folder
 from autoenc.errors import ConfigError, DataError, require
 
 PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -51,10 +52,7 @@ def tree(root: Path, recursive: bool = True) -> Tree:
     Raises:
         DataError: no such folder, no images in it, or it cannot be read.
     """
-    if not root.exists():
-        raise DataError(f"{root}: no such folder")
-    if not root.is_dir():
-        raise DataError(f"{root}: is a file, not a folder of images")
+    check_folder(root)
     images: list[tuple[str, int, int]] = []
     others = 0
     entered = {_identity(root)}
@@ -81,6 +79,13 @@ def tree(root: Path, recursive: bool = True) -> Tree:
         raise DataError(f"{root}: has no images ({', '.join(SUFFIXES)}){why}")
     images.sort()
     return Tree(root, tuple(image[0] for image in images), tuple(image[1:] for image in images), others)
+
+
+def check(root: Path) -> None:
+    """Raise DataError unless there is an image below a folder; stops at the first."""
+    check_folder(root)
+    if not any(name.lower().endswith(SUFFIXES) for _, _, names in os.walk(root, followlinks=True) for name in names):
+        tree(root)  # names what there is instead
 
 
 def is_hidden(name: str) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from autoenc.data.readers import images
 from autoenc.data.readers.folders import PARTS, is_hidden, tree
+from autoenc.data.readers.paths import check_folder
 from autoenc.data.split import check_fractions, divided
 from autoenc.errors import ConfigError, DataError
 
@@ -88,8 +89,7 @@ def layout(
         DataError: a missing or empty folder, too few images, a mask without image or of another size.
     """
     check_fractions(val_fraction=val_fraction)
-    if not path.is_dir():
-        raise DataError(f"{path}: {'is a file, not a folder' if path.exists() else 'no such folder'}")
+    check_folder(path)
     names = _names(good, GOOD_FOLDERS)
     suffixes = _names(mask_suffix, MASK_SUFFIXES)
     mask_folder = None if masks is None else path / masks

@@ -10,8 +10,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoenc.data.readers import arrays
 from autoenc.data.readers.arrays import is_number, read_arrays, roles
 from autoenc.data.readers.delimited import header_names, opened, rows, unique
+from autoenc.data.readers.paths import check_file
 from autoenc.errors import DataError, one_line
 
 if TYPE_CHECKING:
@@ -27,6 +29,21 @@ PEEK = 100  # rows that decide whether numbers in the first line are names
 # Markers of missing values, as pandas reads them.
 MARKERS = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"}
 MARKERS |= {"NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+
+
+def format_of(path: Path) -> str:
+    """Return the suffix of a file in lower case, without .gz."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def check(path: Path) -> None:
+    """Raise DataError unless a file can be opened, is not empty and has a format of tables."""
+    check_file(path)
+    suffix = format_of(path)
+    if suffix not in (*TEXTS, *JSON) and path.suffix.lower() not in (".parquet", *ARROW, ".xlsx", *ARRAYS):
+        raise DataError(f"{path}: expected {FORMATS}, found '{path.suffix.lower()}'")
+    if suffix in ARRAYS:
+        arrays.check(path)
 
 
 @dataclass(frozen=True)
@@ -81,13 +98,8 @@ class Source:
         Args:
             notes: receives remarks on names of columns.
         """
-        if not path.is_file():
-            raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: is a folder, not a file")
-        if path.stat().st_size == 0:
-            raise DataError(f"{path}: is empty")
-        suffix = path.suffix.lower()
-        if suffix == ".gz" and Path(path.stem).suffix.lower() in (*TEXTS, *JSON):
-            suffix = Path(path.stem).suffix.lower()
+        check(path)
+        suffix = format_of(path)
         if suffix in TEXTS:
             chunks = self._csv(path, suffix, [] if notes is None else notes)
         elif suffix in JSON:
@@ -98,10 +110,8 @@ class Source:
             chunks = _feather(path)
         elif suffix == ".xlsx":
             chunks = iter([self._excel(path)])
-        elif suffix in ARRAYS:
-            chunks = iter([self._array(path)])
         else:
-            raise DataError(f"{path}: expected {FORMATS}, found '{suffix}'")
+            chunks = iter([self._array(path)])
         count = 0
         for chunk in chunks if suffix in TEXTS else map(self.plain, chunks):
             chunk.index = range(count + 1, count + len(chunk) + 1)

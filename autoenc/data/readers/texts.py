@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
+import os
 import unicodedata
 import zlib
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 from autoenc.data.readers import delimited
 from autoenc.data.readers.class_names import class_name
+from autoenc.data.readers.paths import check_file
 from autoenc.errors import ConfigError, DataError, one_line
 
 TEXT, LABEL = "text", "label"  # default names of columns
@@ -49,6 +51,14 @@ def format_of(path: Path) -> str:
     return PurePath(name).suffix
 
 
+def check(path: Path) -> None:
+    """Raise DataError unless a path is a file that can be opened and is not empty, or a folder of texts."""
+    if not path.is_dir():
+        check_file(path)
+    elif not any(name.lower().endswith(FILES) for _, _, names in os.walk(path) for name in names):
+        raise DataError(f"{path}: is a folder without {' or '.join(FILES)} files")
+
+
 def has_columns(path: Path) -> bool:
     """Whether the format of a file has columns."""
     return format_of(path) in READERS and not path.is_dir()
@@ -79,8 +89,7 @@ def read(
     path = Path(path).expanduser()
     if quoting not in delimited.QUOTES:
         raise ConfigError("quoting", quoting, f"must be one of {', '.join(delimited.QUOTES)}")
-    if not path.exists():
-        raise DataError(f"{path}: no such file")
+    check(path)
     if reader := None if path.is_dir() else READERS.get(format_of(path)):
         header, rows = reader(path, encoding, quoting)
         return _documents(path, header, rows, column, label)

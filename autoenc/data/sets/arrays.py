@@ -14,6 +14,7 @@ from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.kinds.vector import Vector
+from autoenc.data.readers import path_of
 from autoenc.data.readers.arrays import ROLES, read_arrays, roles, suggested_white
 from autoenc.data.readers.images import ImageFormat
 from autoenc.data.scaling import DARK
@@ -76,8 +77,7 @@ def arrays(
         DataError: a file that is missing, unreadable or unsuitable for training. Object arrays are rejected: loading a
             pickle can run arbitrary code.
     """
-    if path is None:
-        raise ConfigError("path", None, "name a file: data.path=file.npy")
+    path = path_of("arrays", path)
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     if stays_on_disk(Path(path).expanduser(), layout):
         require(

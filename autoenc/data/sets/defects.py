@@ -11,13 +11,13 @@ import torch
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
 from autoenc.data.kinds.kind import Kind
-from autoenc.data.readers import images
+from autoenc.data.readers import images, path_of
 from autoenc.data.readers.arrays import suggested_white
 from autoenc.data.readers.images import ImageFormat
 from autoenc.data.readers.inspection_folders import layout
 from autoenc.data.scaling import DARK
 from autoenc.data.split import Split
-from autoenc.errors import ConfigError, DataError, require
+from autoenc.errors import DataError, require
 
 
 def read_image(file: Path, kind: Kind) -> np.ndarray:
@@ -65,8 +65,7 @@ def defects(
         ConfigError: no path, a value out of range.
         DataError: another layout, an unreadable image, an image smaller than a patch, a mask without image.
     """
-    if path is None:
-        raise ConfigError("path", None, "name a folder with train/good and test/<kind>: data.path=FOLDER")
+    path = path_of("defects", path)
     require(size >= 16, "size", size, "must be 16 or more")
     require(patches >= 1, "patches", patches, "must be 1 or more")
     require(0 <= contrast < np.inf, "contrast", contrast, "must be 0 or more")

@@ -14,6 +14,7 @@ import torch
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import TRANSFORMS, Image
 from autoenc.data.kinds.kind import Kind
+from autoenc.data.readers import path_of
 from autoenc.data.scaling import DARK
 from autoenc.data.split import Split, check_fractions, hold_out
 from autoenc.data.storage.cache import FOLDER
@@ -80,8 +81,7 @@ def image_folder(
     from autoenc.data.storage.image_cache import ImageStore
     from autoenc.data.storage.workers import Pool
 
-    if path is None:
-        raise ConfigError("path", None, "name a folder of images: data.path=FOLDER")
+    path = path_of("image_folder", path)
     require(max_bad >= 0, "max_bad", max_bad, "must be 0 or more")
     require(workers is None or 0 <= workers <= 256, "workers", workers, "must lie in 0 to 256")
     require(white is None or 0 < white < math.inf, "white", white, "must be above 0: 255, 4095, ...")

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from autoenc.data.dataset import Data
 from autoenc.data.kinds.kind import Kind
+from autoenc.data.readers import path_of
 from autoenc.data.readers.class_names import MISSING, class_name
 from autoenc.data.readers.delimited import QUOTES, separator_of
 from autoenc.data.readers.tables import Source
 from autoenc.data.sets.table_recipe import Recipe
 from autoenc.data.split import Split, check_fractions, hold_out, three_way
 from autoenc.data.storage.cache import FOLDER
-from autoenc.errors import ConfigError, require
+from autoenc.errors import require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,8 +92,7 @@ def table(
     from autoenc.data.kinds.table import Table
     from autoenc.data.sets.streamed_table import streamed
 
-    if path is None:
-        raise ConfigError("path", None, "name a file: data.path=FILE.csv")
+    path = path_of("table", path)
     what = "must be one character, \\t for a tab, or whitespace"
     require(len(separator_of(separator)) == 1, "separator", repr(separator), what)
     require(quoting in QUOTES, "quoting", quoting, f"must be one of {', '.join(QUOTES)}")

@@ -13,11 +13,12 @@ from autoenc.data.dataset import Data, DataSpec, learnable
 from autoenc.data.kinds.counts import Counts, View
 from autoenc.data.kinds.texts import named
 from autoenc.data.kinds.tokens import Level, Tokens
+from autoenc.data.readers import path_of
 from autoenc.data.readers import texts as documents
 from autoenc.data.readers.class_names import class_name, known_class
 from autoenc.data.readers.texts import Documents
 from autoenc.data.split import Split, hold_out
-from autoenc.errors import ConfigError, DataError, require
+from autoenc.errors import DataError, require
 
 
 def text(
@@ -133,8 +134,7 @@ def _files(
     split_seed: int,
 ) -> tuple[dict[str, Documents], list[str]]:
     """Return the documents of the splits without empty ones, and notes."""
-    if path is None:
-        raise ConfigError("path", None, "name a file of texts: data.path=file.txt, a document per line, or file.csv")
+    path = path_of("text", path)
     notes: list[str] = []
     files: dict[str, Documents] = {}
     for name, file in (("training", path), ("validation", val_path), ("test", test_path)):

@@ -226,7 +226,7 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.npy").touch()
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     assert refusal(DataError, str(tmp_path / "no.npy")) == f"{tmp_path}/no.npy: no such file"
-    assert refusal(DataError, str(tmp_path)) == f"{tmp_path}: is a folder, not a .npy or .npz file"
+    assert refusal(DataError, str(tmp_path)) == f"{tmp_path}: is a folder, not a file"
     assert refusal(DataError, str(tmp_path / "empty.npy")) == f"{tmp_path}/empty.npy: is empty"
     assert refusal(DataError, str(tmp_path / "table.csv")) == (
         f"{tmp_path}/table.csv: is not a .npy or .npz file; write it with numpy.save or numpy.savez"
