@@ -13,14 +13,12 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import jobs
 import numpy as np
 from painting import PAINTERS, paint
 from scipy import ndimage
@@ -151,17 +149,12 @@ def measure(kind: str, seed: int, overrides: Sequence[str], folder: Path, most: 
     from autoenc.apps.anomaly.defect_metrics import pixel_numbers
 
     run_dir = folder / f"{kind}_{seed}"
-    shutil.rmtree(run_dir, ignore_errors=True)
     left_out = GROUPS.get(kind, (kind,))
     kinds = ",".join(name for name in PAINTERS if name not in left_out)
-    command = [sys.executable, "train.py", f"hydra.run.dir={run_dir}", "experiment=defects_tiles", f"seed={seed}"]
-    command += [f"data.path={ROOT / 'data' / 'magnetic_tile'}", f"data.split_seed={seed}", f"noise.kinds=[{kinds}]"]
+    settings = ["experiment=defects_tiles", f"seed={seed}", "trainer.device=cpu", *overrides]
+    settings += [f"data.path={ROOT / 'data' / 'magnetic_tile'}", f"data.split_seed={seed}", f"noise.kinds=[{kinds}]"]
     started = time.perf_counter()
-    command += ["trainer.figures=0", "trainer.device=cpu", *overrides]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
-    trained = time.perf_counter() - started
+    trained = jobs.train(run_dir, settings)
     run = load_run(run_dir, "cpu")
     layout, random = inspection.layout_of(run), np.random.default_rng(SEED)
     candidates = Candidates(run, layout.train)
@@ -241,29 +234,19 @@ def main() -> None:
     if options.job:
         measure(options.job, options.seeds[0], options.overrides, folder, options.most, options.paintings)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(kind, seed) for kind in options.kinds for seed in options.seeds]
+    shared = ["--output", str(options.output), "--paintings", str(options.paintings)]
+    shared += ["--most", str(options.most)] if options.most else []
+    shared += ["--overrides", *options.overrides] if options.overrides else []
+    wanted = {
+        f"{kind}_{seed}": ["--job", kind, "--seeds", str(seed), *shared]
+        for kind in options.kinds
+        for seed in options.seeds
+    }
 
-    def job(task: tuple[str, int]) -> dict[str, Any] | None:
-        kind, seed = task
-        command = [sys.executable, __file__, "--job", kind, "--seeds", str(seed), "--output", str(options.output)]
-        command += ["--paintings", str(options.paintings)]
-        command += ["--most", str(options.most)] if options.most else []
-        command += ["--overrides", *options.overrides] if options.overrides else []
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            print(f"{kind}: {done.stderr[-1500:]}", file=sys.stderr, flush=True)
-            return None
-        result: dict[str, Any] = json.loads((folder / f"{kind}_{seed}.json").read_text())
-        print(
-            f"{kind} seed {seed}: training {result['training_seconds']:.0f} s, all {result['seconds']:.0f} s",
-            flush=True,
-        )
-        return result
+    def described(result: dict[str, Any]) -> str:
+        return f"training {result['training_seconds']:.0f} s, all {result['seconds']:.0f} s"
 
-    with ThreadPoolExecutor(options.jobs) as pool:
-        results = [result for result in pool.map(job, jobs) if result]
+    results = jobs.run(__file__, wanted, folder, options.jobs, described)
     found = summary(results)
     kinds = sorted({kind for values in found.values() for kind in values}, key=list(PAINTERS).index)
     print(f"{'':<44} mean least {' '.join(f'{kind[:5]:>5}' for kind in kinds)}")
@@ -272,8 +255,8 @@ def main() -> None:
         values = [found[name][kind] for kind in kinds]
         print(f"{name:<44} {np.mean(values):.3f} {min(values):.3f} {' '.join(f'{v:5.2f}' for v in values)}")
     options.output.write_text(json.dumps({"image_auroc": found, "results": results}) + "\n")
-    if len(results) < len(jobs):
-        raise SystemExit(f"{len(jobs) - len(results)} of {len(jobs)} jobs failed")
+    if len(results) < len(wanted):
+        raise SystemExit(f"{len(wanted) - len(results)} of {len(wanted)} jobs failed")
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import jobs
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,11 +52,6 @@ UNTRAINED = ["trainer.steps=1", "optimizer.lr=1e-12"]
 NUMBERS = ("logistic", "5-nn", "logistic_100", "precision@10")
 
 
-def last_line(text: str) -> str:
-    """Return the line of a program's standard error that names the failure."""
-    return text.strip().rpartition("\n")[2] or "no message"
-
-
 def measure(name: str, candidate: str, overrides: Sequence[str], seed: int, final: bool, folder: Path) -> None:
     """Train one candidate on one data set, and write its numbers to `folder`.
 
@@ -67,14 +62,8 @@ def measure(name: str, candidate: str, overrides: Sequence[str], seed: int, fina
     from autoenc.apps.codes import features, neighbours
 
     run_dir = folder / f"{name}_{candidate}_{seed}"
-    shutil.rmtree(run_dir, ignore_errors=True)
-    command = [sys.executable, "train.py", f"hydra.run.dir={run_dir}", "experiment=features", *SETS[name]]
-    command += ["trainer.figures=0", f"seed={seed}", *overrides]
     started = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(last_line(done.stderr))
-    seconds = time.perf_counter() - started
+    seconds = jobs.train(run_dir, ["experiment=features", *SETS[name], f"seed={seed}", *overrides])
     run = load_run(run_dir, "cpu")
     measured = run.data.test if final else run.data.val
     found = features.representations(run, measured)
@@ -131,36 +120,25 @@ def main() -> None:
         changed = UNTRAINED if candidate == "baselines" else CANDIDATES.get(candidate, [])
         measure(name, candidate, [*options.overrides, *changed], options.seeds[0], options.final, folder)
         return
-    folder.mkdir(parents=True, exist_ok=True)
     candidates = ["preset"] if options.final else options.candidates
     sets = options.sets or (SETS if options.final else CHOICE_SETS)
     if "spectrograms" in sets and not SPECTROGRAMS.exists():
         subprocess.run(
             [sys.executable, Path(__file__).with_name("spectrograms.py"), "--output", SPECTROGRAMS], check=True
         )
-    jobs = [
-        (name, candidate, seed)
+    shared = ["--output", str(options.output), *(["--final"] if options.final else [])]
+    shared += ["--overrides", *options.overrides] if options.overrides else []
+    wanted = {
+        f"{name}_{candidate}_{seed}": ["--job", name, candidate, "--seeds", str(seed), *shared]
         for name in sets
         for candidate in ("baselines", *candidates)
         for seed in (options.seeds if candidate != "baselines" else options.seeds[:1])
-    ]
+    }
 
-    def job(task: tuple[str, str, int]) -> dict[str, Any] | None:
-        name, candidate, seed = task
-        command = [sys.executable, __file__, "--job", name, candidate, "--seeds", str(seed), "--output"]
-        command += [str(options.output), *(["--final"] if options.final else [])]
-        command += ["--overrides", *options.overrides] if options.overrides else []
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            print(f"{name} {candidate} seed {seed}: {last_line(done.stderr)}", file=sys.stderr, flush=True)
-            return None
-        result: dict[str, Any] = json.loads((folder / f"{name}_{candidate}_{seed}.json").read_text())
-        print(f"{name} {candidate} seed {seed}: {result['seconds']:.0f} s {result['numbers']}", flush=True)
-        return result
+    def described(result: dict[str, Any]) -> str:
+        return f"{result['seconds']:.0f} s {result['numbers']}"
 
-    with ThreadPoolExecutor(options.jobs) as pool:
-        results = [result for result in pool.map(job, jobs) if result]
+    results = jobs.run(__file__, wanted, folder, options.jobs, described)
     found = margins(results)
     order = sorted(found, key=lambda c: -float(np.mean([list(m.values()) for m in found[c].values()])))
     for candidate in order:
@@ -168,8 +146,8 @@ def main() -> None:
         text = "  ".join(f"{name} {' '.join(f'{v:+.3f}' for v in m.values())}" for name, m in found[candidate].items())
         print(f"{candidate:<14} mean {np.mean(values):+.4f}  least {np.min(values):+.3f}  {text}")
     options.output.write_text(json.dumps({"margins": found, "results": results}, indent=2) + "\n")
-    if len(results) < len(jobs):
-        raise SystemExit(f"{len(jobs) - len(results)} of {len(jobs)} jobs failed")
+    if len(results) < len(wanted):
+        raise SystemExit(f"{len(wanted) - len(results)} of {len(wanted)} jobs failed")
 
 
 if __name__ == "__main__":
