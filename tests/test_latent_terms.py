@@ -150,6 +150,19 @@ class TestTotalCorrelation:
         assert all(g is not None and g.any() for g in gradients(term, model.encoder))
         assert all(g is None for g in gradients(term, model.decoder))
 
+    def test_parts_that_fit_in_memory_change_neither_value_nor_gradient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        z, found = torch.randn(6, 2, 3), []
+        for at_once in (10**6, 2 * 36, 1):
+            monkeypatch.setattr("autoenc.regularizers.total_correlation.AT_ONCE", at_once)
+            mean = torch.linspace(-1, 1, 36).view(6, 2, 3).requires_grad_()
+            std = torch.full((6, 2, 3), 0.7).requires_grad_()
+            joint, single = log_aggregate(Normal(mean, std), z, 50)
+            (joint.sum() - 2 * single.sum()).backward()
+            found.append((joint.detach(), single.detach(), mean.grad, std.grad))
+        assert found[0][1].shape == (6, 6)
+        for other in found[1:]:
+            torch.testing.assert_close(other, found[0])
+
     def test_needs_a_posterior(self, make_model: MakeModel) -> None:
         with pytest.raises(ConfigError, match=r"total_correlation: needs a posterior.*Deterministic"):
             TotalCorrelation(num_train=3).check(make_model(Deterministic))

@@ -68,16 +68,22 @@ class IWAE(Objective):
         return Loss(total=loss.total, parts=loss.parts | terms)
 
     def bound(self, model: Autoencoder, batch: Batch, out: Output) -> Tensor:
-        """Return -log 1/k sum_s w_s of new samples z_s, in nats, (B,)."""
+        """Return -log 1/k sum_s w_s, in nats, (B,); with the standard gradient, one of the samples is that of `out`."""
+        at_once = max(1, AT_ONCE // out.params.numel())
         code, posterior = out.code, out.code.posterior
         assert posterior is not None, "see check"
+        if self.gradient == "standard":  # the model has run for one of the samples
+            log_w = (-out.nll - kl_estimate(model, code, code.z)).unsqueeze(0)
+            if self.k > 1:
+                others = posterior.rsample(torch.Size([self.k - 1]))
+                log_w = torch.cat([log_w, self._log_weights(model, batch, code, others, at_once)])
+            return math.log(self.k) - log_w.logsumexp(0)
         z = posterior.rsample(torch.Size([self.k]))  # (k, B, *latent_shape)
-        if self.gradient == "dreg":
-            # Through z only. The derivative of log q(z|x) by the parameters of q, of the score function, becomes
-            # (v^2 - v) times that through z when it is reparametrized once more; with v of the path: v^2.
-            code = replace(code, posterior=Normal(posterior.mean.detach(), posterior.stddev.detach()))
-        log_w = self._log_weights(model, batch, code, z, at_once=max(1, AT_ONCE // out.params.numel()))
-        if self.gradient == "dreg" and z.requires_grad:
+        # Through z only. The derivative of log q(z|x) by the parameters of q, of the score function, becomes
+        # (v^2 - v) times that through z when it is reparametrized once more; with v of the path: v^2.
+        code = replace(code, posterior=Normal(posterior.mean.detach(), posterior.stddev.detach()))
+        log_w = self._log_weights(model, batch, code, z, at_once)
+        if z.requires_grad:
             v = log_w.detach().softmax(0).reshape(*log_w.shape, *[1] * (z.dim() - 2))
             z.register_hook(lambda gradient: v * gradient)  # it has the factor v once, from logsumexp
         return math.log(self.k) - log_w.logsumexp(0)

@@ -48,7 +48,15 @@ class SemiSupervised(Objective):
             if term.double_backward:
                 raise ConfigError("", None, f"cannot sum regularizer {name} over classes, which encodes by itself")
 
+    def forward(self, model: Autoencoder, batch: Batch, step: float) -> Loss:
+        """Corrupt the batch in training mode, and return the loss, which runs the model once for each class."""
+        return self.of_classes(model, model.corrupt(batch) if model.training else batch, step)
+
     def losses(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Loss:
+        return self.of_classes(model, batch, step)
+
+    def of_classes(self, model: Autoencoder, batch: Batch, step: float) -> Loss:
+        """Return the loss of a corrupted batch."""
         condition = model.condition
         assert isinstance(condition, InferredLabels), "see check"
         log_q = condition.log_q(model.visible(batch))  # (B, C)

@@ -9,9 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.utils.checkpoint import checkpoint
 
 from autoenc.core import Autoencoder, Batch, Output, Regularizer
 from autoenc.regularizers.kl import require_posterior
+
+AT_ONCE = 2**23  # values of log q(z_ij|x_m) that are kept in memory at a time
 
 
 def stratified_log_weights(size: int, num_train: int) -> Tensor:
@@ -31,9 +34,18 @@ def stratified_log_weights(size: int, num_train: int) -> Tensor:
 
 def log_aggregate(posterior: Distribution, z: Tensor, num_train: int) -> tuple[Tensor, Tensor]:
     """Return estimates of log q(z) and of log q(z_j) of each dimension: z (B, *latent_shape) -> (B,), (B, K)."""
-    pairs = posterior.log_prob(z.unsqueeze(1)).flatten(2)  # (B, B, K): log q(z_i|x_m)
-    log_w = stratified_log_weights(len(z), num_train).to(pairs)
-    return (log_w + pairs.sum(-1)).logsumexp(1), (log_w.unsqueeze(-1) + pairs).logsumexp(1)
+
+    def rows(z: Tensor, log_w: Tensor) -> tuple[Tensor, Tensor]:
+        pairs = posterior.log_prob(z.unsqueeze(1)).flatten(2)  # (R, B, K): log q(z_i|x_m)
+        return (log_w + pairs.sum(-1)).logsumexp(1), (log_w.unsqueeze(-1) + pairs).logsumexp(1)
+
+    at_once = max(1, AT_ONCE // z.numel())
+    parts = list(zip(z.split(at_once), stratified_log_weights(len(z), num_train).to(z).split(at_once), strict=True))
+    if len(parts) == 1 or not torch.is_grad_enabled():
+        found = [rows(*part) for part in parts]
+    else:  # pairs are computed again in the backward pass, some rows at a time
+        found = [checkpoint(rows, *part, use_reentrant=False) for part in parts]
+    return torch.cat([joint for joint, _ in found]), torch.cat([single for _, single in found])
 
 
 @dataclass(frozen=True)
