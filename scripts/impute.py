@@ -38,13 +38,13 @@ def main(args: argparse.Namespace) -> None:
     check_new(Path(args.output), args.force)
     impute.check(run)
     split = inputs.read(run, args.input).split
-    versions = run.spec.kind.completed(Path(args.input), impute.impute(run, split, args.draws or 0, args.samples))
-    assert versions is not None, "only kinds with missing cells pass the check"
-    for number, version in enumerate(versions, 1):
+    whole = run.spec.kind.completed(Path(args.input), impute.impute(run, split, args.draws or 0, args.samples))
+    assert whole is not None, "only kinds with missing cells pass the check"
+    for number, version in enumerate(whole.versions, 1):
         if args.draws:
             version.insert(0, "draw", number, allow_duplicates=True)
-    write_text(Path(args.output), pd.concat(versions).to_csv(index=False))
-    console().print(f"{len(split):,} rows; written: {args.output}", soft_wrap=True, markup=False, highlight=False)
+    write_text(Path(args.output), pd.concat(whole.versions).to_csv(index=False))
+    console().print(f"{whole.described}; written: {args.output}", soft_wrap=True, markup=False, highlight=False)
 
 
 if __name__ == "__main__":

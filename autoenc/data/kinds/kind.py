@@ -37,6 +37,22 @@ Shown = np.ndarray | list[str]  # an (H, W, 3) uint8 figure, or lines of text
 
 
 @dataclass(frozen=True)
+class Completed:
+    """Versions of the rows of a file without missing cells, and which cells were missing, (N, columns) bool."""
+
+    versions: list[pd.DataFrame]
+    missing: pd.DataFrame
+
+    @property
+    def described(self) -> str:
+        """How many cells were missing, in how many rows and columns."""
+        cells, gone = int(self.missing.to_numpy().sum()), self.missing
+        rows, columns = int(gone.any(axis=1).sum()), int(gone.any().sum())
+        where = f"{rows:,} of {len(gone):,} rows and {columns} of {gone.shape[1]} columns"
+        return f"{cells:,} missing cells filled, in {where}"
+
+
+@dataclass(frozen=True)
 class Kind:
     """What one example is. The base class is a vector of numbers.
 
@@ -194,7 +210,7 @@ class Kind:
         """Return a short text for each example, such as the beginning of a document; None where there is none."""
         return None
 
-    def completed(self, path: Path, versions: Sequence[Tensor]) -> list[pd.DataFrame] | None:
+    def completed(self, path: Path, versions: Sequence[Tensor]) -> Completed | None:
         """Return the rows of a file with its missing cells replaced by those of examples (N, *shape), for each version.
 
         None for kinds without missing cells.

@@ -14,7 +14,7 @@ import torch
 
 from autoenc.data.kinds.columns import Columns
 from autoenc.data.kinds.estimator_json import from_plain, to_plain
-from autoenc.data.kinds.kind import REAL, common
+from autoenc.data.kinds.kind import REAL, Completed, common
 from autoenc.data.readers.class_names import MISSING, class_names
 from autoenc.data.readers.dates import Dated
 from autoenc.data.readers.numbers import Written
@@ -164,7 +164,7 @@ class Table(Columns):
             why = "the run reads new files in the format of its training files"  # options cannot be changed here
             raise DataError(f"{error}; {why}") from None
 
-    def completed(self, path: Path, versions: Sequence[Tensor]) -> list[pd.DataFrame]:
+    def completed(self, path: Path, versions: Sequence[Tensor]) -> Completed:
         """Return the rows of a file, each missing cell of the model's columns replaced by that of `plausible`."""
         frame = self._frame(path)
         missing = self._missing(self.typed(frame, str(path)))
@@ -177,7 +177,7 @@ class Table(Columns):
                 values = np.array([str(value).replace(".", ",") for value in values], object) if comma else values
                 whole[name] = whole[name].where(~gone, values)
             found.append(whole)
-        return found
+        return Completed(found, missing)
 
     def state(self) -> dict[str, Any]:
         """Return the state as plain values; see estimator_json.py."""
