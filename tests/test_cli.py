@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import forks
 import pytest
 from hydra.types import RunMode
 
@@ -174,7 +175,8 @@ def test_train_then_use_the_same_directory_again(tmp_path: Path) -> None:
 
 
 def test_sweep_goes_on_past_a_failing_job_and_ends_with_a_comparison(tmp_path: Path) -> None:
-    done = train(tmp_path, "-m", "model=ae,topk", "model.latent_dim=2,12", *QUICK[1:])
+    args = ["-m", "model=ae,topk", "model.latent_dim=2,12", *QUICK[1:]]
+    done = forks.start(tmp_path / "out", tmp_path, args).wait()
     assert done.returncode == 1
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     assert sorted(p.name.split("_")[0] for p in sweep.iterdir() if p.is_dir()) == ["0", "1", "2", "3"]
@@ -203,7 +205,8 @@ def test_a_minimizing_sweeper_gets_lower_values_for_better_runs(
     monkeypatch.setattr(cli.HydraConfig, "get", lambda: hydra_state)
     monkeypatch.setattr(cli.config, "check", lambda cfg: cfg)
     monkeypatch.setattr(run, "train", lambda *args: {"val": {"psnr": 20.0, "accuracy": 0.5, "mse": 3.0}})
-    values = {name: cli.job({"trainer": {"monitor": name}, "regularizer": {}}) for name in ("psnr", "accuracy", "mse")}
+    rest = {"regularizer": {}, "data": {"_target_": "autoenc.data.digits"}}
+    values = {name: cli.job({"trainer": {"monitor": name}, **rest}) for name in ("psnr", "accuracy", "mse")}
     assert values == {"psnr": -20.0, "accuracy": -0.5, "mse": 3.0}
 
 

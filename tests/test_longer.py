@@ -1,6 +1,7 @@
 """More training: of a finished run, from the weights of another, and from Python."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,18 @@ def few() -> Data:
     return Data(whole.spec, whole.train.subset(few), whole.val.subset(few), whole.test.subset(few))
 
 
+@pytest.fixture(scope="module")
+def finished(few: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "short"
+    run.train(compose([*SMALL, "trainer.epochs=2"]), folder, {"model": "vae"}, data=few)
+    return folder
+
+
 @pytest.fixture
-def short(tmp_path: Path, few: Data, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A finished run of two epochs; builds use the few examples."""
+def short(finished: Path, tmp_path: Path, few: Data, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a finished run of two epochs; builds use the few examples."""
     monkeypatch.setattr("autoenc.build.build_data", lambda config, kind=None: few)
-    run.train(compose([*SMALL, "trainer.epochs=2"]), tmp_path / "short", {"model": "vae"})
-    return tmp_path / "short"
+    return Path(shutil.copytree(finished, tmp_path / "short"))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

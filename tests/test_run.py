@@ -6,12 +6,11 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import forks
 import hydra
 import numpy as np
 import pytest
@@ -26,7 +25,6 @@ from autoenc.errors import ConfigError, DataError, NotFinite
 from autoenc.training import process
 from autoenc.training.settings import TrainerSettings
 
-ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["network.hidden=[16]", "trainer.figures=0", "trainer.batch_size=128", "model.latent_dim=4"]
 
 
@@ -70,7 +68,7 @@ def test_run_directory_holds_everything(vae_run: Path) -> None:
         "train/gradient_norm",
         "train/lr",
     }
-    assert wanted | {"perf/examples_per_second", "latent/active_units", "test/mse"} <= set(tags["scalars"])
+    assert wanted | {"wall/examples_per_second", "z/active_units", "test/mse"} <= set(tags["scalars"])
     assert {f"view/{name}" for name in figures} == set(tags["images"])
     assert "_hparams_/session_start_info" in events.summary_metadata
     steps = [e.step for e in events.Scalars("val/loss")]
@@ -126,19 +124,18 @@ def test_resume_after_a_kill_is_bit_identical(tmp_path: Path, overrides: list[st
     run.train(checked(*overrides), whole)
 
     sent = random.choice([signal.SIGKILL, signal.SIGTERM])
-    command = [sys.executable, "train.py", f"hydra.run.dir={killed}", *overrides]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = forks.start(tmp_path / "out", tmp_path, [f"hydra.run.dir={killed}", *overrides])
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (killed / "checkpoints" / "last.pt").exists():
         time.sleep(0.005)
     time.sleep(random.random() * 0.15)
-    process.send_signal(sent)
-    _, stderr = process.communicate(timeout=60)
-    if process.returncode == 0:
+    os.kill(process.pid, sent)
+    done = process.wait()
+    if done.returncode == 0:
         pytest.skip("the run ended before the signal came")
-    assert process.returncode == (-signal.SIGKILL if sent == signal.SIGKILL else 143), stderr
+    assert done.returncode == (-signal.SIGKILL if sent == signal.SIGKILL else 143), done.stderr
     if sent == signal.SIGTERM:
-        assert stderr == f"interrupted; resume with: python train.py resume={killed}\n"
+        assert done.stderr == f"interrupted; resume with: python train.py resume={killed}\n"
         assert json.loads((killed / "run.json").read_text())["state"] == "interrupted"
 
     run.resume(killed)
@@ -221,16 +218,15 @@ def test_settings_of_the_process_are_put_back(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_one_line_and_leaves_whole_files(tmp_path: Path) -> None:
     """A limit on the size of files stands for the full disk: the write fails in the same place."""
-    program = (
-        "import resource, sys, signal\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
-        "from autoenc.cli import main\n"
-        "sys.exit(main())\n"
-    )
+    import resource
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
     run_dir = tmp_path / "run"
-    command = [sys.executable, "-c", program, f"hydra.run.dir={run_dir}", "model=ae", "trainer.epochs=1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ})
+    args = [f"hydra.run.dir={run_dir}", "model=ae", "trainer.epochs=1", "trainer.threads=1"]
+    done = forks.start(tmp_path / "out", tmp_path, args, limit).wait()
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1
     assert "File too large" in done.stderr

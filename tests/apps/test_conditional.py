@@ -212,16 +212,6 @@ def test_codes_of_a_run_are_data_of_another(vae_run: Path, call: Call, tmp_path:
     assert int((loaded.data.train.y != UNLABELLED).sum()) == 100  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("model", ["cvae", "m2"])
-def test_a_run_that_resumes_ends_with_the_same_bits(model: str, tmp_path: Path) -> None:
-    settings = [f"model={model}", *SMALL, "trainer.evaluate_every=2"]
-    run.train(compose([*settings, "trainer.epochs=2"]), tmp_path / "whole")
-    run.train(compose([*settings, "trainer.epochs=1"]), tmp_path / "part")
-    run.resume(tmp_path / "part", {"epochs": 2})
-    a, b = (torch.load(tmp_path / name / "checkpoints" / "last.pt", weights_only=True) for name in ("whole", "part"))
-    assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
-
-
 def test_texts_of_a_class(train_run: Callable[..., Path], call: Call, tmp_path: Path) -> None:
     from autoenc.apps.generation import texts
 

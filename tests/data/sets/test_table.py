@@ -1,8 +1,6 @@
 """Tables: what is learnt from which rows, what becomes of each kind of column, and whole runs."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -219,7 +217,9 @@ def test_table_likelihood_is_gaussian_and_categorical(csv: Path) -> None:
         likelihoods.Table(())
 
 
-def test_a_run_on_a_table_end_to_end(tmp_path: Path, train_run: Callable[..., Path]) -> None:
+def test_a_run_on_a_table_end_to_end(
+    tmp_path: Path, train_run: Callable[..., Path], call: Callable[..., tuple[int, str, str]]
+) -> None:
     shop(600).to_csv(tmp_path / "shop.csv", index=False)
     run_dir = train_run(
         "data=table", f"data.path={tmp_path / 'shop.csv'}", "data.label=state", "data.normal=good", "data.log=[price]",
@@ -234,11 +234,8 @@ def test_a_run_on_a_table_end_to_end(tmp_path: Path, train_run: Callable[..., Pa
     assert codes.shape == (7, 2)
     read = inputs.read(run, tmp_path / "new.csv")
     assert run.codes(read.split) == pytest.approx(codes, abs=1e-5)
-    done = subprocess.run(
-        [sys.executable, "scripts/detect.py", run_dir, "--input", tmp_path / "new.csv", "--output", tmp_path / "s.csv"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    code, _, err = call("detect", run_dir, "--input", tmp_path / "new.csv", "--output", tmp_path / "s.csv")
+    assert code == 0, err
     scores = pd.read_csv(tmp_path / "s.csv")
     assert len(scores) == 7
     assert "label" not in scores
