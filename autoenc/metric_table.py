@@ -7,7 +7,7 @@ decides from a name. docs/metrics.md shows it to people.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 
@@ -219,10 +219,15 @@ def metric(name: str) -> Metric:
     return Metric(base, "", False, "a term of the objective") if row is None else replace(row, name=base)
 
 
-def label(name: str) -> str:
-    """Return the full name of a metric with its unit and an arrow; a name that is no metric is returned as it is."""
+def label(name: str, units: Mapping[str, str] | None = None) -> str:
+    """Return the full name of a metric with its unit and an arrow; a name that is no metric is returned as it is.
+
+    Args:
+        units: of metrics with another unit than in the table.
+    """
     known = _row(re.sub(r"_(?:std|sd)$", "", _base(name))) is not None
-    return replace(metric(name), name=name).label if known else name
+    row = metric(name)
+    return replace(row, name=name, unit=(units or {}).get(name, row.unit)).label if known else name
 
 
 def legend(names: Iterable[str]) -> list[str]:

@@ -33,6 +33,9 @@ class Objective(nn.Module):
     judges_code: ClassVar[bool] = False  # whether `diagnosis` is all there is to say about the code
     reads_prior: ClassVar[str] = ""  # density or samples, where the objective reads the prior itself; see `Regularizer`
     infers_labels: ClassVar[bool] = False  # whether it trains a condition that infers labels
+    units: ClassVar[Mapping[str, str]] = {}  # of its terms, where they are not those of metric_table
+    meaningless: ClassVar[tuple[str, ...]] = ()  # metrics of the code that say nothing where it is trained so
+    anomalies: tuple[str, ...] = ()  # names of classes that it trains as anomalies
 
     def __init__(self, regularizers: Mapping[str, Regularizer]):
         super().__init__()

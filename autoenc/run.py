@@ -89,7 +89,7 @@ def train(
             record = Record(run_dir, config, choices or {}, parts.data, device, resumed=resume)
             tracker = Tracker(run_dir, state["progress"] if state else None)
             if state is None:
-                tracker.layout(["loss", "nll", *parts.objective.regularizers])
+                tracker.layout(["loss", "nll", *parts.objective.regularizers], parts.objective.units)
             try:
                 record.write("running")
                 trainer = Trainer(

@@ -1,8 +1,8 @@
 """Find anomalies: rows or images that differ from those that a run was trained on.
 
-Without --input: the test split. The classes that the run was trained without (python train.py ... anomaly_classes=[3]),
-or that --anomaly names, are the anomalies, and each score is compared with PCA and an isolation forest. Several runs: a
-table of AUROC (higher is better) with their mean. With --input: new rows or images.
+Without --input: the test split. The classes that the run was trained without (python train.py ... anomaly_classes=[3])
+or as anomalies (model=deep_sad), or that --anomaly names, are the anomalies, and each score is compared with PCA and an
+isolation forest. Several runs: a table of AUROC (higher is better) with their mean. With --input: new rows or images.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def several(args: argparse.Namespace) -> None:
     titles: dict[str, str] = {}
     for path in args.run:
         run = load_run(path, args.device)
-        classes[path] = args.anomaly or labelled.left_out_of(run)
+        classes[path] = args.anomaly or labelled.anomalies_of(run)
         if not classes[path]:
             raise UserError(f"{path}: was trained on every class; name the anomalies with --anomaly")
         titles[path] = f"{len(titles)}: {run.name}, anomalies {','.join(classes[path])}"
@@ -242,7 +242,7 @@ if __name__ == "__main__":
     arguments.add_argument("--labels", metavar="FILE",
                            help="a number for each row of --input, 0: normal (default: its data.label)")  # fmt: skip
     arguments.add_argument("--anomaly", metavar="CLASS[,CLASS]", type=class_names, default=[],
-                           help="anomalies in the test split (default: the classes left out of training)")  # fmt: skip
+                           help="anomalies in the test split (default: left out, or trained as anomalies)")  # fmt: skip
     arguments.add_argument("--score", metavar="NAME", help="deciding score (default: local for images, else combined)")
     arguments.add_argument("--quantile", type=fraction, default=0.99,
                            help="quantile of the validation scores, the threshold (default: 0.99)")  # fmt: skip

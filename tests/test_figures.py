@@ -158,6 +158,9 @@ def test_the_loss_curve_marks_the_kept_weights_and_survives_a_huge_first_value(d
     assert axes.get_ylim()[1] < 20
     (line,) = [line for line in axes.lines if "kept" in str(line.get_label())]
     assert line.get_xdata() == [250, 250]
+    curves([{"step": 2, "split": "val", "loss": 1.0}], units={"loss": ""})
+    assert drawn().get_ylabel() == "loss ↓ per example"
+    assert all(tick == int(tick) >= 0 for tick in drawn().get_xticks() if tick <= 2), "steps are whole numbers"
     curves([line for line in lines if line["step"] > 10])
     assert drawn().get_ylim()[1] > 10, "all values of an ordinary curve are visible"
     curves([])

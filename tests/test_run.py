@@ -124,7 +124,7 @@ def test_resume_after_a_kill_is_bit_identical(tmp_path: Path, overrides: list[st
     run.train(checked(*overrides), whole)
 
     sent = random.choice([signal.SIGKILL, signal.SIGTERM])
-    process = forks.start(tmp_path / "out", tmp_path, [f"hydra.run.dir={killed}", *overrides])
+    process = forks.start(tmp_path / "out", Path.cwd(), [f"hydra.run.dir={killed}", *overrides])
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (killed / "checkpoints" / "last.pt").exists():
         time.sleep(0.005)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -56,13 +57,13 @@ def units(evaluation: Evaluation) -> np.ndarray:
     return pixels(figure)
 
 
-def curves(lines: list[dict[str, Any]], kept: int | None = None) -> np.ndarray:
+def curves(lines: list[dict[str, Any]], kept: int | None = None, units: Mapping[str, str] | None = None) -> np.ndarray:
     """Draw training and validation loss against steps, from the lines of metrics.jsonl.
 
     Values of the first tenth of the evaluations that are far outside the range of all others are left out of the axis.
 
     Args:
-        kept: step of the weights that the run keeps.
+        kept: step of the weights that the run keeps. units: of losses that are not in nats.
     """
     figure = new_figure(7, 4)
     axes = figure.subplots()
@@ -79,9 +80,11 @@ def curves(lines: list[dict[str, Any]], kept: int | None = None) -> np.ndarray:
     if len(later) > 2 and (span := max(later) - min(later)) > 0 and max(first) > max(later) + 4 * span:
         axes.set_ylim(min(later) - 0.05 * span, max(later) + 0.5 * span)
         axes.annotate(f"first: {max(first):.4g}", (0.02, 0.97), xycoords="axes fraction", va="top", fontsize=8)
-    axes.set(xlabel="step", ylabel=f"{label('loss')} per example", title="training and validation loss")
+    axes.set(xlabel="step", ylabel=f"{label('loss', units)} per example", title="training and validation loss")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlim(left=0)
     if axes.lines:
-        axes.legend(loc="upper right", fontsize=8)
+        axes.legend(loc="best", fontsize=8)
     axes.grid(alpha=0.3)
     return pixels(figure)
 

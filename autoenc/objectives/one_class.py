@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +30,12 @@ class OneClass(Objective):
     reads_prior = "density"
     score = "prior"
     judges_code = True
+    units: ClassVar[Mapping[str, str]] = {"loss": ""}  # a squared distance
+    meaningless = ("active_units",)  # small codes are what it trains
 
     def check(self, model: Autoencoder) -> None:
         if not isinstance(model.bottleneck.prior, Center):
             raise ConfigError("", None, "needs a fixed center: prior=center")
-        if model.bottleneck.has_posterior:
-            raise ConfigError("", None, "needs deterministic codes; the bottleneck Deterministic has them")
         for part in (model.encoder, model.bottleneck):
             for name, module in part.named_modules():
                 if getattr(module, "bias", None) is not None:
@@ -107,7 +108,7 @@ class DeepSAD(OneClass):
             require(name not in left_out, "anomalies", name, why)
         require(len(set(names)) < len(class_names), "anomalies", names, "one class or more must be normal")
         require(eta > 0, "eta", eta, "must be above 0")
-        self.eta = eta
+        self.eta, self.anomalies = eta, tuple(names)
         self.register_buffer("anomalous", torch.tensor([name in names for name in class_names]), persistent=False)
 
     def of_distance(self, distance: Tensor, batch: Batch) -> Tensor:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from autoenc.core import Prior
+from autoenc.core import Autoencoder, Prior
+from autoenc.errors import ConfigError
 
 LEAST = 0.1  # of the values of the center
 
@@ -28,6 +29,13 @@ class Center(Prior):
     def __init__(self, latent_shape: tuple[int, ...]):
         super().__init__()
         self.register_buffer("center", torch.zeros(latent_shape))
+
+    def bind(self, model: Autoencoder) -> None:
+        bottleneck = model.bottleneck
+        if bottleneck.has_posterior:
+            kind = type(bottleneck).__name__
+            why = f"Center is for the deterministic codes of model=deep_svdd, and the bottleneck {kind} has a posterior"
+            raise ConfigError("", None, f"{why}; prior=default or prior=standard")
 
     @torch.no_grad()
     def start(self, rows: Callable[[int], Tensor], codes: Callable[[int], Tensor]) -> None:

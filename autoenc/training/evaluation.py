@@ -145,6 +145,7 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
     if model.condition is not None:
         numbers |= {name: float(value) for name, value in model.condition.metrics(of_labels).items()}
     latent = stats.numbers() | {name: float(value) for name, value in model.bottleneck.metrics(tally).items()}
+    latent = {name: value for name, value in latent.items() if name not in objective.meaningless}
     if "kl_estimate" in numbers:
         latent["kl"] = numbers.pop("kl_estimate")
     if "bound" in numbers:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("autoenc")
 METRICS = "metrics.jsonl"
-FIGURES = "view"  # group of the images and texts in TensorBoard, which sorts by name: below latent, train and val
+# Groups in TensorBoard, which sorts by name: losses (test, train, val) come first.
+FIGURES, SPEED, CODE = "view", "wall", "z"
+SPARSE = 0.05  # fraction of zeros from which a code is sparse
 T = TypeVar("T")
 
 
@@ -83,9 +85,9 @@ class Tracker:
         for name, value in values.items():
             self.writer.add_scalar(f"{prefix}/{name}", value, step)
 
-    def layout(self, names: Sequence[str]) -> None:
+    def layout(self, names: Sequence[str], units: Mapping[str, str] | None = None) -> None:
         """Show train/name and val/name on one axis, in TensorBoard's tab of custom scalars."""
-        charts = {metric_label(name): ["Multiline", [f"train/{name}$", f"val/{name}$"]] for name in names}
+        charts = {metric_label(name, units): ["Multiline", [f"train/{name}$", f"val/{name}$"]] for name in names}
         self.writer.add_custom_scalars({"training and validation": charts})
 
     def evaluation(self, split: str, step: int, epoch: float, values: Mapping[str, float | list[float]]) -> None:
@@ -164,6 +166,12 @@ def _value_of(line: str, key: str, default: Any = None) -> Any:
         return default
 
 
+def varying(latent: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics of the code without those that stay as they are: its size, and the zeros of a dense code."""
+    fixed = {"dim"} if latent.get("zeros", 0.0) > SPARSE else {"dim", "zeros", "mean_active", "dead_units"}
+    return {name: value for name, value in latent.items() if name not in fixed}
+
+
 QUIET = 60.0  # seconds
 
 
@@ -233,12 +241,16 @@ def stages(names: Sequence[str], text: str) -> Iterator[str]:
         yield name
 
 
-def result_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Return a table with a column for each key of `rows` and a row for each metric."""
-    names = dict.fromkeys(k for values in rows.values() for k in values)
-    turned = {
-        metric_label(name): {key: values[name] for key, values in rows.items() if name in values} for name in names
-    }
+def result_table(title: str, rows: Mapping[str, Mapping[str, Any]], units: Mapping[str, str] | None = None) -> Table:
+    """Return a table with a column for each key of `rows` and a row for each metric.
+
+    Args:
+        units: of metrics with another unit than in metric_table.
+    """
+    turned: dict[str, dict[str, Any]] = {}
+    for key, values in rows.items():
+        for name, value in values.items():
+            turned.setdefault(metric_label(name, units), {})[key] = value
     return method_table(title, turned, digits=5)
 
 

@@ -24,7 +24,7 @@ from autoenc.objective import Meter, Objective, gradient_norm, train_step
 from autoenc.training import checkpoint
 from autoenc.training.evaluation import Evaluation, evaluate
 from autoenc.training.settings import TrainerSettings
-from autoenc.training.tracking import Progression, Tracker
+from autoenc.training.tracking import CODE, SPEED, Progression, Tracker, varying
 
 log = logging.getLogger("autoenc")
 SAVE_EVERY = 300.0  # seconds between checkpoints within long epochs, or where evaluations are far apart
@@ -154,7 +154,7 @@ class Trainer:
                 if callable(term.weight):
                     logged[f"weight/{name}"] = term.weight(self.step)
             self.tracker.scalars("train", logged, self.step)
-            self.tracker.scalars("perf", {"examples_per_second": self.examples_per_second}, self.step)
+            self.tracker.scalars(SPEED, {"examples_per_second": self.examples_per_second}, self.step)
             progress.update(self.step, epoch + 1, numbers, self.examples_per_second)
         return now
 
@@ -181,7 +181,7 @@ class Trainer:
         kl = {} if result.stats.kl is None else {"kl_per_dim": result.stats.kl.tolist()}
         self.tracker.evaluation("val", self.step, position, {**result.numbers, **result.latent, **kl})
         self.tracker.scalars("val", result.numbers, self.step)
-        self.tracker.scalars("latent", result.latent, self.step)
+        self.tracker.scalars(CODE, varying(result.latent), self.step)
         for plateau in self.plateaus.values():
             plateau.step(value)
         self.stale += 1

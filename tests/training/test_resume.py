@@ -36,7 +36,7 @@ def events(run_dir: Path) -> list[tuple[str, int]]:
     """Tag and step of every value in the event files, in the order of the files, those of speed left out."""
     files = sorted(run_dir.glob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime_ns)
     found = itertools.chain.from_iterable(EventFileLoader(str(path)).Load() for path in files)
-    return [(value.tag, event.step) for event in found for value in event.summary.value if "perf/" not in value.tag]
+    return [(value.tag, event.step) for event in found for value in event.summary.value if "wall/" not in value.tag]
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 from autoenc.report import hparams, overridden
-from autoenc.training.tracking import Tracker
+from autoenc.training.tracking import CODE, Tracker, varying
 
 
 def test_training_and_validation_share_an_axis_and_figures_are_below_the_losses(tmp_path: Path) -> None:
     tracker = Tracker(tmp_path)
-    tracker.layout(["loss", "kl"])
+    tracker.layout(["loss", "kl"], {"kl": "bits"})
+    latent = {"dim": 4.0, "zeros": 0.01, "mean_active": 3.9, "dead_units": 0.0, "active_units": 2.0}
+    tracker.scalars(CODE, varying(latent), 1)
+    assert set(varying(latent | {"zeros": 0.5})) == latent.keys() - {"dim"}
     for split in ("train", "val"):
         tracker.scalars(split, {"loss": 1.0}, 1)
     tracker.image("atoms", np.zeros((4, 4, 3), np.uint8), 1)
@@ -22,12 +25,13 @@ def test_training_and_validation_share_an_axis_and_figures_are_below_the_losses(
     tags = events.Tags()
     assert tags["images"] == ["view/atoms"]
     assert "view/reconstruction/text_summary" in tags["tensors"]
-    assert max(tags["scalars"]) < min(tags["images"]), "TensorBoard sorts by name"
+    assert sorted(tags["scalars"] + tags["images"])[:3] == ["train/loss", "val/loss", "view/atoms"], "sorted by name"
+    assert set(tags["scalars"]) == {"train/loss", "val/loss", "z/active_units"}, "no card for what is constant"
     config = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     charts = layout_pb2.Layout.FromString(config).category[0].chart
     assert [(chart.title, list(chart.multiline.tag)) for chart in charts] == [
         ("loss [nats] ↓", ["train/loss$", "val/loss$"]),
-        ("kl [nats]", ["train/kl$", "val/kl$"]),
+        ("kl [bits]", ["train/kl$", "val/kl$"]),
     ]
 
 

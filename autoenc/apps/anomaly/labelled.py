@@ -13,29 +13,29 @@ from autoenc.errors import UserError
 from autoenc.loading import Run
 
 
-def left_out_of(run: Run) -> list[str]:
-    """Return the names of the classes that a run was trained without."""
-    return list(run.spec.anomalies) or run.config["anomaly_classes"]  # run.json of old runs does not have them
+def anomalies_of(run: Run) -> list[str]:
+    """Return the names of the classes that a run was trained without, or trained as anomalies."""
+    left_out = list(run.spec.anomalies) or run.config["anomaly_classes"]  # run.json of old runs does not have them
+    return [*left_out, *(() if run.objective is None else run.objective.anomalies)]
 
 
 def known_anomalies(run: Run, classes: Sequence[str] = ()) -> np.ndarray | None:
     """Return which test rows are of the anomaly classes (N,) bool; None if there are no such classes.
 
     Args:
-        classes: names of the anomaly classes; default: those that the run was trained without.
+        classes: names of the anomaly classes; default: `anomalies_of` the run.
 
     Raises:
         UserError: no labels, an unknown class.
     """
-    left_out = left_out_of(run)
-    wanted = list(classes) or left_out
+    known = anomalies_of(run)
+    wanted = list(classes) or known
     if not wanted:
         return None
     numbers = class_numbers(run.spec, wanted, "--anomaly")
     if run.data.test.y is None:
         raise UserError(f"--anomaly {','.join(wanted)}: the test rows of {run.spec.name} have no labels")
-    trained_as = [str(name) for name in run.config["model"]["objective"].get("anomalies", [])]  # model=deep_sad
-    if trained_on := [name for name in wanted if name not in (*left_out, *trained_as)]:
+    if trained_on := [name for name in wanted if name not in known]:
         warnings.warn(
             f"{run.path}: was trained on {', '.join(trained_on)} too; to leave them "
             f"out: python train.py ... anomaly_classes=[{','.join(wanted)}]",

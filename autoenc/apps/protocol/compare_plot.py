@@ -21,6 +21,8 @@ from autoenc.metric_table import metric as metric_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 FEW = 5  # lines whose legend fits into a panel
 LABELLED = 12  # points of a panel that have labels
@@ -75,9 +77,23 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, metric: str, also
         every[0].legend(handles=handles, title=title, fontsize=8)
     else:
         figure.legend(handles=handles, loc="outside lower center", ncols=4, title=title, fontsize=8)
+    without_overlaps(verbatim(figure))
     with atomic(path) as file:
-        verbatim(figure).savefig(file, format="png")
+        figure.savefig(file, format="png")
     return True
+
+
+def without_overlaps(figure: Figure) -> None:
+    """Remove texts of points and bars that overlap one that was written before."""
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        kept: list[Bbox] = []
+        for text in list(axes.texts):
+            box = text.get_window_extent()
+            if any(box.overlaps(other) for other in kept):
+                text.remove()
+            else:
+                kept.append(box)
 
 
 def _test(lines: Lines, others: Sequence[str], metric: str, over_latent: bool, axes: Axes) -> None:
@@ -198,4 +214,5 @@ def _draw_bars(axes: Axes, lines: Lines, metric: str) -> None:
             axes.bar_label(bar, fmt="%.3g", fontsize=7) if texts else None
     axes.set_xticks(range(len(lines)), [fill(name[:60], 24) for name in lines], rotation=20, ha="right", fontsize=7)
     axes.set_xlim(-0.6, len(lines) - 0.4)
+    axes.margins(y=0.1)  # room for the texts
     axes.grid(alpha=0.3)

@@ -255,11 +255,15 @@ def test_refusals(vae: Detector, novel: Detector, vae_run: Path, tmp_path: Path)
         assert labelled.known_anomalies(vae.run, ["2"]) is not None
 
 
-def test_anomalies_that_deep_sad_is_told_of_need_not_be_left_out(
+def test_anomalies_that_deep_sad_is_trained_with_are_those_of_detection(
     train_run: Callable[..., Path], recwarn: pytest.WarningsRecorder
 ) -> None:
     path = train_run("model=deep_sad", "model.objective.anomalies=[3]", "network.hidden=[16]", "trainer.epochs=1")
-    assert labelled.known_anomalies(load_run(path, "cpu"), ["3"]) is not None
+    loaded = load_run(path, "cpu")
+    assert loaded.data.test.y is not None
+    found = labelled.known_anomalies(loaded)
+    assert found is not None
+    assert (found == (loaded.data.test.y == 3).numpy()).all(), "the classes that it was trained with need no --anomaly"
     assert not [str(w.message) for w in recwarn if "was trained on" in str(w.message)]
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
-from autoenc.apps.protocol import compare
+from autoenc.apps.protocol import compare, compare_plot
 from autoenc.apps.protocol.compare import Row
+from autoenc.canvas import new_figure
 from autoenc.errors import ConfigError, DataError
 
 
@@ -98,3 +100,19 @@ def test_jobs_are_in_the_order_of_their_numbers_and_each_is_there_once(tmp_path:
         compare.runs_in([Path(__file__).parent])
     with pytest.raises(DataError, match="no such directory"):
         compare.runs_in([tmp_path / "nothing"])
+
+
+def test_no_text_of_the_plot_lies_on_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(compare_plot, "new_figure", lambda *size: figures.append(new_figure(*size)) or figures[-1])
+    rows = [
+        Row(f"{model}{k}", "finished", {"model": model, "model.latent_dim": k}, {}, {})
+        for model in ("ae", "vae", "iwae")
+        for k in (2, 4)
+    ]
+    for row, e in zip(rows, (0, 0, 1e-4, 1e-4, 2e-4, 2e-4), strict=True):
+        row.numbers["mse"] = (1 + e) / row.settings["model.latent_dim"]
+    assert compare_plot.plot(rows, ["model", "model.latent_dim"], tmp_path / "plot.png")
+    boxes = [text.get_window_extent() for text in figures[0].axes[0].texts]
+    assert 2 <= len(boxes) < 6
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
