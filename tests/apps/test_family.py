@@ -53,8 +53,8 @@ def test_a_model_is_stopped_resumed_and_used(
 ) -> None:
     hidden = [] if model in DICTIONARIES else ["network.hidden=[8]"]
     config = compose(
-        [f"model={model}", *data[kind], *OPTIONS.get(model, []), *hidden, "model.latent_dim=16", "trainer.batch_size=32",
-         "trainer.epochs=2", "trainer.figures=0", "trainer.threads=1", "trainer.device=cpu"]
+        [f"model={model}", *data[kind], *OPTIONS.get(model, []), *hidden, "model.latent_dim=16",
+         "trainer.batch_size=32", "trainer.epochs=2", "trainer.figures=0", "trainer.threads=1", "trainer.device=cpu"]
     )  # fmt: skip
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     run.train(config, whole, {"model": model})
