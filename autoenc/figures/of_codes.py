@@ -65,6 +65,8 @@ def curves(lines: list[dict[str, Any]], kept: int | None = None, units: Mapping[
     Args:
         kept: step of the weights that the run keeps. units: of losses that are not in nats.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure = new_figure(7, 4)
     axes = figure.subplots()
     first, later = [], []
@@ -81,7 +83,7 @@ def curves(lines: list[dict[str, Any]], kept: int | None = None, units: Mapping[
         axes.set_ylim(min(later) - 0.05 * span, max(later) + 0.5 * span)
         axes.annotate(f"first: {max(first):.4g}", (0.02, 0.97), xycoords="axes fraction", va="top", fontsize=8)
     axes.set(xlabel="step", ylabel=f"{label('loss', units)} per example", title="training and validation loss")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.set_xlim(left=0)
     if axes.lines:
         axes.legend(loc="best", fontsize=8)

@@ -112,7 +112,7 @@ def test_no_text_of_the_plot_lies_on_another(tmp_path: Path, monkeypatch: pytest
     ]
     for row, e in zip(rows, (0, 0, 1e-4, 1e-4, 2e-4, 2e-4), strict=True):
         row.numbers["mse"] = (1 + e) / row.settings["model.latent_dim"]
-    assert compare_plot.plot(rows, ["model", "model.latent_dim"], tmp_path / "plot.png")
+    assert compare_plot.plot(rows, ["model", "model.latent_dim"], tmp_path / "plot.png", "mse")
     boxes = [text.get_window_extent() for text in figures[0].axes[0].texts]
     assert 2 <= len(boxes) < 6
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
