@@ -105,7 +105,7 @@ def optimize(run: Run, out: Outputs, args: argparse.Namespace) -> None:
         "style image": {name: 1 - value for name, value in start.items()},
     }
     image = run.spec.kind.sheet(neural_style.grid(contents, styles, x), len(styles) + 1)
-    title = f"left the content, above the style; content in {layers[0]}, style in {', '.join(layers[1])}"
+    title = f"left the content, in {layers[0]};\nabove the style, in {len(layers[1])} layers"
     assert image is not None
     out.figure("restyle", titled(image, title))
     out.images([f"{i}.png" for i in range(len(pairs))], x.reshape(-1, *run.spec.shape))
