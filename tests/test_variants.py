@@ -242,6 +242,10 @@ def test_a_best_file_of_an_older_version_loads_where_the_objective_has_no_state(
         (["model=aae", "+model.players.critic.speed=1"], r"^model\.players\.critic\.speed: Adam has no option"),
         (["model=aae", "model.players.critic.lr=fast"], r"^model\.players\.critic\.lr=fast: must be a number"),
         (["model=aae", "model.players.critic.lr=-1.0"], r"^model\.players\.critic: Invalid learning rate"),
+        (
+            ["model=vqgan", "model.objective.task=colors"],
+            r"^model\.objective\.task=colors: must be one of auto, classes",
+        ),
         (["model=vqvae", "prior=realnvp"], r"^model\.prior: no density fits the codes of VectorQuantized"),
         (["model=vae", "prior=realnvp", "model.latent_dim=1"], r"^model\.prior: .* single value; model\.latent_dim=2"),
         (["model=ae", "prior=standard"], r"^model\.prior: no term of the objective reads .*regularizer=\[kl\]"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from autoenc.core import UNLABELLED
 from autoenc.data.split import Split
 from autoenc.errors import ConfigError
 
-Task = Literal["auto", "classes", "rotations"]
+TASKS = ("auto", "classes", "rotations")
 TURNS = 4
 BATCH, LR, SEED = 128, 1e-3, 0
 LAST = 50  # steps over which the accuracy is averaged
@@ -61,7 +60,7 @@ class PerceptualNetwork(nn.Module):
         """Return means over the positions of the last stage: (B, *input_shape) -> (B, C)."""
         return self(x)[-1].float().mean((2, 3))
 
-    def fit(self, train: Split, task: Task, steps: int, say: Callable[[str], None]) -> None:
+    def fit(self, train: Split, task: str, steps: int, say: Callable[[str], None]) -> None:
         """Train the stages, then freeze them.
 
         Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from autoenc.errors import require
 from autoenc.metrics import mmd
 from autoenc.objectives.critic import WithCritic, watched
 from autoenc.objectives.image_critic import ImageCritic
-from autoenc.objectives.perceptual import PerceptualNetwork, Task
+from autoenc.objectives.perceptual import TASKS, PerceptualNetwork
 
 EPS, LARGEST = 1e-6, 1e4  # delta and the largest value of eq. 7
 
@@ -84,16 +84,17 @@ class VQGAN(WithCritic):
         total_steps: int,
         class_names: tuple[str, ...] = (),
         left_out: Sequence[str] = (),
-        weight: float | Callable[[float], float] = 0.3,
+        weight: float | Callable[[float], float] = 0.5,
         start: float = 0.2,
         perceptual: float = 1.0,
         channels: Sequence[int] = (32, 64),
-        task: Task = "auto",
+        task: Literal["auto", "classes", "rotations"] = "auto",
         task_steps: int = 1_000,
     ):
         super().__init__(regularizers, ImageCritic(input_shape, channels, patches=True), weight)
         require(0 <= start < 1, "start", start, "must lie in [0, 1): a fraction of the training steps")
         require(0 <= perceptual < math.inf, "perceptual", perceptual, "must be 0 or more")
+        require(task in TASKS, "task", task, f"must be one of {', '.join(TASKS)}")
         require(task_steps >= 1, "task_steps", task_steps, "must be 1 or more")
         if task == "classes":
             classes = len(class_names) - len(left_out)

@@ -146,6 +146,7 @@ def test_logits_are_of_patches_of_this_size(channels: list[int], size: int) -> N
         ({"start": 1.0}, r"^start=1.0: must lie in \[0, 1\)"),
         ({"perceptual": -1.0}, r"^perceptual=-1.0: must be 0 or more"),
         ({"task_steps": 0}, r"^task_steps=0: must be 1 or more"),
+        ({"task": "colors"}, r"^task=colors: must be one of auto, classes, rotations"),
         ({"task": "classes"}, r"^task=classes: needs labels of two classes .* rotations"),
         ({"task": "classes", "class_names": ("a", "b"), "left_out": ("b",)}, r"^task=classes: .* the data have 1;"),
     ],
