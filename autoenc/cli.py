@@ -28,6 +28,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from autoenc import sweeps
 from autoenc.config import checks as config
 from autoenc.config import schema
 from autoenc.config.arguments import argument_message
@@ -48,7 +49,7 @@ autoenc: train an autoencoder
   python train.py model=dae data=mnist noise=gaussian noise.std=0.5 network=conv
   python train.py -m model=ae,vae model.latent_dim=2,4,8,16   a sweep, with a table, a CSV and a plot
 
-  python train.py resume=RUN       resume an interrupted run
+  python train.py resume=RUN       resume an interrupted run, or a sweep: what is finished is kept
   python train.py resume=RUN trainer.epochs=60     train a finished run for longer
   python train.py model=vae --cfg job     show the config without training
   tensorboard --logdir outputs     view losses, reconstructions, codes
@@ -77,6 +78,8 @@ class Callbacks(Callback):
 
     failed: ClassVar[list[str]] = []  # folders of failed jobs of the sweep
     sweep_dir: ClassVar[Path | None] = None
+    resumed: ClassVar[bool] = False  # the sweep was started before
+    trained: ClassVar[list[float]] = []  # seconds of the jobs that this process trained, one after the other
     jobs: ClassVar[list[list[str]]] = []  # overrides of each job of the sweep
     created: ClassVar[list[Path]] = []  # folders that this process made, the deepest first
     held: ClassVar[contextlib.ExitStack] = contextlib.ExitStack()  # the lock of a single run
@@ -94,13 +97,20 @@ class Callbacks(Callback):
         _refuse_used("hydra.run.dir", run_dir)  # another process may have finished between the check and the lock
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Reject a sweep directory that is not empty."""
+        """Claim the sweep directory; reject one that is not empty, or that holds other jobs if it resumes."""
         HydraConfig.instance().set_config(config)
         Callbacks.sweep_dir = Path(config.hydra.sweep.dir)
-        _create("hydra.sweep.dir", Callbacks.sweep_dir)
+        if not Callbacks.resumed:
+            _create("hydra.sweep.dir", Callbacks.sweep_dir)
         with contextlib.suppress(HydraException):  # the sweeper will report it
             overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
             Callbacks.jobs = BasicSweeper.split_arguments(overrides, None)[0]
+        try:
+            Callbacks.held.enter_context(locked(Callbacks.sweep_dir))
+            sweeps.check_jobs(Callbacks.sweep_dir, Callbacks.jobs)
+        except UserError as error:
+            raise SystemExit(_say(str(error), WRONG)) from None
+        print(f"{len(Callbacks.jobs)} jobs in {Callbacks.sweep_dir}", flush=True)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Drop the configs of a job, which a sweep would keep to its end: 0.1 MB each."""
@@ -191,20 +201,29 @@ def job(cfg: DictConfig) -> float:
             if not (run_dir / "config.yaml").exists():
                 _remove(run_dir)  # it has only Hydra's files
     if Sweep.stopped is not None:
-        shutil.rmtree(run_dir / ".hydra")  # "not started" in the table
-        run_dir.rmdir()
+        if [path.name for path in run_dir.iterdir()] == [".hydra"]:
+            shutil.rmtree(run_dir)  # "not started" in the table
         return float("nan")
-    print(f"\njob {HydraConfig.get().job.num}: {' '.join(HydraConfig.get().overrides.task)}", flush=True)
+    number, overrides = HydraConfig.get().job.num, " ".join(HydraConfig.get().overrides.task)
+    if (summary := sweeps.earlier(run_dir)) is not None:
+        print(f"job {number}: {overrides}: finished before", flush=True)
+        return _value(summary, cfg.trainer.monitor)
+    print(f"\njob {number}: {overrides}", flush=True)
     if multiprocessing.parent_process() is not None:  # of hydra/launcher=joblib: the lines of jobs are mixed
         from autoenc.training.tracking import Progression
 
         Progression.prefix = f"[{HydraConfig.get().job.num}] "
-    return isolated(lambda: _attempt(cfg, run_dir), lambda why: _note_failure(run_dir, why))
+    clock = time.monotonic()
+    value = isolated(lambda: _attempt(cfg, run_dir), lambda why: _note_failure(run_dir, why))
+    if Callbacks.jobs and number + 1 < len(Callbacks.jobs) and multiprocessing.parent_process() is None:
+        Callbacks.trained.append(time.monotonic() - clock)
+        print(sweeps.remaining(Callbacks.trained, len(Callbacks.jobs) - number - 1, run_dir), flush=True)
+    return value
 
 
 def _attempt(cfg: DictConfig, run_dir: Path) -> float:
     try:
-        return _train(cfg, run_dir)
+        return _train(cfg, run_dir, resume=sweeps.interrupted(run_dir))
     except Exception as error:  # the sweep continues; its table lists failed jobs
         known = isinstance(error, UserError | NotFinite) or out_of_memory(error)
         _note_failure(run_dir, ("" if known else f"{type(error).__name__}: ") + _reason(error))
@@ -217,7 +236,11 @@ def _reason(error: BaseException) -> str:
     return f"out of memory ({one_line(error)})" if out_of_memory(error) else one_line(error)
 
 
-def _train(cfg: DictConfig, run_dir: Path) -> float:
+def _value(summary: dict[str, Any], monitor: str) -> float:
+    return metric(monitor).sign * float(summary["val"][monitor])
+
+
+def _train(cfg: DictConfig, run_dir: Path, resume: bool = False) -> float:
     checked = config.check(cfg)
     config.check_terms(checked["regularizer"], HydraConfig.get().overrides.task)
     config.check_files(checked["data"])
@@ -225,9 +248,8 @@ def _train(cfg: DictConfig, run_dir: Path) -> float:
 
     groups = HydraConfig.get().runtime.choices
     choices = {k: str(v) for k, v in groups.items() if k in schema.GROUPS and v is not None}
-    summary = run.train(checked, run_dir, choices)
-    monitor = checked["trainer"]["monitor"]
-    return metric(monitor).sign * float(summary["val"][monitor])
+    summary = run.resume(run_dir) if resume else run.train(checked, run_dir, choices)
+    return _value(summary, checked["trainer"]["monitor"])
 
 
 def _note_failure(run_dir: Path, message: str) -> None:
@@ -259,7 +281,11 @@ def _run(args: list[str]) -> int:
         if wrong := argument_message(args):
             return _say(wrong, WRONG)
         if resumed:
-            return _resume(resumed[0].partition("=")[2], [a for a in args if a not in resumed])
+            folder, others = Path(resumed[0].partition("=")[2].rstrip("/")), [a for a in args if a not in resumed]
+            if not sweeps.is_sweep(folder):
+                return _resume(folder, others)
+            Callbacks.resumed = True
+            args = sys.argv[1:] = sweeps.arguments(folder, others)
         schema.register()
         hydra.main(version_base="1.3", config_path=str(schema.CONFIGS), config_name="config")(job)()
         if Callbacks.error is not None:
@@ -270,7 +296,11 @@ def _run(args: list[str]) -> int:
     except UserError as error:
         return _say(str(error), WRONG)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        if Callbacks.sweep_dir is not None and not any(p.is_dir() for p in Callbacks.sweep_dir.iterdir()):
+        if (
+            Callbacks.sweep_dir is not None
+            and not Callbacks.resumed
+            and not any(p.is_dir() for p in Callbacks.sweep_dir.iterdir())
+        ):
             _remove(Callbacks.sweep_dir)
         return _say(hydra_message(error, args), WRONG)
     except NotFinite as error:
@@ -281,14 +311,15 @@ def _run(args: list[str]) -> int:
         if Callbacks.sweep_dir is not None:
             _report_sweep()
         stopped = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
-        how = f"; resume with: python train.py resume={stopped.resumable}" if stopped.resumable else ""
+        resumable = Callbacks.sweep_dir or stopped.resumable
+        how = f"; resume with: python train.py resume={resumable}" if resumable else ""
         return _say(f"interrupted{how}", 128 + stopped.signum)
     except Exception as error:
         if out_of_memory(error):
             return _say(f"{_reason(error)}; try a smaller trainer.batch_size or a smaller model", FAILED)
         if Callbacks.sweep_dir is not None and "TerminatedWorker" in type(error).__name__:
             _report_sweep()
-            return _say("a process of the sweep was killed", FAILED)
+            return _say(f"a process of the sweep was killed; go on with resume={Callbacks.sweep_dir}", FAILED)
         if error is not Callbacks.error and isinstance(error, KeyError | ValueError) and not resumed:
             odd = next((a for a in args if a[:1] in "=~" or a.endswith("=null")), " ".join(args))
             return _say(f"{odd}: cannot be applied to the config ({one_line(error)})", WRONG)  # by Hydra
@@ -300,7 +331,7 @@ def _say(text: str, code: int) -> int:
     return code
 
 
-def _resume(folder: str, others: list[str]) -> int:
+def _resume(folder: Path, others: list[str]) -> int:
     changes = {}
     for other in others:
         key, _, value = other.partition("=")
@@ -310,5 +341,5 @@ def _resume(folder: str, others: list[str]) -> int:
         changes[key.removeprefix("trainer.")] = yaml.safe_load(value)
     from autoenc import run
 
-    run.resume(Path(folder.rstrip("/")), changes)
+    run.resume(folder, changes)
     return DONE

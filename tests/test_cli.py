@@ -190,6 +190,16 @@ def test_sweep_goes_on_past_a_failing_job_and_ends_with_a_comparison(tmp_path: P
             assert float(row["mse"]) == summary["test"]["mse"]
     assert (sweep / "comparison.png").stat().st_size > 5_000
     assert "3 of 4 runs finished" in done.stdout
+    kept, lost = (sweep / row["run"] for row in rows[:2])
+    before = (kept / "summary.json").stat().st_mtime_ns
+    for name in ("run.json", "checkpoints/last.pt"):
+        (lost / name).unlink()
+    again = train(tmp_path, f"resume={sweep}")
+    assert again.returncode == 1, "job 2 is tried again and fails again"
+    assert (kept / "summary.json").stat().st_mtime_ns == before
+    assert again.stdout.count(": finished before") == 2
+    assert json.loads((lost / "run.json").read_text())["state"] == "finished"
+    assert "3 of 4 runs finished" in again.stdout
 
 
 def test_a_minimizing_sweeper_gets_lower_values_for_better_runs(

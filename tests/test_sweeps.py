@@ -15,8 +15,8 @@ import pytest
 import yaml
 from hydra.core.utils import JobReturn
 
-from autoenc import cli, forked
-from autoenc.errors import Interrupted
+from autoenc import cli, forked, sweeps
+from autoenc.errors import ConfigError, DataError, Interrupted
 from autoenc.files import locked, read_json, write_json
 
 
@@ -128,3 +128,94 @@ def test_a_run_directory_that_another_process_holds_is_left_alone(
     assert cli.main() == 2  # trainer.monitor
     assert "trainer.monitor=accuracy" in capfd.readouterr().err
     assert list(Path("a/here").iterdir()) == []  # the folders of the user stay
+
+
+def sweep(folder: Path, task: list[str], own: list[str], jobs: list[list[str]]) -> Path:
+    stored = {"hydra": {"overrides": {"task": task, "hydra": own}}}
+    (folder / "multirun.yaml").write_text(yaml.safe_dump(stored))
+    for number, overrides in enumerate(jobs):
+        (folder / f"{number}_job" / ".hydra").mkdir(parents=True)
+        (folder / f"{number}_job" / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    return folder
+
+
+def test_a_sweep_resumes_with_its_own_command_line(tmp_path: Path) -> None:
+    own = [
+        "hydra.sweep.dir=elsewhere",
+        "hydra.mode=MULTIRUN",
+        "hydra/launcher=joblib",
+        "hydra.sweep.subdir=${hydra.job.num}",
+    ]
+    folder = sweep(tmp_path, ["model=ae,vae", "seed=0,1"], own, [])
+    assert sweeps.is_sweep(folder)
+    assert not sweeps.is_sweep(tmp_path / "none")
+    last = f"hydra.sweep.dir={folder}"
+    assert sweeps.arguments(folder, []) == ["-m", "model=ae,vae", "seed=0,1", *own[2:], last]
+    basic = ["hydra/launcher=basic"]
+    assert sweeps.arguments(folder, basic) == ["-m", "model=ae,vae", "seed=0,1", own[3], *basic, last]
+    with pytest.raises(ConfigError, match=r"^resume=.*only hydra/launcher may change; leave out seed=3"):
+        sweeps.arguments(folder, ["seed=3"])
+
+
+@pytest.mark.parametrize(
+    ("task", "own"),
+    [
+        (["hydra.run.dir=/tmp/x"], []),
+        (["+hydra.callbacks.a._target_=os.system"], []),
+        (["resume=other"], []),
+        (["--config-path=/tmp"], []),
+    ],
+)
+def test_a_stored_command_line_sets_nothing_of_hydra(tmp_path: Path, task: list[str], own: list[str]) -> None:
+    with pytest.raises(DataError, match="settings that are not of a run"):
+        sweeps.arguments(sweep(tmp_path, task, own, []), [])
+
+
+def test_a_stored_command_line_does_not_reach_outside(tmp_path: Path) -> None:
+    own = ["hydra.sweep.subdir=../../x", "hydra.sweep.subdir=/tmp/x", "hydra.job_logging=x"]
+    assert sweeps.arguments(sweep(tmp_path, ["model=ae"], own, []), []) == [
+        "-m",
+        "model=ae",
+        f"hydra.sweep.dir={tmp_path}",
+    ]
+    (tmp_path / "multirun.yaml").write_text("hydra: {}")
+    with pytest.raises(DataError, match=r"multirun\.yaml: is damaged"):
+        sweeps.arguments(tmp_path, [])
+    (tmp_path / "link").symlink_to("/")
+    with pytest.raises(DataError, match="link"):
+        sweeps.arguments(tmp_path, [])
+
+
+def test_a_sweep_that_has_changed_is_refused(tmp_path: Path) -> None:
+    jobs = [["model=ae"], ["model=vae"]]
+    folder = sweep(tmp_path, ["model=ae,vae"], [], jobs)
+    sweeps.check_jobs(folder, jobs)
+    sweeps.check_jobs(folder, [*jobs, ["model=dae"]])
+    with pytest.raises(ConfigError, match=r"1_job was trained with model=vae, which is not job 1 of multirun\.yaml"):
+        sweeps.check_jobs(folder, [["model=ae"], ["model=dae"]])
+    with pytest.raises(ConfigError, match="1_job"):
+        sweeps.check_jobs(folder, jobs[:1])
+
+
+def test_finished_jobs_are_kept_and_what_has_no_checkpoint_begins_anew(tmp_path: Path) -> None:
+    assert sweeps.earlier(tmp_path) is None
+    write_json(tmp_path / "run.json", {"state": "finished"})
+    assert sweeps.earlier(tmp_path) is None, "it has no summary"
+    write_json(tmp_path / "summary.json", {"val": {"loss": 1.0}})
+    assert sweeps.earlier(tmp_path) == {"val": {"loss": 1.0}}
+    write_json(tmp_path / "run.json", {"state": "running"})
+    assert sweeps.earlier(tmp_path) is None
+    for name in (".hydra", "checkpoints", "kind"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / "checkpoints" / "last.pt").touch()
+    assert sweeps.interrupted(tmp_path)
+    (tmp_path / "checkpoints" / "last.pt").unlink()
+    assert not sweeps.interrupted(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".hydra"]
+
+
+def test_what_remains_is_estimated_from_what_was_trained(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(2_000_000))
+    assert sweeps.remaining([10.0, 20.0], 3, tmp_path) == "3 more, about 45 s and 6 MB if they are like the 2 before"
+    assert sweeps.remaining([100.0], 3, tmp_path).startswith("3 more, about 5 min")
