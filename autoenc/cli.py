@@ -204,6 +204,10 @@ def job(cfg: DictConfig) -> float:
         if [path.name for path in run_dir.iterdir()] == [".hydra"]:
             shutil.rmtree(run_dir)  # "not started" in the table
         return float("nan")
+    try:
+        sweeps.check_place(run_dir, Path(HydraConfig.get().sweep.dir))
+    except ConfigError as error:  # of every job
+        raise SystemExit(_say(str(error), WRONG)) from None
     number, overrides = HydraConfig.get().job.num, " ".join(HydraConfig.get().overrides.task)
     if (summary := sweeps.earlier(run_dir)) is not None:
         print(f"job {number}: {overrides}: finished before", flush=True)
@@ -215,9 +219,10 @@ def job(cfg: DictConfig) -> float:
         Progression.prefix = f"[{HydraConfig.get().job.num}] "
     clock = time.monotonic()
     value = isolated(lambda: _attempt(cfg, run_dir), lambda why: _note_failure(run_dir, why))
-    if Callbacks.jobs and number + 1 < len(Callbacks.jobs) and multiprocessing.parent_process() is None:
+    if multiprocessing.parent_process() is None:
         Callbacks.trained.append(time.monotonic() - clock)
-        print(sweeps.remaining(Callbacks.trained, len(Callbacks.jobs) - number - 1, run_dir), flush=True)
+        if left := sweeps.unfinished(run_dir.parent, number, len(Callbacks.jobs)):
+            print(sweeps.remaining(Callbacks.trained, left, run_dir), flush=True)
     return value
 
 
@@ -237,7 +242,8 @@ def _reason(error: BaseException) -> str:
 
 
 def _value(summary: dict[str, Any], monitor: str) -> float:
-    return metric(monitor).sign * float(summary["val"][monitor])
+    value = summary["val"].get(monitor)  # null if it was not finite
+    return metric(monitor).sign * float("nan" if value is None else value)
 
 
 def _train(cfg: DictConfig, run_dir: Path, resume: bool = False) -> float:
@@ -255,7 +261,7 @@ def _train(cfg: DictConfig, run_dir: Path, resume: bool = False) -> float:
 def _note_failure(run_dir: Path, message: str) -> None:
     path = run_dir / "run.json"
     run_dir.mkdir(parents=True, exist_ok=True)
-    if _state(path) in ("", "running"):
+    if _state(path) in ("", "running", "interrupted"):
         record = read_json(path) if _state(path) else {}
         write_json(path, record | {"state": "failed", "error": message})
     _say(f"{run_dir.name}: {message}", FAILED)
@@ -319,7 +325,9 @@ def _run(args: list[str]) -> int:
             return _say(f"{_reason(error)}; try a smaller trainer.batch_size or a smaller model", FAILED)
         if Callbacks.sweep_dir is not None and "TerminatedWorker" in type(error).__name__:
             _report_sweep()
-            return _say(f"a process of the sweep was killed; go on with resume={Callbacks.sweep_dir}", FAILED)
+            return _say(
+                f"a process of the sweep was killed; resume with: python train.py resume={Callbacks.sweep_dir}", FAILED
+            )
         if error is not Callbacks.error and isinstance(error, KeyError | ValueError) and not resumed:
             odd = next((a for a in args if a[:1] in "=~" or a.endswith("=null")), " ".join(args))
             return _say(f"{odd}: cannot be applied to the config ({one_line(error)})", WRONG)  # by Hydra

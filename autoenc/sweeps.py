@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-from autoenc.errors import ConfigError, DataError
-from autoenc.files import check_inside, plain_yaml, read_json, read_text
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from autoenc.errors import ConfigError, DataError, one_line
+from autoenc.files import check_inside, locked, plain_yaml, read_json, read_text
 
 STORED = "multirun.yaml"  # Hydra writes it before the first job
-KEPT = ("hydra.sweep.subdir=", "hydra/launcher=", "hydra.launcher.n_jobs=")  # settings of Hydra that a sweep keeps
-PARALLEL = ("hydra/launcher=", "hydra.launcher.n_jobs=")  # those that may change when it resumes
+LAUNCHER = ("hydra/launcher", "hydra.launcher.")  # settings that may change when a sweep resumes
+OWN = ("hydra.mode", "hydra.sweep.dir")  # settings that are set anew
+SUBDIR = re.compile(r"(?:[\w=,-]|\$\{hydra\.job\.num\}|\$\{short:\$\{hydra\.overrides\.task\}\})+", re.ASCII)
 
 
 def is_sweep(folder: Path) -> bool:
@@ -29,21 +34,32 @@ def arguments(folder: Path, others: list[str]) -> list[str]:
     Raises:
         ConfigError: another setting would change. DataError: the stored command line is damaged.
     """
-    if wrong := [other for other in others if not other.startswith(PARALLEL)]:
+    if wrong := [other for other in others if not other.startswith(LAUNCHER)]:
         why = f"a sweep resumes with its own settings, of which only hydra/launcher may change; leave out {wrong[0]}"
         raise ConfigError("resume", folder, why)
     check_inside(folder)
+    place = folder / STORED
     try:
-        overrides = plain_yaml(read_text(folder / STORED))["hydra"]["overrides"]
+        overrides = plain_yaml(read_text(place))["hydra"]["overrides"]
         task, own = ([str(text) for text in overrides[part]] for part in ("task", "hydra"))
-    except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"{folder / STORED}: is damaged: it has no hydra.overrides.task") from None
-    kept = [text for text in own if text.startswith(KEPT) and ".." not in text and "=/" not in text]
-    if any(text.startswith(("hydra", "+hydra", "++hydra", "-", "resume=")) for text in task):
-        raise DataError(f"{folder / STORED}: hydra.overrides.task has settings that are not of a run")
-    if others:
-        kept = [text for text in kept if not text.startswith(PARALLEL)]
-    return ["-m", *task, *kept, *others, f"hydra.sweep.dir={folder}"]
+        parsed = OverridesParser.create().parse_overrides([*task, *own])
+    except (OSError, ValueError, KeyError, TypeError, HydraException):
+        raise DataError(f"{place}: is damaged: it has no hydra.overrides.task") from None
+    for text, override in zip(task, parsed, strict=False):
+        if "hydra" in (override.key_or_group[:5], (override.package or "")[:5]) or override.key_or_group == "resume":
+            raise DataError(f"{place}: {text} is no setting of a run")
+    kept = []
+    for text, override in zip(own, parsed[len(task) :], strict=True):
+        key = override.key_or_group
+        if key.startswith(LAUNCHER):
+            kept += [] if others else [text]
+        elif key == "hydra.sweep.subdir" and SUBDIR.fullmatch(str(override.value())):
+            kept.append(text)
+        elif key not in OWN:
+            why = f"the sweep was started with {text}, with which a sweep does not resume"
+            raise ConfigError("resume", folder, why)
+    quoted = str(folder).replace("'", "\\'")
+    return ["-m", *task, *kept, *others, f"hydra.sweep.dir='{quoted}'"]
 
 
 def check_jobs(folder: Path, jobs: list[list[str]]) -> None:
@@ -53,12 +69,34 @@ def check_jobs(folder: Path, jobs: list[list[str]]) -> None:
         ConfigError: the first job that differs.
     """
     for path in sorted(folder.glob("*/.hydra/overrides.yaml")):
-        number = path.parts[-3].partition("_")[0]
-        if number.isdigit():
+        name = path.parts[-3]
+        number = _number(name)
+        if number is None:
+            continue
+        try:
             stored = [str(text) for text in plain_yaml(read_text(path)) or []]
-            if int(number) >= len(jobs) or stored != jobs[int(number)]:
-                why = f"{path.parts[-3]} was trained with {' '.join(stored)}, which is not job {number} of {STORED}"
-                raise ConfigError("resume", folder, why)
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}: is damaged ({one_line(error)})") from None
+        if number >= len(jobs) or stored != jobs[number]:
+            why = f"{name} was trained with {' '.join(stored)}, which is not job {number} of {STORED}"
+            raise ConfigError("resume", folder, why)
+
+
+def _number(name: str) -> int | None:
+    """Return the number of the job whose folder has this name."""
+    number = name.partition("_")[0]
+    return int(number) if re.fullmatch(r"\d{1,9}", number, re.ASCII) else None
+
+
+def check_place(run_dir: Path, sweep_dir: Path) -> None:
+    """Refuse a job that is not in a folder of its own below the sweep.
+
+    Raises:
+        ConfigError: it would write, and when it resumes delete, elsewhere.
+    """
+    inside, outside = run_dir.resolve(), sweep_dir.resolve()
+    if inside == outside or not inside.is_relative_to(outside):
+        raise ConfigError("hydra.sweep.subdir", run_dir, f"must be a folder below {sweep_dir}")
 
 
 def earlier(run_dir: Path) -> dict[str, Any] | None:
@@ -72,17 +110,29 @@ def earlier(run_dir: Path) -> dict[str, Any] | None:
 
 
 def interrupted(run_dir: Path) -> bool:
-    """Return whether a job has a checkpoint to resume from; remove what a job without one has left."""
+    """Return whether a job has a checkpoint to resume from; remove what a job without one has left.
+
+    Raises:
+        DataError: the folder has files, but none of a run.
+    """
     if (run_dir / "checkpoints" / "last.pt").exists() and (run_dir / "config.yaml").exists():
         return True
-    for path in run_dir.iterdir():
-        if path.name in (".hydra", ".lock"):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    left = [path for path in run_dir.iterdir() if path.name not in (".hydra", ".lock")]
+    if left and not any((run_dir / name).is_file() for name in ("run.json", "config.yaml", "train.log")):
+        raise DataError(f"{run_dir}: has files that are not of a run, such as {left[0].name}; move them elsewhere")
+    with locked(run_dir):
+        for path in left:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     return False
+
+
+def unfinished(sweep_dir: Path, after: int, total: int) -> int:
+    """Return how many jobs after one are not finished."""
+    done = [path for path in sweep_dir.iterdir() if (_number(path.name) or 0) > after and earlier(path) is not None]
+    return total - after - 1 - len(done)
 
 
 def remaining(trained: list[float], left: int, run_dir: Path) -> str:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 
 from autoenc import cli, forked, sweeps
@@ -140,16 +141,11 @@ def sweep(folder: Path, task: list[str], own: list[str], jobs: list[list[str]]) 
 
 
 def test_a_sweep_resumes_with_its_own_command_line(tmp_path: Path) -> None:
-    own = [
-        "hydra.sweep.dir=elsewhere",
-        "hydra.mode=MULTIRUN",
-        "hydra/launcher=joblib",
-        "hydra.sweep.subdir=${hydra.job.num}",
-    ]
+    own = ["hydra.sweep.dir=x", "hydra.mode=MULTIRUN", "hydra/launcher=joblib", "hydra.sweep.subdir=${hydra.job.num}"]
     folder = sweep(tmp_path, ["model=ae,vae", "seed=0,1"], own, [])
     assert sweeps.is_sweep(folder)
     assert not sweeps.is_sweep(tmp_path / "none")
-    last = f"hydra.sweep.dir={folder}"
+    last = f"hydra.sweep.dir='{folder}'"
     assert sweeps.arguments(folder, []) == ["-m", "model=ae,vae", "seed=0,1", *own[2:], last]
     basic = ["hydra/launcher=basic"]
     assert sweeps.arguments(folder, basic) == ["-m", "model=ae,vae", "seed=0,1", own[3], *basic, last]
@@ -157,33 +153,53 @@ def test_a_sweep_resumes_with_its_own_command_line(tmp_path: Path) -> None:
         sweeps.arguments(folder, ["seed=3"])
 
 
+@pytest.mark.parametrize("name", ["a b", "a,b", "it's", "a=b (1)"])
+def test_the_folder_of_a_sweep_may_have_any_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    *_, last = sweeps.arguments(sweep(tmp_path / name, ["model=ae"], [], []), [])
+    (override,) = OverridesParser.create().parse_overrides([last])
+    assert override.value() == str(tmp_path / name)
+
+
 @pytest.mark.parametrize(
-    ("task", "own"),
+    "task",
     [
-        (["hydra.run.dir=/tmp/x"], []),
-        (["+hydra.callbacks.a._target_=os.system"], []),
-        (["resume=other"], []),
-        (["--config-path=/tmp"], []),
+        "hydra.run.dir=/tmp/x",
+        "+hydra.callbacks.a._target_=os.system",
+        "~hydra.callbacks.autoenc",
+        "model@hydra.launcher=ae",
+        "resume=other",
     ],
 )
-def test_a_stored_command_line_sets_nothing_of_hydra(tmp_path: Path, task: list[str], own: list[str]) -> None:
-    with pytest.raises(DataError, match="settings that are not of a run"):
-        sweeps.arguments(sweep(tmp_path, task, own, []), [])
+def test_a_stored_command_line_sets_nothing_of_hydra(tmp_path: Path, task: str) -> None:
+    with pytest.raises(DataError, match="is no setting of a run"):
+        sweeps.arguments(sweep(tmp_path, [task], [], []), [])
 
 
-def test_a_stored_command_line_does_not_reach_outside(tmp_path: Path) -> None:
-    own = ["hydra.sweep.subdir=../../x", "hydra.sweep.subdir=/tmp/x", "hydra.job_logging=x"]
-    assert sweeps.arguments(sweep(tmp_path, ["model=ae"], own, []), []) == [
-        "-m",
-        "model=ae",
-        f"hydra.sweep.dir={tmp_path}",
-    ]
+@pytest.mark.parametrize(
+    "subdir", ["../../x", "/tmp/x", "'/home/x'", " /home/x", "${oc.env:HOME}", ".", "a/${hydra.job.num}", "${x}"]
+)
+def test_a_stored_command_line_does_not_reach_outside(tmp_path: Path, subdir: str) -> None:
+    with pytest.raises((ConfigError, DataError), match=r"with which a sweep does not resume|is damaged"):
+        sweeps.arguments(sweep(tmp_path, ["model=ae"], [f"hydra.sweep.subdir={subdir}"], []), [])
+
+
+def test_other_settings_of_hydra_and_damage_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"started with hydra/sweeper=optuna, with which a sweep does not resume"):
+        sweeps.arguments(sweep(tmp_path, ["model=ae"], ["hydra/sweeper=optuna"], []), [])
     (tmp_path / "multirun.yaml").write_text("hydra: {}")
     with pytest.raises(DataError, match=r"multirun\.yaml: is damaged"):
         sweeps.arguments(tmp_path, [])
     (tmp_path / "link").symlink_to("/")
     with pytest.raises(DataError, match="link"):
         sweeps.arguments(tmp_path, [])
+
+
+def test_jobs_are_in_folders_of_their_own_below_the_sweep(tmp_path: Path) -> None:
+    sweeps.check_place(tmp_path / "sweep" / "0_a", tmp_path / "sweep")
+    for folder in ("sweep", ".", "other", "sweep/../other"):
+        with pytest.raises(ConfigError, match=r"^hydra\.sweep\.subdir=.*must be a folder below"):
+            sweeps.check_place(tmp_path / folder, tmp_path / "sweep")
 
 
 def test_a_sweep_that_has_changed_is_refused(tmp_path: Path) -> None:
@@ -212,7 +228,20 @@ def test_finished_jobs_are_kept_and_what_has_no_checkpoint_begins_anew(tmp_path:
     assert sweeps.interrupted(tmp_path)
     (tmp_path / "checkpoints" / "last.pt").unlink()
     assert not sweeps.interrupted(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [".hydra"]
+    assert {path.name for path in tmp_path.iterdir()} <= {".hydra", ".lock"}
+    (tmp_path / "precious.txt").touch()
+    with pytest.raises(DataError, match=r"has files that are not of a run, such as precious\.txt"):
+        sweeps.interrupted(tmp_path)
+    assert (tmp_path / "precious.txt").exists()
+
+
+def test_finished_jobs_do_not_remain(tmp_path: Path) -> None:
+    for number, state in enumerate(("finished", "finished", "running", "finished", "failed")):
+        folder = tmp_path / f"{number}_job"
+        folder.mkdir()
+        write_json(folder / "run.json", {"state": state})
+        write_json(folder / "summary.json", {"val": {}})
+    assert sweeps.unfinished(tmp_path, 1, 6) == 3, "jobs 2 and 4, and job 5, which has no folder"
 
 
 def test_what_remains_is_estimated_from_what_was_trained(tmp_path: Path) -> None:
