@@ -150,15 +150,16 @@ def _curves(lines: Lines, metric: str, axes: Axes) -> None:
     axes.grid(alpha=0.3)
 
 
-def _grid(done: Sequence[Group], keys: Sequence[str], metric: str) -> tuple[list[Any], list[Any], np.ndarray] | None:
-    """Return the values of two settings and the metric (second, first) where every pair of values was run."""
+def _grid(done: Sequence[Group], keys: Sequence[str], metric: str) -> tuple[list[str], list[str], np.ndarray] | None:
+    """Return the values of two settings and the metric (second, first) where every pair of values was run once."""
     if len(keys) != 2:
         return None
-    first, second = (sorted({g.settings.get(k) for g in done}, key=_order) for k in keys)
-    if min(len(first), len(second)) < 2 or len(first) * len(second) != len(done):
+    cells = {(short(g.settings.get(keys[0])), short(g.settings.get(keys[1]))): g for g in done}
+    values = (sorted((g.settings.get(key) for g in done), key=_order) for key in keys)
+    first, second = (list(dict.fromkeys(map(short, found))) for found in values)
+    if min(len(first), len(second)) < 2 or not len(cells) == len(done) == len(first) * len(second):
         return None
-    cells = {(g.settings.get(keys[0]), g.settings.get(keys[1])): g.numbers.get(metric, math.nan) for g in done}
-    return first, second, np.array([[cells[a, b] for a in first] for b in second])
+    return first, second, np.array([[cells[a, b].numbers.get(metric, math.nan) for a in first] for b in second])
 
 
 def _order(value: Any) -> tuple[bool, Any]:
@@ -166,13 +167,13 @@ def _order(value: Any) -> tuple[bool, Any]:
 
 
 def _map(
-    keys: Sequence[str], metric: str, first: Sequence[Any], second: Sequence[Any], values: np.ndarray, axes: Axes
+    keys: Sequence[str], metric: str, first: Sequence[str], second: Sequence[str], values: np.ndarray, axes: Axes
 ) -> None:
     """Draw the metric as a map of two settings, with its values."""
     image = axes.imshow(values, origin="lower", aspect="auto", cmap="viridis")
     axes.set(title=f"test {metric_row(metric).name}", xlabel=keys[0], ylabel=keys[1])
-    axes.set_xticks(range(len(first)), [short(v)[:24] for v in first], rotation=20, ha="right", fontsize=7)
-    axes.set_yticks(range(len(second)), [short(v)[:24] for v in second], fontsize=7)
+    axes.set_xticks(range(len(first)), [v[:24] for v in first], rotation=20, ha="right", fontsize=7)
+    axes.set_yticks(range(len(second)), [v[:24] for v in second], fontsize=7)
     assert axes.figure is not None
     axes.figure.colorbar(image, ax=axes, label=metric_label(metric))
     if values.size <= CELLS:

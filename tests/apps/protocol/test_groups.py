@@ -13,7 +13,7 @@ from scipy import stats
 from autoenc import page
 from autoenc.apps.protocol import compare_table, groups
 from autoenc.apps.protocol.compare import Row
-from autoenc.apps.protocol.compare_plot import plot
+from autoenc.apps.protocol.compare_plot import _grid, plot
 
 
 def runs(model: str, values: list[float], first: int = 0, **settings: Any) -> list[Row]:
@@ -135,6 +135,16 @@ def test_plots_have_intervals_curves_and_a_map(monkeypatch: pytest.MonkeyPatch, 
     assert [list(line.get_xdata()) for line in curves.lines] == [[1, 3]] * 8
     assert np.asarray(grid.images[0].get_array()).tolist() == [[2.6, 4.6], [2.8, 4.8]]
     assert "$" not in "".join(label.get_text() for label in curves.get_yticklabels())
+
+
+def test_a_map_has_lists_as_values_and_needs_every_pair_of_settings() -> None:
+    def grid(*settings: tuple[list[int], float]) -> Any:
+        rows = [row for hidden, p in settings for row in runs("ae", [p], **{"network.hidden": hidden, "noise.p": p})]
+        return _grid(groups.grouped(rows, ["network.hidden", "noise.p"])[0], ["network.hidden", "noise.p"], "mse")
+
+    hidden, p, values = grid(([64], 0.1), ([64], 0.3), ([128], 0.1), ([128], 0.3))
+    assert (hidden, p, values.tolist()) == (["[128]", "[64]"], ["0.1", "0.3"], [[0.1, 0.1], [0.3, 0.3]])
+    assert grid(([64], 0.1), ([64], 0.1), ([64], 0.3), ([128], 0.1)) is None, "a repeat is no missing pair"
 
 
 def test_the_page_is_one_file_with_everything_escaped(tmp_path: Path) -> None:
