@@ -76,7 +76,10 @@ def test_the_plot_has_every_run_and_labels(monkeypatch: pytest.MonkeyPatch, tmp_
     drawn: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: drawn.append(figure))
     kl = {"kl": 3.0, "nll": 2.0, "mse": 0.1}
-    rows = [Row(str(i), "finished", {"model.latent_dim": 2**i, "noise.p": i % 2}, {}, kl) for i in range(4)]
+    rows = [
+        Row(str(i), "finished", {"model.latent_dim": 2**i, "noise.p": i % 2}, {}, kl | {"kl": i, "nll": (1, 3, 4, 2)[i]})
+        for i in range(4)
+    ]
     assert plot(rows, ["model.latent_dim", "noise.p"], tmp_path / "a.png", "mse")
     mse, _, rate = drawn[0].axes
     assert [len(line.get_xdata()) for line in mse.lines] == [2, 2]
