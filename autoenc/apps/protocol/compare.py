@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from autoenc.config.schema import suggest
 from autoenc.errors import ConfigError, DataError, one_line
@@ -42,6 +42,9 @@ class Row:
     error: str = ""
     folder: Path | None = None
     command: str = ""
+
+
+AnyRow = TypeVar("AnyRow", bound=Row)
 
 
 def read_run(run_dir: Path, whole: bool = False) -> Row:
@@ -190,7 +193,7 @@ def chief(rows: Iterable[Row]) -> str:
     return headline(name for row in rows for name in row.val)
 
 
-def ranked(rows: Sequence[Row], metric: str) -> list[Row]:
+def ranked(rows: Sequence[AnyRow], metric: str) -> list[AnyRow]:
     """Return the rows by a validation metric, best first; rows without it are last.
 
     Raises:
@@ -206,7 +209,7 @@ def ranked(rows: Sequence[Row], metric: str) -> list[Row]:
     return sorted(rows, key=lambda row: (metric not in row.val, sign * row.val.get(metric, 0.0)))
 
 
-def best(rows: Sequence[Row], metric: str) -> Row | None:
+def best(rows: Sequence[AnyRow], metric: str) -> AnyRow | None:
     """Return the run with the best validation value; None without a better direction or with less than two values."""
     have = [row for row in rows if metric in row.val]
     row = metric_row(metric)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoenc.apps.protocol.compare import LATENT, Row, run_label, short
-from autoenc.apps.protocol.groups import Group, grouped, half_width
+from autoenc.apps.protocol.groups import Group, grouped
+from autoenc.apps.protocol.statistics import half_width
 from autoenc.canvas import class_styles, legend_name, new_figure, verbatim
 from autoenc.files import atomic
 from autoenc.metric_table import HEADLINE

@@ -24,7 +24,8 @@ from autoenc.apps.protocol.compare import (
     short,
 )  # fmt: skip
 from autoenc.apps.protocol.compare_plot import plot
-from autoenc.apps.protocol.groups import Group, cautions, grouped, half_width, verdicts, with_baselines
+from autoenc.apps.protocol.groups import Group, cautions, grouped, verdicts, with_baselines
+from autoenc.apps.protocol.statistics import half_width
 from autoenc.files import write_text
 from autoenc.metric_table import label as metric_label
 from autoenc.metric_table import legend

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from autoenc.apps.protocol.compare import Row, best, run_label, short, validation
+from autoenc.apps.protocol.statistics import LEVEL, Difference, difference, holm
 from autoenc.metric_table import metric as metric_row
 
 SEEDS = ("seed", "labels_seed", "data.split_seed", "data.data_seed")
-LEVEL = 0.05  # of the family of comparisons
 LISTED = 8  # comparisons that have a line each
 BASELINES = ("untrained", "PCA", "raw")
 
@@ -26,6 +27,10 @@ class Group(Row):
     def values(self, name: str) -> list[float]:
         """Return a metric of the runs that have it."""
         return [row.numbers[name] for row in self.runs if name in row.numbers]
+
+    def by_seed(self, name: str) -> dict[Hashable, float]:
+        """Return a metric of the runs that have it, by their seeds."""
+        return {_seeds(row): row.numbers[name] for row in self.runs if name in row.numbers}
 
     def curves(self, name: str) -> list[list[tuple[int, float]]]:
         """Return a validation metric over the steps, (step, value), of each run that has it in its metrics.jsonl."""
@@ -97,15 +102,6 @@ def _name(labels: list[str]) -> str:
     return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 2 else ",".join(map(str, p)) for p in parts)
 
 
-def half_width(values: Sequence[float]) -> float | None:
-    """Return half the width of the 95 % interval of the mean (Student's t); None for fewer than two values."""
-    from scipy import stats
-
-    if len(values) < 2:
-        return None
-    return float(stats.t.ppf(1 - LEVEL / 2, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
-
-
 def with_baselines(groups: Sequence[Group], names: Iterable[str]) -> list[str]:
     """Return the metrics, those of codes followed by the same of the untrained network, PCA and raw input.
 
@@ -121,85 +117,53 @@ def with_baselines(groups: Sequence[Group], names: Iterable[str]) -> list[str]:
     return list(found)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Mean difference of a metric between two groups, with its 95 % interval and the p-value of no difference."""
-
-    mean: float
-    half: float
-    p: float
-    pairs: int  # 0: not paired
-
-
-def difference(a: Group, b: Group, name: str) -> Difference | None:
-    """Compare b with a: Student's test of the differences of runs with the same seeds; Welch's if they share none.
-
-    None if there is nothing to estimate the spread from: fewer than two pairs, or a group of one run.
-    """
-    from scipy import stats
-
-    one, other = ({_seeds(row): row.numbers[name] for row in g.runs if name in row.numbers} for g in (a, b))
-    shared = [key for key in one if key in other]
-    if len(shared) > 1:
-        differences = [other[key] - one[key] for key in shared]
-        mean, half = statistics.fmean(differences), half_width(differences)
-        assert half is not None
-        if half == 0:  # the same in every seed
-            return Difference(mean, 0.0, 0.0 if mean else 1.0, len(shared))
-        return Difference(mean, half, float(stats.ttest_1samp(differences, 0).pvalue), len(shared))
-    x, y = a.values(name), b.values(name)
-    if min(len(x), len(y)) < 2:
-        return None
-    mean = statistics.fmean(y) - statistics.fmean(x)
-    if statistics.stdev(x) == statistics.stdev(y) == 0:
-        return Difference(mean, 0.0, 0.0 if mean else 1.0, 0)
-    test = stats.ttest_ind(y, x, equal_var=False)
-    low, high = test.confidence_interval(1 - LEVEL)
-    return Difference(mean, float(high - low) / 2, float(test.pvalue), 0)
-
-
 def _seeds(row: Row) -> tuple[str, ...]:
     return tuple(str(row.settings.get(key)) for key in SEEDS)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Return p-values corrected for the number of comparisons (Holm 1979)."""
-    corrected, largest = [0.0] * len(p), 0.0
-    for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
-        largest = max(largest, min(1.0, (len(p) - rank) * p[i]))
-        corrected[i] = largest
-    return corrected
 
 
 def verdicts(groups: Sequence[Group], keys: Sequence[str], metric: str, names: Sequence[str]) -> list[str]:
     """Compare the test metrics of every group with those of the group that is best by the validation metric, in words.
 
-    The choice by validation and the comparison by test are of different examples, and the p-values are corrected for
-    the number of groups.
+    All groups are of the same runs, and which of them is best is not known beforehand. The p-values are therefore
+    corrected for the comparisons of all pairs of groups, k (k - 1) / 2 of k, of which those with the best are shown.
     """
     first = best(groups, metric)
     if first is None:
         return []
-    assert isinstance(first, Group)
     lines = []
     for name in names:
-        pairs = [(g, d) for g in groups if g is not first and (d := difference(first, g, name))]
+        compared = [
+            (a, b, d)
+            for a, b in combinations([first, *(g for g in groups if g is not first)], 2)
+            if (d := difference(a.by_seed(name), b.by_seed(name)))
+        ]
+        judged = [d.p for *_, d in compared if d.p is not None]
+        corrected = iter(holm(judged))
+        found = [(a, b, d, None if d.p is None else next(corrected)) for a, b, d in compared]
+        pairs = [(g, d, p) for a, g, d, p in found if a is first]
         if not pairs:
             continue
-        corrected = holm([d.p for _, d in pairs])
-        how = "paired by seed" if all(d.pairs for _, d in pairs) else "not all paired by seed"
-        many = f"; p by Holm for {len(pairs)} comparisons" if len(pairs) > 1 else ""
+        how = "paired by seed" if all(d.pairs for _, d, _ in pairs) else "not all paired by seed"
+        many = f"; p by Holm for {len(judged)} comparisons, all pairs" if len(judged) > 1 else ""
         lines.append(f"{name} against {first.described(keys)}, best by validation {metric} ({how}{many}):")
-        told = [(g.described(keys), d, p, _word(name, d, p)) for (g, d), p in zip(pairs, corrected, strict=True)]
-        if len(told) <= LISTED:
-            lines += [f"  {label}: {d.mean:+.3g} ± {d.half:.2g}, p = {p:.2g}: {word}" for label, d, p, word in told]
+        if len(pairs) <= LISTED:
+            for g, d, p in pairs:
+                most = max(len(first.by_seed(name)), len(g.by_seed(name)))
+                over = f" over {d.pairs} shared seeds" if 0 < d.pairs < most else ""
+                judgment = "the same difference in every seed" if p is None else f"p = {p:.2g}"
+                text = f"{g.described(keys)}: {d.mean:+.3g} ± {d.half:.2g}{over}"
+                lines.append(f"  {text}, {judgment}: {_word(name, d, p)}")
         else:
-            for word in dict.fromkeys(word for *_, word in told):
-                lines.append(f"  {word}: {'; '.join(label for label, *_, w in told if w == word)}")
+            labels: dict[str, list[str]] = {}
+            for g, d, p in pairs:
+                labels.setdefault(_word(name, d, p), []).append(g.described(keys))
+            lines += [f"  {word}: {'; '.join(listed)}" for word, listed in labels.items()]
     return lines
 
 
-def _word(name: str, found: Difference, p: float) -> str:
+def _word(name: str, found: Difference, p: float | None) -> str:
+    if p is None:
+        return "no spread to judge by"
     if p >= LEVEL:
         return "no difference shown"
     sign = metric_row(name).sign if metric_row(name).higher_is_better is not None else 0

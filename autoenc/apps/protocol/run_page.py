@@ -10,7 +10,8 @@ from typing import Any
 from autoenc import page
 from autoenc.apps.protocol.compare import read_run
 from autoenc.apps.protocol.evaluate import tables
-from autoenc.apps.protocol.groups import grouped, half_width
+from autoenc.apps.protocol.groups import grouped
+from autoenc.apps.protocol.statistics import half_width
 from autoenc.errors import DataError, UserError
 from autoenc.files import flat, plain_yaml, read_json, read_text
 from autoenc.metric_table import label, legend

@@ -1,6 +1,6 @@
 """Comparison of groups of runs: means and intervals over seeds, paired differences, and what is said about them."""
 
-import math
+import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from autoenc import page
 from autoenc.apps.protocol import compare_table, groups
 from autoenc.apps.protocol.compare import Row
 from autoenc.apps.protocol.compare_plot import _grid, plot
+from autoenc.apps.protocol.statistics import holm
 
 
 def runs(model: str, values: list[float], first: int = 0, **settings: Any) -> list[Row]:
@@ -30,9 +31,6 @@ def test_runs_that_differ_in_seeds_are_a_group_and_a_repeated_seed_is_not_furthe
     assert keys == ["model"]
     assert [[row.name for row in group.runs] for group in found] == [["ae0", "ae1", "ae2"], ["vae0"], ["ae0"], ["x"]]
     assert found[0].numbers == found[0].val == {"mse": 3.0}
-    assert groups.half_width([1.0]) is None
-    half = groups.half_width([1.0, 2.0, 6.0])
-    assert half == pytest.approx(4.302653 * math.sqrt(7.0) / math.sqrt(3)), "t of 2 degrees, sd sqrt(7)"
 
 
 def test_a_metric_that_some_runs_lack_is_the_mean_of_the_others_and_said() -> None:
@@ -43,40 +41,13 @@ def test_a_metric_that_some_runs_lack_is_the_mean_of_the_others_and_said() -> No
     assert groups.cautions(found, keys, ["mse", "auroc"]) == ["auroc is not known of every run: ae 1 of 3"]
 
 
-def test_differences_are_paired_by_seed_where_seeds_are_shared() -> None:
-    x, y = [1.0, 2.0, 3.0, 4.0], [1.3, 2.2, 3.4, 4.1]
-    (a, b), _ = groups.grouped(runs("ae", x) + runs("vae", y[::-1])[::-1], ["model", "seed"])
-    paired = groups.difference(a, replace(b, runs=tuple(runs("vae", y)[::-1])), "mse")
-    assert paired is not None
-    assert paired.pairs == 4
-    assert paired.mean == pytest.approx(0.25)
-    assert paired.p == pytest.approx(stats.ttest_rel(y, x).pvalue)
-    (a, b), _ = groups.grouped(runs("ae", x) + runs("vae", y, first=10), ["model", "seed"])
-    welch = groups.difference(a, b, "mse")
-    assert welch is not None
-    assert welch.pairs == 0
-    assert welch.p == pytest.approx(stats.ttest_ind(y, x, equal_var=False).pvalue)
-    assert welch.p > 0.5 > 0.05 > paired.p, "what differs between seeds hides a difference that pairs show"
-    (a, b), _ = groups.grouped(runs("ae", [1.0]) + runs("vae", [2.0]), ["model", "seed"])
-    assert groups.difference(a, b, "mse") is None, "one run of each shows no spread"
-    (a, b), _ = groups.grouped(runs("ae", [1.0, 2.0]) + runs("vae", [1.0, 2.0]), ["model", "seed"])
-    same = groups.difference(a, b, "mse")
-    assert same is not None
-    assert (same.mean, same.p) == (0.0, 1.0)
-
-
-def test_p_values_are_corrected_by_holm() -> None:
-    assert groups.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert groups.holm([0.9, 0.8]) == [1.0, 1.0]
-
-
 def test_verdicts_say_better_worse_or_that_no_difference_is_shown() -> None:
     base = np.array([1.0, 1.1, 0.9])
     noise = np.array([0.01, -0.02, 0.02])
     rows = runs("ae", list(base)) + runs("vae", list(base + 0.5 + noise)) + runs("dae", list(base + 5 * noise))
     found, keys = groups.grouped(rows, ["model", "seed"])
     head, vae, dae = groups.verdicts(found, keys, "mse", ["mse"])
-    assert head == "mse against ae, best by validation mse (paired by seed; p by Holm for 2 comparisons):"
+    assert head == "mse against ae, best by validation mse (paired by seed; p by Holm for 3 comparisons, all pairs):"
     assert re.fullmatch(r"  vae: \+0\.503 ± 0\.05\d*, p = 0\.00\d+: worse", vae)
     assert dae.endswith(": no difference shown")
     assert groups.verdicts(found[:1], keys, "mse", ["mse"]) == [], "there is nothing to compare it with"
@@ -90,7 +61,20 @@ def test_the_verdict_is_of_test_values_and_the_choice_of_validation_values() -> 
     found, keys = groups.grouped(rows, ["model", "seed"])
     head, line = groups.verdicts(found, keys, "psnr", ["psnr"])
     assert "against vae, best by validation psnr" in head
-    assert line == "  ae: +8 ± 0, p = 0: better", "it is better on test, although not chosen"
+    assert line == "  ae: +8 ± 0, the same difference in every seed: no spread to judge by"
+
+
+def test_the_correction_is_for_all_pairs_and_shared_seeds_are_counted() -> None:
+    random = np.random.default_rng(0)
+    rows = [row for i, model in enumerate("abcd") for row in runs(model, list(i / 50 + random.normal(0, 0.01, 4)))]
+    found, keys = groups.grouped(rows[:-1], ["model", "seed"])
+    head, *lines = groups.verdicts(found, keys, "mse", ["mse"])
+    assert "p by Holm for 6 comparisons, all pairs" in head
+    values = [group.values("mse") for group in found]
+    p = holm([stats.ttest_rel(a[: len(b)], b).pvalue for a, b in itertools.combinations(values, 2)])
+    assert all(f"p = {expected:.2g}:" in line for line, expected in zip(lines, p[:3], strict=True))
+    assert ["shared seeds" in line for line in lines] == [False, False, True]
+    assert " over 3 shared seeds, p = " in lines[2]
 
 
 def test_unfair_comparisons_are_named() -> None:

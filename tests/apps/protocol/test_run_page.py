@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from autoenc.apps.protocol.groups import half_width
 from autoenc.apps.protocol.run_page import run_page
+from autoenc.apps.protocol.statistics import half_width
 from autoenc.errors import UserError
 
 
