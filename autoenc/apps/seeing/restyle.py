@@ -12,6 +12,7 @@ from torch import Tensor
 from autoenc.apps.generation.classifier import Classifier, inputs
 from autoenc.apps.generation.generate import Decoded, decode, labels_of_rows
 from autoenc.apps.untrained import NAME, untrained
+from autoenc.core import UNLABELLED
 from autoenc.data.dataset import class_numbers
 from autoenc.data.split import Split
 from autoenc.errors import UserError
@@ -204,11 +205,16 @@ def attribute_quality(
 
 
 def _beside(run: Run, split: Split, decoded: Decoded) -> Decoded:
-    """Put the examples themselves in the first column, and their classes, where they are known, before the rows."""
+    """Put the examples themselves in the first column, and their classes, where they are known, before the rows.
+
+    These classes are the labels of the first column, -1 where they are unknown.
+    """
     x = split.take(slice(None)).x.cpu().numpy()
     decoded.x[:, 0] = 0
     decoded.x[:, 0, ..., : x.shape[-1]] = x  # token ids are padded to their own length
     y = split.y if split.y is not None else labels_of_rows(run, split)
     labels = [] if y is None else [run.spec.classes[i] if i >= 0 else "" for i in y.tolist()]
+    if decoded.y is not None:
+        decoded.y.reshape(decoded.z.shape[:-1])[:, 0] = UNLABELLED if y is None else y
     title = decoded.title if len(decoded.title) < TITLE else f"{decoded.title[: TITLE - 3]}..."
     return Decoded(decoded.z, decoded.x, labels, title, decoded.y)

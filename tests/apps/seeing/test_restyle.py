@@ -39,6 +39,10 @@ def test_an_example_changes_least_in_its_own_class(cvae_run: Path) -> None:
     assert found.x.shape == (60, 11, 1, 8, 8)
     assert some.y is not None
     assert found.labels == [loaded.spec.classes[i] for i in some.y]
+    assert found.y is not None
+    labels = found.y.reshape(60, 11)
+    assert labels[:, 0].tolist() == some.y.tolist()
+    assert (labels[:, 1:] == np.arange(10)).all()
     batch = some.take(slice(None))
     np.testing.assert_allclose(found.x[:, 0], batch.x.numpy())
     np.testing.assert_allclose(found.z, np.repeat(loaded.codes(some)[:, None], 11, 1))
