@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +21,26 @@ LAST = 50  # steps over which the accuracy is averaged
 EPS = 1e-3  # least norm that is scaled to 1: features of an empty region are noise
 
 
+@contextlib.contextmanager
+def seeded() -> Iterator[None]:
+    """Draw from a fixed seed, and leave the state of the random generator as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        yield
+
+
 class PerceptualNetwork(nn.Module):
     """Stages of convolutions, each after the first halving height and width; frozen once `fit` has trained them.
 
     In the papers the network is a VGG of ImageNet; this one learns from the training split, and is stored with the
-    weights of the objective.
+    weights of the objective. It does not depend on the seed or the sizes of the model, so that runs of the same data
+    and task share it.
 
     Args:
         channels: of each stage.
     """
 
+    @seeded()
     def __init__(self, input_shape: tuple[int, ...], channels: Sequence[int] = (16, 32, 64)):
         super().__init__()
         if len(input_shape) != 3:
@@ -60,6 +71,7 @@ class PerceptualNetwork(nn.Module):
         """Return means over the positions of the last stage: (B, *input_shape) -> (B, C)."""
         return self(x)[-1].float().mean((2, 3))
 
+    @seeded()
     def fit(self, train: Split, task: str, steps: int, say: Callable[[str], None]) -> None:
         """Train the stages, then freeze them.
 

@@ -65,6 +65,19 @@ def test_training_learns_the_task_and_freezes_the_network(network: PerceptualNet
         assert float(lines[1].split()[3]) > 0.7
 
 
+def test_the_network_does_not_depend_on_the_seed_and_leaves_the_random_state() -> None:
+    data, networks = halves(16), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        torch.rand(seed)
+        state = torch.get_rng_state()
+        networks.append(PerceptualNetwork(SHAPE, channels=(4,)))
+        networks[-1].fit(data, "classes", 2, lambda line: None)
+        assert torch.equal(torch.get_rng_state(), state)
+    for a, b in zip(*(network.parameters() for network in networks), strict=True):
+        assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize(
     "y", [None, torch.zeros(9, dtype=torch.int64), torch.tensor([0, 1, UNLABELLED] * 3)], ids=["none", "one", "some"]
 )
