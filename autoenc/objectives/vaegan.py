@@ -18,6 +18,7 @@ from autoenc.objectives.image_critic import ImageCritic
 from autoenc.regularizers.kl import require_posterior
 
 BALANCE = math.log(2)  # added to logits, it weighs the image and the two that are decoded alike
+UNLIKE = 15  # dB of a reconstruction that anyone can tell from the image
 
 
 class VAEGAN(WithCritic):
@@ -78,7 +79,7 @@ class VAEGAN(WithCritic):
             "decoder": terms + self.gamma * feature - gan + scale,
             "critic": gan,
         }
-        parts = prior.parts | {"loss": total["encoder"].detach(), "nll": out.nll.mean().detach()}
+        parts = prior.parts | {"loss": prior.parts["loss"] + feature.detach(), "nll": out.nll.mean().detach()}
         parts |= {"feature_nll": feature.detach()}
         parts |= self.health(gan, logits + BALANCE, torch.cat([reconstructed, sampled]) + BALANCE)
         return Loss(total=total, parts=parts | gradient)
@@ -86,7 +87,8 @@ class VAEGAN(WithCritic):
     def diagnosis(self, numbers: Mapping[str, float]) -> Verdict:
         won = "a smaller model.players.critic.lr or model.objective.gamma"
         lost = "a larger model.players.critic.lr or model.objective.gamma"
-        differ = f"mse of reconstructions {numbers.get('mse', 0.0):.2g}"
+        psnr = numbers.get("psnr", math.inf)
+        differ = f"psnr of reconstructions {psnr:.1f} dB" if psnr < UNLIKE else ""
         return self.judged(numbers, "images and decoded ones", won, lost, differ)
 
     @staticmethod

@@ -116,13 +116,26 @@ def test_the_losses_are_those_of_chance_where_the_critic_knows_nothing(model: Au
 
 
 def test_the_verdict_has_a_remedy_for_each_side(objective: VAEGAN) -> None:
-    numbers = {"critic_accuracy": 0.8, "mse": 0.01}
+    numbers = {"critic_accuracy": 0.8, "psnr": 12.0}
     assert objective.diagnosis(numbers).healthy
     objective.won.fill_(500)
     assert "a smaller model.players.critic.lr or model.objective.gamma" in objective.diagnosis(numbers).text
     objective.won.zero_()
     objective.lost.fill_(500)
-    assert "a larger model.players.critic.lr or model.objective.gamma" in objective.diagnosis(numbers).text
+    lost = objective.diagnosis(numbers).text
+    assert "a larger model.players.critic.lr or model.objective.gamma" in lost
+    assert "12.0 dB" in lost
+    assert objective.diagnosis(numbers | {"psnr": 20.0}).healthy, "reconstructions like the images: the equilibrium"
+
+
+def test_the_loss_leaves_out_auxiliary_regularizers(model: Autoencoder) -> None:
+    class Auxiliary(KL):
+        auxiliary = True
+
+    trained = VAEGAN({"kl": KL(), "help": Auxiliary()}, SHAPE, channels=[2, 3], layer=1)
+    parts = trained(model, Batch(torch.rand(6, *SHAPE)), 0).parts
+    assert parts["help"] > 0
+    torch.testing.assert_close(parts["loss"], parts["kl"] + parts["feature_nll"])
 
 
 def test_codes_without_a_posterior_are_refused(make_model: Callable[..., Autoencoder], objective: VAEGAN) -> None:
