@@ -13,7 +13,9 @@ class Features(Bottleneck):
     """z = (features - mean) / standard deviation, for objectives that train the encoder by other means than the code.
 
     There are no weights. Mean and standard deviation of each dimension are those of the batch in training, and running
-    means in evaluation, as in the linear probes of He et al. 2022, appendix A.1.
+    means in evaluation. These are of the features that the objective trains with: under `objectives.Masked`, of means
+    over the visible tokens, so that codes of whole examples are only roughly standardized. (The linear probes of He et
+    al. 2022, appendix A.1, estimate them on whole examples.)
     """
 
     def __init__(self, feature_shape: tuple[int, ...], latent_dim: int):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict
 from autoenc.errors import ConfigError, require
 from autoenc.initialization import initialize
+from autoenc.likelihoods import Gaussian
 from autoenc.networks.attention import Block
 from autoenc.networks.patches import Patches
 from autoenc.networks.vit import PatchEncoder
@@ -18,6 +19,7 @@ from autoenc.objective import Objective
 EPS = 1e-6  # added to the variance of a patch, as in the authors' code
 FIRST = 0.1  # factor of the last weights: the first predictions are near 0, the mean of standardized patches
 UNPREDICTED = 0.01  # fraction of the variance
+UNIT = Gaussian(1.0)  # of standardized values
 
 
 class Predictor(nn.Module):
@@ -50,7 +52,8 @@ class Masked(Objective):
 
     A fixed number of tokens of each example is hidden, drawn anew each time, and never passes through the layers of the
     encoder. p is the likelihood, or a normal distribution of standard deviation 1 around each value of a hidden token,
-    standardized by mean and variance of that token (`normalize`).
+    standardized by mean and variance of that token (`normalize`). `masked_r2` is then of the variance within a token,
+    after its own mean and contrast.
 
     The code is that of a whole example, but in `nll` and in the regularizers that of its visible tokens. The decoder
     learns to reconstruct from it without changing it, so that one can see what the code holds; `nll` is no part of the
@@ -136,7 +139,7 @@ class Masked(Objective):
         if self.normalize:
             target, *_ = self.standardized(encoder.patches.split(x))
             error = (predicted - target).square()
-            each = error / 2, error, target.square()
+            each = UNIT.nll_per_dim(predicted, target), error, target.square()
             counted = hidden[..., None]
         else:
             params, mean = encoder.patches.join(predicted), encoder.centered.mean.view(x.shape[1:])
