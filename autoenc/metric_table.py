@@ -89,10 +89,21 @@ TABLE = {
         Metric("classification_error", "", LOWER, "fraction of the labelled rows that are put into another class"),
         Metric("classification", "nats", LOWER, "cross-entropy of the classifier on the labelled training rows"),
         Metric("class_kl", "nats", NEITHER, "KL divergence of the class, inferred or known, from the uniform prior"),
-        Metric("generator", "nats", NEITHER, "of an adversarial objective; log 2 = 0.69 where the critic cannot tell"),
+        Metric(
+            "generator",
+            "nats",
+            NEITHER,
+            "the generator's term; log 2 = 0.69 where the critic cannot tell; for model=vqgan -E[C] of logits, no nats",
+        ),
         Metric("adaptive_weight", "", NEITHER, "of the critic of model=vqgan: ratio of two norms of gradients"),
         Metric("perceptual", "", LOWER, "squared distance of features of length 1 (Zhang et al. 2018), from 0 to 4"),
-        Metric("feature_mmd", "", LOWER, "mmd of reconstructions and images in the perceptual network, in batches"),
+        Metric(
+            "feature_mmd",
+            "",
+            LOWER,
+            "mmd of reconstructions and images in the perceptual network, in batches; compares runs of the same data "
+            "and task only",
+        ),
         Metric(
             "feature_nll",
             "nats",
@@ -101,7 +112,13 @@ TABLE = {
         ),
         Metric("distance", "", LOWER, "squared distance of the code from the center of model=deep_svdd"),
         Metric("distance_sd", "", NEITHER, "standard deviation of distance over the examples of a batch"),
-        Metric("critic", "nats", NEITHER, "of an objective with a critic; log 2 = 0.69 for each set if it cannot tell"),
+        Metric(
+            "critic",
+            "nats",
+            NEITHER,
+            "the critic's loss; where it cannot tell: 1.39 (two sets), 1.91 for model=vaegan, 2 for model=vqgan, a "
+            "hinge loss, no nats",
+        ),
         Metric("critic_accuracy", "", NEITHER, "fraction of two sets that a critic tells apart; chance 0.5"),
         Metric(
             "generator_gradient",
@@ -110,7 +127,13 @@ TABLE = {
             "norm of the gradient of the generator's term for one example that the critic sees, mean over examples",
         ),
         Metric("masked", "nats", LOWER, "-log p of hidden tokens given the visible ones, of model=masked"),
-        Metric("masked_r2", "", HIGHER, "fraction of the variance of hidden tokens that is predicted"),
+        Metric(
+            "masked_r2",
+            "",
+            HIGHER,
+            "fraction of the variance of hidden tokens that is predicted; when normalized, of the variance within a "
+            "patch after its own mean and contrast",
+        ),
         Metric(
             "total_correlation",
             "nats",

@@ -76,6 +76,8 @@ class VQGAN(WithCritic):
     """
 
     smallest_batch: ClassVar[int] = 2
+    # a hinge loss, a mean of logits, and a sum with a distance
+    units: ClassVar[Mapping[str, str]] = {"critic": "", "generator": "", "loss": ""}
 
     def __init__(
         self,

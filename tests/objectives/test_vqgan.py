@@ -10,6 +10,8 @@ from autoenc import networks
 from autoenc.core import Autoencoder, Batch
 from autoenc.errors import ConfigError
 from autoenc.likelihoods import Bernoulli
+from autoenc.metric_table import label as metric_label
+from autoenc.metric_table import metric
 from autoenc.objective import train_step
 from autoenc.objectives import VQGAN
 from autoenc.objectives.vqgan import EPS, hinge, last_weight
@@ -136,6 +138,12 @@ def test_logits_are_of_patches_of_this_size(channels: list[int], size: int) -> N
     (seen,) = torch.autograd.grad(logits[0, middle, middle], x)
     rows, columns = seen[0, 0].nonzero().T
     assert rows.max() - rows.min() + 1 == columns.max() - columns.min() + 1 == size
+
+
+def test_what_is_no_likelihood_is_not_in_nats() -> None:
+    shown = [metric_label(name, VQGAN.units) for name in ("loss", "critic", "generator", "nll")]
+    assert shown == ["loss ↓", "critic", "generator", "nll [nats] ↓"]
+    assert "2 for model=vqgan" in metric("critic").meaning
 
 
 @pytest.mark.parametrize(
