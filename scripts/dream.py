@@ -72,7 +72,7 @@ def main(args: argparse.Namespace) -> None:
     if not kind.continuous:
         why = f"no gradient moves {kind.noun} by small steps; scripts/units.py shows the examples of each unit"
         raise UserError(f"{run.path}: {why}")
-    given = [name for name in IMAGES_ONLY if getattr(args, name) not in (None, False)]
+    given = [name for name in IMAGES_ONLY if getattr(args, name) is not None and getattr(args, name) is not False]
     if given and not kind.images:
         raise UserError(f"--{given[0]}: only images are dreamt, and {run.path} was trained on {kind.noun}")
     if args.resize and args.image is None:

@@ -143,6 +143,9 @@ def test_what_cannot_be_dreamt_is_one_line(call: Call, vae_run: Path, table_run:
         (vae_run, ("--resize",), "--resize: scales the image that --image names"),
         (vae_run, ("--class", "3"), "takes no labels, as it is not conditional"),
         (table_run, ("--steps", 3), "--steps: only images are dreamt"),
+        (table_run, ("--seed", 0), "--seed: only images are dreamt"),
+        (table_run, ("--jitter", 0), "--jitter: only images are dreamt"),
+        (table_run, ("--blur", 0), "--blur: only images are dreamt"),
     ):
         code, _, err = call("dream", run, *args, *out)
         assert code == 2
