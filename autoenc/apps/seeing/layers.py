@@ -44,7 +44,8 @@ def activations(
     def keep(name: str, before: Any, after: Any) -> None:
         value = after[0] if isinstance(after, tuple) else after  # recurrent layers also return a state
         if isinstance(value, Tensor):
-            found[name] = woken(value, before[0]) if wake and isinstance(before, tuple) else value
+            units = axis(name, tuple(value.shape[1:])) + 1
+            found[name] = woken(value, before[0], units) if wake and isinstance(before, tuple) else value
 
     def hook(name: str) -> Any:
         return lambda _, before, after: keep(name, before, after)
@@ -66,12 +67,18 @@ def activations(
     return found
 
 
-def woken(after: Tensor, before: Tensor) -> Tensor:
-    """Return activations (B, U, *positions) unchanged; where a unit is off, with the gradient of its input."""
+def woken(after: Tensor, before: Tensor, units: int = 1) -> Tensor:
+    """Return activations (B, *shape) unchanged; where a unit is off, with the gradient of its input.
+
+    Args:
+        units: dimension of the units; the others but the first are positions.
+    """
     if after.shape != before.shape:
         return after
-    off = (after == 0).flatten(2).all(-1) if after.dim() > 2 else after == 0
-    off = off.view(*off.shape, *[1] * (after.dim() - off.dim()))
+    off = after == 0
+    for position in range(1, after.dim()):
+        if position != units:
+            off = off.all(position, keepdim=True)
     return after + (before - before.detach()).where(off, 0)
 
 

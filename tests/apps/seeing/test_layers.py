@@ -44,6 +44,16 @@ def test_a_unit_that_is_off_has_the_gradient_of_its_input_if_asked(
         assert on.tolist() == [[1, 0, 0, 0]]
 
 
+@pytest.mark.parametrize(("shape", "units"), [((1, 2, 3, 1), 1), ((1, 3, 2), 2)], ids=["map", "sequence"])
+def test_a_unit_is_off_if_it_is_at_all_positions(shape: tuple[int, ...], units: int) -> None:
+    """Of two units at three positions, one is off everywhere, and the other at one position."""
+    x = torch.tensor([[-1.0, -2, -3], [4, -5, 6]]).view(1, 2, 3, 1)
+    x = (x if len(shape) == 4 else x[..., 0].mT.contiguous()).requires_grad_()
+    assert x.shape == shape
+    (gradient,) = torch.autograd.grad(layers.woken(x.relu(), x, units).sum(), x)
+    assert gradient.movedim(units, 1).flatten().tolist() == [1, 1, 1, 1, 0, 1]
+
+
 def test_the_units_of_a_map_are_channels_and_those_of_a_sequence_features() -> None:
     x = torch.arange(24.0).view(1, 2, 3, 4)
     torch.testing.assert_close(layers.unit_values("encoder.0", x), x.mean((2, 3)))
