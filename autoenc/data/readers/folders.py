@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,16 +57,8 @@ def tree(root: Path, recursive: bool = True) -> Tree:
     check_folder(root)
     images: list[tuple[str, int, int]] = []
     others = 0
-    entered = {_identity(root)}
-    try:
-        for folder, folders, names in os.walk(root, followlinks=True, onerror=_raise):
-            below = {name: os.path.join(folder, name) for name in sorted(folders) if not is_hidden(name)}
-            folders.clear()
-            for name in sorted(below, key=lambda name: os.path.islink(below[name])) if recursive else ():
-                # Links are last, so that a class has the name of the folder.
-                if (identity := _identity(below[name])) not in entered:
-                    entered.add(identity)
-                    folders.append(name)
+    with _readable(root):
+        for folder, names in _walk(root, recursive):
             for name in names:
                 path = os.path.join(folder, name)
                 if name.lower().endswith(SUFFIXES) and not is_hidden(name) and os.path.exists(path):
@@ -72,8 +66,6 @@ def tree(root: Path, recursive: bool = True) -> Tree:
                     images.append((os.path.relpath(path, root), status.st_size, status.st_mtime_ns))
                 else:
                     others += not is_hidden(name)
-    except OSError as error:
-        raise DataError(f"{error.filename or root}: cannot be read ({os.strerror(error.errno or 0)})") from None
     if not images:
         why = f"; the {others} files in it have other suffixes" if others else ""
         raise DataError(f"{root}: has no images ({', '.join(SUFFIXES)}){why}")
@@ -84,13 +76,38 @@ def tree(root: Path, recursive: bool = True) -> Tree:
 def check(root: Path) -> None:
     """Raise DataError unless there is an image below a folder; stops at the first."""
     check_folder(root)
-    if not any(name.lower().endswith(SUFFIXES) for _, _, names in os.walk(root, followlinks=True) for name in names):
+    with _readable(root):
+        found = any(name.lower().endswith(SUFFIXES) for _, names in _walk(root) for name in names)
+    if not found:
         tree(root)  # names what there is instead
 
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is hidden, or was added by macOS."""
     return name.startswith((".", "__MACOSX"))
+
+
+def _walk(root: Path, recursive: bool = True) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder that is not hidden, and the names of its files; links are followed, no folder twice."""
+    entered = {_identity(root)}
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=_raise):
+        yield folder, names
+        below = {name: os.path.join(folder, name) for name in sorted(folders) if not is_hidden(name)}
+        folders.clear()
+        for name in sorted(below, key=lambda name: os.path.islink(below[name])) if recursive else ():
+            # Links are last, so that a class has the name of the folder.
+            if (identity := _identity(below[name])) not in entered:
+                entered.add(identity)
+                folders.append(name)
+
+
+@contextlib.contextmanager
+def _readable(root: Path) -> Iterator[None]:
+    """Raise DataError for a folder or a file that cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{error.filename or root}: cannot be read ({os.strerror(error.errno or 0)})") from None
 
 
 def _identity(path: str | Path) -> tuple[int, int]:

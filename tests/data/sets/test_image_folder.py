@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from autoenc import load_run
 from autoenc.apps import inputs
 from autoenc.data.dataset import Data
-from autoenc.data.readers import images
+from autoenc.data.readers import folders, images
 from autoenc.data.split import Split
 from autoenc.data.storage.image_files import ImageFileRows
 from autoenc.errors import ConfigError, DataError
@@ -68,6 +68,18 @@ def test_folders_of_splits_and_other_files(tmp_path: Path, read: Callable[..., D
     assert any("extra" in note for note in data.notes)
     assert "already has test images" in error_message(ConfigError, lambda: read(root, test_path=str(root / "extra")))
     assert len(read(root / "train", test_path=str(root / "extra")).test) == 2
+
+
+def test_a_folder_that_contains_a_link_to_itself_is_checked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    entered: list[str] = []
+    listed = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: entered.append(str(path)) or listed(path))
+    assert "has no images" in error_message(DataError, lambda: folders.check(tmp_path))
+    assert sorted(set(entered)) == [str(tmp_path), str(tmp_path / "a")]
 
 
 def broken(folder: Path, n: int) -> list[Path]:
