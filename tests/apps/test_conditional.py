@@ -76,7 +76,7 @@ def test_unconditional_runs_take_no_labels(ae_run: Path, call: Call, tmp_path: P
     ("arguments", "message"),
     [
         (["generate", "--class", "eleven"], "--class=eleven: digits has no such class"),
-        (["generate", "--interpolate", "0", "1"], "is conditional, and the codes between have no class"),
+        (["generate", "--interpolate", "0", "1"], "the codes between have no class; use scripts/restyle.py"),
         (["generate", "--sheet"], "decodes codes of given classes: y=..., or --class NAME"),
         (["restyle", "--input", "new.npy"], "reads the class of each example; add --class NAME"),
         (["restyle", "--input", "new.npy", "--class", "1", "2"], "one class for all 1 examples of --input"),

@@ -40,7 +40,7 @@ def check_path(run: Run, steps: int) -> None:
     """Raise UserError for a path of one step, or a conditional model: codes between those of two classes have none."""
     require(steps >= 2, "--steps", steps, "must be 2 or more")
     if run.conditional:
-        why = "is conditional, and the codes between have no class; scripts/restyle.py"
+        why = "is conditional, and the codes between have no class; use scripts/restyle.py"
         raise UserError(f"--interpolate: {run.path} {why}")
 
 
