@@ -149,8 +149,8 @@ def ascend(
             gradient = gradient.masked_fill(stuck, 0)  # pixels at the end of their range, which the step would lose
             norm = gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
             rate = RATE * space.contrast * (1 - step / settings.steps)
-            # Steps do not scale the contrast down, as networks with normalization see the same in images that are almost
-            # grey; only clipping pixels to their range lowers it.
+            # Steps do not scale the contrast down, as networks with normalization see the same in almost grey images;
+            # only clipping pixels to their range lowers it.
             x = space.nearest(x + rate * gradient / norm, space.norm(x))
             trace.append(values.detach().cpu())
     return x, torch.stack(trace).numpy()
