@@ -24,7 +24,7 @@ from autoenc.apps.protocol.compare import (
     short,
 )  # fmt: skip
 from autoenc.apps.protocol.compare_plot import plot
-from autoenc.apps.protocol.groups import Group, cautions, grouped, verdicts, with_baselines
+from autoenc.apps.protocol.groups import Group, cautions, grouped, named_alike, verdicts, with_baselines
 from autoenc.apps.protocol.statistics import half_width
 from autoenc.files import write_text
 from autoenc.metric_table import label as metric_label
@@ -53,9 +53,9 @@ class Comparison:
     """What a comparison shows, on the screen and on its page.
 
     Args:
-        rows: the runs, ranked.
+        rows: the runs.
         keys: the settings in which they differ.
-        metric: the validation metric that they are ranked by.
+        metric: the validation metric whose mean the groups of runs are ranked by.
         show: test metrics besides the usual ones.
 
     Attributes:
@@ -66,7 +66,8 @@ class Comparison:
     def __init__(self, rows: Sequence[Row], keys: Sequence[str], metric: str, show: Sequence[str]):
         self.rows, self.metric = rows, metric
         self.asked = list(dict.fromkeys((metric, *show)))
-        self.groups, self.keys = grouped(rows, keys)
+        groups, self.keys = grouped(named_alike(rows), keys)
+        self.groups = ranked(groups, metric)
         shown = [n for n in dict.fromkeys((*self.asked, *SHOWN)) if any(n in row.numbers for row in rows)]
         self.shown = with_baselines(self.groups, shown)
         self.columns, self.remarks = self._columns(), self._remarks(keys)
@@ -211,8 +212,9 @@ def report_sweep(sweep_dir: Path) -> list[str]:
     written = write(rows, keys, sweep_dir, metric)
     print_comparison(rows, keys, metric, (), screen)
     failed = [row.name for row in rows if row.state != "finished"]
-    if (first := best(rows, metric)) is not None and first.command:
-        screen.print(f"best by validation {metric}: {first.command}", soft_wrap=True, markup=False)
+    if (first := best(grouped(rows, keys)[0], metric)) is not None and (command := first.runs[0].command):
+        mean = f", mean of {len(first.runs)} seeds, one of them" if len(first.runs) > 1 else ""
+        screen.print(f"best by validation {metric}{mean}: {command}", soft_wrap=True, markup=False)
     names = " and ".join((", ".join(path.name for path in written[:-1]), written[-1].name))
     screen.print(f"{len(rows) - len(failed)} of {len(rows)} runs finished; {names} in {sweep_dir}", soft_wrap=True)
     return failed

@@ -6,7 +6,7 @@ import math
 import re
 import statistics
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from autoenc.apps.protocol.compare import Row, best, run_label, short, validation
@@ -102,14 +102,20 @@ def _name(labels: list[str]) -> str:
     return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 2 else ",".join(map(str, p)) for p in parts)
 
 
+def named_alike(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with `probes.PCA-16.logistic`, of a run with 16 dimensions, as `probes.PCA.logistic` too."""
+    return [
+        replace(row, numbers={re.sub(r"\.PCA-\d+\.", ".PCA.", k): v for k, v in row.numbers.items()} | row.numbers)
+        for row in rows
+    ]
+
+
 def with_baselines(groups: Sequence[Group], names: Iterable[str]) -> list[str]:
     """Return the metrics, those of codes followed by the same of the untrained network, PCA and raw input.
 
-    `probes.PCA-16.logistic` of a run with 16 dimensions is `probes.PCA.logistic` here; it is added to the groups.
+    Args:
+        groups: of rows that are `named_alike`.
     """
-    for group in groups:
-        for name in [n for n in group.numbers if re.search(r"\.PCA-\d+\.", n)]:
-            group.numbers[re.sub(r"\.PCA-\d+\.", ".PCA.", name)] = group.numbers[name]
     found = dict[str, None]()
     for name in names:
         beside = [name.replace(".codes.", f".{baseline}.") for baseline in BASELINES if ".codes." in name]
@@ -187,13 +193,15 @@ def cautions(groups: Sequence[Group], keys: Sequence[str], names: Sequence[str])
     for word, values, factor in (("parameters", sizes, 1.5), ("training steps", steps, 1.0)):
         if values and max(values.values()) > factor * min(values.values()):
             few, most = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
-            lines.append(f"other {word}: {few} has {values[few]:,.0f}, {most} {values[most]:,.0f}")
+            lines.append(f"different number of {word}: {few} has {values[few]:,.0f}, {most} {values[most]:,.0f}")
     for name in names:
         partly = [
-            f"{g.described(keys)} {n} of {len(g.runs)}" for g in done if 0 < (n := len(g.values(name))) < len(g.runs)
+            f"{g.described(keys)} has it in {n} of {len(g.runs)}"
+            for g in done
+            if 0 < (n := len(g.values(name))) < len(g.runs)
         ]
         if partly:
-            lines.append(f"{name} is not known of every run: {', '.join(partly)}")
+            lines.append(f"{name} is missing in some runs: {', '.join(partly)}")
     tried: dict[str, int] = {}
     for g in done:
         tried[str(g.settings.get("model"))] = tried.get(str(g.settings.get("model")), 0) + 1

@@ -1,6 +1,7 @@
 """Comparison: what the table, the CSV and the plot show."""
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,10 +77,8 @@ def test_the_plot_has_every_run_and_labels(monkeypatch: pytest.MonkeyPatch, tmp_
     drawn: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: drawn.append(figure))
     kl = {"kl": 3.0, "nll": 2.0, "mse": 0.1}
-    rows = [
-        Row(str(i), "finished", {"model.latent_dim": 2**i, "noise.p": i % 2}, {}, kl | {"kl": i, "nll": (1, 3, 4, 2)[i]})
-        for i in range(4)
-    ]
+    apart = [kl | {"kl": i, "nll": nll} for i, nll in enumerate((1, 3, 4, 2))]
+    rows = [Row(str(i), "finished", {"model.latent_dim": 2**i, "noise.p": i % 2}, {}, apart[i]) for i in range(4)]
     assert plot(rows, ["model.latent_dim", "noise.p"], tmp_path / "a.png", "mse")
     mse, _, rate = drawn[0].axes
     assert [len(line.get_xdata()) for line in mse.lines] == [2, 2]
@@ -105,3 +104,18 @@ def test_a_sweep_is_reported_beside_its_runs(ae_run: Path, tmp_path: Path, capsy
     out = capsys.readouterr().out
     assert f"1 damaged: {tmp_path / '1_b'}: summary.json is damaged: not JSON" in out
     assert "1 of 2 runs finished; comparison.csv, comparison.png and comparison.html" in out
+
+
+def test_groups_are_ranked_by_their_mean_and_not_by_their_best_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i, (model, seed, mse) in enumerate((("ae", 0, 0.1), ("ae", 1, 0.9), ("vae", 0, 0.2), ("vae", 1, 0.3))):
+        run = tmp_path / f"{i}_{model}"
+        (run / ".hydra").mkdir(parents=True)
+        (run / "run.json").write_text('{"state": "finished"}')
+        (run / "summary.json").write_text(json.dumps({"val": {"mse": mse}, "test": {"mse": mse}}))
+        (run / ".hydra" / "overrides.yaml").write_text(f"[model={model}, seed={seed}]")
+    compare_table.report_sweep(tmp_path)
+    out = capsys.readouterr().out
+    assert out.index("│ 2,3 ") < out.index("│ 0,1 ")
+    assert "best by validation mse, mean of 2 seeds, one of them: python train.py model=vae seed=0" in out

@@ -38,7 +38,7 @@ def test_a_metric_that_some_runs_lack_is_the_mean_of_the_others_and_said() -> No
     rows[0].numbers["auroc"] = 0.5
     found, keys = groups.grouped(rows, ["model", "seed"])
     assert found[0].numbers["auroc"] == 0.5
-    assert groups.cautions(found, keys, ["mse", "auroc"]) == ["auroc is not known of every run: ae 1 of 3"]
+    assert groups.cautions(found, keys, ["mse", "auroc"]) == ["auroc is missing in some runs: ae has it in 1 of 3"]
 
 
 def test_verdicts_say_better_worse_or_that_no_difference_is_shown() -> None:
@@ -84,18 +84,21 @@ def test_unfair_comparisons_are_named() -> None:
     found, keys = groups.grouped(rows, ["model", "noise.p"])
     assert groups.cautions(found, keys, ["mse"]) == [
         "groups of one run: differences may be chance; seed=0,1,2 shows the spread",
-        "other parameters: ae, p=0.1 has 1,000, vae, p=- 1,600",
+        "different number of parameters: ae, p=0.1 has 1,000, vae, p=- 1,600",
         "settings tried: ae 2, vae 1: the best of more has an advantage",
     ]
 
 
 def test_baselines_stand_beside_metrics_of_codes() -> None:
-    rows = runs("ae", [1.0])
-    rows[0].numbers.update({"probes.codes.5-nn": 0.9, "probes.untrained.5-nn": 0.5, "probes.PCA-16.5-nn": 0.8})
-    found, _ = groups.grouped(rows, [])
-    names = groups.with_baselines(found, ["mse", "probes.codes.5-nn"])
-    assert names == ["mse", "probes.codes.5-nn", "probes.untrained.5-nn", "probes.PCA.5-nn"]
-    assert found[0].numbers["probes.PCA.5-nn"] == 0.8, "of the size of the code, whatever that is"
+    rows = runs("ae", [1.0, 1.0])
+    for row, size in zip(rows, (16, 8), strict=True):
+        row.numbers.update({"probes.codes.5-nn": 0.9, "probes.untrained.5-nn": 0.5})
+        row.numbers[f"probes.PCA-{size}.5-nn"] = 10 / size
+    columns = dict(compare_table.Comparison(rows, ["seed"], "mse", ["probes.codes.5-nn"]).columns)
+    baseline = [name for name in columns if name.startswith("probes.")]
+    assert baseline == [f"probes.{name}.5-nn ↑" for name in ("codes", "untrained", "PCA")]
+    assert columns["probes.PCA.5-nn ↑"] == ["0.9 ± 4.0"], "mean and interval, of the size of the code, whatever that is"
+    assert not any("PCA.5" in name for row in rows for name in row.numbers), "the rows are not changed"
 
 
 def test_plots_have_intervals_curves_and_a_map(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
