@@ -182,10 +182,10 @@ TABLE = {
         Metric(
             "memorized",
             "",
-            LOWER,
+            NEITHER,
             "fraction of samples nearer to a training row than the median of training rows to another; new data: 0.5",
         ),
-        Metric("memorized_features", "", LOWER, "memorized, in the features of a classifier of the data"),
+        Metric("memorized_features", "", NEITHER, "memorized, in the features of a classifier of the data"),
         Metric("seconds_per_1000", "s", LOWER, "to draw 1,000 samples"),
         Metric(
             "restyle_accuracy", "", HIGHER, "fraction of restyled examples that a classifier takes for the wanted class"

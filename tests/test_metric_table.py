@@ -25,6 +25,7 @@ DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
         ("precision@10", "", True),
         ("retrieval.PCA-32.precision@10", "", True),
         ("anomaly.knn.auroc", "", True),
+        ("generation.samples.memorized", "", None),  # noise has 0, new data 0.5, copies 1
         ("my_own_regularizer", "", False),
         ("kl_2", "", False),  # a second regularizer, not KL divergence with a number of neighbours
         ("psnr_100", "", False),

@@ -112,10 +112,10 @@ def augment(run: Run, target: Path, options: Mapping[str, Any]) -> Work:
             out.figure("augment", image)
         enlarged.save(run, examples, target)
         spread = {
-            name: {kind: f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" for kind, values in kinds.items()}
+            name: {kind: f"{np.mean(values):.3f} (sd {np.std(values, ddof=1):.3f})" for kind, values in kinds.items()}
             for name, kinds in accuracies.items()
         }
-        out.table(f"accuracy on test data, {enlarged.SEEDS} draws of {labels} labels", spread)
+        out.table(f"accuracy on test data, mean and sd of {enlarged.SEEDS} draws of {labels} labels", spread)
         if known > labels:
             out.say(f"the model that generates was trained with {known:,} labels, the classifiers have {labels}")
         real, new = int((~examples.generated).sum()), int(examples.generated.sum())

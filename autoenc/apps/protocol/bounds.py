@@ -31,6 +31,11 @@ class Bounds:
     nll: np.ndarray
 
 
+def bounded(run: Run) -> bool:
+    """Return whether the model has a bound on log p(x): a posterior and a prior."""
+    return run.model.bottleneck.has_posterior and run.model.bottleneck.prior is not None
+
+
 def bounds(run: Run, split: Split, samples: int = SAMPLES) -> Bounds:
     """Return upper bounds on -log p(x) of each example.
 
@@ -42,7 +47,7 @@ def bounds(run: Run, split: Split, samples: int = SAMPLES) -> Bounds:
         UserError: the code has no posterior.
     """
     require(samples >= 1, "samples", samples, "must be 1 or more")
-    if not run.model.bottleneck.has_posterior or run.model.bottleneck.prior is None:
+    if not bounded(run):
         raise UserError(f"{run.path}: needs a posterior and a prior, such as the Gaussian codes of model=vae")
     kind = run.spec.kind
     lengths = kind.lengths(split)

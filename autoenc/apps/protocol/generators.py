@@ -14,10 +14,10 @@ import torch
 from autoenc.apps.generation import classifier, density, generate, quality
 from autoenc.apps.generation import texts as text
 from autoenc.apps.generation.density import Density
-from autoenc.apps.protocol.bounds import bounds
+from autoenc.apps.protocol.bounds import bounded, bounds
 from autoenc.errors import UserError
 from autoenc.figures import titled
-from autoenc.files import csv_text, write_json, write_text
+from autoenc.files import atomic, csv_text, write_json, write_text
 from autoenc.loading import Run
 from autoenc.metric_table import label
 from autoenc.training.tracking import stages
@@ -68,11 +68,11 @@ def compare(runs: Sequence[Run], samples: int = 100, examples: int = 1_000) -> l
 
 
 def names(runs: Sequence[Run]) -> list[str]:
-    """Return the model of each run; of runs of one model the prior too, and the directory if that is the same."""
+    """Return the model of each run; the prior, the directory, and the whole path too as far as names would repeat."""
     found = [run.name for run in runs]
-    for extra in ([_prior(run) for run in runs], [f" {run.path.name}" for run in runs]):
-        found = [name + (more if found.count(name) > 1 else "") for name, more in zip(found, extra, strict=True)]
-    return found
+    found = [name + (_prior(run) if found.count(name) > 1 else "") for name, run in zip(found, runs, strict=True)]
+    folders = [run.path.name if len({r.path.name for r in runs}) == len(runs) else str(run.path) for run in runs]
+    return [f"{name} {folder}" if found.count(name) > 1 else name for name, folder in zip(found, folders, strict=True)]
 
 
 def _prior(run: Run) -> str:
@@ -101,10 +101,9 @@ def _quality(run: Run, source: Density) -> dict[str, dict[str, float]]:
 
 
 def _nll(run: Run, samples: int, examples: int) -> dict[str, float]:
-    try:
-        return {"nll_importance": float(bounds(run, run.data.test.sample(examples), samples).nll.mean())}
-    except UserError:
+    if not bounded(run):
         return {}
+    return {"nll_importance": float(bounds(run, run.data.test.sample(examples), samples).nll.mean())}
 
 
 def write(runs: Sequence[Run], found: Sequence[Generator], folder: Path) -> list[Path]:
@@ -126,7 +125,8 @@ def write(runs: Sequence[Run], found: Sequence[Generator], folder: Path) -> list
         return [folder / name for name in (*FILES[:2], FILES[3])]
     from PIL import Image
 
-    Image.fromarray(image).save(folder / FILES[2])
+    with atomic(folder / FILES[2]) as file:
+        Image.fromarray(image).save(file, format="png")
     return [folder / name for name in FILES[:3]]
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from PIL import Image
 
+from autoenc import load_run
 from autoenc.apps.protocol import generators
+from autoenc.errors import DataChanged
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -53,3 +56,13 @@ def test_runs_of_one_model_have_names_that_differ() -> None:
     runs = [run("vae", "default", "a"), run("vae", "vamp", "b"), run("aae", "standard", "c"), run("ae", "default", "d")]
     assert generators.names(runs) == ["vae", "vae+vamp", "aae", "ae"]
     assert generators.names([*runs, run("ae", "default", "e")])[-2:] == ["ae d", "ae e"]
+    twice = [run("ae", "default", path) for path in ("x/2026-11-27", "y/2026-11-27")]
+    assert generators.names(twice) == ["ae x/2026-11-27", "ae y/2026-11-27"], "none replaces another in the table"
+
+
+def test_a_bound_is_left_out_only_where_there_is_none(ae_run: Path, vae_run: Path) -> None:
+    assert generators._nll(load_run(ae_run, "cpu"), 2, 2) == {}
+    run = load_run(vae_run, "cpu")
+    run.fingerprint = 0
+    with pytest.raises(DataChanged):
+        generators._nll(run, 2, 2)
