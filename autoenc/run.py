@@ -190,7 +190,11 @@ def resume(run_dir: Path, changes: Mapping[str, Any] | None = None) -> dict[str,
         why = "is finished; there is nothing to resume; to train for longer, add a larger trainer.epochs"
         raise ConfigError("resume", run_dir, why)
     if not (run_dir / "checkpoints" / "last.pt").exists():
-        raise ConfigError("resume", run_dir, "stopped before its first checkpoint; start it again")
+        raise ConfigError(
+            "resume",
+            run_dir,
+            f"stopped before its first checkpoint; remove it (scripts/runs.py --remove {run_dir}) and start it again",
+        )
     config = read_config(run_dir)
     if changes:
         for key, value in changes.items():

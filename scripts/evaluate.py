@@ -7,6 +7,7 @@ recovery, disentanglement. Sections that do not apply to the data or the model a
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from autoenc.command import execute, parser, positive
 
@@ -25,10 +26,14 @@ def main(args: argparse.Namespace) -> None:
     from autoenc.apps.outputs import Outputs
     from autoenc.apps.protocol import evaluate
 
+    only = args.only or list(evaluate.SECTIONS)
+    evaluate.check_sections(only)
     run = load_run(args.run, args.device)
-    with Outputs(run, "evaluation", args.output or run.path, args.force) as out:
-        numbers = evaluate.evaluate(run, args.only or list(evaluate.SECTIONS), args.samples, args.examples)
-        out.json(numbers)
+    before = evaluate.earlier(Path(args.output or run.path) / "evaluation.json") if args.only else {}
+    new = before and not any(name in before or name in before.get("skipped", {}) for name in only)
+    with Outputs(run, "evaluation", args.output or run.path, args.force or bool(new)) as out:
+        numbers = evaluate.evaluate(run, only, args.samples, args.examples)
+        out.json(evaluate.merged(before, numbers))
     for title, rows, remark in evaluate.tables(numbers, run.name):
         out.table(title, rows, remark)
     for section, reason in numbers["skipped"].items():
@@ -38,7 +43,12 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES)
-    arguments.add_argument("--only", nargs="+", metavar="SECTION", help="sections to compute (default: all)")
+    arguments.add_argument(
+        "--only",
+        nargs="+",
+        metavar="SECTION",
+        help="sections, added to an earlier call (default: all)",
+    )
     arguments.add_argument("--samples", type=positive, default=100, help="importance samples of bounds (default: 100)")
     arguments.add_argument("--examples", type=positive, default=1000, help="test examples of bounds (default: 1000)")
     execute(main, arguments)

@@ -96,7 +96,7 @@ class Comparison:
         how = order[metric_row(metric).higher_is_better]
         lines = [f"Ranked by validation {metric}, {how}; the other metrics are of the test split"]
         if any(best(groups, name) for name in self.shown):
-            lines.append("* the best validation value of the metric")
+            lines.append("* best by the validation value of the metric, not by the test value")
         if any(len(group.runs) > 1 for group in groups):
             lines.append("± half the width of the 95 % interval of the mean over runs that differ only in their seeds")
         if any(k not in row.settings for k in differing for row in rows):

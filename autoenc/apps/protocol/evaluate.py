@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from autoenc.apps.protocol import bounds as likelihood_bounds
 from autoenc.apps.untrained import NAME, untrained
 from autoenc.config.remedies import against_collapse
 from autoenc.errors import ConfigError, UserError
+from autoenc.files import read_json
 from autoenc.loading import Run
 from autoenc.noise import Identity
 from autoenc.training import evaluation
@@ -244,8 +246,7 @@ def evaluate(
     Raises:
         ConfigError: an unknown section.
     """
-    if unknown := [name for name in only if name not in SECTIONS]:
-        raise ConfigError("--only", unknown[0], f"must be among {', '.join(SECTIONS)}")
+    check_sections(only)
     subject = Subject(run, samples, examples)
     results: Numbers = {}
     skipped: dict[str, str] = {}
@@ -255,6 +256,29 @@ def evaluate(
         except UserError as error:
             skipped[name] = str(error).removeprefix(f"{run.path}: ")
     return results | {"skipped": skipped}
+
+
+def check_sections(only: Sequence[str]) -> None:
+    """Raise ConfigError for a section that does not exist."""
+    if unknown := [name for name in only if name not in SECTIONS]:
+        raise ConfigError("--only", unknown[0], f"must be among {', '.join(SECTIONS)}")
+
+
+def earlier(path: Path) -> Numbers:
+    """Return the sections of an evaluation that exists; empty if there is none, or it is damaged."""
+    try:
+        value = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) and isinstance(value.get("skipped", {}), dict) else {}
+
+
+def merged(before: Numbers, now: Numbers) -> Numbers:
+    """Return both evaluations as one, in the order of the sections; those of `now` replace those of `before`."""
+    skipped = {k: v for k, v in before.get("skipped", {}).items() if k not in now} | now["skipped"]
+    found = {k: v for k, v in before.items() if k not in skipped} | now
+    order = [name for name in SECTIONS if name in found]
+    return {name: found[name] for name in order} | {"skipped": skipped}
 
 
 def tables(results: Numbers, run_name: str = "run") -> Iterator[tuple[str, dict[str, dict[str, Any]], str]]:

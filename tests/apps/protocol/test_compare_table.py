@@ -39,7 +39,7 @@ def test_the_table_has_validation_and_test_marks_and_dashes() -> None:
     assert cells(text, "c") == ["c", "none", "-", "none", "0.3", "", "finished"]
     for line in (
         "Ranked by validation mse, lowest first; the other metrics are of the test split",
-        "* the best validation value of the metric",
+        "* best by the validation value of the metric, not by the test value",
         "- the run has no such setting",
         "↓ lower is better; ↑ higher is better; [dB] decibels",
         "no validation mse, therefore last and not ranked: c",

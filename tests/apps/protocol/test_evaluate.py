@@ -65,3 +65,20 @@ def test_the_script_says_what_it_computes_in_tables_of_120_characters(
     assert "mutual_information [nats] ↑" in said, "nothing is cut off"
     assert "denoising (noise: gaussian 0.3; classical filter: " in said
     assert "\nThe code is in use" in said
+
+
+def test_sections_of_a_later_call_join_those_of_an_earlier_one(tmp_path: Path) -> None:
+    before = {"latent": {"dim": 1.0}, "probes": {"a": 1.0}, "skipped": {"bounds": "no", "anomaly": "no"}}
+    now = {"bounds": {"elbo": 2.0}, "latent": {"dim": 3.0}, "skipped": {"probes": "no labels"}}
+    assert evaluate.merged(before, now) == {
+        "latent": {"dim": 3.0},
+        "bounds": {"elbo": 2.0},
+        "skipped": {"anomaly": "no", "probes": "no labels"},
+    }
+    assert next(iter(evaluate.merged({"latent": {}}, {"reconstruction": {}, "skipped": {}}))) == "reconstruction"
+    path = tmp_path / "evaluation.json"
+    assert evaluate.earlier(path) == {}
+    path.write_text("{")
+    assert evaluate.earlier(path) == {}
+    path.write_text(json.dumps(before))
+    assert evaluate.earlier(path) == before
