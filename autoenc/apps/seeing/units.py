@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoenc import page as html
 from autoenc.apps.seeing import layers
 from autoenc.core import Batch
 from autoenc.data.split import Split
@@ -18,10 +18,6 @@ from autoenc.errors import UserError
 from autoenc.figures import dictionary, picture_grid, titled
 from autoenc.loading import Run
 
-STYLE = (
-    "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse;margin:.3em 0 1.5em}"
-    "td,th{border:1px solid #ccc;padding:2px 8px;text-align:left;max-width:60em}td.n{text-align:right}"
-)
 Pool = Literal["max", "mean"]  # over the positions of a unit
 Tiles = tuple[Tensor, Sequence[str]]  # images (U, *shape), and the text below each
 
@@ -163,28 +159,19 @@ def table(run: Run, found: Sequence[Unit]) -> Iterator[list[Any]]:
 def page(run: Run, found: Sequence[Unit], notes: Sequence[str] = ()) -> str:
     """Return an HTML page with a section for each unit: a note or what its atom writes, and a table of examples."""
     kind, reference = run.spec.kind, run.reference
-    title = f"Units of {run.name} on {run.spec.name}"
-    parts = [f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"]
-    parts.append(f"<h1>{html.escape(title)}</h1><p>Training examples that excite each unit most.</p>")
+    parts = [html.lines(["Training examples that excite each unit most."])]
     for i, unit in enumerate(found):
-        parts.append(f"<h2 id=u{unit.number}>unit {unit.number}</h2><p>active for {unit.frequency:.2%} of the examples")
-        parts += [f"<br>{html.escape(line)}" for line in notes[i].splitlines()] if notes else []
+        about = [f"active for {unit.frequency:.2%} of the examples", *(notes[i].splitlines() if notes else [])]
         if unit.atom is not None and (words := kind.direction(unit.atom)):
-            parts.append(f"<br>its column of the decoder: {html.escape(words)}")
+            about.append(f"its column of the decoder: {words}")
         header, rows = ["text"], [[text] for text in _captions(reference.captions, reference.row_index[unit.positions])]
         if not rows:
             header, rows = kind.listing(reference.rows.take(torch.from_numpy(unit.positions)).x) or ([], [])
-        parts.append(f"</p><table><tr>{_cells('th', ['activation', 'example', *header])}</tr>")
-        for value, name, row in zip(unit.activations, names(run, unit), rows, strict=True):
-            parts.append(f"<tr><td class=n>{value:.4g}</td>{_cells('td', [name, *row])}</tr>")
-        parts.append("</table>")
-    return "\n".join(parts) + "\n"
+        examples = zip(unit.activations.tolist(), names(run, unit), rows, strict=True)
+        listed = html.table(["activation", "example", *header], ([value, name, *row] for value, name, row in examples))
+        parts += [html.heading(f"unit {unit.number}"), html.lines(about), listed]
+    return html.document(f"Units of {run.name} on {run.spec.name}", parts)
 
 
 def _captions(captions: np.ndarray, index: np.ndarray) -> list[str]:
     return captions[index].tolist() if len(captions) else []
-
-
-def _cells(tag: str, values: Sequence[Any]) -> str:
-    texts = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
-    return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)

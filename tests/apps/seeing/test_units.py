@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from autoenc import load_run
+from autoenc import page as html
 from autoenc import run as training
 from autoenc.apps.seeing import layers, units
 from autoenc.data.kinds.counts import Counts
@@ -83,7 +84,9 @@ def test_a_table_has_a_page_with_values_and_columns(tmp_path: Path) -> None:
     assert "<th>colour</th>" in page
     assert page.count("<tr>") == 1 + len(unit.positions)
     for name in units.names(run, unit):
-        assert f"<td>{name}</td>" in page
+        assert f">{name}</td>" in page
+    assert f"active for {unit.frequency:.2%}" in page
+    assert html.STYLE in page
     atom = torch.zeros(run.spec.shape)
     column = run.spec.kind.columns[0]
     atom[column.start] = -2.0
