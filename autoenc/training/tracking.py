@@ -251,16 +251,21 @@ def result_table(title: str, rows: Mapping[str, Mapping[str, Any]], units: Mappi
     for key, values in rows.items():
         for name, value in values.items():
             turned.setdefault(metric_label(name, units), {})[key] = value
-    return method_table(title, turned, digits=5)
+    return method_table(title, turned, digits=5, metrics=False)
 
 
-def method_table(title: str, rows: Mapping[str, Mapping[str, Any]], digits: int = 4) -> Table:
-    """Return a table with a row for each key of `rows` and a column for each metric."""
+def method_table(title: str, rows: Mapping[str, Mapping[str, Any]], digits: int = 4, metrics: bool = True) -> Table:
+    """Return a table with a row for each key of `rows` and a column for each metric.
+
+    Args:
+        metrics: the columns are metrics, with units; otherwise names that a metric may share, such as those of models.
+    """
     table = Table(title=title, title_justify="left")
     table.add_column("")
     columns = list(dict.fromkeys(k for values in rows.values() for k in values))
     for name in columns:
-        table.add_column(metric_label(name), justify="right", overflow="fold")
+        heading = metric_label(name) if metrics else printable(name)
+        table.add_column(heading, justify="right", overflow="fold")
     for label, values in rows.items():
         cells = (values.get(name, "") for name in columns)
         texts = (f"{c:,.{digits}g}" if isinstance(c, float | int) else printable(c) for c in cells)

@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 from autoenc.report import hparams, overridden
-from autoenc.training.tracking import CODE, Tracker, varying
+from autoenc.training.tracking import CODE, Tracker, method_table, result_table, varying
 
 
 def test_training_and_validation_share_an_axis_and_figures_are_below_the_losses(tmp_path: Path) -> None:
@@ -61,3 +61,10 @@ def test_hparams_are_the_options_and_what_the_command_line_sets() -> None:
     assert hparams(config, choices, {"model", "noise.std"}) == always | {"noise.std": 0.5}
     rest = {"noise.std", "noise.clip", "optimizer.weight_decay", "model.bottleneck.activation"}
     assert hparams(config, choices, None).keys() == always.keys() | rest
+
+
+def test_a_model_with_the_name_of_a_metric_has_no_unit() -> None:
+    table = result_table("x", {"masked": {"mse": 1.0}})
+    assert [column.header for column in table.columns] == ["", "masked"]
+    assert list(table.columns[0].cells) == ["mse ↓"]
+    assert [column.header for column in method_table("x", {"a": {"mse": 1.0}}).columns] == ["", "mse ↓"]

@@ -99,17 +99,20 @@ class Training:
         training rows have 1. Means of p(x|z) are smoother than data and nearer to everything: compare with
         reconstructions of validation rows, which are as smooth.
         memorized_features: the same in the features of the classifier, if there is one.
+
+        A number is left out where its unit is 0: every validation row, or half of the training rows, is in the training
+        set once more.
         """
         some = {name: split.subset(slice(0, COMPARED)) for name, split in sets.items()}
         near = {name: self.nearest(split).distance for name, split in some.items()}
-        unit = max(float(near["validation"].mean()), 1e-12)
-        numbers = {}
+        unit = float(near["validation"].mean())
+        numbers: dict[str, dict[str, float]] = {name: {} for name in near}
         for name, distance in near.items():
-            numbers[name] = {
-                "nearest": float(distance.mean()) / unit,
-                "memorized": float((distance <= self.scale).mean()),
-            }
-            if self.classifier is not None:
+            if unit > 0:
+                numbers[name]["nearest"] = float(distance.mean()) / unit
+            if self.scale > 0:
+                numbers[name]["memorized"] = float((distance <= self.scale).mean())
+            if self.classifier is not None and self.scale_of_features > 0:
                 found = self.nearest(some[name], features=True).distance <= self.scale_of_features
                 numbers[name]["memorized_features"] = float(found.mean())
         return numbers

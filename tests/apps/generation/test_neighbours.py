@@ -1,6 +1,7 @@
 """Nearest training examples and memorization: brute force, known fractions, and the files of the script."""
 
 import csv
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,6 +44,15 @@ def test_copies_of_training_rows_are_memorized_and_half_of_new_rows_are(make_dat
     assert numbers["far"]["memorized"] == 0
     assert numbers["validation"]["memorized"] == pytest.approx(0.5, abs=0.06)
     assert numbers["validation"]["nearest"] == 1
+
+
+def test_there_is_no_number_where_the_rows_repeat(make_data: Callable[..., Data]) -> None:
+    data = make_data(n=200, val=50, shape=(3,))
+    twice = dataclasses.replace(
+        data, train=Split(data.train.tensor[:100].repeat(2, 1)), val=data.train.subset(slice(0, 50))
+    )
+    far = Split(data.val.tensor + 10)
+    assert searched(twice).memorization({"validation": twice.val, "far": far}) == {"validation": {}, "far": {}}
 
 
 def test_a_row_that_occurs_twice_is_its_own_neighbour_once(make_data: Callable[..., Data]) -> None:
