@@ -23,7 +23,7 @@ from autoenc.run_data import RunData
 from autoenc.training import checkpoint
 from autoenc.training.evaluation import over
 from autoenc.training.process import seeded
-from autoenc.training.rundir import FORMAT, find_run, newest_below, read_record, read_spec
+from autoenc.training.rundir import FORMAT, check_run, find_run, read_record, read_spec
 
 if TYPE_CHECKING:
     from autoenc.transformer import CodeTransformer
@@ -243,11 +243,7 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
         from autoenc.training.tracking import console
 
         console().print(f"{given}: {path}", soft_wrap=True, markup=False, highlight=False)
-    if not path.exists():
-        near = newest_below(path.parent) if path.parent != Path() else ""
-        raise DataError(f"{path}: no such directory{near}")
-    if not (path / "run.json").exists():
-        raise DataError(f"{path}: is not a run directory (it has no run.json){newest_below(path)}")
+    check_run(path)
     check_inside(path, links=True)
     record = read_record(path)
     if (written := record.get("format", 1)) != FORMAT:

@@ -196,6 +196,15 @@ def find_run(path: str | Path, finished: bool = True) -> Path:
     raise DataError(f"{path}: no {'finished ' if finished else ''}run below {folder}")
 
 
+def check_run(path: Path) -> None:
+    """Raise DataError if a path is no run directory, with the newest run near it."""
+    if not path.exists():
+        near = newest_below(path.parent) if path.parent != Path() else ""
+        raise DataError(f"{path}: no such directory{near}")
+    if not (path / "run.json").exists():
+        raise DataError(f"{path}: is not a run directory (it has no run.json){newest_below(path)}")
+
+
 def located(options: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
     """Return the options of a data set, with relative paths resolved against where the run was trained."""
     base = None

@@ -48,7 +48,7 @@ class Training:
         assert self.classifier is not None
         return self.classifier.features(inputs(self.run, self.rows.rows()))
 
-    def nearest(self, queries: Split, features: bool = False, among_others: bool = False) -> Nearest:
+    def nearest(self, queries: Split, features: bool = False, among_others: np.ndarray | None = None) -> Nearest:
         """Find the nearest training row of each query by the Euclidean distance.
 
         Distances are between examples as they are compared (`Kind.comparable`: pixels, columns, relative frequencies
@@ -56,11 +56,11 @@ class Training:
 
         Args:
             features: compare features of the classifier.
-            among_others: queries are the first training rows, and none is its own neighbour.
+            among_others: the queries are the training rows at these places, and none is its own neighbour.
         """
         from sklearn.neighbors import NearestNeighbors
 
-        kind, first = self.run.spec.kind, np.arange(len(queries))[:, None]
+        kind = self.run.spec.kind
         one: Any
         two: Any
         if features:
@@ -70,10 +70,10 @@ class Training:
             one, two = (kind.comparable(split.rows()) for split in (self.rows, queries))
         else:
             one, two = kind.lexical(self.rows, queries) or _no_distance(self.run)
-        search = NearestNeighbors(n_neighbors=1 + among_others, algorithm="brute").fit(one)
+        search = NearestNeighbors(n_neighbors=1 if among_others is None else 2, algorithm="brute").fit(one)
         index = search.kneighbors(two, return_distance=False)
-        if among_others:  # duplicates may come before the row itself
-            index = np.where(index[:, :1] == first, index[:, 1:], index[:, :1])
+        if among_others is not None:  # duplicates may come before the row itself
+            index = np.where(index[:, :1] == among_others[:, None], index[:, 1:], index[:, :1])
         return Nearest(index[:, 0], _lengths(two - one[index[:, 0]]))
 
     @cached_property
@@ -87,8 +87,9 @@ class Training:
         return self._scale(True)
 
     def _scale(self, features: bool) -> float:
-        some = self.rows.subset(slice(0, COMPARED))
-        return float(np.median(self.nearest(some, features, among_others=True).distance))
+        places = drawn(len(self.rows), COMPARED)
+        found = self.nearest(self.rows.subset(places), features, among_others=places.numpy())
+        return float(np.median(found.distance))
 
     def memorization(self, sets: Mapping[str, Split]) -> dict[str, dict[str, float]]:
         """Compare the first 1,000 examples of each set with training rows: set -> numbers.
@@ -126,8 +127,9 @@ def training(run: Run, classifier: Classifier | None = None) -> Training:
     except UserError:
         rows, stored = run.reference_rows(), run.reference
         numbers = stored.index if len(rows) == len(stored) else stored.index[stored.row_index]
-        return Training(run, rows, numbers, classifier)
-    index = drawn(len(train), most)
+        order = np.argsort(numbers)  # of rows that are equal, the first is the nearest, wherever they are read from
+        return Training(run, rows.subset(torch.from_numpy(order)), numbers[order], classifier)
+    index = drawn(len(train), most).sort().values
     return Training(run, train.subset(index), index.numpy(), classifier)
 
 

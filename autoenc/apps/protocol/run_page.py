@@ -15,7 +15,7 @@ from autoenc.apps.protocol.statistics import half_width
 from autoenc.errors import DataError, UserError
 from autoenc.files import flat, plain_yaml, read_json, read_text
 from autoenc.metric_table import label, legend
-from autoenc.training.rundir import read_record
+from autoenc.training.rundir import check_run, read_record
 
 LISTED = 20  # classes that are named
 FIGURES = 60  # pictures of a page
@@ -30,8 +30,8 @@ def run_page(folders: Sequence[Path]) -> str:
     Raises:
         UserError: a folder is no run, a run is not finished, or the runs differ in other settings.
     """
-    if strange := [folder for folder in folders if not (folder / "run.json").is_file()]:
-        raise UserError(f"{strange[0]}: is no run directory")
+    for folder in folders:
+        check_run(folder)
     first = folders[0]
     record, rows = read_record(first), [read_run(folder, whole=True) for folder in folders]
     for folder, row in zip(folders, rows, strict=True):

@@ -64,7 +64,7 @@ def test_other_runs_are_refused(run: Path, vae_run: Path, tmp_path: Path) -> Non
         run_page([run, vae_run])
     with pytest.raises(UserError, match="the runs repeat a seed"):
         run_page([run, run])
-    with pytest.raises(UserError, match="is no run directory"):
+    with pytest.raises(UserError, match="is not a run directory"):
         run_page([tmp_path])
     record = json.loads((run / "run.json").read_text()) | {"state": "interrupted"}
     (run / "run.json").write_text(json.dumps(record))
