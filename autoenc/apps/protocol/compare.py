@@ -54,7 +54,9 @@ def read_run(run_dir: Path, whole: bool = False) -> Row:
         whole: the settings are those of the config; otherwise, and if there is no config, those of the command line.
     """
     try:
-        record, summary, evaluation = (_json(run_dir / f"{name}.json") for name in ("run", "summary", "evaluation"))
+        record, summary, evaluation = (
+            json_object(run_dir / f"{name}.json") for name in ("run", "summary", "evaluation")
+        )
         settings = _settings(run_dir, record) if whole else {}
         parts = [_numbers(summary.get(part) or {}) for part in ("test", "latent", "perf")]
         return Row(
@@ -71,7 +73,12 @@ def read_run(run_dir: Path, whole: bool = False) -> Row:
         return Row(run_dir.name, "damaged", {}, error=f"{run_dir}: {one_line(error)}")
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_object(path: Path) -> dict[str, Any]:
+    """Return the object of a JSON file of a run; empty if there is no file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
     try:
         value = read_json(path) if path.exists() else {}
     except ValueError:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from autoenc import page
-from autoenc.apps.protocol.compare import read_run
+from autoenc.apps.protocol.compare import json_object, read_run
 from autoenc.apps.protocol.evaluate import tables
 from autoenc.apps.protocol.groups import grouped
 from autoenc.apps.protocol.statistics import half_width
-from autoenc.errors import DataError, UserError
-from autoenc.files import flat, plain_yaml, read_json, read_text
+from autoenc.errors import UserError
+from autoenc.files import flat, plain_yaml, read_text
 from autoenc.metric_table import label, legend
 from autoenc.training.rundir import check_run, read_record
 
@@ -44,8 +44,8 @@ def run_page(folders: Sequence[Path]) -> str:
         why = f"differ in {', '.join(others)}" if others else "repeat a seed"
         raise UserError(f"the runs {why}: scripts/compare.py compares runs; a report is of one setting")
     model, data = record.get("choices", {}).get("model", "model"), record.get("data", {})
-    summaries = [_object(folder / "summary.json") for folder in folders]
-    evaluation = _object(first / "evaluation.json")
+    summaries = [json_object(folder / "summary.json") for folder in folders]
+    evaluation = json_object(first / "evaluation.json")
     return page.document(
         f"{model} on {data.get('name', 'data')}",
         [
@@ -63,17 +63,6 @@ def run_page(folders: Sequence[Path]) -> str:
             page.code("\n".join([*(row.command for row in rows), *_scripts(first)])),
         ],
     )
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """Return a JSON object of a run; empty if the file is missing."""
-    try:
-        value = read_json(path) if path.exists() else {}
-    except ValueError:
-        raise DataError(f"{path}: is damaged: not JSON") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: is damaged: not a JSON object")
-    return value
 
 
 def _facts(record: Mapping[str, Any], folders: Sequence[Path], summary: Mapping[str, Any]) -> Iterator[str]:
