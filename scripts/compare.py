@@ -46,14 +46,15 @@ def main(args: argparse.Namespace) -> None:
     if missing := [name for name in args.show if not any(name in row.numbers for row in rows)]:
         known = sorted({name for row in rows for name in row.numbers})
         raise ConfigError("--show", missing[0], f"no run has this metric; {compare.suggest(missing[0], known)}")
-    keys, screen = compare.differing(rows), console()
-    compare_table.print_comparison(rows, keys, metric, args.show, screen)
+    compared = compare_table.Comparison(rows, compare.differing(rows), metric, [metric, *args.show])
+    screen = console()
+    compare_table.print_comparison(compared, screen)
     data = sorted({str(row.settings["data"]) for row in rows if "data" in row.settings})
     if len(data) > 1:
         screen.print(f"Attention: the runs are on different data ({', '.join(data)}): their metrics are not comparable")
     if args.output:
         Path(args.output).mkdir(parents=True, exist_ok=True)
-        written = compare_table.write(rows, keys, Path(args.output), metric, [metric, *args.show])
+        written = compare_table.write(compared, Path(args.output))
         screen.print(f"written: {', '.join(map(str, written))}")
 
 

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +43,11 @@ class Row:
     error: str = ""
     folder: Path | None = None
     command: str = ""
+
+    @cached_property
+    def validation(self) -> list[tuple[int, dict[str, float]]]:
+        """The validation metrics of metrics.jsonl, (step, name -> value); none if the file is missing or damaged."""
+        return _validation(self.folder)
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
@@ -88,8 +94,7 @@ def json_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def validation(run_dir: Path | None) -> list[tuple[int, dict[str, float]]]:
-    """Return the validation metrics of metrics.jsonl: (step, name -> value); without the file, or a whole one, none."""
+def _validation(run_dir: Path | None) -> list[tuple[int, dict[str, float]]]:
     path = run_dir / "metrics.jsonl" if run_dir else None
     if path is None or not path.exists():
         return []

@@ -38,11 +38,8 @@ Column = tuple[str, list[str]]  # heading, cells
 WIDEST, HEADING = 20, 13  # characters of a column of the table, and of a line of its heading
 
 
-def print_comparison(
-    rows: Sequence[Row], keys: Sequence[str], metric: str, show: Sequence[str], screen: Console
-) -> None:
+def print_comparison(compared: Comparison, screen: Console) -> None:
     """Print the groups of rows as tables as wide as the screen, then the remarks."""
-    compared = Comparison(rows, keys, metric, show)
     for table in tables(compared.columns, screen.width):
         screen.print(table)
     for line in compared.remarks:
@@ -64,13 +61,13 @@ class Comparison:
     """
 
     def __init__(self, rows: Sequence[Row], keys: Sequence[str], metric: str, show: Sequence[str]):
-        self.rows, self.metric = rows, metric
+        self.rows, self.differing, self.metric, self.show = rows, keys, metric, show
         self.asked = list(dict.fromkeys((metric, *show)))
         groups, self.keys = grouped(named_alike(rows), keys)
         self.groups = ranked(groups, metric)
         shown = [n for n in dict.fromkeys((*self.asked, *SHOWN)) if any(n in row.numbers for row in rows)]
         self.shown = with_baselines(self.groups, shown)
-        self.columns, self.remarks = self._columns(), self._remarks(keys)
+        self.columns, self.remarks = self._columns(), self._remarks()
 
     def _columns(self) -> list[Column]:
         groups, metric = self.groups, self.metric
@@ -90,7 +87,7 @@ class Comparison:
             columns.append(("state", [group.state for group in groups]))
         return columns
 
-    def _remarks(self, differing: Sequence[str]) -> list[str]:
+    def _remarks(self) -> list[str]:
         rows, groups, metric = self.rows, self.groups, self.metric
         order = {True: "highest first", False: "lowest first", None: "lowest first; neither direction is better"}
         how = order[metric_row(metric).higher_is_better]
@@ -99,7 +96,7 @@ class Comparison:
             lines.append("* best by the validation value of the metric, not by the test value")
         if any(len(group.runs) > 1 for group in groups):
             lines.append("± half the width of the 95 % interval of the mean over runs that differ only in their seeds")
-        if any(k not in row.settings for k in differing for row in rows):
+        if any(k not in row.settings for k in self.differing for row in rows):
             lines.append("- the run has no such setting")
         lines += legend([*self.shown, metric])
         if without := [run_label(row) for row in rows if row.numbers and metric not in row.val]:
@@ -178,12 +175,12 @@ def csv_text(rows: Sequence[Row], keys: Sequence[str]) -> str:
     return files.csv_text([header, *([record.get(name) for name in header] for record in records)])
 
 
-def write(rows: Sequence[Row], keys: Sequence[str], folder: Path, metric: str, show: Sequence[str] = ()) -> list[Path]:
+def write(compared: Comparison, folder: Path) -> list[Path]:
     """Write comparison.csv (each run), .png if a run has metrics, and .html; return what was written."""
     table, figure, page_file = (folder / name for name in FILES)
-    write_text(table, csv_text(rows, keys))
-    drawn = plot(rows, keys, figure, metric, show)
-    write_text(page_file, page_text(Comparison(rows, keys, metric, show), figure if drawn else None))
+    write_text(table, csv_text(compared.rows, compared.differing))
+    drawn = plot(compared.rows, compared.differing, figure, compared.metric, compared.show)
+    write_text(page_file, page_text(compared, figure if drawn else None))
     return [table, figure, page_file] if drawn else [table, page_file]
 
 
@@ -207,12 +204,13 @@ def report_sweep(sweep_dir: Path) -> list[str]:
     """Print the comparison of a sweep and write its files beside the runs; return the names of the failed runs."""
     folders = [d for d in sweep_dir.iterdir() if (d.is_dir() and (d / ".hydra").exists()) or (d / "run.json").exists()]
     rows = [read_run(folder) for folder in sorted(folders, key=job)]
-    keys, metric, screen = differing(rows, swept=True), chief(rows), console()
+    metric, screen = chief(rows), console()
     rows = ranked(rows, metric)
-    written = write(rows, keys, sweep_dir, metric)
-    print_comparison(rows, keys, metric, (), screen)
+    compared = Comparison(rows, differing(rows, swept=True), metric, ())
+    written = write(compared, sweep_dir)
+    print_comparison(compared, screen)
     failed = [row.name for row in rows if row.state != "finished"]
-    if (first := best(grouped(rows, keys)[0], metric)) is not None and (command := first.runs[0].command):
+    if (first := best(compared.groups, metric)) is not None and (command := first.runs[0].command):
         mean = f", mean of {len(first.runs)} seeds, one of them" if len(first.runs) > 1 else ""
         screen.print(f"best by validation {metric}{mean}: {command}", soft_wrap=True, markup=False)
     names = " and ".join((", ".join(path.name for path in written[:-1]), written[-1].name))

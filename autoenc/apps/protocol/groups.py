@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from autoenc.apps.protocol.compare import Row, best, run_label, short, validation
+from autoenc.apps.protocol.compare import Row, best, run_label, short
 from autoenc.apps.protocol.statistics import LEVEL, Difference, difference, holm
 from autoenc.metric_table import metric as metric_row
 
@@ -34,7 +34,7 @@ class Group(Row):
 
     def curves(self, name: str) -> list[list[tuple[int, float]]]:
         """Return a validation metric over the steps, (step, value), of each run that has it in its metrics.jsonl."""
-        found = [[(step, v[name]) for step, v in validation(row.folder) if name in v] for row in self.runs]
+        found = [[(step, v[name]) for step, v in row.validation if name in v] for row in self.runs]
         return [curve for curve in found if curve]
 
     def label(self, keys: Sequence[str]) -> str:
@@ -104,10 +104,8 @@ def _name(labels: list[str]) -> str:
 
 def named_alike(rows: Sequence[Row]) -> list[Row]:
     """Return the rows with `probes.PCA-16.logistic`, of a run with 16 dimensions, as `probes.PCA.logistic` too."""
-    return [
-        replace(row, numbers={re.sub(r"\.PCA-\d+\.", ".PCA.", k): v for k, v in row.numbers.items()} | row.numbers)
-        for row in rows
-    ]
+    numbers = [{re.sub(r"\.PCA-\d+\.", ".PCA.", k): v for k, v in row.numbers.items()} | row.numbers for row in rows]
+    return [row if more == row.numbers else replace(row, numbers=more) for row, more in zip(rows, numbers, strict=True)]
 
 
 def with_baselines(groups: Sequence[Group], names: Iterable[str]) -> list[str]:
@@ -186,9 +184,7 @@ def cautions(groups: Sequence[Group], keys: Sequence[str], names: Sequence[str])
         lines.append("groups of one run: differences may be chance; seed=0,1,2 shows the spread")
     sizes = {g.described(keys): g.numbers["parameters"] for g in done if "parameters" in g.numbers}
     steps = {
-        g.described(keys): float(max(s))
-        for g in done
-        if (s := [v[-1][0] for r in g.runs if (v := validation(r.folder))])
+        g.described(keys): float(max(s)) for g in done if (s := [r.validation[-1][0] for r in g.runs if r.validation])
     }
     for word, values, factor in (("parameters", sizes, 1.5), ("training steps", steps, 1.0)):
         if values and max(values.values()) > factor * min(values.values()):

@@ -23,7 +23,7 @@ ROWS = [
 def printed(rows: Sequence[Row], keys: Sequence[str], width: int, show: Sequence[str] = ()) -> str:
     screen = Console(width=width, soft_wrap=True, highlight=False)
     with screen.capture() as text:
-        compare_table.print_comparison(rows, keys, "mse", show, screen)
+        compare_table.print_comparison(compare_table.Comparison(rows, keys, "mse", show), screen)
     return text.get()
 
 

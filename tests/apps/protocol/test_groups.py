@@ -136,7 +136,7 @@ def test_a_map_has_lists_as_values_and_needs_every_pair_of_settings() -> None:
 
 def test_the_page_is_one_file_with_everything_escaped(tmp_path: Path) -> None:
     rows = [replace(row, command="python train.py data.path='<b>'") for row in runs("<ae>", [1.0, 2.0])]
-    written = compare_table.write(rows, ["seed"], tmp_path, "mse")
+    written = compare_table.write(compare_table.Comparison(rows, ["seed"], "mse", ()), tmp_path)
     assert [path.name for path in written] == ["comparison.csv", "comparison.png", "comparison.html"]
     text = written[2].read_text()
     assert "&lt;ae&gt;0" in text
