@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -69,6 +70,18 @@ class Run(RunData):
     def name(self) -> str:
         """Name of the model option, for titles: vae, dae, ..."""
         return self.record.get("choices", {}).get("model", "model")
+
+    @cached_property
+    def residual(self) -> Tensor:
+        """Root mean squared error (*shape) of the reconstruction of the stored training rows.
+
+        It is the scale of draws from likelihoods that learn none.
+        """
+        rows = self.reference.rows
+        if len(rows) == 0:
+            rows = self.reference_rows(1)
+        square = self.over(rows, lambda batch: (batch.x - self.model.reconstruct(batch)).square().double())
+        return square.mean(0).sqrt().float().to(self.device)
 
     @property
     def verdict(self) -> str:

@@ -83,22 +83,10 @@ def labels_of(run: Run, classes: Sequence[str], n: int, seed: int = 0) -> Tensor
     return torch.tensor(class_numbers(run.spec, classes, "--class"))[torch.arange(n) * len(classes) // n]
 
 
-def residual(run: Run) -> Tensor:
-    """Return the root mean squared error (*shape) of the reconstruction of the stored training rows.
-
-    It is the scale of draws from likelihoods that learn none.
-    """
-    rows = run.reference.rows
-    if len(rows) == 0:
-        rows = run.reference_rows(1)
-    square = run.over(rows, lambda batch: (batch.x - run.model.reconstruct(batch)).square().double())
-    return square.mean(0).sqrt().float().to(run.device)
-
-
 @torch.no_grad()
 def _draws(run: Run, z: np.ndarray, seed: int, temperature: float, y: Tensor | None) -> np.ndarray:
     """Draw x from p(x|z) for valid codes (N, K), and labels of a conditional model: (N, *shape)."""
-    error = residual(run)
+    error = run.residual
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         parts = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from autoenc.apps.generation.generate import residual
 from autoenc.apps.protocol.bounds import fit, weighted
 from autoenc.core import Batch
 from autoenc.data.split import Split
@@ -35,7 +34,7 @@ def impute(run: Run, split: Split, draws: int = 0, samples: int = SAMPLES) -> li
     """
     require(samples >= 1, "samples", samples, "must be 1 or more")
     model, width = run.model, run.spec.kind.outputs
-    scale = residual(run) if draws else None
+    scale = run.residual if draws else None
 
     def of_batch(batch: Batch) -> Tensor:
         """Return (B, 1, D) or (B, draws, D)."""

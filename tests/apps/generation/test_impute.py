@@ -63,7 +63,7 @@ def test_draws_have_the_moments_of_the_conditional_distribution(
     known: tuple[Run, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, w = known
-    monkeypatch.setattr("autoenc.apps.generation.impute.residual", lambda run: torch.full((D,), SIGMA))
+    monkeypatch.setitem(run.__dict__, "residual", torch.full((D,), SIGMA))
     x = torch.tensor([[0.8, -0.3, FILL, FILL]])
     draws = torch.stack(impute(run, Split(x), draws=4_000, samples=20_000))[:, 0, 2:]
     covariance = w @ w.T + SIGMA**2 * torch.eye(D)
