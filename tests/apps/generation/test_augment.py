@@ -21,11 +21,6 @@ from autoenc.loading import Run
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "generate.py"
 
 
-@pytest.fixture
-def ae(ae_run: Path) -> Run:
-    return load_run(ae_run, "cpu")
-
-
 @pytest.mark.parametrize("method", augment.METHODS)
 def test_a_set_is_balanced_in_range_and_repeats(ae: Run, method: str) -> None:
     made = augment.augment(ae, labels=95, per_class=12, method=method, seed=1)

@@ -24,21 +24,6 @@ SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "generate.py"
 
 
 @pytest.fixture
-def ae(ae_run: Path) -> Run:
-    return load_run(ae_run, "cpu")
-
-
-@pytest.fixture
-def vae(vae_run: Path) -> Run:
-    return load_run(vae_run, "cpu")
-
-
-@pytest.fixture
-def table(table_run: Path) -> Run:
-    return load_run(table_run, "cpu")
-
-
-@pytest.fixture
 def script(run_script: Callable[..., int]) -> Callable[..., int]:
     """Runs the script with arguments and returns its exit code."""
     return lambda *args: run_script("generate", *args, "--device", "cpu")

@@ -13,21 +13,6 @@ from autoenc.errors import UserError
 from autoenc.loading import Run
 
 
-@pytest.fixture
-def ae(ae_run: Path) -> Run:
-    return load_run(ae_run, "cpu")
-
-
-@pytest.fixture
-def vae(vae_run: Path) -> Run:
-    return load_run(vae_run, "cpu")
-
-
-@pytest.fixture
-def table(table_run: Path) -> Run:
-    return load_run(table_run, "cpu")
-
-
 def test_on_the_sphere_the_direction_turns_at_a_constant_speed() -> None:
     random = np.random.default_rng(0)
     a, b = random.normal(size=(2, 6))
