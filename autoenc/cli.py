@@ -34,7 +34,7 @@ from autoenc.config import schema
 from autoenc.config.arguments import argument_message
 from autoenc.config.messages import hydra_message
 from autoenc.errors import STOPS, ConfigError, Interrupted, NotFinite, UserError, one_line, out_of_memory
-from autoenc.files import locked, printable, read_json, tolerant_streams, write_json
+from autoenc.files import locked, printable, tolerant_streams
 from autoenc.forked import Sweep, interrupt, isolated
 from autoenc.metric_table import metric
 
@@ -160,27 +160,8 @@ def _report_sweep() -> None:
 
     sweep_dir = Callbacks.sweep_dir
     assert sweep_dir is not None
-    wait_until = time.monotonic() + PATIENCE
-    for record in sweep_dir.glob("*/run.json"):  # jobs whose process was killed
-        while _state(record) == "running" and time.monotonic() < wait_until:
-            with contextlib.suppress(UserError), locked(record.parent):  # free: nobody trains there any more
-                if _state(record) == "running":
-                    _note_failure(record.parent, "killed by signal 9")
-            time.sleep(0.05)
-    started = {path.name.partition("_")[0] for path in sweep_dir.iterdir() if path.is_dir()}
-    for number, overrides in enumerate(Callbacks.jobs):
-        if str(number) not in started:
-            folder = sweep_dir / f"{number}_{schema.short_name(overrides)}" / ".hydra"
-            folder.mkdir(parents=True)
-            (folder / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    sweeps.settle(sweep_dir, Callbacks.jobs, PATIENCE, _note_failure)
     Callbacks.failed = report_sweep(sweep_dir)
-
-
-def _state(record: Path) -> str:
-    try:
-        return str(read_json(record)["state"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
 
 
 def job(cfg: DictConfig) -> float:
@@ -259,11 +240,7 @@ def _train(cfg: DictConfig, run_dir: Path, resume: bool = False) -> float:
 
 
 def _note_failure(run_dir: Path, message: str) -> None:
-    path = run_dir / "run.json"
-    run_dir.mkdir(parents=True, exist_ok=True)
-    if _state(path) in ("", "running", "interrupted"):
-        record = read_json(path) if _state(path) else {}
-        write_json(path, record | {"state": "failed", "error": message})
+    sweeps.note_failure(run_dir, message)
     _say(f"{run_dir.name}: {message}", FAILED)
 
 

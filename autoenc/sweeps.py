@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from autoenc.errors import ConfigError, DataError, one_line
-from autoenc.files import check_inside, locked, plain_yaml, read_json, read_text
+from autoenc.config.schema import short_name
+from autoenc.errors import ConfigError, DataError, UserError, one_line
+from autoenc.files import check_inside, locked, plain_yaml, read_json, read_text, write_json
 
 STORED = "multirun.yaml"  # Hydra writes it before the first job
 LAUNCHER = ("hydra/launcher", "hydra.launcher.")  # settings that may change when a sweep resumes
@@ -101,12 +106,50 @@ def check_place(run_dir: Path, sweep_dir: Path) -> None:
 
 def earlier(run_dir: Path) -> dict[str, Any] | None:
     """Return the summary of a job that is finished; None if it must be trained."""
+    if _state(run_dir / "run.json") != "finished":
+        return None
     try:
-        if read_json(run_dir / "run.json")["state"] == "finished":
-            return read_json(run_dir / "summary.json")
+        return read_json(run_dir / "summary.json")
+    except (OSError, ValueError):
+        return None
+
+
+def _state(record: Path) -> str:
+    try:
+        return str(read_json(record)["state"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return None
+        return ""
+
+
+def note_failure(run_dir: Path, message: str) -> None:
+    """Write into run.json that a job has failed, unless it has ended otherwise."""
+    path = run_dir / "run.json"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if _state(path) in ("", "running", "interrupted"):
+        record = read_json(path) if _state(path) else {}
+        write_json(path, record | {"state": "failed", "error": message})
+
+
+def settle(folder: Path, jobs: list[list[str]], patience: float, failed: Callable[[Path, str], None]) -> None:
+    """Leave no job of a sweep that has ended running, and a folder for each that was never started.
+
+    Args:
+        patience: seconds that jobs get which another process still writes a checkpoint for.
+        failed: called with the folder and the reason of a job whose process was killed.
+    """
+    wait_until = time.monotonic() + patience
+    for record in folder.glob("*/run.json"):
+        while _state(record) == "running" and time.monotonic() < wait_until:
+            with contextlib.suppress(UserError), locked(record.parent):  # free: nobody trains there any more
+                if _state(record) == "running":
+                    failed(record.parent, "killed by signal 9")
+            time.sleep(0.05)
+    started = {_number(path.name) for path in folder.iterdir() if path.is_dir()}
+    for number, overrides in enumerate(jobs):
+        if number not in started:
+            own = folder / f"{number}_{short_name(overrides)}" / ".hydra"
+            own.mkdir(parents=True)
+            (own / "overrides.yaml").write_text(yaml.safe_dump(overrides))
 
 
 def interrupted(run_dir: Path) -> bool:
