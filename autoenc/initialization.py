@@ -54,7 +54,7 @@ def start_at_mean(model: Autoencoder, mean: Tensor) -> None:
     for module in model.modules():
         if isinstance(module, Centered):
             module.mean.copy_(mean.flatten())
-    layers = [m for m in model.decoder.modules() if isinstance(m, nn.Linear | nn.ConvTranspose2d)]
+    layers = [m for m in model.decoder.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
     last, params = layers[-1], model.likelihood.params_of(mean)
     if last.bias is not None:
         last.bias.copy_(params.flatten() if isinstance(last, nn.Linear) else params.mean((1, 2)))

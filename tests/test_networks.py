@@ -50,6 +50,22 @@ def test_conv_decoder_reaches_every_pixel_from_the_code() -> None:
     assert (pair.decoder(z).std(0) > 0).all()
 
 
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+def test_nearest_upsampling_gives_back_the_size_and_has_no_pattern_of_its_own(size: tuple[int, int]) -> None:
+    """A constant feature map becomes a constant image, but for the zeros at the border; transposed: a checkerboard."""
+    spread = {}
+    for upsampling in ("nearest", "transposed"):
+        pair = conv((2, *size), 4, channels=[5], hidden=7, upsampling=upsampling)
+        up = pair.decoder.module[-1:] if upsampling == "transposed" else pair.decoder.module[-2:]
+        half = [math.ceil(s / 2) for s in size]
+        image = up(torch.ones(1, 5, *half))
+        assert image.shape == pair.decoder(torch.randn(1, 4)).shape == (1, 2, *size)
+        spread[upsampling] = image[0, :, 1:-1, 1:-1].std((1, 2)).max()
+    assert spread["nearest"] < 1e-6 < 1e-3 < spread["transposed"]
+    with pytest.raises(ConfigError, match=r"upsampling=bilinear.*must be transposed or nearest"):
+        conv((2, *size), 4, upsampling="bilinear")
+
+
 def test_conv_output_has_no_activation_of_its_own() -> None:
     """Its range is the likelihood's affair."""
     x = conv((1, 8, 8), 4, channels=[3], hidden=7).decoder(5 * torch.randn(200, 4))

@@ -108,7 +108,7 @@ def filters(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray |
 
 def dictionary(model: Autoencoder) -> Tensor | None:
     """Return the atoms (D, K) of a linear decoder; None for other decoders."""
-    layers = [m for m in model.decoder.modules() if isinstance(m, nn.Linear | nn.ConvTranspose2d)]
+    layers = [m for m in model.decoder.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
     if len(layers) != 1 or not isinstance(layers[0], nn.Linear):
         return None
     layer = layers[0]

@@ -70,8 +70,9 @@ def conv(
     norm: Literal["none", "batch", "group"] = "group",
     encoder_bias: bool = True,
     spatial: bool = False,
+    upsampling: Literal["transposed", "nearest"] = "transposed",
 ) -> Pair:
-    """Return strided convolutions, a layer on either side of the code, and transposed convolutions.
+    """Return strided convolutions, a layer on either side of the code, and convolutions that double height and width.
 
     Images have any height and width from 8; the decoder mirrors the sizes of the encoder.
 
@@ -84,11 +85,15 @@ def conv(
         encoder_bias: False: an encoder without biases, which model=deep_svdd needs.
         spatial: keep the feature map. The code is then a grid, (latent_dim, H, W) with the height and width of the last
             stage, and latent_dim channels.
+        upsampling: transposed: convolutions of fractional stride. nearest: pixels are repeated, then a convolution of
+            stride 1 follows, which adds up the same number of terms for every pixel; transposed convolutions do not,
+            and a decoder that is trained against a critic shows it as a checkerboard (Odena et al. 2016).
     """
     channels = list(channels)
     require(hidden is None or hidden >= 1, "hidden", hidden, "must be 1 or more")
     require(kernel_size >= 3 and kernel_size % 2 == 1, "kernel_size", kernel_size, "must be odd and 3 or more")
     require(norm in ("none", "batch", "group"), "norm", norm, "must be one of none, batch, group")
+    require(upsampling in ("transposed", "nearest"), "upsampling", upsampling, "must be transposed or nearest")
     if len(input_shape) != 3:
         raise ConfigError("", None, f"conv needs images; the data are vectors of {input_shape[0]} numbers: network=mlp")
     depth, *_ = input_shape
@@ -100,11 +105,13 @@ def conv(
 
     up: list[nn.Module] = []
     for i in reversed(range(len(channels))):
-        # A transposed convolution of stride 2 maps n to 2 n - 1; output padding adds one pixel if the size is even.
-        height, width = sizes[i]
-        pad = ((height + 1) % 2, (width + 1) % 2)
         n_out = channels[i - 1] if i > 0 else depth
-        up.append(nn.ConvTranspose2d(channels[i], n_out, kernel_size, stride=2, padding=padding, output_padding=pad))
+        if upsampling == "nearest":
+            up += [nn.Upsample(size=sizes[i]), nn.Conv2d(channels[i], n_out, kernel_size, padding=padding)]
+        else:  # stride 2 maps n to 2 n - 1; output padding adds one pixel if the size is even
+            pad = ((sizes[i][0] + 1) % 2, (sizes[i][1] + 1) % 2)
+            layer = nn.ConvTranspose2d(channels[i], n_out, kernel_size, stride=2, padding=padding, output_padding=pad)
+            up.append(layer)
         if i > 0:
             up += [*_norm(norm, n_out), activation_module(activation)]
     if spatial:
