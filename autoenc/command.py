@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from autoenc.errors import UserError, one_line, out_of_memory
-from autoenc.files import printable
+from autoenc.files import finite, printable
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+Results = Mapping[str, Any] | Sequence[Any]  # of a script, plain values
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser with one-line errors."""
+    """An argument parser with --json and one-line errors."""
+
+    def __init__(self, **options: Any):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        about = "print the results as one JSON value on stdout, and everything else on stderr"
+        self.add_argument("--json", action="store_true", help=about)
 
     def error(self, message: str) -> NoReturn:
         self.exit(WRONG, f"{self.prog}: {message}; see {self.prog} --help\n")
@@ -34,7 +42,7 @@ def parser(
         output: what --output names: a folder or a file.
         several: whether it takes several run directories; `run` is then a list.
     """
-    arguments = Parser(description=doc, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = Parser(description=doc, epilog=epilog)
     if run:
         about = f"latest, or a finished run directory{', or several' if several else ''}: outputs/<data>/<model>/<time>"
         arguments.add_argument("run", metavar="RUN", nargs="+" if several else None, help=about)
@@ -70,14 +78,21 @@ def fraction(text: str) -> float:
 positive.__name__, fraction.__name__ = "whole number", "number"  # argparse: invalid <name> value: 'x'
 
 
-def execute(main: Callable[[argparse.Namespace], None], arguments: argparse.ArgumentParser,
+def execute(main: Callable[[argparse.Namespace], Results], arguments: argparse.ArgumentParser,
             argv: Sequence[str] | None = None) -> NoReturn:  # fmt: skip
-    """Run a script and exit: 0 success, 2 invalid input (one line), 130 or 143 interrupted, 1 other failures."""
+    """Run a script and exit: 0 success, 2 invalid input (one line), 130 or 143 interrupted, 1 other failures.
+
+    Args:
+        main: prints for people and returns the results, which --json prints instead.
+    """
     args = arguments.parse_args(argv)
     warnings.showwarning = _attention  # type: ignore[assignment]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        main(args)
+        with contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout):
+            results = main(args)
+        if args.json:
+            print(json.dumps(finite(results), indent=2))
         sys.stdout.flush()
     except UserError as error:
         _leave(WRONG, str(error))

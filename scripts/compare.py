@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from autoenc.command import execute, parser, positive
+from autoenc.command import Results, execute, parser, positive
 
 EXAMPLES = """examples:
   python scripts/compare.py outputs/mnist                            every run on MNIST
@@ -27,11 +27,10 @@ samples.csv)
 """
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Read, rank, print, write."""
     if args.generation:
-        generation(args)
-        return
+        return generation(args)
     from autoenc.apps.protocol import compare, compare_table
     from autoenc.errors import ConfigError, UserError, check_new
     from autoenc.training.tracking import console
@@ -56,9 +55,10 @@ def main(args: argparse.Namespace) -> None:
         Path(args.output).mkdir(parents=True, exist_ok=True)
         written = compare_table.write(compared, Path(args.output))
         screen.print(f"written: {', '.join(map(str, written))}")
+    return compared.summary()
 
 
-def generation(args: argparse.Namespace) -> None:
+def generation(args: argparse.Namespace) -> Results:
     """Compare what the runs generate."""
     from autoenc import load_run
     from autoenc.apps.protocol import compare, generators
@@ -76,6 +76,7 @@ def generation(args: argparse.Namespace) -> None:
     screen.print(result_table("generation", {each.name: each.numbers for each in found}))
     if args.output:
         screen.print(f"written: {', '.join(map(str, generators.write(runs, found, Path(args.output))))}")
+    return generators.summary(runs, found)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from autoenc.command import add_input, execute, parser, positive
+from autoenc.command import Results, add_input, execute, parser, positive
 
 EXAMPLES = """examples:
   python scripts/denoise.py RUN                                     test images with the noise of training
@@ -20,7 +20,7 @@ examples.png; with --input also a PNG for each image, in the folders of the inpu
 """
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Denoise, print, write."""
     from autoenc import load_run
     from autoenc.apps import inputs
@@ -50,6 +50,7 @@ def main(args: argparse.Namespace) -> None:
     out.table("denoising", {labels[k]: v for k, v in result.numbers.items()})
     shown = "noisy and denoised" if result.clean is None else "noisy, denoised and clean"
     out.say(f"{len(result.noisy):,} images; {shown} side by side: {out.folder / 'examples.png'}")
+    return out.summary
 
 
 if __name__ == "__main__":

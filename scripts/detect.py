@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoenc.command import add_input, execute, fraction, parser
+from autoenc.command import Results, add_input, execute, fraction, parser
 
 if TYPE_CHECKING:
     from autoenc.apps.anomaly.detect import Detected
@@ -49,7 +49,7 @@ IMAGES = 12  # in the heat map
 HIGHEST = 5
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Score, print, write."""
     from autoenc.errors import UserError
 
@@ -58,14 +58,13 @@ def main(args: argparse.Namespace) -> None:
     if args.anomaly and args.input:
         raise UserError("--anomaly is for the test split; with --input, --labels says which rows are anomalies")
     if len(args.run) == 1:
-        one(args)
-    elif args.input:
+        return one(args)
+    if args.input:
         raise UserError(f"--input {args.input}: needs one run, {len(args.run)} are given")
-    else:
-        several(args)
+    return several(args)
 
 
-def one(args: argparse.Namespace) -> None:
+def one(args: argparse.Namespace) -> Results:
     """Score the test split of a run, or new data."""
     from autoenc import load_run
     from autoenc.apps import inputs
@@ -75,8 +74,7 @@ def one(args: argparse.Namespace) -> None:
 
     run = load_run(args.run[0], args.device)
     if defects.inspects(run):
-        inspect(run, args)
-        return
+        return inspect(run, args)
     out, prefix = outputs(run, args)
     detector = Detector(run)
     if args.score is not None:
@@ -107,9 +105,10 @@ def one(args: argparse.Namespace) -> None:
         print(f"scores of each row: {out.folder / out.name}.csv")
     else:
         print("no files are written; --output NAME.csv stores the scores of each row")
+    return result.summary()
 
 
-def inspect(run: Run, args: argparse.Namespace) -> None:
+def inspect(run: Run, args: argparse.Namespace) -> Results:
     """Find defects in the test images of a run on data=defects, or in new images of any size."""
     from PIL import Image
 
@@ -150,6 +149,7 @@ def inspect(run: Run, args: argparse.Namespace) -> None:
         print(note)
     if out is not None:
         print(f"scores and heat maps: {out.folder}/")
+    return result.summary()
 
 
 def outputs(run: Run, args: argparse.Namespace) -> tuple[Outputs | None, str]:
@@ -194,7 +194,7 @@ def report(result: Detected, names: list[str]) -> None:
     screen.print("highest: " + ", ".join(f"{names[i]} ({values[i]:.4g})" for i in result.order()[:HIGHEST]))
 
 
-def several(args: argparse.Namespace) -> None:
+def several(args: argparse.Namespace) -> Results:
     """Print AUROC on the test split of each run, and the mean over runs of the scores that all of them have."""
     from autoenc import load_run
     from autoenc.apps.anomaly import detect, labelled
@@ -219,16 +219,18 @@ def several(args: argparse.Namespace) -> None:
         results[path] = detect.detect(Detector(run), run.data.test, labels, args.score, args.quantile)
     mean = labelled.mean_numbers([result.numbers for result in results.values()])
     auroc = {path: {name: result.numbers[name]["auroc"] for name in mean} for path, result in results.items()}
+    summary = {"mean": mean, "runs": {path: result.summary() for path, result in results.items()}}
     if out is not None:
         with out:
             rows = [[path, ",".join(classes[path]), *auroc[path].values()] for path in results]
             out.csv("detect", ["run", "anomalies", *mean], rows)
-            out.json({"mean": mean, "runs": {path: result.summary() for path, result in results.items()}})
+            out.json(summary)
     table = {titles[path]: auroc[path] for path in results}
     table["mean"] = {name: numbers["auroc"] for name, numbers in mean.items()}
     beside = {name: numbers["auroc_untrained"] for name, numbers in mean.items() if "auroc_untrained" in numbers}
     table["mean of untrained networks"] = beside
     console().print(method_table("AUROC", table))
+    return summary
 
 
 def class_names(text: str) -> list[str]:

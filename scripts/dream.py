@@ -10,7 +10,7 @@ import argparse
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from autoenc.command import execute, parser, positive
+from autoenc.command import Results, execute, parser, positive
 
 if TYPE_CHECKING:
     from autoenc.apps.outputs import Outputs
@@ -59,7 +59,7 @@ numbers.__name__ = "list of whole numbers"  # argparse shows it in messages
 whole.__name__, pixels.__name__ = "whole number", "number"
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Choose units, dream, write."""
     from autoenc import load_run
     from autoenc.apps.outputs import Outputs
@@ -91,6 +91,7 @@ def main(args: argparse.Namespace) -> None:
         else:
             found = units.units(run, args.units, args.most, args.examples, args.layer, "mean")
         (images if kind.images else words)(run, out, args, found, y)
+    return out.summary
 
 
 def images(run: Run, out: Outputs, args: argparse.Namespace, found: list[Unit], y: int | None) -> None:
@@ -126,7 +127,11 @@ def words(run: Run, out: Outputs, args: argparse.Namespace, found: list[Unit], y
     out.path("dream.html").write_text(units.page(run, found, notes), encoding="utf-8", errors="backslashreplace")
     rows = ([name, *change] for name, each in zip(names, changes, strict=True) for change in each)
     out.csv("dream", ["unit", "change", "effect"], rows)
-    out.json({"layer": args.layer, "units": {n: {"best_example": best(u)} for n, u in zip(names, found, strict=True)}})
+    facts = {
+        name: {"best_example": best(unit), "changes": dict(each)}
+        for name, unit, each in zip(names, found, changes, strict=True)
+    }
+    out.json({"layer": args.layer, "units": facts})
     for name, note in zip(names, notes, strict=True):
         out.say(f"{name if args.whole else f'unit {name}'} {note}")
     out.say(f"{out.folder / 'dream.html'}")

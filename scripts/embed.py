@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from autoenc.command import add_input, execute, parser
+from autoenc.command import Results, add_input, execute, parser
 
 EXAMPLES = """examples:
   python scripts/embed.py RUN                                  codes of training, validation and test examples
@@ -20,7 +20,7 @@ results: embed.json; codes.npz with z_train, y_train, z_val, ... (for --input: z
 """
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Encode, probe on request, write."""
     import numpy as np
 
@@ -62,6 +62,7 @@ def main(args: argparse.Namespace) -> None:
     remark = numbers.pop("remark", "")
     out.table("test accuracy", numbers, remark)
     out.say(f"{sum(rows.values()):,} codes of {run.latent_dim} values in {out.folder}")
+    return out.summary
 
 
 if __name__ == "__main__":

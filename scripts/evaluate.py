@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from autoenc.command import execute, parser, positive
+from autoenc.command import Results, execute, parser, positive
 
 EXAMPLES = """examples:
   python scripts/evaluate.py RUN
@@ -20,7 +20,7 @@ results: evaluation.json in the run, which scripts/compare.py reads: --show prob
 """
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Evaluate, print, write."""
     from autoenc import load_run
     from autoenc.apps.outputs import Outputs
@@ -39,6 +39,7 @@ def main(args: argparse.Namespace) -> None:
     for section, reason in numbers["skipped"].items():
         out.say(f"{section}: skipped: {reason}")
     out.say(f"written: {out.folder / 'evaluation.json'}")
+    return out.summary
 
 
 if __name__ == "__main__":

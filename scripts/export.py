@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from autoenc.command import FAILED, execute, fraction, parser, positive
+from autoenc.command import FAILED, Results, execute, fraction, parser, positive
 
 EXAMPLES = """examples:
   python scripts/export.py RUN                              to RUN/export/
@@ -22,7 +22,7 @@ numpy and onnxruntime); exit code 1 and no files if one differs from the run by 
 """
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Export, print, write."""
     from autoenc import load_run
     from autoenc.apps.deploy import export
@@ -47,6 +47,7 @@ def main(args: argparse.Namespace) -> None:
         f"{score['validation_examples']:,} validation scores"
     )
     out.say(f"{out.folder / 'export.json'}: input, threshold and an example")
+    return result.metadata
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from autoenc.command import execute, parser, positive
+from autoenc.command import Results, execute, parser, positive
 
 EXAMPLES = """examples:
   python scripts/finetune.py RUN
@@ -14,7 +14,7 @@ results: finetune.json: test accuracies, means and standard deviations over the 
 """
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Train, print, write."""
     from autoenc import load_run
     from autoenc.apps.codes.finetune import LABELS, default_labels, finetune
@@ -36,6 +36,7 @@ def main(args: argparse.Namespace) -> None:
         effect = "helps" if margin > half else "hurts" if margin < -half else "makes no difference that is shown"
         out.say(f"{size}: pre-training {effect}: margin {margin:+.4f} ± {half:.4f} (95%, paired over the seeds)")
     out.say(f"written: {out.folder / 'finetune.json'}")
+    return out.summary
 
 
 if __name__ == "__main__":

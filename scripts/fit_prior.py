@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from autoenc.command import execute, parser, positive
+from autoenc.command import Results, execute, parser, positive
 
 EXAMPLES = """examples:
   python scripts/fit_prior.py RUN
@@ -19,7 +19,7 @@ results, in RUN/fit_prior: weights.pt, fit_prior.json (nats per example on valid
 """
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Fit, write, print."""
     from autoenc import load_run
     from autoenc.apps.generation import index_prior
@@ -42,6 +42,7 @@ def main(args: argparse.Namespace) -> None:
     if not out.in_run:
         out.say("scripts/generate.py uses the prior in the run directory only; this one was written elsewhere")
     out.say(f"written: {out.folder / index_prior.FILE}")
+    return out.summary
 
 
 if __name__ == "__main__":

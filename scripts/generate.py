@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoenc.command import execute, parser, positive
+from autoenc.command import Results, execute, parser, positive
 
 if TYPE_CHECKING:
     from autoenc.loading import Run
@@ -63,7 +63,7 @@ NOT_FOR_TEXT = {
 NAMES = {"classes": "class"}  # options whose name on the command line is a word of Python
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Check the arguments, generate, write."""
     task = next((name for name in OPTIONS if getattr(args, name, None) is not None), "samples")
     options = chosen(args, task)
@@ -79,6 +79,7 @@ def main(args: argparse.Namespace) -> None:
     with Outputs(run, name, args.output or run.path / "generate", args.force) as out:
         work(out)
     out.say(f"results: {out.folder}")
+    return out.summary
 
 
 def chosen(args: argparse.Namespace, task: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from autoenc.command import execute, parser, positive
+from autoenc.command import Results, execute, parser, positive
 
 EXAMPLES = """examples:
   python scripts/impute.py RUN --input holes.csv --output whole.csv
@@ -19,7 +19,7 @@ results: the table, a CSV file; with --draws, the versions below each other, num
 """
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Impute, write, print."""
     import pandas as pd
 
@@ -45,6 +45,7 @@ def main(args: argparse.Namespace) -> None:
             version.insert(0, "draw", number, allow_duplicates=True)
     write_text(Path(args.output), pd.concat(whole.versions).to_csv(index=False))
     console().print(f"{whole.described}; written: {args.output}", soft_wrap=True, markup=False, highlight=False)
+    return {**whole.counts, "file": args.output}
 
 
 if __name__ == "__main__":

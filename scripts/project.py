@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from autoenc.command import add_input, execute, parser, positive
+from autoenc.command import Results, add_input, execute, parser, positive
 
 EXAMPLES = """examples:
   python scripts/project.py RUN                        2,000 test examples by t-SNE
@@ -19,7 +19,7 @@ in RUN/project/, of other calls in RUN/project/pca/, RUN/project/umap_3d_input/ 
 """
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Project, measure, draw, write."""
     from autoenc import load_run
     from autoenc.apps import inputs
@@ -48,6 +48,7 @@ def main(args: argparse.Namespace) -> None:
         out.json({"method": args.method, "dim": args.dim, "examples": len(split), **projection.numbers})
     out.table("projection", {args.method: projection.numbers})
     out.say(f"{len(split):,} examples: {out.folder / args.method}.png; projector: tensorboard --logdir {run.path}")
+    return out.summary
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from autoenc.command import Parser, execute
+from autoenc.command import Parser, Results, execute
 
 EXAMPLES = """examples:
   python scripts/report.py RUN
@@ -19,7 +19,7 @@ result: report.html in the (first) run
 """
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Read, write."""
     from autoenc.apps.protocol.run_page import run_page
     from autoenc.errors import UserError, check_new
@@ -38,10 +38,11 @@ def main(args: argparse.Namespace) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(target, text)
     console().print(f"written: {target}", soft_wrap=True)
+    return {"file": str(target)}
 
 
 if __name__ == "__main__":
-    arguments = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = Parser(description=__doc__, epilog=EXAMPLES)
     arguments.add_argument("run", metavar="RUN", nargs="+", help="latest, or finished run directories")
     arguments.add_argument("--output", metavar="FILE", help="where to write the page (default: report.html in the run)")
     arguments.add_argument("--force", action="store_true", help="overwrite an existing page")

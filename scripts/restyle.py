@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from autoenc.command import add_input, execute, parser, positive
+from autoenc.command import Results, add_input, execute, parser, positive
 
 if TYPE_CHECKING:
     from autoenc.apps.outputs import Outputs
@@ -41,7 +41,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Restyle, draw, measure, write."""
     task = check(args)
     from autoenc import load_run
@@ -51,6 +51,7 @@ def main(args: argparse.Namespace) -> None:
     with Outputs(run, "restyle", args.output, args.force, task) as out:
         (optimize if task == "images" else decode)(run, out, args)
     out.say(f"results: {out.folder}")
+    return out.summary
 
 
 def decode(run: Run, out: Outputs, args: argparse.Namespace) -> None:

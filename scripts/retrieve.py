@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from autoenc.command import add_input, execute, parser, positive
+from autoenc.command import Results, add_input, execute, parser, positive
 
 EXAMPLES = """examples:
   python scripts/retrieve.py RUN                                all test examples: precision@10, mean average precision
@@ -26,7 +26,7 @@ SHOWN = 10  # queries whose hits are printed
 MAP_QUERIES, MAP_ROWS = 1_000, 20_000  # mean average precision ranks every row for every query
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Search, measure, draw, write."""
     import numpy as np
     import torch
@@ -107,6 +107,9 @@ def main(args: argparse.Namespace) -> None:
     if run.given_labels:
         out.say("precision is not measured: the codes are computed from the labels, and would predict them")
     out.say(f"{len(names):,} queries in {len(rows):,} training examples; all hits: {out.folder / 'hits.csv'}")
+    return out.summary | (
+        {"hits": [dict(zip(header, line, strict=False)) for line in lines]} if len(names) <= SHOWN else {}
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from autoenc.command import Parser, execute
+from autoenc.command import Parser, Results, execute
 
 EXAMPLES = """examples:
   python scripts/runs.py                              every run below outputs/, the newest first
@@ -13,7 +13,7 @@ EXAMPLES = """examples:
 """
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """List or remove."""
     from autoenc.apps.protocol import runs
     from autoenc.errors import UserError
@@ -24,8 +24,8 @@ def main(args: argparse.Namespace) -> None:
     screen = console()
     if not args.remove:
         rows = runs.listing(args.folder)
-        screen.print(method_table(f"{len(rows)} runs", rows))
-        return
+        screen.print(method_table(f"{len(rows)} runs", runs.described(rows)))
+        return rows
     chosen = runs.check_removable(args.remove)
     for path in chosen:
         screen.print(f"{path}: {runs.size(path) / 1e6:,.1f} MB")
@@ -38,10 +38,11 @@ def main(args: argparse.Namespace) -> None:
             raise UserError("nothing was removed; answer y, or add --yes")
     runs.remove(chosen)
     screen.print(f"removed {len(chosen)}")
+    return {"removed": [str(path) for path in chosen]}
 
 
 if __name__ == "__main__":
-    arguments = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = Parser(description=__doc__, epilog=EXAMPLES)
     arguments.add_argument("folder", nargs="?", default="outputs", metavar="FOLDER", help="default: outputs")
     arguments.add_argument("--remove", nargs="+", metavar="RUN", help="run directories to remove")
     arguments.add_argument("--yes", action="store_true", help="remove without asking")

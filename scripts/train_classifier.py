@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from autoenc.command import execute, parser, positive
+from autoenc.command import Results, execute, parser, positive
 
 EXAMPLES = """examples:
   python scripts/train_classifier.py RUN
@@ -17,7 +17,7 @@ results: outputs/classifiers/DATA_FINGERPRINT/classifier.pt and classifier.json,
 """
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Train, measure, write."""
     from pathlib import Path
 
@@ -31,6 +31,7 @@ def main(args: argparse.Namespace) -> None:
     trained = classifier.train(run, args.steps)
     classifier.save(trained, where)
     print(f"{trained.text}: {where}")
+    return trained.numbers
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from autoenc.command import execute, parser, positive
+from autoenc.command import Results, execute, parser, positive
 
 EXAMPLES = """examples:
   python scripts/units.py RUN                          16 units with the largest variance
@@ -27,7 +27,7 @@ def numbers(text: str) -> list[int]:
 numbers.__name__ = "list of whole numbers"  # argparse shows it in messages
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> Results:
     """Choose units, draw, write."""
     from autoenc import load_run
     from autoenc.apps.outputs import Outputs
@@ -46,6 +46,7 @@ def main(args: argparse.Namespace) -> None:
         out.json({"units": {str(unit.number): {"frequency": unit.frequency} for unit in found}})
     file = out.folder / ("units.html" if image is None else "units.png")
     out.say(f"{len(found)} of {size} units of {args.layer}: {file}")
+    return out.summary
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from autoenc.canvas import as_rgb
 from autoenc.data.split import Split
 from autoenc.errors import UserError, check_new, one_line
 from autoenc.figures import sprites
-from autoenc.files import check_inside, csv_text, printable, write_json
+from autoenc.files import check_inside, csv_text, finite, printable, write_json
 from autoenc.loading import Run
 from autoenc.training.rundir import disk_errors
 from autoenc.training.tracking import FIGURES, Tracker, console, method_table, result_table
@@ -48,6 +48,7 @@ class Outputs:
         self.run, self.name, self.force = run, name, force
         self.folder = Path(folder) if folder is not None else run.path / name / call
         self.tag = f"{name}/{call}".rstrip("/")  # in TensorBoard
+        self.summary: dict[str, Any] = {}  # as <name>.json has it
         self.figures: dict[str, np.ndarray] = {}
         self.projector: tuple[Tensor, list[str] | None, Tensor | None] | None = None
         if self.folder.exists() and not self.folder.is_dir():
@@ -109,7 +110,8 @@ class Outputs:
 
     def json(self, value: Mapping[str, Any]) -> None:
         """Write the summary, <name>.json."""
-        write_json(self.path(f"{self.name}.json"), dict(value))
+        self.summary = finite(dict(value))
+        write_json(self.path(f"{self.name}.json"), self.summary)
 
     def npz(self, name: str, **arrays: np.ndarray) -> None:
         """Write compressed arrays."""

@@ -33,6 +33,7 @@ def test_help_answers_without_importing_torch(name: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout
     assert f"python scripts/{name}.py" in done.stdout, "an example"
+    assert "--json" in done.stdout
 
 
 @pytest.mark.parametrize("name", [s for s in SCRIPTS if s not in ("compare", "detect", "runs")])

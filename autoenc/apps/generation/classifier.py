@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,11 @@ class Classifier:
     layers: nn.Sequential
     accuracy: float
     name: str  # of the data set
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The contents of classifier.json."""
+        return {"data": self.name, "accuracy": self.accuracy, "features": FEATURES}
 
     @property
     def text(self) -> str:
@@ -112,9 +118,8 @@ def train(run: Run, steps: int = 2_000) -> Classifier:
 def save(classifier: Classifier, where: Path) -> None:
     """Write classifier.pt, whole or not at all, and its numbers as JSON."""
     where.mkdir(parents=True, exist_ok=True)
-    numbers = {"data": classifier.name, "accuracy": classifier.accuracy, "features": FEATURES}
-    checkpoint.save(where / "classifier.pt", {"layers": classifier.layers.state_dict(), **numbers})
-    write_json(where / "classifier.json", numbers)
+    checkpoint.save(where / "classifier.pt", {"layers": classifier.layers.state_dict(), **classifier.numbers})
+    write_json(where / "classifier.json", classifier.numbers)
 
 
 def load(run: Run) -> Classifier | None:

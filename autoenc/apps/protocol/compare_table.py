@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -87,6 +88,17 @@ class Comparison:
             columns.append(("state", [group.state for group in groups]))
         return columns
 
+    def summary(self) -> dict[str, Any]:
+        """Return the runs with all metrics, their groups, and the remarks, as plain values."""
+        groups: list[dict[str, Any]] = []
+        for group in self.groups:
+            settings = {key: group.settings.get(key) for key in self.keys}
+            halves = {name: half_width(group.values(name)) for name in self.shown if group.values(name)}
+            means = {"val": group.val, "test": group.numbers, "test_half_width": halves}
+            groups.append({"runs": [row.name for row in group.runs], **settings, **means, "state": group.state})
+        _, runs = records(self.rows, self.differing)
+        return {"ranked_by": self.metric, "groups": groups, "runs": runs, "remarks": self.remarks}
+
     def _remarks(self) -> list[str]:
         rows, groups, metric = self.rows, self.groups, self.metric
         order = {True: "highest first", False: "lowest first", None: "lowest first; neither direction is better"}
@@ -159,9 +171,9 @@ def _folded(heading: str) -> str:
     return "\n".join(line.strip() for line in lines if line)
 
 
-def csv_text(rows: Sequence[Row], keys: Sequence[str]) -> str:
-    """Return all metrics as CSV; the names of validation metrics begin with `val.`."""
-    records = [
+def records(rows: Sequence[Row], keys: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the columns of comparison.csv and its rows; the names of validation metrics begin with `val.`."""
+    found = [
         {"run": row.name}
         | {k: row.settings.get(k) for k in keys}
         | {f"val.{name}": value for name, value in row.val.items()}
@@ -171,8 +183,13 @@ def csv_text(rows: Sequence[Row], keys: Sequence[str]) -> str:
     ]
     val = dict.fromkeys(f"val.{name}" for row in rows for name in row.val)
     numbers = dict.fromkeys(name for row in rows for name in row.numbers)
-    header = ["run", *keys, *val, *numbers, "state", "error"]
-    return files.csv_text([header, *([record.get(name) for name in header] for record in records)])
+    return ["run", *keys, *val, *numbers, "state", "error"], found
+
+
+def csv_text(rows: Sequence[Row], keys: Sequence[str]) -> str:
+    """Return all metrics as CSV."""
+    header, found = records(rows, keys)
+    return files.csv_text([header, *([record.get(name) for name in header] for record in found)])
 
 
 def write(compared: Comparison, folder: Path) -> list[Path]:

@@ -106,18 +106,24 @@ def _nll(run: Run, samples: int, examples: int) -> dict[str, float]:
     return {"nll_importance": float(bounds(run, run.data.test.sample(examples), samples).nll.mean())}
 
 
+def summary(runs: Sequence[Run], found: Sequence[Generator]) -> dict[str, Any]:
+    """Return the contents of generators.json."""
+    paths = [*[str(run.path) for run in runs], ""]
+    facts = zip(found, paths, strict=True)
+    return {each.name: {**each.numbers, "density": each.density, "run": path} for each, path in facts}
+
+
 def write(runs: Sequence[Run], found: Sequence[Generator], folder: Path) -> list[Path]:
     """Write the numbers as JSON and CSV, and the samples as a figure or a CSV file; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = list(dict.fromkeys(column for each in found for column in each.numbers))
-    paths = [*[str(run.path) for run in runs], ""]
+    numbers = summary(runs, found)
     header = ["model", "run", "density", *map(label, columns)]
     rows = [
-        [each.name, path, each.density, *(each.numbers.get(column, "") for column in columns)]
-        for each, path in zip(found, paths, strict=True)
+        [name, each["run"], each["density"], *(each.get(column, "") for column in columns)]
+        for name, each in numbers.items()
     ]
-    facts = zip(found, paths, strict=True)
-    write_json(folder / FILES[0], {e.name: {**e.numbers, "density": e.density, "run": path} for e, path in facts})
+    write_json(folder / FILES[0], numbers)
     write_text(folder / FILES[1], csv_text([header, *rows]))
     image = figure(runs[0], found)
     if image is None:

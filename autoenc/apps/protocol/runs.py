@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from autoenc.apps.protocol.compare import read_run, runs_in
 from autoenc.errors import DataError, UserError
@@ -27,16 +28,29 @@ def age(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-def listing(folder: str | Path) -> dict[str, dict[str, str]]:
-    """Return the runs below a folder, the newest first: path -> state, age, size and main test metric."""
-    rows = {}
+def listing(folder: str | Path) -> list[dict[str, Any]]:
+    """Return the runs below a folder, the newest first: path, state, age in seconds, bytes, main test metric, error."""
+    rows = []
     for run_dir in sorted(runs_in([folder]), key=lambda path: -(path / "run.json").stat().st_mtime):
         row, changed = read_run(run_dir), (run_dir / "run.json").stat().st_mtime
         shown = headline(row.numbers) if row.state == "finished" and row.numbers else ""
-        result = f"{shown} {row.numbers[shown]:.4g}" if shown in row.numbers else row.error[:60]
-        values = (row.state, age(time.time() - changed), f"{size(run_dir) / 1e6:,.1f} MB", result)
-        rows[str(run_dir)] = dict(zip(("state", "age", "size", "test"), values, strict=True))
+        test = {shown: row.numbers[shown]} if shown in row.numbers else {}
+        facts = {"run": str(run_dir), "state": row.state, "age_seconds": time.time() - changed, "bytes": size(run_dir)}
+        rows.append({**facts, "test": test, "error": row.error})
     return rows
+
+
+def described(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return a listing for people: path -> state, age, size and main test metric or error."""
+    return {
+        row["run"]: {
+            "state": row["state"],
+            "age": age(row["age_seconds"]),
+            "size": f"{row['bytes'] / 1e6:,.1f} MB",
+            "test": "".join(f"{name} {value:.4g}" for name, value in row["test"].items()) or row["error"][:60],
+        }
+        for row in rows
+    }
 
 
 def check_removable(paths: Sequence[str | Path]) -> list[Path]:

@@ -46,10 +46,15 @@ class Completed:
     @property
     def described(self) -> str:
         """How many cells were missing, in how many rows and columns."""
-        cells, gone = int(self.missing.to_numpy().sum()), self.missing
-        rows, columns = int(gone.any(axis=1).sum()), int(gone.any().sum())
-        where = f"{rows:,} of {len(gone):,} rows and {columns} of {gone.shape[1]} columns"
+        cells, rows, columns = self.counts.values()
+        where = f"{rows:,} of {len(self.missing):,} rows and {columns} of {self.missing.shape[1]} columns"
         return f"{cells:,} missing cells filled, in {where}"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Missing cells, and the rows and columns that had any."""
+        gone = self.missing.to_numpy()
+        return {"cells": int(gone.sum()), "rows": int(gone.any(axis=1).sum()), "columns": int(gone.any(axis=0).sum())}
 
 
 @dataclass(frozen=True)

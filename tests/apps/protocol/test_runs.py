@@ -19,7 +19,7 @@ def folder(ae_run: Path, tmp_path: Path) -> Path:
 
 
 def test_the_listing_has_state_size_and_main_number(folder: Path, call: Call) -> None:
-    rows = runs.listing(folder)
+    rows = runs.described(runs.listing(folder))
     assert sorted(rows) == [str(folder / "one"), str(folder / "two")]
     row = rows[str(folder / "one")]
     assert row["state"] == "finished"
