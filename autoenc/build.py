@@ -237,7 +237,7 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
     settings = TrainerSettings(**config["trainer"])
     data = data or build_data(config)
     data = dataclasses.replace(data, train=data.train.on(device), val=data.val.on(device), test=data.test.on(device))
-    model = build_model(config, data.spec, data.mean()).to(device)
+    model = build_model(config, data.spec, data.mean())
     for name, split in (("validation", data.val), ("test", data.test)):  # spec describes the training split
         check_support(model.likelihood, f"the {name} split", *split.range())
     y = data.train.y
@@ -255,7 +255,11 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
         )
     num_train, labelled = len(data.train), 1.0 if y is None else float((y != UNLABELLED).float().mean())
     steps = settings.total_steps(num_train)
-    objective = build_objective(config, model, data.spec, steps, num_train, labelled).to(device)
+    objective = build_objective(config, model, data.spec, steps, num_train, labelled)
+    model, objective = (
+        model.to(device),
+        objective.to(device),
+    )  # what one takes from the other is on one device until here
     check_batches(objective, settings, data)
     players = objective.players(model)
     learning = {id(p) for module in (model, objective) for p in module.parameters() if p.requires_grad}
