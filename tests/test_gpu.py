@@ -1,4 +1,4 @@
-"""Every model on a GPU, in both precisions, with its checkpoint resumed and its run loaded; skipped where there is none."""
+"""Every model on a GPU, in both precisions, resumed and loaded; skipped where there is none."""
 
 from pathlib import Path
 
