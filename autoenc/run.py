@@ -31,11 +31,12 @@ from autoenc.training.rundir import (
     located,
     logged,
     newest_below,
+    quiet_threads,
     read_record,
 )
 from autoenc.training.settings import TrainerSettings
 from autoenc.training.tracking import Progression, Tracker
-from autoenc.training.trainer import Trainer
+from autoenc.training.trainer import Steps, Trainer, alone
 
 
 def train(
@@ -46,7 +47,20 @@ def train(
     data: Data | None = None,
     longer: bool = False,
 ) -> dict[str, Any]:
-    """Train a checked config in `run_dir` and return its summary.
+    """Train a checked config in `run_dir` and return its summary; see `training`."""
+    with torch_settings(TrainerSettings(**config["trainer"])), quiet_threads():
+        return alone(training(config, run_dir, choices, resume, data, longer))
+
+
+def training(
+    config: dict[str, Any],
+    run_dir: Path,
+    choices: Mapping[str, str] | None = None,
+    resume: bool = False,
+    data: Data | None = None,
+    longer: bool = False,
+) -> Steps[dict[str, Any]]:
+    """Train a checked config in `run_dir` and return its summary; the caller makes the steps, see `Trainer.steps`.
 
     Nothing is written before config and data are checked. run.json has the state of the run.
 
@@ -62,7 +76,7 @@ def train(
     started = time.perf_counter()
     settings = TrainerSettings(**config["trainer"])
     device = build.pick_device(settings.device)
-    with torch_settings(settings), seeded(config["seed"]), resumable(run_dir):
+    with seeded(config["seed"]), resumable(run_dir):
         if resume and data is None:
             data = build.build_data(config | {"data": located(config["data"], run_dir)})
         parts = build.build(config, device, data)
@@ -105,7 +119,7 @@ def train(
                 report.announce(trainer, parts, progress, fresh=new)
                 if not trainer.step:
                     parts.objective.start(parts.data.train, progress.line)
-                trainer.fit(progress)
+                yield from trainer.steps(progress)
                 summary = report.finish(trainer, parts, config, choices or {}, progress, started)
                 record.write("finished")
                 return summary

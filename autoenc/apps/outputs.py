@@ -21,7 +21,7 @@ from autoenc.errors import UserError, check_new, one_line
 from autoenc.figures import sprites
 from autoenc.files import check_inside, csv_text, finite, printable, write_json
 from autoenc.loading import Run
-from autoenc.training.rundir import disk_errors
+from autoenc.training.rundir import disk_errors, quiet_threads
 from autoenc.training.tracking import FIGURES, Tracker, console, method_table, result_table
 
 COLUMNS = 4  # of a table with a single row
@@ -75,7 +75,7 @@ class Outputs:
     ) -> None:
         try:
             if kind is None:
-                with disk_errors(self.folder):
+                with quiet_threads(), disk_errors(self.folder):
                     self._move()
         finally:
             shutil.rmtree(self._temporary, ignore_errors=True)

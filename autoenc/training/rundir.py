@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from autoenc.errors import ConfigError, DataError, UserError, one_line
 from autoenc.files import append, check_inside, flat, locked, printable, read_json, remove_temporary, write_json
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT)
+_writing: ContextVar[Path] = ContextVar("writing")  # the run that logs, where several train at once
 FORMAT = 1  # version of the run directory, increased if older runs cannot be read
 
 
@@ -41,18 +43,21 @@ def claimed(run_dir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def logged(run_dir: Path) -> Iterator[None]:
-    """Write the lines of the console to train.log, with times."""
+    """Write the lines of the console to train.log, with times; runs that train at once do not share lines."""
     handler = logging.StreamHandler(append(run_dir / "train.log"))
     handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(lambda record: _writing.get(run_dir) == run_dir)
     log = logging.getLogger("autoenc")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False  # Hydra's handler would print each line again
+    token = _writing.set(run_dir)
     try:
         yield
     finally:
-        log.propagate = True
+        _writing.reset(token)
         log.removeHandler(handler)
+        log.propagate = not log.handlers
         with contextlib.suppress(OSError):
             handler.stream.close()
 
@@ -66,15 +71,24 @@ class OneLine(logging.Formatter):
 
 
 @contextlib.contextmanager
-def disk_errors(run_dir: Path) -> Iterator[None]:
-    """Convert errors of the disk to one line: full, read-only, or a folder that was deleted underneath."""
+def quiet_threads() -> Iterator[None]:
+    """Print no trace of errors of the disk in the thread of TensorBoard, whose next flush raises them."""
     hook = threading.excepthook
 
-    def quiet(args: threading.ExceptHookArgs) -> None:  # the thread of TensorBoard; its next flush raises the error
+    def quiet(args: threading.ExceptHookArgs) -> None:
         if not issubclass(args.exc_type, OSError):
             hook(args)
 
     threading.excepthook = quiet
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
+
+
+@contextlib.contextmanager
+def disk_errors(run_dir: Path) -> Iterator[None]:
+    """Convert errors of the disk to one line: full, read-only, or a folder that was deleted underneath."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -85,8 +99,6 @@ def disk_errors(run_dir: Path) -> Iterator[None]:
         if cause.errno == errno.ENOENT and run_dir.is_dir():
             raise
         raise UserError(f"{run_dir}: {os.strerror(cause.errno)}; the files written before are whole") from None
-    finally:
-        threading.excepthook = hook
 
 
 class Record:

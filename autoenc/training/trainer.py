@@ -6,17 +6,18 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from autoenc import schedules
-from autoenc.core import Autoencoder
+from autoenc.core import Autoencoder, Batch
 from autoenc.data.dataset import Data
 from autoenc.errors import STOPS, DataError, Interrupted, NotFinite
 from autoenc.metric_table import headline, metric
@@ -29,10 +30,16 @@ from autoenc.training.tracking import CODE, SPEED, Progression, Tracker, varying
 log = logging.getLogger("autoenc")
 SAVE_EVERY = 300.0  # seconds between checkpoints within long epochs, or where evaluations are far apart
 LOG_EVERY = 50  # steps between synchronisations with the device: logging, the check for NaN, signals
+T = TypeVar("T")
+# Yields the trainer and the batch of its next step, and is sent the parts of the loss of that step.
+Steps = Generator[tuple["Trainer", Batch], dict[str, Tensor], T]
 
 
 class Trainer:
     """Training loop that can be interrupted at any step and resumed bit for bit.
+
+    `steps` is the loop, a generator that leaves the step itself to its caller: `alone` makes the steps of one trainer,
+    replicas.py those of several at once.
 
     Args:
         optimizers: one for each player of the objective.
@@ -41,6 +48,9 @@ class Trainer:
         draw: called with (step, evaluation) `settings.figures` times during training.
         identity: plain values that are stored with each checkpoint, to check that it belongs to the run.
     """
+
+    at_work: ClassVar[list[Trainer]] = []  # trainers that signals stop
+    handlers: ClassVar[dict[signal.Signals, Any]] = {}  # what signals did before
 
     def __init__(
         self,
@@ -85,7 +95,11 @@ class Trainer:
         self._drawn -= {0, evaluations}
 
     def fit(self, progress: Progression) -> None:
-        """Train to the end or until early stopping.
+        """Train to the end or until early stopping; see `steps`."""
+        alone(self.steps(progress))
+
+    def steps(self, progress: Progression) -> Steps[None]:
+        """Yield the batch of each step to the end or until early stopping.
 
         Raises:
             Interrupted: SIGINT or SIGTERM was received; a checkpoint has been written.
@@ -94,21 +108,27 @@ class Trainer:
         self.objective.train()
         with self._signals(), progress:
             while self.step < self.total_steps and not self._exhausted():
-                self._epoch(progress)
+                yield from self._epoch(progress)
+
+    def take_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Update every player with a batch, and return the parts of the loss."""
+        with self.precision():
+            return train_step(self.model, self.objective, batch, self.step, self.optimizers, clip=self.settings.clip)
+
+    def precision(self) -> torch.autocast:
+        """Return the context of the forward pass."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def _exhausted(self) -> bool:
         return self.settings.patience is not None and self.stale >= self.settings.patience
 
-    def _epoch(self, progress: Progression) -> None:
+    def _epoch(self, progress: Progression) -> Steps[None]:
         """Train for the rest of the current epoch, and evaluate."""
         epoch, done = divmod(self.step, self.steps_per_epoch)
         clock = time.perf_counter()
         for batch in self.data.train.shuffled(self.settings.batch_size, self.seed, epoch, start=done):
             self._set_learning_rate()
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-                parts = train_step(
-                    self.model, self.objective, batch, self.step, self.optimizers, clip=self.settings.clip
-                )
+            parts = yield self, batch
             self.step += 1
             self.examples += len(batch)
             self.meter.add(self.step, len(batch), parts)
@@ -257,16 +277,36 @@ class Trainer:
         """
 
         def stop(signum: int, frame: object) -> None:
-            if self._signal is not None:
+            if any(trainer._signal is not None for trainer in Trainer.at_work):
                 raise Interrupted(signum)
-            self._signal = signum
+            for trainer in Trainer.at_work:
+                trainer._signal = signum
 
-        try:
-            before = {s: signal.signal(s, stop) for s in STOPS if signal.getsignal(s) != signal.SIG_IGN}
-        except ValueError:  # not the main thread, where Python has no signal handlers
-            before = {}
+        with suppress(ValueError):  # not the main thread, where Python has no signal handlers
+            if not Trainer.at_work:
+                handled = [s for s in STOPS if signal.getsignal(s) != signal.SIG_IGN]
+                Trainer.handlers = {s: signal.signal(s, stop) for s in handled}
+        Trainer.at_work.append(self)
         try:
             yield
         finally:
-            for s, handler in before.items():
-                signal.signal(s, handler)
+            Trainer.at_work.remove(self)
+            if not Trainer.at_work:
+                for s, handler in Trainer.handlers.items():
+                    signal.signal(s, handler)
+                Trainer.handlers = {}
+
+
+def alone(training: Steps[T]) -> T:
+    """Make the steps of one training, and return its result."""
+    resume: Callable[[Any], tuple[Trainer, Batch]] = training.send
+    outcome: Any = None
+    while True:
+        try:
+            trainer, batch = resume(outcome)
+        except StopIteration as end:
+            return end.value
+        try:
+            resume, outcome = training.send, trainer.take_step(batch)
+        except BaseException as error:  # the training notes what has stopped it
+            resume, outcome = training.throw, error
