@@ -41,6 +41,10 @@ class NotFinite(Exception):
     """A term of the objective became infinite or NaN; training cannot continue."""
 
 
+class Pruned(Exception):
+    """A search stopped a run: other runs of the search had better validation values after as many epochs."""
+
+
 class Interrupted(BaseException):
     """SIGINT, SIGTERM or SIGHUP was received. Not an Exception, so that `except Exception` does not catch it."""
 

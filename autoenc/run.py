@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from autoenc import build, report
 from autoenc.build import Parts
 from autoenc.config.stored import parse_config, read_config
 from autoenc.data import Data, kinds
-from autoenc.errors import ConfigError, DataError, Interrupted, NotFinite, one_line
+from autoenc.errors import ConfigError, DataError, Interrupted, NotFinite, Pruned, one_line
 from autoenc.files import check_inside, write_text
 from autoenc.metric_table import metric
 from autoenc.start import initialize_from, start_prior
@@ -36,7 +36,7 @@ from autoenc.training.rundir import (
 )
 from autoenc.training.settings import TrainerSettings
 from autoenc.training.tracking import Progression, Tracker
-from autoenc.training.trainer import Steps, Trainer, alone
+from autoenc.training.trainer import NOBODY, Steps, Trainer, Watch, alone
 
 
 def train(
@@ -46,10 +46,11 @@ def train(
     resume: bool = False,
     data: Data | None = None,
     longer: bool = False,
+    watch: Watch = NOBODY,
 ) -> dict[str, Any]:
     """Train a checked config in `run_dir` and return its summary; see `training`."""
     with torch_settings(TrainerSettings(**config["trainer"])), quiet_threads():
-        return alone(training(config, run_dir, choices, resume, data, longer))
+        return alone(training(config, run_dir, choices, resume, data, longer, watch))
 
 
 def training(
@@ -59,6 +60,7 @@ def training(
     resume: bool = False,
     data: Data | None = None,
     longer: bool = False,
+    watch: Watch = NOBODY,
 ) -> Steps[dict[str, Any]]:
     """Train a checked config in `run_dir` and return its summary; the caller makes the steps, see `Trainer.steps`.
 
@@ -69,9 +71,11 @@ def training(
         resume: resume from checkpoints/last.pt.
         data: by default, the data set of the config.
         longer: the run was finished or its length has changed; ConfigError if no step is left to do.
+        watch: called after evaluations, see `Watch`; ConfigError if its metrics are not computed.
 
     Raises:
         UserError: config or data are invalid. NotFinite: the loss became infinite or NaN. Interrupted: by a signal.
+        Pruned: by `watch`.
     """
     started = time.perf_counter()
     settings = TrainerSettings(**config["trainer"])
@@ -80,7 +84,7 @@ def training(
         if resume and data is None:
             data = build.build_data(config | {"data": located(config["data"], run_dir)})
         parts = build.build(config, device, data)
-        check_monitor(parts, resume)
+        check_monitor(parts, resume, watch.metrics)
         text = yaml.safe_dump(config, sort_keys=False)
         fingerprint = parts.data.train.fingerprint()
         with disk_errors(run_dir), claimed(run_dir), logged(run_dir):
@@ -109,7 +113,7 @@ def training(
                 trainer = Trainer(
                     parts.model, parts.objective, parts.optimizers, parts.data, settings, config["seed"], device,
                     tracker, run_dir / "checkpoints",
-                    draw=lambda step, evaluation: report.draw(tracker, parts, evaluation, step),
+                    draw=lambda step, evaluation: report.draw(tracker, parts, evaluation, step), watch=watch,
                     identity={"config": text, "data": fingerprint},
                 )  # fmt: skip
                 if state is not None:
@@ -129,6 +133,9 @@ def training(
                 message = f"{error}; {good}; try a smaller optimizer.lr or trainer.clip=1"
                 record.write("failed", message)
                 raise NotFinite(message) from None
+            except Pruned as error:
+                record.write("pruned", str(error))
+                raise
             except (Interrupted, KeyboardInterrupt):
                 record.write("interrupted")
                 raise
@@ -171,8 +178,8 @@ def check_longer(config: Mapping[str, Any], progress: Mapping[str, Any], rows: i
         raise ConfigError("trainer.patience", settings.patience, f"{why}, or null")
 
 
-def check_monitor(parts: Parts, resume: bool = False) -> None:
-    """Check that evaluation computes `trainer.monitor` and that it has a direction.
+def check_monitor(parts: Parts, resume: bool = False, watched: Sequence[str] = ()) -> None:
+    """Check that evaluation computes `trainer.monitor`, which has a direction, and the metrics that are watched.
 
     Runs of version 0.1 could monitor a metric without one, such as kl; they resume as they started, lower is better.
 
@@ -185,6 +192,8 @@ def check_monitor(parts: Parts, resume: bool = False) -> None:
     if monitor not in (names if resume else directed):
         why = "has no better direction; " if monitor in names else ""
         raise ConfigError("trainer.monitor", monitor, f"{why}must be one of {', '.join(directed)}")
+    if missing := [name for name in watched if name not in names]:
+        raise ConfigError("metric", missing[0], f"is not computed for these models; choose from {', '.join(names)}")
 
 
 def resume(run_dir: Path, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:

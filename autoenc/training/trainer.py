@@ -6,8 +6,9 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TypeVar
 
@@ -35,6 +36,22 @@ T = TypeVar("T")
 Steps = Generator[tuple["Trainer", Batch], dict[str, Tensor], T]
 
 
+@dataclass(frozen=True)
+class Watch:
+    """A look at the validation metrics during training.
+
+    Args:
+        metrics: names that the evaluation must have.
+        see: called with (epoch, validation metrics) after each evaluation but the last; may raise Pruned.
+    """
+
+    metrics: tuple[str, ...] = ()
+    see: Callable[[int, Mapping[str, float]], None] = lambda epoch, numbers: None
+
+
+NOBODY = Watch()
+
+
 class Trainer:
     """Training loop that can be interrupted at any step and resumed bit for bit.
 
@@ -46,6 +63,7 @@ class Trainer:
         folder: for checkpoints: last.pt at each evaluation and interruption, best.pt if the monitored metric has
             improved.
         draw: called with (step, evaluation) `settings.figures` times during training.
+        watch: called after evaluations.
         identity: plain values that are stored with each checkpoint, to check that it belongs to the run.
     """
 
@@ -64,11 +82,13 @@ class Trainer:
         tracker: Tracker,
         folder: Path,
         draw: Callable[[int, Evaluation], None] = lambda step, evaluation: None,
+        watch: Watch = NOBODY,
         identity: dict[str, Any] | None = None,
     ):
         self.model, self.objective, self.optimizers, self.data = model, objective, optimizers, data
         self.settings, self.seed, self.device = settings, seed, device
-        self.tracker, self.folder, self.draw, self.identity = tracker, folder, draw, identity or {}
+        self.tracker, self.folder, self.identity = tracker, folder, identity or {}
+        self.draw, self.watch = draw, watch
         self.steps_per_epoch = settings.steps_per_epoch(len(data.train))
         self.total_steps = settings.total_steps(len(data.train))
         kinds: dict[str, Callable[[int, float], Callable[[float], float]]]
@@ -217,6 +237,8 @@ class Trainer:
             f"{result.numbers['loss']:.6g}  {shown} {result.numbers[shown]:.5g}  {self._recent_speed():,.0f} ex/s"
             + ("  *" if self.stale == 0 else "")
         )
+        if self.step < self.total_steps:
+            self.watch.see(epoch, result.numbers)
 
     def save_best(self) -> None:
         """Write best.pt: model and objective."""

@@ -1,0 +1,1 @@
+"""Searches over settings: Optuna chooses, and each trial is an ordinary run."""

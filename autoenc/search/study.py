@@ -1,0 +1,335 @@
+"""Running a search: Optuna's studies, one for each variant, whose trials are runs in processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from filelock import FileLock, Timeout
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from autoenc import sweeps
+from autoenc.config.composed import compose_with_choices
+from autoenc.config.schema import short_name
+from autoenc.errors import DataError, Interrupted, NotFinite, Pruned, UserError, one_line, out_of_memory
+from autoenc.files import read_json
+from autoenc.forked import isolated
+from autoenc.search.goals import Goal
+from autoenc.search.plan import STORAGE, Plan, Variant, create_folder
+from autoenc.search.space import written
+from autoenc.training.trainer import Watch
+
+DONE, PRUNED, FAILED, WRONG = 0, 1, 2, 3  # how a run ended
+STARTUP = 5  # finished trials before one is pruned
+DEFAULT, KILLED, RUN, ERROR = "default", "killed", "run", "error"  # attributes of trials
+LOCKS = ".locks"
+
+
+class Search:
+    """A search in its folder, in which other processes may work too.
+
+    Args:
+        say: called with each line for the console.
+    """
+
+    def __init__(self, plan: Plan, say: Callable[[str], None]):
+        self.plan, self.say = plan, say
+        self.killed: set[tuple[str, int]] = set()  # trials of this process, which are replaced by the next call
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        create_folder(plan)
+        (plan.folder / LOCKS).mkdir(exist_ok=True)
+        pruning = plan.pruning and len(plan.goals) == 1
+        with self._alone():
+            path = str(plan.folder / STORAGE)
+            try:
+                storage = optuna.storages.JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
+                self.studies = {
+                    variant.name: optuna.create_study(
+                        storage=storage,
+                        study_name=variant.name,
+                        directions=[goal.direction for goal in plan.goals],
+                        load_if_exists=True,
+                        pruner=optuna.pruners.MedianPruner(STARTUP, variant.warmup)
+                        if pruning
+                        else optuna.pruners.NopPruner(),
+                    )
+                    for variant in plan.variants
+                }
+            except (ValueError, KeyError) as error:
+                raise DataError(f"{path}: is damaged ({one_line(error)}); --name starts another search") from None
+
+    def run(self) -> None:
+        """Train the defaults, then trials until each variant has its number.
+
+        Raises:
+            UserError: config or data are invalid. Interrupted: by a signal.
+        """
+        for variant in self.plan.variants:
+            self._default(variant)
+        self._estimate()
+        while (asked := self._ask()) is not None:
+            self._trial(*asked)
+
+    def repeat(self) -> None:
+        """Train the default and the best settings of each variant with seeds of their own."""
+        for variant in self.plan.variants:
+            for trial in (None, *self.best(variant)):
+                settings = [o for o in self.settings(variant, trial) if not o.startswith("seed=")]
+                for seed, run_dir in self._repetitions(variant, trial).items():
+                    self._run(variant, run_dir, [*settings, f"seed={seed}"])
+
+    def repeated(self, variant: Variant, trial: FrozenTrial | None) -> list[Path]:
+        """Return the runs with the settings of a trial, None: the default, and seeds of their own."""
+        runs = self._repetitions(variant, trial).values()
+        return [run_dir for run_dir in runs if (run_dir / "run.json").exists()]
+
+    def _repetitions(self, variant: Variant, trial: FrozenTrial | None) -> dict[int, Path]:
+        name = DEFAULT if trial is None or DEFAULT in trial.user_attrs else str(trial.number)
+        seeds = range(variant.seed + 1, variant.seed + 1 + self.plan.seeds)
+        return {seed: self.folder(variant) / f"{name}_seed={seed}" for seed in seeds}
+
+    def folder(self, variant: Variant) -> Path:
+        """Return the folder with the runs of a variant."""
+        return self.plan.folder / variant.name
+
+    def trials(self, variant: Variant) -> list[FrozenTrial]:
+        """Return the trials of a variant that count: not the default, and not those that were killed and replaced."""
+        return [
+            trial
+            for trial in self.studies[variant.name].get_trials(deepcopy=False)
+            if DEFAULT not in trial.user_attrs
+            and (KILLED not in trial.user_attrs or (variant.name, trial.number) in self.killed)
+        ]
+
+    def running(self) -> int:
+        """Return the number of trials that other processes train."""
+        return sum(trial.state == TrialState.RUNNING for v in self.plan.variants for trial in self.trials(v))
+
+    def best(self, variant: Variant) -> list[FrozenTrial]:
+        """Return the best trial by the validation metric; of several metrics, the Pareto front."""
+        study = self.studies[variant.name]
+        if len(self.plan.goals) > 1:
+            return sorted(study.best_trials, key=lambda trial: trial.values[0])
+        try:
+            return [study.best_trial]
+        except ValueError:  # none is complete
+            return []
+
+    def run_of(self, variant: Variant, trial: FrozenTrial | None) -> Path:
+        """Return the run directory of a trial; None: of the default."""
+        return self.folder(variant) / (DEFAULT if trial is None else trial.user_attrs[RUN])
+
+    def settings(self, variant: Variant, trial: FrozenTrial | Trial | None) -> list[str]:
+        """Return the settings of a trial as on the command line; None: of the default."""
+        if trial is None or DEFAULT in trial.user_attrs:
+            return list(variant.overrides)
+        return [*variant.overrides, *(f"{key}={written(trial.params[key])}" for key in self.plan.space)]
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from asking for trials."""
+        with FileLock(self.plan.folder / LOCKS / "search"):
+            yield
+
+    def _lock(self, variant: Variant, name: str) -> FileLock | None:
+        """Hold a run for this process; None if another holds it."""
+        lock = FileLock(self.plan.folder / LOCKS / f"{variant.name} {name}")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        return lock
+
+    def _default(self, variant: Variant) -> None:
+        """Train the preset without the space, and add it to the study if its values lie in the space."""
+        run_dir = self.run_of(variant, None)
+        new = sweeps.earlier(run_dir) is None
+        if (summary := self._run(variant, run_dir, variant.overrides)) is None:
+            return
+        values = [goal.of(summary) for goal in self.plan.goals]
+        if new:
+            self.say(f"{variant.name}: default{self._numbers(values)}, {summary['perf']['seconds']:.0f} s")
+        params = {k: d.holds(variant.default[k]) for k, d in self.plan.space.items() if k in variant.default}
+        complete = all(params.get(key) is not None for key in self.plan.space) and None not in values
+        study = self.studies[variant.name]
+        with self._alone():
+            if complete and not any(DEFAULT in t.user_attrs for t in study.get_trials(deepcopy=False)):
+                study.add_trial(
+                    optuna.trial.create_trial(
+                        params=params,
+                        distributions={key: d.optuna() for key, d in self.plan.space.items()},
+                        values=[value for value in values if value is not None],
+                        user_attrs={DEFAULT: True, RUN: DEFAULT},
+                    )
+                )
+
+    def _run(self, variant: Variant, run_dir: Path, overrides: Sequence[str]) -> dict[str, Any] | None:
+        """Train a run to its end, and return its summary; None if it failed or another process trains it."""
+        if (lock := self._lock(variant, run_dir.name)) is None:
+            return None
+        with lock:
+            if (summary := sweeps.earlier(run_dir)) is not None:
+                return summary
+            self._prepare(run_dir, overrides)
+            resume = sweeps.interrupted(run_dir)
+            watch = _watch(self.plan.goals)
+            code = isolated(lambda: _attempt(overrides, run_dir, watch, resume), lambda why: _failed(run_dir, why))
+            if code == WRONG:
+                raise UserError(_error(run_dir))
+            if code != DONE:
+                self.say(f"{variant.name}: {run_dir.name} failed: {_error(run_dir)}")
+            return sweeps.earlier(run_dir)
+
+    @staticmethod
+    def _prepare(run_dir: Path, overrides: Sequence[str]) -> None:
+        """Write the settings of a run as Hydra does."""
+        (run_dir / ".hydra").mkdir(parents=True, exist_ok=True)
+        (run_dir / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
+
+    def _ask(self) -> tuple[Variant, Trial, FileLock] | None:
+        """Return a new trial of the variant that has the fewest; None if all have enough."""
+        with self._alone():
+            self._bury()
+            count = {variant.name: len(self.trials(variant)) for variant in self.plan.variants}
+            variant = min(self.plan.variants, key=lambda v: count[v.name])
+            if count[variant.name] >= self.plan.trials:
+                return None
+            study = self.studies[variant.name]
+            number = len(study.get_trials(deepcopy=False))
+            # A sampler for each trial: one that starts anew, here or in another process, would draw the same again.
+            study.sampler = optuna.samplers.TPESampler(seed=variant.seed * 10_007 + number, multivariate=True)
+            trial = study.ask({key: distribution.optuna() for key, distribution in self.plan.space.items()})
+            lock = self._lock(variant, str(trial.number))
+            assert lock is not None
+            values = self.settings(variant, trial)[len(variant.overrides) :]
+            trial.set_user_attr(RUN, f"{trial.number}_{short_name(values)}")
+            return variant, trial, lock
+
+    def _bury(self) -> None:
+        """Mark the trials of processes that were killed as failed."""
+        for variant in self.plan.variants:
+            study = self.studies[variant.name]
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                if (lock := self._lock(variant, str(trial.number))) is not None:
+                    with lock:
+                        self._tell_killed(study, trial)
+                        if RUN in trial.user_attrs:
+                            _failed(self.run_of(variant, trial), "its process was killed")
+
+    @staticmethod
+    def _tell_killed(study: optuna.Study, trial: FrozenTrial | Trial) -> None:
+        study._storage.set_trial_user_attr(trial._trial_id, KILLED, True)
+        study.tell(trial.number, state=TrialState.FAIL)
+
+    def _trial(self, variant: Variant, trial: Trial, lock: FileLock) -> None:
+        """Train a trial and tell Optuna how it ended."""
+        study, goals = self.studies[variant.name], self.plan.goals
+        run_dir = self.folder(variant) / trial.user_attrs[RUN]
+        overrides, started = self.settings(variant, trial), time.monotonic()
+        watch = _watch(goals, trial)
+        with lock:
+            self._prepare(run_dir, overrides)
+            try:
+                code = isolated(lambda: _attempt(overrides, run_dir, watch), lambda why: _failed(run_dir, why))
+            except (Interrupted, KeyboardInterrupt):
+                self._tell_killed(study, trial)
+                raise
+            summary = sweeps.earlier(run_dir)
+            values = [goal.of(summary) for goal in goals] if summary is not None else []
+            if code == DONE and None not in values:
+                study.tell(trial, [value for value in values if value is not None])
+                ended = self._numbers(values)
+            elif code == PRUNED:
+                study.tell(trial, state=TrialState.PRUNED)
+                ended = f" pruned: {_error(run_dir)}"
+            else:
+                error = _error(run_dir) or "a metric is not finite"
+                if code != code:  # NaN: the process was killed
+                    self.killed.add((variant.name, trial.number))
+                    trial.set_user_attr(KILLED, True)
+                trial.set_user_attr(ERROR, error)
+                study.tell(trial, state=TrialState.FAIL)
+                ended = f" failed: {error}"
+        done = sum(t.state.is_finished() for t in self.trials(variant))
+        found = self.best(variant)
+        best = f"; best {found[0].values[0]:.5g}" if len(goals) == 1 and found else ""
+        shown = " ".join(overrides[len(variant.overrides) :])
+        seconds = time.monotonic() - started
+        self.say(f"{variant.name} {done}/{self.plan.trials}  {shown} {ended}{best}  {seconds:.0f} s")
+
+    def _numbers(self, values: Sequence[float | None]) -> str:
+        pairs = zip(self.plan.goals, values, strict=True)
+        return "".join(f" {goal.name} {float('nan') if v is None else v:.5g}" for goal, v in pairs)
+
+    def _estimate(self) -> None:
+        """Say how long the trials take if they are like the defaults."""
+        seconds, left = 0.0, 0
+        for variant in self.plan.variants:
+            missing = max(0, self.plan.trials - len(self.trials(variant)))
+            summary = sweeps.earlier(self.folder(variant) / DEFAULT)
+            seconds += missing * (summary["perf"]["seconds"] if summary else 0.0)
+            left += missing
+        if left:
+            shown = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+            self.say(f"{left} trials, about {shown} in one process if they are like the default; less with pruning")
+
+
+def _watch(goals: Sequence[Goal], trial: Trial | None = None) -> Watch:
+    """Return what a trial shows its epochs to: reports the metric, and stops the run if Optuna's pruner says so."""
+
+    def see(epoch: int, numbers: Mapping[str, float]) -> None:
+        if trial is not None and len(goals) == 1:  # of several metrics, Optuna prunes nothing
+            value = numbers[goals[0].name]
+            trial.report(value, epoch)
+            if trial.should_prune():
+                raise Pruned(f"{goals[0].name} {value:.5g} after epoch {epoch} is worse than the median")
+
+    return Watch(tuple(goal.name for goal in goals if goal.part == "val"), see)
+
+
+def _attempt(overrides: Sequence[str], run_dir: Path, watch: Watch, resume: bool = False) -> float:
+    """Train one run in a process of its own, and return how it ended; its messages are in train.log."""
+    from autoenc import run
+
+    with contextlib.redirect_stdout(open(os.devnull, "w")):
+        try:
+            if resume:
+                run.resume(run_dir)
+            else:
+                config, choices = compose_with_choices(overrides)
+                run.train(config, run_dir, choices, watch=watch)
+            return DONE
+        except Pruned:
+            return PRUNED
+        except UserError as error:
+            _failed(run_dir, str(error))
+            return WRONG
+        except Exception as error:
+            memory = out_of_memory(error)
+            known = isinstance(error, NotFinite) or memory
+            reason = f"out of memory ({one_line(error)})" if memory else one_line(error)
+            _failed(run_dir, reason if known else f"{type(error).__name__}: {reason}")
+            if not known:
+                traceback.print_exception(error, file=sys.stderr)
+            return FAILED
+
+
+def _failed(run_dir: Path, message: str) -> None:
+    sweeps.note_failure(run_dir, message)
+
+
+def _error(run_dir: Path) -> str:
+    """Return the reason in run.json."""
+    try:
+        return str(read_json(run_dir / "run.json").get("error", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
