@@ -267,19 +267,7 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
     covered = {id(p) for module in players.values() for p in module.parameters() if p.requires_grad}
     if covered != learning:
         raise AssertionError("the players do not cover every parameter that learns")
-    if settings.compile:
-        compile_model(model, objective)
     return Parts(data, model, objective, optimizers, settings)
-
-
-def compile_model(model: Autoencoder, objective: Objective) -> None:
-    """Compile encoder and decoder in place, which keeps the names of parameters."""
-    for name, term in objective.regularizers.items():
-        if term.double_backward:
-            why = f"regularizer {name} differentiates twice, which compiled networks do not support"
-            raise ConfigError("trainer.compile", True, why)
-    model.encoder.compile()
-    model.decoder.compile()
 
 
 def pick_device(name: str, key: str = "trainer.device") -> torch.device:

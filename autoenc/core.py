@@ -438,7 +438,7 @@ class Regularizer:
     """A term of the objective: a frozen dataclass with a weight. Subclasses are in regularizers/."""
 
     weight: float | Callable[[float], float]
-    double_backward: ClassVar[bool] = False  # differentiates twice, which torch.compile does not support
+    double_backward: ClassVar[bool] = False  # differentiates twice
     auxiliary: ClassVar[bool] = False  # only helps training: minimised, but not part of the reported loss
     smallest_batch: ClassVar[int] = 1  # examples that the term needs
     reads_prior: ClassVar[str] = ""  # density, which trains a learnt prior, or samples

@@ -1,7 +1,7 @@
 """Schedules: stateless functions of the step.
 
 Lengths are fractions of the run; build.py passes `total_steps`. Evaluation uses the value at `math.inf`, the end
-of the schedule.
+of the schedule. Compiled steps hand in a scalar tensor: schedules of weights have no branches on it.
 """
 
 from __future__ import annotations
@@ -47,9 +47,8 @@ class Cyclical:
         require(0 < self.ramp <= 1, "ramp", self.ramp, "must lie in (0, 1]")
 
     def __call__(self, step: float) -> float:
-        if step >= self.total_steps:
-            return self.end
-        position = math.fmod(step * self.cycles / self.total_steps, 1.0)
+        place = step * self.cycles / self.total_steps
+        position = place - min(self.cycles - 1, place // 1)  # within the cycle; 1 or more after the last one
         return self.start + (self.end - self.start) * min(1.0, position / self.ramp)
 
 

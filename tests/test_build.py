@@ -112,12 +112,6 @@ def test_batch_statistics_of_single_examples_are_refused(compose: Compose) -> No
         build.build(config, torch.device("cpu"))
 
 
-def test_compiling_what_differentiates_twice_is_refused(compose: Compose) -> None:
-    model, objective = make_all(compose("model=contractive"), IMAGES)
-    with pytest.raises(ConfigError, match=r"^trainer\.compile=True: .*jacobian"):
-        build.compile_model(model, objective)
-
-
 def test_constructors_get_what_follows_from_other_parts(compose: Compose) -> None:
     options = ["model=vae", "regularizer=[kl_warmup]", "noise=salt_pepper", "likelihood=gaussian", "model.latent_dim=7"]
     model, objective = make_all(compose(*options), of(IMAGES, shape=(1, 8, 12), low=-2.0, high=5.0))

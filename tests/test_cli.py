@@ -84,7 +84,6 @@ def test_help_shows_groups_choices_and_examples_without_torch(tmp_path: Path) ->
             ["model=contractive", "network.norm=batch"],
             "regularizer=jacobian: needs an encoder without batch statistics",
         ),
-        (["model=contractive", "trainer.compile=true"], "trainer.compile=True: regularizer jacobian differentiates"),
         (["model=topk", "model.latent_dim=4"], "model.bottleneck.k=8: must lie in [1, model.latent_dim=4]"),
         (["data=patches", "likelihood=bernoulli"], "likelihood: Bernoulli needs values in [0, 1]"),
         (["data=arrays"], "data.path"),

@@ -146,8 +146,12 @@ class Split:
 
     def shuffled(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from number `start` on, in the epoch's random order."""
+        yield from self._batches(self.shuffled_rows(batch_size, seed, epoch)[start:])
+
+    def shuffled_rows(self, batch_size: int, seed: int, epoch: int) -> Sequence[Tensor]:
+        """Return the indices of each batch of an epoch, on the device of the stored examples."""
         device = self.x.device if isinstance(self.x, Tensor) else None
-        yield from self._batches(shuffled_indices(len(self), batch_size, seed, epoch, device)[start:])
+        return shuffled_indices(len(self), batch_size, seed, epoch, device)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yield all examples in order, in batches of `batch_sizes`."""

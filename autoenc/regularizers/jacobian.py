@@ -51,7 +51,7 @@ class Jacobian(Regularizer):
         projections: number of random vectors for each estimate.
     """
 
-    double_backward: ClassVar[bool] = True  # not supported by torch.compile
+    double_backward: ClassVar[bool] = True
 
     weight: float | Callable[[float], float] = 0.1
     exact_up_to: int = 8

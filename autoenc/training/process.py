@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 
 import torch
 
 from autoenc.training.settings import TrainerSettings
+
+log = logging.getLogger("autoenc")
+
+
+def half_precision(settings: TrainerSettings, device: torch.device) -> bool:
+    """Return whether networks run in bfloat16; where the device only emulates it, they do not, which is logged."""
+    if settings.precision != "bf16":
+        return False
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    else:
+        native = True
+    if not native:
+        log.warning("trainer.precision=bf16: this device has no bfloat16 arithmetic; training runs in float32")
+    return native
 
 
 @contextlib.contextmanager

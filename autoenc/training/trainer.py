@@ -24,7 +24,9 @@ from autoenc.errors import STOPS, DataError, Interrupted, NotFinite
 from autoenc.metric_table import headline, metric
 from autoenc.objective import Meter, Objective, gradient_norm, train_step
 from autoenc.training import checkpoint
+from autoenc.training.compiled import CompiledStep
 from autoenc.training.evaluation import Evaluation, evaluate
+from autoenc.training.process import half_precision
 from autoenc.training.settings import TrainerSettings
 from autoenc.training.tracking import CODE, SPEED, Progression, Tracker, varying
 
@@ -32,8 +34,8 @@ log = logging.getLogger("autoenc")
 SAVE_EVERY = 300.0  # seconds between checkpoints within long epochs, or where evaluations are far apart
 LOG_EVERY = 50  # steps between synchronisations with the device: logging, the check for NaN, signals
 T = TypeVar("T")
-# Yields the trainer and the batch of its next step, and is sent the parts of the loss of that step.
-Steps = Generator[tuple["Trainer", Batch], dict[str, Tensor], T]
+# Yields the trainer and what its next step takes, and is sent the parts of the loss of that step.
+Steps = Generator[tuple["Trainer", Batch | Tensor], dict[str, Tensor], T]
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,10 @@ class Trainer:
         plateau |= {"threshold": 0.0, "threshold_mode": "abs"}
         reduced = optimizers if settings.lr_schedule == "plateau" else {}
         self.plateaus = {name: ReduceLROnPlateau(o, **plateau) for name, o in reduced.items()}
+        self.bf16 = half_precision(settings, device)
+        self.compiled: CompiledStep | None = None
+        if settings.compile:
+            self.compiled = CompiledStep(model, objective, optimizers, device, settings.clip, self.bf16)
         self.meter = Meter()
         self.step = 0  # training steps done
         self.best: dict[str, float] = {"value": math.inf, "step": -1}
@@ -130,14 +136,17 @@ class Trainer:
             while self.step < self.total_steps and not self._exhausted():
                 yield from self._epoch(progress)
 
-    def take_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Update every player with a batch, and return the parts of the loss."""
+    def take_step(self, batch: Batch | Tensor) -> dict[str, Tensor]:
+        """Update every player with a batch, or with the indices of its rows, and return the parts of the loss."""
+        if self.compiled is not None:
+            return self.compiled(batch, self.step)
+        assert isinstance(batch, Batch)
         with self.precision():
             return train_step(self.model, self.objective, batch, self.step, self.optimizers, clip=self.settings.clip)
 
     def precision(self) -> torch.autocast:
         """Return the context of the forward pass."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def _exhausted(self) -> bool:
         return self.settings.patience is not None and self.stale >= self.settings.patience
@@ -146,7 +155,7 @@ class Trainer:
         """Train for the rest of the current epoch, and evaluate."""
         epoch, done = divmod(self.step, self.steps_per_epoch)
         clock = time.perf_counter()
-        for batch in self.data.train.shuffled(self.settings.batch_size, self.seed, epoch, start=done):
+        for batch in self._batches(epoch, done):
             self._set_learning_rate()
             parts = yield self, batch
             self.step += 1
@@ -168,6 +177,13 @@ class Trainer:
             self.save()
         if self._signal is not None:  # at the end of an epoch: after its evaluation, which resuming would skip
             self._stop()
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch | Tensor]:
+        """Yield the batches of an epoch from number `start` on; compiled steps may take the indices of their rows."""
+        split, size = self.data.train, self.settings.batch_size
+        if self.compiled is None:
+            return split.shuffled(size, self.seed, epoch, start=start)
+        return self.compiled.batches(split, size, self.seed, epoch, start)
 
     def _stop(self) -> NoReturn:
         assert self._signal is not None
@@ -321,7 +337,7 @@ class Trainer:
 
 def alone(training: Steps[T]) -> T:
     """Make the steps of one training, and return its result."""
-    resume: Callable[[Any], tuple[Trainer, Batch]] = training.send
+    resume: Callable[[Any], tuple[Trainer, Batch | Tensor]] = training.send
     outcome: Any = None
     while True:
         try:
