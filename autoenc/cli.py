@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 import traceback
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,7 +34,8 @@ from autoenc.config.arguments import argument_message
 from autoenc.config.messages import hydra_message
 from autoenc.errors import STOPS, ConfigError, Interrupted, NotFinite, UserError, one_line, out_of_memory
 from autoenc.files import locked, printable, tolerant_streams
-from autoenc.forked import Sweep, interrupt, isolated
+from autoenc.forecast import forecast
+from autoenc.forked import CLEAR, Sweep, interrupt, isolated, stop_with_parent
 from autoenc.metric_table import metric
 
 DONE, WRONG, FAILED = 0, 2, 1
@@ -79,7 +79,8 @@ class Callbacks(Callback):
     failed: ClassVar[list[str]] = []  # folders of failed jobs of the sweep
     sweep_dir: ClassVar[Path | None] = None
     resumed: ClassVar[bool] = False  # the sweep was started before
-    trained: ClassVar[list[float]] = []  # seconds of the jobs that this process trained, one after the other
+    watch: ClassVar[sweeps.Watch | None] = None
+    live: ClassVar[sweeps.Live | None] = None  # of jobs in other processes
     jobs: ClassVar[list[list[str]]] = []  # overrides of each job of the sweep
     created: ClassVar[list[Path]] = []  # folders that this process made, the deepest first
     held: ClassVar[contextlib.ExitStack] = contextlib.ExitStack()  # the lock of a single run
@@ -110,7 +111,7 @@ class Callbacks(Callback):
             sweeps.check_jobs(Callbacks.sweep_dir, Callbacks.jobs)
         except UserError as error:
             raise SystemExit(_say(str(error), WRONG)) from None
-        print(f"{len(Callbacks.jobs)} jobs in {Callbacks.sweep_dir}", flush=True)
+        _estimate(Callbacks.sweep_dir, Callbacks.jobs, config.hydra.launcher)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Drop the configs of a job, which a sweep would keep to its end: 0.1 MB each."""
@@ -155,7 +156,29 @@ def _remove(folder: Path) -> None:
             path.rmdir()
 
 
+def _estimate(folder: Path, jobs: list[list[str]], launcher: DictConfig) -> None:
+    """Print how many jobs there are and what they will take, and watch them from here on."""
+    missing = sweeps.missing(folder, len(jobs))
+    before = f", of which {len(jobs) - len(missing)} are finished" if len(missing) < len(jobs) else ""
+    print(f"{len(jobs)} jobs in {folder}{before}", flush=True)
+    if not missing:
+        return
+    expected = forecast([jobs[number] for number in missing], launcher)
+    print(expected.text, flush=True)
+    costs = [0.0] * len(jobs)
+    for number, cost in zip(missing, expected.costs, strict=True):
+        costs[number] = 0.0 if cost.error else cost.seconds
+        if cost.error:
+            print(printable(f"Attention: job {number} will fail: {cost.error}"), flush=True)
+    Callbacks.watch = sweeps.Watch(folder, costs, expected.at_once)
+    if not launcher._target_.endswith("BasicLauncher"):
+        Callbacks.live = sweeps.Live(Callbacks.watch)
+        Callbacks.live.start()
+
+
 def _report_sweep() -> None:
+    if Callbacks.live is not None:
+        Callbacks.live.stop()
     from autoenc.apps.protocol.compare_table import report_sweep
 
     sweep_dir = Callbacks.sweep_dir
@@ -193,18 +216,21 @@ def job(cfg: DictConfig) -> float:
     if (summary := sweeps.earlier(run_dir)) is not None:
         print(f"job {number}: {overrides}: finished before", flush=True)
         return _value(summary, cfg.trainer.monitor)
-    print(f"\njob {number}: {overrides}", flush=True)
-    if multiprocessing.parent_process() is not None:  # of hydra/launcher=joblib: the lines of jobs are mixed
-        from autoenc.training.tracking import Progression
+    from autoenc.training.tracking import Progression
 
+    title = f"job {number}: {overrides}"
+    if multiprocessing.parent_process() is not None:  # of hydra/launcher=joblib: the lines of jobs are mixed
         Progression.prefix = f"[{HydraConfig.get().job.num}] "
-    clock = time.monotonic()
+        stop_with_parent()
+        print(f"{CLEAR * sys.stdout.isatty()}{title}", flush=True)
+    else:
+        print(f"\n{title}", flush=True)
+    if Callbacks.watch is not None:
+        Progression.sweep = Callbacks.watch.line
     value = isolated(lambda: _attempt(cfg, run_dir), lambda why: _note_failure(run_dir, why))
-    if multiprocessing.parent_process() is None:
-        Callbacks.trained.append(time.monotonic() - clock)
-        if left := sweeps.unfinished(run_dir.parent, number, len(Callbacks.jobs)):
-            print(sweeps.remaining(Callbacks.trained, left, run_dir), flush=True)
-    return value
+    if Callbacks.watch is not None:
+        print(Callbacks.watch.line(), flush=True)
+    return float("nan") if value is None else value
 
 
 def _attempt(cfg: DictConfig, run_dir: Path) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import json
 import multiprocessing
 import os
 import signal
@@ -12,12 +13,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import ClassVar, NoReturn
+from typing import ClassVar, NoReturn, TypeVar
 
 from autoenc.errors import STOPS, Interrupted
 
+T = TypeVar("T")
 # Imported once before the jobs of a sweep are forked, instead of in every job: several seconds. None starts threads.
 PRELOADED = ("autoenc.run", "torch.utils.tensorboard", "torch._dynamo", "sklearn.datasets", "sklearn.decomposition")
+CLEAR = "\r\x1b[2K"  # what a line begins with on a terminal that other processes write to: it replaces a live line
 
 
 class Sweep:
@@ -26,20 +29,26 @@ class Sweep:
     stopped: ClassVar[int | None] = None  # signal that ends the sweep
 
 
-def isolated(attempt: Callable[[], float], killed: Callable[[str], None]) -> float:
-    """Return the result of a function that runs in a process of its own, NaN if it has none.
+def preload() -> None:
+    """Import what the jobs of a sweep need, where they are forked."""
+    if sys.platform == "linux":
+        for module in PRELOADED:
+            importlib.import_module(module)
+
+
+def isolated(attempt: Callable[[], T], killed: Callable[[str], None], limit: int = 0) -> T | None:
+    """Return the result of a function, plain values, that runs in a process of its own; None if it has none.
 
     A job that is killed, for want of memory for instance, does not end the sweep, and leaves no memory to it. Signals
     that end the sweep are passed on to the job, which writes a checkpoint.
 
     Args:
         killed: called with the reason if the process was killed.
+        limit: seconds after which the process is killed; 0: none.
     """
     if sys.platform != "linux":  # elsewhere, forking a process that has loaded system libraries is not safe
         return attempt()
-    for module in PRELOADED:
-        importlib.import_module(module)
-
+    preload()
     child, last = 0, 0.0
 
     def stop(signum: int, frame: object) -> None:
@@ -48,6 +57,8 @@ def isolated(attempt: Callable[[], float], killed: Callable[[str], None]) -> flo
         if child and time.monotonic() - last > 1:  # Ctrl-C reaches a worker from the terminal and from its parent
             last = time.monotonic()
             os.kill(child, signal.SIGTERM)
+        elif not child and orphaned():
+            os._exit(128 + signum)
 
     handled = [s for s in STOPS if signal.getsignal(s) != signal.SIG_IGN]
     sys.stdout.flush()
@@ -57,6 +68,7 @@ def isolated(attempt: Callable[[], float], killed: Callable[[str], None]) -> flo
     previous = {s: signal.signal(s, stop) for s in handled}
     child = os.fork()
     if child == 0:
+        signal.alarm(limit)
         _child(attempt, writer)
     if Sweep.stopped is not None:  # by a signal that another thread received before `child` was known
         stop(Sweep.stopped, None)
@@ -64,6 +76,8 @@ def isolated(attempt: Callable[[], float], killed: Callable[[str], None]) -> flo
     os.close(writer)
     _, status = os.waitpid(child, 0)
     child = 0
+    if orphaned():  # a worker whose sweep was killed: nobody takes its result, or gives it another job
+        os._exit(1)
     if multiprocessing.parent_process() is None:  # a worker of joblib keeps them for the time between jobs
         for s, handler in previous.items():
             signal.signal(s, handler)
@@ -73,20 +87,19 @@ def isolated(attempt: Callable[[], float], killed: Callable[[str], None]) -> flo
         killed(f"killed by signal {os.WTERMSIG(status)}")
     if Sweep.stopped is not None and multiprocessing.parent_process() is None:
         raise Interrupted(Sweep.stopped)
-    return float(text or "nan")
+    return json.loads(text) if text else None
 
 
-def _child(attempt: Callable[[], float], writer: int) -> NoReturn:
+def _child(attempt: Callable[[], object], writer: int) -> NoReturn:
     """Run a job in a forked process; its parent alone listens to the terminal."""
     code = 1
     try:
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG: stop if the sweep is killed
+        stop_with_parent()
         for s in STOPS:
             signal.signal(s, interrupt if s == signal.SIGTERM else signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         value = attempt()
-        os.write(writer, repr(value).encode())
+        os.write(writer, json.dumps(value).encode())
         code = 0
     except Interrupted as error:
         code = 128 + error.signum
@@ -97,6 +110,18 @@ def _child(attempt: Callable[[], float], writer: int) -> NoReturn:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def stop_with_parent() -> None:
+    """Let this process receive SIGTERM when its parent is killed, on Linux."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG
+
+
+def orphaned() -> bool:
+    """Whether the process that started this worker has ended."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and os.getppid() != parent.pid
 
 
 def interrupt(signum: int, frame: object) -> None:

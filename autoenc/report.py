@@ -110,7 +110,7 @@ def finish(
     write_json(run_dir / "summary.json", summary)
     reference.save(reference.compute(model, data, batch_size, trainer.device), run_dir / reference.FILE)
     rows = {name: result.numbers for name, result in results.items()}
-    progress.console.print(result_table("result", rows, parts.objective.units))
+    progress.show(result_table(f"{progress.prefix}result", rows, parts.objective.units))
     for line in legend(results["test"].numbers):
         progress.line(line)
     progress.line(assessment.text if assessment.healthy else f"Attention: {assessment.text}")

@@ -1,4 +1,4 @@
-"""Sweeps that were stopped: what is finished is kept, what was interrupted resumes, and what is missing is trained."""
+"""Sweeps: how far they are, and how one that was stopped resumes: what is finished is kept, the rest is trained."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import contextlib
 import math
 import re
 import shutil
+import statistics
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,12 @@ from hydra.errors import HydraException
 from autoenc.config.schema import short_name
 from autoenc.errors import ConfigError, DataError, UserError, one_line
 from autoenc.files import check_inside, locked, plain_yaml, read_json, read_text, write_json
+from autoenc.forecast import span
+from autoenc.forked import CLEAR
 
 STORED = "multirun.yaml"  # Hydra writes it before the first job
 LAUNCHER = ("hydra/launcher", "hydra.launcher.")  # settings that may change when a sweep resumes
+REFRESH = 0.5  # seconds
 OWN = ("hydra.mode", "hydra.sweep.dir")  # settings that are set anew
 SUBDIR = re.compile(r"(?:[\w=,-]|\$\{hydra\.job\.num\}|\$\{short:\$\{hydra\.overrides\.task\}\})+", re.ASCII)
 
@@ -172,15 +178,100 @@ def interrupted(run_dir: Path) -> bool:
     return False
 
 
-def unfinished(sweep_dir: Path, after: int, total: int) -> int:
-    """Return how many jobs after one are not finished."""
-    done = [path for path in sweep_dir.iterdir() if (_number(path.name) or 0) > after and earlier(path) is not None]
-    return total - after - 1 - len(done)
+def missing(folder: Path, total: int) -> list[int]:
+    """Return the numbers of the jobs of a sweep that are not finished."""
+    done = {_number(path.parent.name) for path in folder.glob("*/run.json") if earlier(path.parent) is not None}
+    return [number for number in range(total) if number not in done]
 
 
-def remaining(trained: list[float], left: int, run_dir: Path) -> str:
-    """Return how long the other jobs take and what they write, from the seconds of trained ones and the last run."""
-    seconds = left * sum(trained) / len(trained)
-    time = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{math.ceil(seconds)} s"
-    size = sum(path.stat().st_size for path in run_dir.rglob("*") if path.is_file())
-    return f"{left} more, about {time} and {math.ceil(left * size / 1e6)} MB if they are like the {len(trained)} before"
+class Watch:
+    """How far a sweep is, from the records of its jobs.
+
+    Args:
+        costs: seconds that each job is estimated to take; NaN: not known.
+        at_once: number of jobs at once.
+    """
+
+    def __init__(self, folder: Path, costs: Sequence[float], at_once: int = 1):
+        self.folder, self.costs, self.at_once = folder, costs, at_once
+        self.ended: dict[int, tuple[str, float]] = {}  # state and seconds of jobs that have ended
+        self._line, self._read = "", -math.inf
+
+    def line(self, age: float = 0.0) -> str:
+        """Return the number of jobs in each state, and the time that is left.
+
+        Args:
+            age: seconds for which the last line is good enough.
+        """
+        if time.monotonic() - self._read > age:
+            self._line, self._read = self._now(), time.monotonic()
+        return self._line
+
+    def _now(self) -> str:
+        running: dict[int, float] = {}  # seconds since the start
+        for path in self.folder.glob("*/run.json"):
+            number = _number(path.parent.name)
+            if number is None or number in self.ended or number >= len(self.costs):
+                continue
+            state = _state(path)
+            if state in ("finished", "failed"):
+                self.ended[number] = state, _seconds(path.parent) if state == "finished" else math.nan
+            elif state == "running":
+                running[number] = time.time() - (path.parent / "config.yaml").stat().st_mtime
+        states = [state for state, _ in self.ended.values()]
+        counts = {"running": len(running), "failed": states.count("failed")}
+        parts = [f"{states.count('finished')} of {len(self.costs)} done"]
+        parts += [f"{count} {name}" for name, count in counts.items() if count]
+        left = self._left(running)
+        return ", ".join(parts + ([f"about {span(left)} left"] if left > 0 else []))
+
+    def _left(self, running: Mapping[int, float]) -> float:
+        """Return the seconds that are left: the estimates, corrected by the jobs that are done; NaN: not known."""
+        took = {number: seconds for number, (_, seconds) in self.ended.items() if seconds > 0}
+        both = [(took[n], self.costs[n]) for n in took if self.costs[n] > 0]
+        factor = sum(a for a, _ in both) / sum(b for _, b in both) if both else 1.0
+        usual = statistics.fmean(took.values()) if took else math.nan
+        left = []
+        for number, cost in enumerate(self.costs):
+            if number not in self.ended:
+                whole = usual if math.isnan(cost) else cost * factor
+                left.append(max(0.0, whole - running.get(number, 0.0)))
+        return max(sum(left) / self.at_once, *left, 0.0) if left else 0.0
+
+
+def _seconds(run_dir: Path) -> float:
+    try:
+        return float(read_json(run_dir / "summary.json")["perf"]["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return math.nan
+
+
+class Live(threading.Thread):
+    """One line about a sweep whose jobs run in other processes: at the foot of a terminal, or whenever a job ends.
+
+    The jobs begin their lines with `CLEAR`, which replaces the line until it is written again.
+    """
+
+    def __init__(self, watch: Watch):
+        super().__init__(daemon=True)
+        self.watch, self.over = watch, threading.Event()
+
+    def run(self) -> None:
+        """Write until `stop`."""
+        terminal, ended = sys.stdout.isatty(), len(self.watch.ended)
+        while not self.over.wait(REFRESH):
+            line = self.watch.line()
+            if terminal:
+                sys.stdout.write(f"{CLEAR}{line[: shutil.get_terminal_size().columns - 1]}")
+                sys.stdout.flush()
+            elif len(self.watch.ended) > ended:
+                print(line, flush=True)
+            ended = len(self.watch.ended)
+        if terminal:
+            sys.stdout.write(CLEAR)
+
+    def stop(self) -> None:
+        """Remove the line."""
+        self.over.set()
+        if self.is_alive():
+            self.join()

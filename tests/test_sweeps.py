@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import signal
@@ -30,8 +31,14 @@ def test_a_job_that_is_killed_leaves_the_sweep_alive() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
-    assert math.isnan(forked.isolated(killed, reasons.append))
+    assert forked.isolated(killed, reasons.append) is None
     assert reasons == ["killed by signal 9"]
+
+
+def test_a_trial_that_takes_too_long_is_killed() -> None:
+    reasons: list[str] = []
+    assert forked.isolated(lambda: time.sleep(20), reasons.append, limit=1) is None
+    assert reasons == [f"killed by signal {signal.SIGALRM}"]
 
 
 def test_a_sweep_keeps_no_configs_of_jobs_that_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,6 +52,7 @@ def test_a_sweep_keeps_no_configs_of_jobs_that_are_done(tmp_path: Path, monkeypa
     monkeypatch.setattr(cli.Callbacks, "on_job_end", ended)
     monkeypatch.setattr(cli, "job", lambda cfg: float(cfg.seed))
     monkeypatch.setattr(cli, "_report_sweep", lambda: None)
+    monkeypatch.setattr(cli, "_estimate", lambda *_: None)
     monkeypatch.setattr(cli.Callbacks, "sweep_dir", None)
     monkeypatch.setattr("sys.argv", ["train.py", "-m", "seed=3,4"])
     monkeypatch.chdir(tmp_path)
@@ -235,16 +243,53 @@ def test_finished_jobs_are_kept_and_what_has_no_checkpoint_begins_anew(tmp_path:
     assert (tmp_path / "precious.txt").exists()
 
 
-def test_finished_jobs_do_not_remain(tmp_path: Path) -> None:
-    for number, state in enumerate(("finished", "finished", "running", "finished", "failed")):
-        folder = tmp_path / f"{number}_job"
-        folder.mkdir()
-        write_json(folder / "run.json", {"state": state})
-        write_json(folder / "summary.json", {"val": {}})
-    assert sweeps.unfinished(tmp_path, 1, 6) == 3, "jobs 2 and 4, and job 5, which has no folder"
+def job(folder: Path, number: int, state: str, seconds: float = 0.0) -> None:
+    (folder / f"{number}_job").mkdir()
+    (folder / f"{number}_job" / "config.yaml").touch()
+    write_json(folder / f"{number}_job" / "run.json", {"state": state})
+    write_json(folder / f"{number}_job" / "summary.json", {"val": {}, "perf": {"seconds": seconds}})
 
 
-def test_what_remains_is_estimated_from_what_was_trained(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(bytes(2_000_000))
-    assert sweeps.remaining([10.0, 20.0], 3, tmp_path) == "3 more, about 45 s and 6 MB if they are like the 2 before"
-    assert sweeps.remaining([100.0], 3, tmp_path).startswith("3 more, about 5 min")
+def test_finished_jobs_are_not_missing(tmp_path: Path) -> None:
+    for number, state in enumerate(("finished", "finished", "running", "failed")):
+        job(tmp_path, number, state)
+    assert sweeps.missing(tmp_path, 6) == [2, 3, 4, 5]
+
+
+def test_one_line_says_how_far_a_sweep_is(tmp_path: Path) -> None:
+    watch = sweeps.Watch(tmp_path, [10.0] * 6, at_once=2)
+    assert watch.line() == "0 of 6 done, about 30 s left"
+    job(tmp_path, 0, "finished", seconds=20.0)
+    job(tmp_path, 1, "failed")
+    job(tmp_path, 2, "running")
+    assert watch.line(age=60) == "0 of 6 done, about 30 s left", "read again after that time only"
+    assert watch.line() == "1 of 6 done, 1 running, 1 failed, about 40 s left", "jobs take twice the estimate"
+    os.utime(tmp_path / "2_job" / "config.yaml", (0, time.time() - 12))
+    assert watch.line().endswith("about 34 s left")
+    for number in range(3, 6):
+        job(tmp_path, number, "finished", seconds=20.0)
+    write_json(tmp_path / "2_job" / "run.json", {"state": "finished"})
+    assert watch.line() == "5 of 6 done, 1 failed"
+
+
+def test_without_an_estimate_the_jobs_that_are_done_tell_how_long_the_others_take(tmp_path: Path) -> None:
+    watch = sweeps.Watch(tmp_path, [math.nan] * 3)
+    assert watch.line() == "0 of 3 done"
+    job(tmp_path, 0, "finished", seconds=200.0)
+    assert watch.line() == "1 of 3 done, about 7 min left"
+
+
+def test_the_line_stands_at_the_foot_of_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sweeps, "REFRESH", 0.01)
+    for stream, written in ((Screen(), True), (io.StringIO(), False)):
+        monkeypatch.setattr("sys.stdout", stream)
+        live = sweeps.Live(sweeps.Watch(tmp_path, [10.0]))
+        live.start()
+        time.sleep(0.1)
+        live.stop()
+        assert (f"{forked.CLEAR}0 of 1 done, about 10 s left" in stream.getvalue()) is written
+        assert stream.getvalue().endswith(forked.CLEAR) is written

@@ -8,7 +8,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from autoenc.files import append, atomic, check_inside, finite, printable, write_text
+from autoenc.forked import CLEAR
 from autoenc.metric_table import label as metric_label
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def varying(latent: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in latent.items() if name not in fixed}
 
 
-QUIET = 60.0  # seconds
+QUIET, REFRESH = 60.0, 1.0  # seconds
 
 
 class Progression:
@@ -185,6 +186,7 @@ class Progression:
     """
 
     prefix: ClassVar[str] = ""  # of each line on the console: the job, where several train at once
+    sweep: ClassVar[Callable[[float], str]] = staticmethod(lambda age: "")  # how far the sweep is, at most so long ago
 
     def __init__(self, total_steps: int, quiet: bool = False):
         self.quiet = quiet
@@ -195,11 +197,12 @@ class Progression:
             MofNCompleteColumn(),
             TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[sweep]}"),
             console=self.console,
             transient=True,
-            disable=quiet or not self.console.is_terminal,
+            disable=quiet or bool(self.prefix) or not self.console.is_terminal,
         )
-        self.task = self.progress.add_task("", total=total_steps, epoch=1, numbers="")
+        self.task = self.progress.add_task("", total=total_steps, epoch=1, numbers="", sweep="")
         self.total, self.shown = total_steps, time.monotonic()
 
     def __enter__(self) -> Progression:
@@ -212,7 +215,8 @@ class Progression:
     def update(self, step: int, epoch: int, numbers: Mapping[str, float], rate: float) -> None:
         """Update the live line."""
         text = "  ".join(f"{k} {v:.4g}" for k, v in list(numbers.items())[:4])
-        self.progress.update(self.task, completed=step, epoch=epoch, numbers=f"{text}  {rate:,.0f} ex/s")
+        sweep = "" if self.progress.disable else Progression.sweep(REFRESH)
+        self.progress.update(self.task, completed=step, epoch=epoch, numbers=f"{text}  {rate:,.0f} ex/s", sweep=sweep)
         if not self.console.is_terminal and time.monotonic() - self.shown > QUIET:
             self.shown = time.monotonic()
             self.console.print(
@@ -224,7 +228,13 @@ class Progression:
         self.shown = time.monotonic()
         if not self.quiet:
             log.info(text)
-        self.console.print(printable(f"{self.prefix}{text}"))
+        self.show(printable(f"{self.prefix}{text}"))
+
+    def show(self, lines: Table | str) -> None:
+        """Print without a line in train.log."""
+        if self.prefix and self.console.is_terminal:
+            self.console.file.write(CLEAR)
+        self.console.print(lines)
 
 
 def track(items: Sequence[T], text: str) -> Iterator[T]:
