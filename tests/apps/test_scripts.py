@@ -36,7 +36,7 @@ def test_help_answers_without_importing_torch(name: str) -> None:
     assert "--json" in done.stdout
 
 
-@pytest.mark.parametrize("name", [s for s in SCRIPTS if s not in ("compare", "detect", "runs")])
+@pytest.mark.parametrize("name", [s for s in SCRIPTS if s not in ("compare", "detect", "runs", "search")])
 def test_a_path_that_is_no_run_is_one_line_and_exit_code_2(call: Call, name: str, tmp_path: Path) -> None:
     code, out, err = call(name, tmp_path / "nothing")
     assert (code, out) == (2, "")
