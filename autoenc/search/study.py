@@ -253,7 +253,7 @@ class Search:
                 ended = f" pruned: {_error(run_dir)}"
             else:
                 error = _error(run_dir) or "a metric is not finite"
-                if code != code:  # NaN: the process was killed
+                if code is None:  # the process was killed
                     self.killed.add((variant.name, trial.number))
                     trial.set_user_attr(KILLED, True)
                 trial.set_user_attr(ERROR, error)

@@ -185,9 +185,8 @@ def test_a_trial_that_fails_is_a_row(quick: None, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_trial_that_was_killed_is_replaced_by_the_next_call(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(attempt: Callable[[], float], note: Callable[[str], None]) -> float:
+    def killed(attempt: Callable[[], float], note: Callable[[str], None]) -> None:
         note("killed by signal 9")
-        return float("nan")
 
     searched(2)
     monkeypatch.setattr(study, "isolated", killed)
