@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from autoenc.core import Autoencoder
 from autoenc.networks.parts import Centered
 
+CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d
 GAIN = math.sqrt(2)  # keeps the variance through ReLUs (He et al. 2015)
 
 
@@ -20,7 +21,7 @@ def initialize(module: nn.Module, gain: float = GAIN) -> None:
     experiment=article_mnist ends at two thirds of the error reached with torch's default initialization.
     """
     for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, nn.Linear | CONVOLUTIONS):
             nn.init.orthogonal_(layer.weight, gain)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
@@ -49,12 +50,15 @@ def start_at_mean(model: Autoencoder, mean: Tensor) -> None:
     """Set the decoder's last bias so that the initial reconstruction is the mean of the data; set the encoder's mean.
 
     Args:
-        mean: (*shape) of the training data. Convolutions have one bias per channel and use the channel's mean.
+        mean: (*shape) of the training data. Layers with one bias per channel use the channel's mean.
     """
     for module in model.modules():
         if isinstance(module, Centered):
             module.mean.copy_(mean.flatten())
-    layers = [m for m in model.decoder.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+    layers = [m for m in model.decoder.modules() if isinstance(m, nn.Linear | CONVOLUTIONS)]
     last, params = layers[-1], model.likelihood.params_of(mean)
-    if last.bias is not None:
-        last.bias.copy_(params.flatten() if isinstance(last, nn.Linear) else params.mean((1, 2)))
+    if last.bias is None:
+        return
+    if last.bias.numel() < params.numel():  # of each channel, and each step of a patch
+        params = params.flatten(1).mean(1).repeat(last.bias.numel() // len(params))
+    last.bias.copy_(params.flatten())

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from autoenc.data.sets.defects import defects
     from autoenc.data.sets.embedded import digits, patches
     from autoenc.data.sets.image_folder import image_folder
+    from autoenc.data.sets.series.oscillations import oscillations
+    from autoenc.data.sets.series.recordings import series
     from autoenc.data.sets.superposition import superposition
     from autoenc.data.sets.synthetic import linear_gaussian, shapes, sparse_codes
     from autoenc.data.sets.table import table
@@ -27,6 +29,8 @@ HOMES = {
     **dict.fromkeys(("linear_gaussian", "shapes", "sparse_codes"), "sets.synthetic"),
     **dict.fromkeys(("bag_of_words", "text"), "sets.texts"),
     **{name: f"sets.{name}" for name in ("arrays", "defects", "image_folder", "superposition", "table")},
+    "series": "sets.series.recordings",
+    "oscillations": "sets.series.oscillations",
     "torchvision_images": "sets.torchvision_images",
 }
 __all__ = [
@@ -40,7 +44,9 @@ __all__ = [
     "hold_out",
     "image_folder",
     "linear_gaussian",
+    "oscillations",
     "patches",
+    "series",
     "shapes",
     "sparse_codes",
     "superposition",

@@ -1,4 +1,4 @@
-"""Convolutional networks for images of at least 8x8 pixels."""
+"""Convolutional networks for images of at least 8x8 pixels, and series of at least 8 steps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -14,30 +14,39 @@ from autoenc.errors import ConfigError, require
 from autoenc.networks.parts import LeadingDims, Pair, activation_module, check_widths
 
 SMALLEST = 8
+CONV: dict[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
+TRANSPOSED: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}
+BATCH: dict[int, type[nn.BatchNorm1d | nn.BatchNorm2d]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
+NOUNS = {1: ("windows", " steps"), 2: ("images", "")}
 
 
-def _norm(kind: str, channels: int) -> list[nn.Module]:
+def _norm(kind: str, channels: int, dims: int) -> list[nn.Module]:
     """Return the normalization layer, in a list that is empty if there is none."""
     if kind == "batch":
-        return [nn.BatchNorm2d(channels)]
+        return [BATCH[dims](channels)]
     return [nn.GroupNorm(math.gcd(8, channels), channels)] if kind == "group" else []
 
 
-def stage_sizes(part: str, input_shape: tuple[int, ...], channels: list[int]) -> list[tuple[int, int]]:
-    """Return (H, W) of images before each stage and after the last; ConfigError if they are too small.
+def stage_sizes(part: str, input_shape: tuple[int, ...], channels: list[int]) -> list[tuple[int, ...]]:
+    """Return the size, (H, W) of images or (T,) of series, before each stage and after the last.
 
     Args:
         part: the name in messages.
+
+    Raises:
+        ConfigError: the examples are too small.
     """
     check_widths("channels", channels)
-    height, width = input_shape[1:]
-    if min(height, width) < SMALLEST:
-        raise ConfigError("", None, f"{part} needs images of at least {SMALLEST}x{SMALLEST}, got {height}x{width}")
-    why = f"too many stages for images of {height}x{width}"
-    require(2 ** len(channels) <= min(height, width), "channels", channels, why)
-    sizes = [(height, width)]
+    size = tuple(input_shape[1:])
+    noun, unit = NOUNS[len(size)]
+    found = "x".join(map(str, size))
+    if min(size) < SMALLEST:
+        least = "x".join([str(SMALLEST)] * len(size))
+        raise ConfigError("", None, f"{part} needs {noun} of at least {least}{unit}, got {found}")
+    require(2 ** len(channels) <= min(size), "channels", channels, f"too many stages for {noun} of {found}{unit}")
+    sizes = [size]
     for _ in channels:
-        sizes.append((math.ceil(sizes[-1][0] / 2), math.ceil(sizes[-1][1] / 2)))
+        sizes.append(tuple(math.ceil(side / 2) for side in sizes[-1]))
     return sizes
 
 
@@ -48,12 +57,17 @@ def stages(
     kernel_size: int = 3,
     norm: Literal["none", "batch", "group"] = "group",
     bias: bool = True,
+    dims: int = 2,
 ) -> list[list[nn.Module]]:
-    """Return the layers of each stage: a convolution of stride 2, normalization and activation."""
+    """Return the layers of each stage: a convolution of stride 2, normalization and activation.
+
+    Args:
+        dims: 2 for images, 1 for series.
+    """
     return [
         [
-            nn.Conv2d(n_in, n_out, kernel_size, stride=2, padding=kernel_size // 2, bias=bias),
-            *_norm(norm, n_out),
+            CONV[dims](n_in, n_out, kernel_size, stride=2, padding=kernel_size // 2, bias=bias),
+            *_norm(norm, n_out, dims),
             activation(),
         ]
         for n_in, n_out in itertools.pairwise([depth, *channels])
@@ -74,7 +88,8 @@ def conv(
 ) -> Pair:
     """Return strided convolutions, a layer on either side of the code, and convolutions that double height and width.
 
-    Images have any height and width from 8; the decoder mirrors the sizes of the encoder.
+    Images have any height and width from 8; the decoder mirrors the sizes of the encoder. Series (C, T) are images with
+    one axis.
 
     Args:
         channels: channels of each stage; a stage halves height and width (rounding up).
@@ -89,40 +104,79 @@ def conv(
             stride 1 follows, which adds up the same number of terms for every pixel; transposed convolutions do not,
             and a decoder that is trained against a critic shows it as a checkerboard (Odena et al. 2016).
     """
-    channels = list(channels)
+    if len(input_shape) == 1:
+        why = f"conv needs images or series; the data are vectors of {input_shape[0]} numbers: network=mlp"
+        raise ConfigError("", None, why)
+    return convolutional(
+        "conv",
+        input_shape,
+        latent_dim,
+        channels,
+        hidden,
+        kernel_size,
+        activation,
+        norm,
+        encoder_bias,
+        spatial,
+        upsampling,
+    )
+
+
+def convolutional(
+    part: str,
+    input_shape: tuple[int, ...],
+    latent_dim: int,
+    channels: Sequence[int],
+    hidden: int | None,
+    kernel_size: int,
+    activation: str,
+    norm: Literal["none", "batch", "group"],
+    encoder_bias: bool,
+    spatial: bool,
+    upsampling: Literal["transposed", "nearest"],
+    between: Callable[[int], list[nn.Module]] = lambda channels: [],
+) -> Pair:
+    """Return convolutions of images (C, H, W) or series (C, T); see `conv`.
+
+    Args:
+        part: name in messages. between: number of channels -> further layers after a stage, and before one of the
+            decoder.
+    """
+    channels, dims = list(channels), len(input_shape) - 1
     require(hidden is None or hidden >= 1, "hidden", hidden, "must be 1 or more")
     require(kernel_size >= 3 and kernel_size % 2 == 1, "kernel_size", kernel_size, "must be odd and 3 or more")
     require(norm in ("none", "batch", "group"), "norm", norm, "must be one of none, batch, group")
     require(upsampling in ("transposed", "nearest"), "upsampling", upsampling, "must be transposed or nearest")
-    if len(input_shape) != 3:
-        raise ConfigError("", None, f"conv needs images; the data are vectors of {input_shape[0]} numbers: network=mlp")
-    depth, *_ = input_shape
-    sizes = stage_sizes("conv", input_shape, channels)
+    depth = input_shape[0]
+    sizes = stage_sizes(part, input_shape, channels)
     smallest = (channels[-1], *sizes[-1])
     active = functools.partial(activation_module, activation)
-    down = itertools.chain(*stages(depth, channels, active, kernel_size, norm, encoder_bias))
+    built = stages(depth, channels, active, kernel_size, norm, encoder_bias, dims)
+    down = [layer for stage, width in zip(built, channels, strict=True) for layer in (*stage, *between(width))]
     padding = kernel_size // 2
 
     up: list[nn.Module] = []
     for i in reversed(range(len(channels))):
         n_out = channels[i - 1] if i > 0 else depth
+        up += between(channels[i])
         if upsampling == "nearest":
-            up += [nn.Upsample(size=sizes[i]), nn.Conv2d(channels[i], n_out, kernel_size, padding=padding)]
-        else:  # stride 2 maps n to 2 n - 1; output padding adds one pixel if the size is even
-            pad = ((sizes[i][0] + 1) % 2, (sizes[i][1] + 1) % 2)
-            layer = nn.ConvTranspose2d(channels[i], n_out, kernel_size, stride=2, padding=padding, output_padding=pad)
-            up.append(layer)
+            up += [nn.Upsample(size=sizes[i]), CONV[dims](channels[i], n_out, kernel_size, padding=padding)]
+        else:  # stride 2 maps n to 2 n - 1; output padding adds one if the size is even
+            pad = tuple((side + 1) % 2 for side in sizes[i])
+            transposed = TRANSPOSED[dims]
+            up.append(transposed(channels[i], n_out, kernel_size, stride=2, padding=padding, output_padding=pad))
         if i > 0:
-            up += [*_norm(norm, n_out), activation_module(activation)]
+            up += [*_norm(norm, n_out, dims), activation_module(activation)]
     if spatial:
+        one = functools.partial(CONV[dims], kernel_size=1)
         into: list[nn.Module] = []
-        out = [nn.Conv2d(hidden or latent_dim, channels[-1], 1), activation_module(activation)]
+        out: list[nn.Module] = [one(hidden or latent_dim, channels[-1]), activation_module(activation)]
         if hidden is not None:
-            into = [nn.Conv2d(channels[-1], hidden, 1, bias=encoder_bias), activation_module(activation)]
-            out = [nn.Conv2d(latent_dim, hidden, 1), activation_module(activation), *out]
+            into = [one(channels[-1], hidden, bias=encoder_bias), activation_module(activation)]
+            out = [one(latent_dim, hidden), activation_module(activation), *out]
         return Pair(
             encoder=nn.Sequential(*down, *into),
-            decoder=LeadingDims(nn.Sequential(*out, *up), dims=3),
+            decoder=LeadingDims(nn.Sequential(*out, *up), dims=1 + dims),
             feature_shape=(hidden or channels[-1], *smallest[1:]),
         )
     size_of_map = math.prod(smallest)

@@ -20,7 +20,7 @@ MOST = 64  # tokens of a vector or a series, about; and the square of those alon
 class Patches(nn.Module):
     """Examples (B, *shape) as T tokens of D values each, (B, T, D), and back.
 
-    Images (C, H, W) are cut into patches of size x size pixels, series (T, C) into spans of `size` steps, vectors (D,)
+    Images (C, H, W) are cut into patches of size x size pixels, series (C, T) into spans of `size` steps, vectors (D,)
     into groups of `size` values. The tokens of a table are its columns: a number, or the dimensions of a category, with
     the dimension that says that the cell is missing; shorter ones are padded with 0.
 
@@ -49,7 +49,7 @@ class Patches(nn.Module):
             rows = [torch.tensor([*range(c.start, c.stop), *m]) for c, m in zip(columns, missing, strict=True)]
             index, grid = pad_sequence(rows, batch_first=True, padding_value=total), (len(rows),)
         else:
-            sides = input_shape[1:] if axes == 3 else input_shape[:1]
+            sides = input_shape[1:] if axes > 1 else input_shape
             size = _usual(sides) if size is None else size
             require(size >= 1, "patch", size, "must be 1 or more, or null")
             if any(side % size for side in sides):
@@ -60,7 +60,7 @@ class Patches(nn.Module):
             if axes == 3:
                 cut = number.view(-1, grid[0], size, grid[1], size).permute(1, 3, 0, 2, 4)
             else:
-                cut = number.view(grid[0], -1)
+                cut = number.view(-1, grid[0], size).transpose(0, 1)
             index = cut.reshape(math.prod(grid), -1)
         place = torch.empty(total + 1, dtype=torch.long)
         place[index.flatten()] = torch.arange(index.numel())

@@ -135,13 +135,16 @@ class Decoder(Autoregressive):
 class Encoder(nn.Module):
     """Features of texts, max-pooled over positions: token ids (B, T) -> (B, F).
 
+    Args:
+        embed: token ids (B, T) -> (B, T, E).
+
     Pooled, since the last state of a recurrent network differs little between texts, and its posterior collapses more
     easily (Long et al. 2019, "Preventing posterior collapse in sequence VAEs with pooling").
     """
 
-    def __init__(self, vocabulary: int, embedding: int, dropout: float):
+    def __init__(self, embed: nn.Module, dropout: float):
         super().__init__()
-        self.embedding, self.dropout = nn.Embedding(vocabulary, embedding), nn.Dropout(dropout)
+        self.embedding, self.dropout = embed, nn.Dropout(dropout)
 
     def read(self, inputs: Tensor, real: Tensor) -> Tensor:
         """Return the features of each position, (B, T, E) -> (B, T, F); those of real tokens do not depend on padding.
@@ -160,8 +163,8 @@ class Encoder(nn.Module):
 class GRUEncoder(Encoder):
     """Bidirectional GRU, half of the width in each direction."""
 
-    def __init__(self, vocabulary: int, embedding: int, width: int, layers: int, dropout: float):
-        super().__init__(vocabulary, embedding, dropout)
+    def __init__(self, embed: nn.Module, embedding: int, width: int, layers: int, dropout: float):
+        super().__init__(embed, dropout)
         self.ahead, self.back = (
             nn.GRU(embedding, width // 2, layers, batch_first=True, dropout=dropout * (layers > 1)) for _ in range(2)
         )
@@ -178,8 +181,8 @@ class GRUEncoder(Encoder):
 class AttentionEncoder(Encoder):
     """Bidirectional Transformer layers."""
 
-    def __init__(self, vocabulary: int, embedding: int, width: int, layers: int, dropout: float, heads: int):
-        super().__init__(vocabulary, embedding, dropout)
+    def __init__(self, embed: nn.Module, embedding: int, width: int, layers: int, dropout: float, heads: int):
+        super().__init__(embed, dropout)
         self.width, self.token = width, nn.Linear(embedding, width)
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -224,15 +227,15 @@ def sequence(
         require(0 <= part < 1, key, part, "must lie in [0, 1)")
     if vocabulary == 0:
         raise ConfigError("", None, "sequence reads token ids, and the data have none; data=text, or network=mlp")
-    sizes = (width, layers, dropout)
+    sizes, embed = (width, layers, dropout), nn.Embedding(vocabulary, embedding)
     encoder: Encoder
     core: GRUCell | AttentionCell
     if cell == "gru":
         require(width % 2 == 0, "width", width, "must be even: half of the encoder reads from the right")
-        encoder, core = GRUEncoder(vocabulary, embedding, *sizes), GRUCell(embedding, latent_dim, *sizes)
+        encoder, core = GRUEncoder(embed, embedding, *sizes), GRUCell(embedding, latent_dim, *sizes)
     else:
         require(width % (2 * heads) == 0, "heads", heads, f"twice their number must divide width={width}")
-        encoder = AttentionEncoder(vocabulary, embedding, *sizes, heads)
+        encoder = AttentionEncoder(embed, embedding, *sizes, heads)
         core = AttentionCell(embedding, latent_dim, *sizes, heads)
     decoder = Decoder(core, vocabulary, embedding, width, input_shape[0], dropout, word_dropout, tied)
     return Pair(encoder, decoder, feature_shape=(width,))

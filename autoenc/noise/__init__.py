@@ -5,6 +5,7 @@ They draw from torch's global generator, which is saved in checkpoints, so that 
 
 from autoenc.noise.blemishes import Blemishes
 from autoenc.noise.geometry import Affine
+from autoenc.noise.series import Channels, Spans
 from autoenc.noise.simple import Gaussian, Identity, Masking, SaltPepper, TokenMask
 
-__all__ = ["Affine", "Blemishes", "Gaussian", "Identity", "Masking", "SaltPepper", "TokenMask"]
+__all__ = ["Affine", "Blemishes", "Channels", "Gaussian", "Identity", "Masking", "SaltPepper", "Spans", "TokenMask"]

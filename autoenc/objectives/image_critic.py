@@ -1,18 +1,19 @@
-"""Critic of images, which also gives features."""
+"""Critic of images and series, which also gives features."""
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from autoenc.errors import require
-from autoenc.networks.conv import stage_sizes, stages
+from autoenc.networks.conv import CONV, stage_sizes, stages
 
 
 class ImageCritic(nn.Module):
-    """Images (B, C, H, W) of any size from 8x8 -> logits, by way of features.
+    """Images (B, C, H, W) or series (B, C, T), of any size from 8x8 or 8 -> logits, by way of features.
 
     Convolutions of stride 2, with normalization in all stages but the first, as in DCGAN (Radford et al. 2016): the
     contrast of an image, which normalization removes, is part of what tells it apart. Groups of channels are
@@ -21,24 +22,25 @@ class ImageCritic(nn.Module):
     Args:
         channels: of each stage; a stage halves height and width (rounding up).
         layer: the stage whose output `features` returns, from 1.
-        patches: give a logit for each position of the last stage, (B, H', W') (Isola et al. 2017), not one for the
-            image, (B,).
+        patches: give a logit for each position of the last stage, (B, H', W') or (B, T') (Isola et al. 2017), not one
+            for the example, (B,).
     """
 
     def __init__(self, input_shape: tuple[int, ...], channels: Sequence[int], layer: int = 1, patches: bool = False):
         super().__init__()
-        why = f"the critic needs images; an example of the data has shape {tuple(input_shape)}; model=vae needs none"
-        require(len(input_shape) == 3, "", None, why)
+        shape, dims = tuple(input_shape), len(input_shape) - 1
+        why = f"the critic needs images or series; an example of the data has shape {shape}; model=vae needs none"
+        require(dims in (1, 2), "", None, why)
         channels = list(channels)
-        height, width = stage_sizes("the critic", input_shape, channels)[-1]
+        size = math.prod(stage_sizes("the critic", input_shape, channels)[-1])
         require(1 <= layer <= len(channels), "layer", layer, f"must be from 1 to {len(channels)}, the number of stages")
         leaky = functools.partial(nn.LeakyReLU, 0.2)
-        first = stages(input_shape[0], channels[:1], leaky, norm="none")
-        built = [nn.Sequential(*stage) for stage in [*first, *stages(channels[0], channels[1:], leaky)]]
+        first = stages(input_shape[0], channels[:1], leaky, norm="none", dims=dims)
+        built = [nn.Sequential(*stage) for stage in [*first, *stages(channels[0], channels[1:], leaky, dims=dims)]]
         if patches:
-            head = nn.Sequential(nn.Conv2d(channels[-1], 1, 3, padding=1), nn.Flatten(1, 2))
+            head = nn.Sequential(CONV[dims](channels[-1], 1, 3, padding=1), nn.Flatten(1, 2))
         else:
-            head = nn.Sequential(nn.Flatten(), nn.Linear(channels[-1] * height * width, 1), nn.Flatten(0))
+            head = nn.Sequential(nn.Flatten(), nn.Linear(channels[-1] * size, 1), nn.Flatten(0))
         self.below, self.above = nn.Sequential(*built[:layer]), nn.Sequential(*built[layer:], head)
 
     def features(self, x: Tensor) -> Tensor:

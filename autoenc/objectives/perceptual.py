@@ -1,4 +1,4 @@
-"""Perceptual distance (Johnson et al. 2016): in the features of a network that is trained on the same images."""
+"""Perceptual distance (Johnson et al. 2016): in the features of a network that is trained on the same examples."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from autoenc.core import UNLABELLED
 from autoenc.data.split import Split
 from autoenc.errors import ConfigError
+from autoenc.networks.conv import CONV
 
 TASKS = ("auto", "classes", "rotations")
 TURNS = 4
@@ -43,10 +44,11 @@ class PerceptualNetwork(nn.Module):
     @seeded()
     def __init__(self, input_shape: tuple[int, ...], channels: Sequence[int] = (16, 32, 64)):
         super().__init__()
-        if len(input_shape) != 3:
-            raise ConfigError("", None, "a perceptual distance needs images")
+        self.dims = len(input_shape) - 1
+        if self.dims not in CONV:
+            raise ConfigError("", None, "a perceptual distance needs images or series")
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(n_in, n_out, 3, stride=1 if i == 0 else 2, padding=1), nn.ReLU())
+            nn.Sequential(CONV[self.dims](n_in, n_out, 3, stride=1 if i == 0 else 2, padding=1), nn.ReLU())
             for i, (n_in, n_out) in enumerate(itertools.pairwise((input_shape[0], *channels)))
         )
         self.requires_grad_(False)
@@ -69,14 +71,14 @@ class PerceptualNetwork(nn.Module):
 
     def pooled(self, x: Tensor) -> Tensor:
         """Return means over the positions of the last stage: (B, *input_shape) -> (B, C)."""
-        return self(x)[-1].float().mean((2, 3))
+        return self(x)[-1].float().flatten(2).mean(2)
 
     @seeded()
     def fit(self, train: Split, task: str, steps: int, say: Callable[[str], None]) -> None:
         """Train the stages, then freeze them.
 
         Args:
-            task: classes: of the labelled rows; rotations: by which of 0, 90, 180 and 270 degrees an image is turned
+            task: classes: of the labelled rows; rotations: which of the four ways of `turned` an example is turned
                 (Gidaris et al. 2018), which needs no labels; auto: classes if all rows are labelled, and not the same.
         """
         y = train.y
@@ -90,18 +92,17 @@ class PerceptualNetwork(nn.Module):
         say(f"perceptual network: training on {task}, {steps:,} steps")
         weight = next(self.parameters())
         width = self.stages[-1][0].out_channels  # type: ignore[index, union-attr]
-        head = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * int(width), outputs)).to(
-            weight.device
-        )
+        pool = nn.AdaptiveAvgPool2d(2) if self.dims == 2 else nn.AdaptiveAvgPool1d(4)
+        head = nn.Sequential(pool, nn.Flatten(), nn.Linear(4 * int(width), outputs)).to(weight.device)
         self.requires_grad_(True)
         optimizer = torch.optim.Adam([*self.parameters(), *head.parameters()], lr=LR)
         turns = 1 if task == "classes" else TURNS
         epochs = (train.shuffled(BATCH // turns, SEED, epoch) for epoch in itertools.count())
         hits: list[Tensor] = []
         for batch in itertools.islice(itertools.chain.from_iterable(epochs), steps):
-            logits = torch.cat([head(self(torch.rot90(batch.x, k, (2, 3)))[-1]) for k in range(turns)])
-            turned = torch.arange(turns, device=logits.device).repeat_interleave(len(batch))
-            labels = batch.y if task == "classes" else turned
+            logits = torch.cat([head(self(turned(batch.x, k))[-1]) for k in range(turns)])
+            turn = torch.arange(turns, device=logits.device).repeat_interleave(len(batch))
+            labels = batch.y if task == "classes" else turn
             assert labels is not None
             loss = F.cross_entropy(logits, labels)
             optimizer.zero_grad()
@@ -110,3 +111,12 @@ class PerceptualNetwork(nn.Module):
             hits.append((logits.argmax(1) == labels).float().mean().detach())
         self.requires_grad_(False)
         say(f"perceptual network: accuracy {float(torch.stack(hits[-LAST:]).mean()):.3f} in the last steps")
+
+
+def turned(x: Tensor, k: int) -> Tensor:
+    """Return images (B, C, H, W) turned by k times 90 degrees; series (B, C, T) as they are, backwards, upside down, or
+    both."""
+    if x.dim() == 4:
+        return torch.rot90(x, k, (2, 3))
+    x = x.flip(2) if k % 2 else x
+    return -x if k >= 2 else x

@@ -88,7 +88,7 @@ def test_an_image_critic_takes_any_size(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("shape", "channels", "layer", "message"),
     [
-        ((12,), [4], 1, r"needs images; .* has shape \(12,\); model=vae"),
+        ((12,), [4], 1, r"needs images or series; .* has shape \(12,\); model=vae"),
         ((1, 6, 20), [4], 1, r"the critic needs images of at least 8x8, got 6x20"),
         ((1, 8, 8), [4, 4, 4, 4], 1, r"^channels=\[4, 4, 4, 4\]: too many stages for images of 8x8"),
         ((1, 8, 8), [], 1, r"^channels=\[\]"),

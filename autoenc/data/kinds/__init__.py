@@ -18,6 +18,7 @@ KINDS = {
     "vector": "autoenc.data.kinds.vector.Vector",
     "table": "autoenc.data.kinds.table.Table",
     "counts": "autoenc.data.kinds.counts.Counts",
+    "series": "autoenc.data.kinds.series.Series",
     "tokens": "autoenc.data.kinds.tokens.Tokens",
 }  # name -> dotted path of the class, imported on first use
 

@@ -69,6 +69,7 @@ class Kind:
         name: the name in kind.json and run.json. noun: the plural noun in messages.
         continuous: whether values are real numbers, unlike token ids.
         images: whether examples are images (C, H, W). texts: whether examples are documents.
+        timed: whether examples are windows (C, W) of recordings, which have scores on their time axis.
         one_unit: whether all dimensions have the same unit.
         encodes_objects: whether `encode` accepts objects beside arrays: data frames, texts, paths of images.
         named_dimensions: whether single dimensions are meaningful to the user, such as the columns of a table.
@@ -88,6 +89,7 @@ class Kind:
     continuous: ClassVar[bool] = True
     images: ClassVar[bool] = False
     texts: ClassVar[bool] = False
+    timed: ClassVar[bool] = False
     one_unit: ClassVar[bool] = False
     named_dimensions: ClassVar[bool] = False
     encodes_objects: ClassVar[bool] = False

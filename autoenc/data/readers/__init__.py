@@ -16,6 +16,7 @@ PATHS = {  # data set with a path -> the module whose `check` knows its files, a
     "text": TEXTS,
     "bag_of_words": TEXTS,
     "image_folder": ("folders", "name a folder of images: data.path=FOLDER"),
+    "series": ("recordings", "name a file or a folder of recordings: data.path=log.csv"),
     "defects": ("folders", "name a folder with train/good and test/<kind>: data.path=FOLDER"),
 }
 

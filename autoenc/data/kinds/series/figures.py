@@ -1,0 +1,52 @@
+"""Figures of windows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from autoenc.canvas import legend_name, new_figure, pixels
+
+CHANNELS = 6  # drawn of each window
+ACROSS = 4
+
+
+def compared(versions: Mapping[str, np.ndarray], names: Sequence[str], titles: Sequence[str]) -> np.ndarray:
+    """Draw the same windows in several versions, (n, C, W) each: a column for each window, a row for each channel."""
+    count, channels = len(titles), min(CHANNELS, len(names))
+    figure = new_figure(max(6.5, 3.0 * count), 1.2 + 1.3 * channels)
+    grid = figure.subplots(channels, count, squeeze=False, sharex=True, sharey="row")
+    for c in range(channels):
+        for i in range(count):
+            for name, x in versions.items():
+                grid[c, i].plot(x[i, c], label=legend_name(name), linewidth=0.9, alpha=0.85)
+            grid[c, i].tick_params(labelsize=7)
+        grid[c, 0].set_ylabel(names[c], fontsize=8)
+    for i, title in enumerate(titles):
+        grid[0, i].set_title(title, fontsize=9)
+        grid[-1, i].set_xlabel("step", fontsize=8)
+    grid[0, 0].legend(fontsize=7)
+    return pixels(figure)
+
+
+def overview(x: np.ndarray, names: Sequence[str], columns: int, titles: Sequence[str] = ()) -> np.ndarray:
+    """Draw windows (N, C, W), a panel each with all channels."""
+    across = min(columns, ACROSS, len(x))
+    down = math.ceil(len(x) / across)
+    figure = new_figure(max(6.5, 2.6 * across), 0.8 + 1.5 * down)
+    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
+    for i, axes in enumerate(grid):
+        if i >= len(x):
+            axes.set_axis_off()
+            continue
+        for c, line in enumerate(x[i, :CHANNELS]):
+            axes.plot(line, linewidth=0.9, label=names[c])
+        axes.set_title(titles[i] if i < len(titles) else "", fontsize=8)
+        axes.tick_params(labelsize=7)
+    if len(names) > 1:
+        grid[0].legend(fontsize=6)
+    for axes in grid[-across:]:
+        axes.set_xlabel("step", fontsize=8)
+    return pixels(figure)

@@ -1,0 +1,175 @@
+"""Windows of recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoenc.data.kinds.kind import REAL, Kind, common, squared_errors
+from autoenc.data.kinds.series.channels import Channels
+from autoenc.data.kinds.series.figures import compared, overview
+from autoenc.data.readers.recordings import Format, Reader, Recording
+from autoenc.data.scaling import is_numeric
+from autoenc.data.split import Examples, Split
+from autoenc.data.storage.windows import Axis, Windows, classes_of, labels_of, laid, places_between
+from autoenc.errors import DataError, one_line
+
+SHOWN = 4  # windows in a figure
+
+
+@dataclass(frozen=True)
+class Series(Kind):
+    """Windows (C, W) of recordings: C channels, W time steps.
+
+    Args:
+        channels: their names and scaling.
+        stride: steps between the beginnings of the windows of new recordings.
+        format: how files have recordings.
+        normal: the class of the steps that are no anomalies; None: there is none.
+    """
+
+    channels: Channels = field(default_factory=lambda: Channels((), (), ()))
+    stride: int = 1
+    format: Format = field(default_factory=Format)
+    normal: str | None = None
+
+    name: ClassVar[str] = "series"
+    noun: ClassVar[str] = "windows of recordings"
+    encodes_objects: ClassVar[bool] = True
+    timed: ClassVar[bool] = True
+
+    @property
+    def window(self) -> int:
+        """Number of time steps W."""
+        return self.shape[1]
+
+    # New data
+
+    def recordings(self, path: Path) -> list[Recording]:
+        """Read the recordings of a file or a folder; DataError if they differ from those of training."""
+        return list(Reader(self.format).recordings(path))
+
+    def cut(self, recordings: Sequence[Recording], what: str, stride: int | None = None) -> Split:
+        """Return windows that cover all steps of recordings, but those of stretches that are shorter than a window.
+
+        Raises:
+            DataError: no recording has a window.
+        """
+        axis = laid(recordings)
+        lead, stride = self.channels.lead, stride or self.stride
+        runs = [(start, stop) for _, start, stop in axis.runs()]
+        places = torch.cat([places_between(*run, self.window, lead, stride, whole=True) for run in runs])
+        if not len(places):
+            longest = max(stop - start for start, stop in runs)
+            raise DataError(f"{what}: the longest stretch has {longest} steps, a window {self.window + lead}")
+        return self.windows(axis, places)
+
+    def windows(self, axis: Axis, places: Tensor) -> Split:
+        """Return the windows at places of an axis."""
+        return Split(Windows(axis, places, self.window, self.channels.lead, self.channels.forward))
+
+    def read(
+        self, path: Path, resize: bool = False, noisy: bool = False, support: tuple[float, float] = REAL
+    ) -> Examples:
+        """Read the windows of recordings of a file or a folder; they are named by recording and first time stamp."""
+        return self._examples(self.recordings(path), str(path), noisy, support)
+
+    def _examples(
+        self, recordings: Sequence[Recording], what: str, noisy: bool, support: tuple[float, float]
+    ) -> Examples:
+        split = self.cut(recordings, what)
+        assert isinstance(split.x, Windows)
+        names = [split.x.axis.name(place) for place in split.x.places.tolist()]
+        split = Split(split.x[:])
+        self._check(split, what, noisy, support)
+        return Examples(split, names)
+
+    def encode(self, raw: Any, what: str = "input", noisy: bool = False, support: tuple[float, float] = REAL) -> Split:
+        """Return windows as the model is fed them.
+
+        Args:
+            raw: an array or tensor (N, C, W), scaled as in training; or a recording in the units of the files: its
+                path, or a data frame or mapping with a column for each channel.
+        """
+        if isinstance(raw, str | Path):
+            return self.read(Path(raw), False, noisy, support).split
+        if is_numeric(raw) or (isinstance(raw, list) and not any(isinstance(each, str | Mapping) for each in raw)):
+            return super().encode(raw, what, noisy, support)
+        import pandas as pd
+
+        try:
+            frame = pd.DataFrame(raw)
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{what}: expected a data frame or a mapping of columns ({one_line(error)})") from None
+        return self._examples(list(Reader(self.format).of_frame(frame, what)), what, noisy, support).split
+
+    def _shaped(self, x: Tensor, what: str) -> Tensor:
+        channels, steps = self.shape
+        if x.shape[1:] == (channels * steps,):
+            return x.unflatten(1, self.shape)
+        return super()._shaped(x, what)
+
+    def class_names(self, path: Path, label: str, normal: str) -> Sequence[str | None] | None:
+        split = self.cut(self.recordings(path), str(path))
+        assert isinstance(split.x, Windows)
+        axis = split.x.axis
+        if not (classes := classes_of(axis)):
+            return None
+        return [classes[i] for i in labels_of(axis, split.x.places, self.window, classes, normal).tolist()]
+
+    # Back
+
+    def decode(self, x: Tensor | np.ndarray) -> np.ndarray:
+        """Return windows (N, C, W) in the units of the files; differences are summed up from 0."""
+        return self.channels.inverse(torch.as_tensor(np.asarray(x)).float()).numpy()
+
+    def listing(self, x: Tensor) -> tuple[list[str], list[list[Any]]]:
+        header = [f"{name} {t}" for name in self.channels.names for t in range(self.window)]
+        return header, self.channels.inverse(x).flatten(1).tolist()
+
+    def show(self, versions: Mapping[str, Tensor]) -> np.ndarray:
+        """Draw the first windows of all versions: a column for each window, a row for each channel."""
+        count, errors = min(SHOWN, len(next(iter(versions.values())))), squared_errors(versions)
+        titles = [f"example {i}" + (f", mse {errors[i]:.2g}" if errors else "") for i in range(count)]
+        drawn = {name: self.channels.inverse(x[:count].float()).numpy() for name, x in versions.items()}
+        return compared(drawn, self.channels.names, titles)
+
+    def sheet(self, x: Tensor, columns: int, labels: Sequence[str] = ()) -> np.ndarray:
+        return overview(self.channels.inverse(x.float()).numpy(), self.channels.names, columns, labels)
+
+    # Files
+
+    def state(self) -> dict[str, Any]:
+        return {"channels": asdict(self.channels), "stride": self.stride, "format": asdict(self.format),
+                "normal": self.normal}  # fmt: skip
+
+    @classmethod
+    def load(cls, folder: Path, values: dict[str, Any]) -> Series:
+        channels, form = plain(values["channels"]), plain(values["format"])
+        return cls(
+            **common(values),
+            channels=Channels(**channels),
+            stride=int(values["stride"]),
+            format=Format(**form),
+            normal=values["normal"],
+        )
+
+    def description(self) -> dict[str, Any]:
+        channels = self.channels
+        steps = [
+            *(["sign(x) log(1 + |x|)"] if channels.log else []),
+            *(["differences"] if channels.differences else []),
+        ]
+        text = f"float32, (N, C, W), {', then '.join([*steps, '(x - center) / scale'])} of each channel, as in channels"
+        return {"text": text, "channels": asdict(channels)}
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of JSON as the arguments of a frozen dataclass: lists are tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -1,0 +1,1 @@
+"""Data sets of recordings, cut into windows."""

@@ -1,0 +1,179 @@
+"""Splits of recordings into training, validation and test windows that share no step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.kinds.series import Series
+from autoenc.data.kinds.series.channels import Scaling, fit
+from autoenc.data.readers.recordings import Format
+from autoenc.data.split import check_fractions, divided
+from autoenc.data.storage.windows import Axis, classes_of, labels_of, places_between
+from autoenc.errors import DataError, require
+
+PARTS = ("train", "val", "test")
+MANY = 10  # recordings, from which on `auto` divides by recording
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How recordings are cut into windows and divided.
+
+    Args:
+        window: steps of a window. stride: steps between windows; None: an eighth of a window.
+        by: recording: whole recordings are held out; time: the end of each; auto: recording from 10 recordings on.
+        gap: steps left out between the parts of a recording; None: as many as a window has.
+        train_steps: first steps of each recording to train and validate on, the rest are test steps; None: fractions.
+        normal: class of the steps that windows of training and validation have; None: all.
+        excluded: classes that nothing is learnt from.
+    """
+
+    window: int
+    stride: int | None = None
+    by: str = "auto"
+    gap: int | None = None
+    train_steps: int | None = None
+    val_fraction: float = 0.1
+    test_fraction: float = 0.2
+    seed: int = 0
+    scaling: Scaling = "standard"
+    log: bool = False
+    differences: bool = False
+    normal: str | None = None
+    excluded: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raise ConfigError for a value out of range."""
+        require(self.window >= 2, "window", self.window, "must be 2 or more")
+        require(self.stride is None or self.stride >= 1, "stride", self.stride, "must be 1 or more")
+        require(self.by in ("auto", "recording", "time"), "split", self.by, "must be one of auto, recording, time")
+        require(self.gap is None or self.gap >= 0, "gap", self.gap, "must be 0 or more")
+        require(
+            self.scaling in ("standard", "robust", "none"),
+            "scaling",
+            self.scaling,
+            "must be one of standard, robust, none",
+        )
+        least, steps = self.window + int(self.differences), self.train_steps
+        require(steps is None or steps >= 2 * least, "train_steps", steps, f"must be {2 * least} or more: two windows")
+        check_fractions(val_fraction=self.val_fraction, test_fraction=self.test_fraction)
+
+    def parts(self, axis: Axis, tests: int | None) -> list[tuple[str, int, int]]:
+        """Return stretches of the axis: the part (train, val, test), first step and end.
+
+        Args:
+            tests: number of the recording from which on all are test recordings; None: they are chosen here.
+        """
+        count = len(axis.recordings) if tests is None else tests
+        by = ("recording" if count >= MANY else "time") if self.by == "auto" else self.by
+        test_fraction = self.test_fraction if tests is None else 0.0
+        found: list[tuple[str, int, int]] = []
+        if by == "recording" and self.train_steps is None:
+            order = self.drawn(count, test_fraction)
+            return [(order.get(i, "test"), start, stop) for i, start, stop in self._whole(axis)]
+        for i, start, stop in self._whole(axis):
+            if i >= count:
+                found.append(("test", start, stop))
+                continue
+            gap = self.window if self.gap is None else self.gap
+            first = round((stop - start) * (1 - test_fraction)) if self.train_steps is None else self.train_steps
+            held = start + min(first, stop - start)
+            middle = held - max(1, round((held - start) * self.val_fraction))
+            if self.val_fraction > 0 and held - middle < self.window + int(self.differences):
+                middle = held - self.window - int(self.differences)  # validation has a window at least
+            found += [("train", start, middle - gap), ("val", middle, held), ("test", held + gap, stop)]
+        return found
+
+    def _whole(self, axis: Axis) -> list[tuple[int, int, int]]:
+        return [(i, axis.starts[i], axis.starts[i + 1]) for i in range(len(axis.recordings))]
+
+    def drawn(self, count: int, test_fraction: float | None = None) -> dict[int, str]:
+        """Return the part of each recording, by number.
+
+        Args:
+            test_fraction: if not that of the options.
+        """
+        tests = math.ceil((self.test_fraction if test_fraction is None else test_fraction) * count)
+        vals = math.ceil(self.val_fraction * (count - tests))
+        if tests + vals >= count:
+            raise DataError(f"data.split=recording: {count} recordings are too few to divide; data.split=time")
+        rest, test = divided(count, tests, self.seed)
+        train, val = divided(len(rest), vals, self.seed)
+        parts = dict.fromkeys(test.tolist(), "test") | dict.fromkeys(rest[val].tolist(), "val")
+        return parts | dict.fromkeys(rest[train].tolist(), "train")
+
+
+def assembled(
+    name: str, axis: Axis, format: Format, cutting: Cutting, kind: Series | None, tests: int | None = None,
+    notes: Sequence[str] = (),
+) -> Data:  # fmt: skip
+    """Return the windows of the recordings of an axis as a data set.
+
+    Args:
+        kind: kind of a finished run, used instead of learning one from the training windows.
+        tests: see `Cutting.parts`.
+
+    Raises:
+        DataError: a split without windows, a constant channel.
+    """
+    lead, stride = int(cutting.differences), cutting.stride or max(1, cutting.window // 8)
+    places: dict[str, list[Tensor]] = {part: [] for part in PARTS}
+    runs = list(axis.runs())
+    for part, start, stop in cutting.parts(axis, tests):
+        for _, first, end in runs:
+            if max(first, start) < min(end, stop):
+                inside = max(first, start), min(end, stop)
+                places[part].append(places_between(*inside, cutting.window, lead, stride, whole=part == "test"))
+    found = {part: torch.cat(each) if each else torch.empty(0, dtype=torch.int64) for part, each in places.items()}
+    classes = classes_of(axis)
+    y: dict[str, Tensor | None] = dict.fromkeys(PARTS)
+    if cutting.normal is not None and cutting.normal not in classes:
+        raise DataError(
+            f"data.normal={cutting.normal}: no step is of this class; there are {', '.join(classes) or 'none'}"
+        )
+    if classes:
+        for part in PARTS:
+            labels = labels_of(axis, found[part], cutting.window, classes, cutting.normal)
+            if part != "test" and cutting.normal is not None:
+                kept = labels == classes.index(cutting.normal)
+                found[part], labels = found[part][kept], labels[kept]
+            y[part] = labels
+    longest = max(stop - start for _, start, stop in runs)
+    long = {i for i, start, stop in runs if stop - start >= cutting.window + lead}
+    if short := len(axis.recordings) - len(long):
+        notes = [*notes, f"{short:,} of {len(axis.recordings):,} recordings are shorter than a window and left out"]
+    for part, use in zip(PARTS, ("train", "validate", "test"), strict=True):
+        if not len(found[part]):
+            of = f" of the class {cutting.normal}" if cutting.normal is not None and part != "test" else ""
+            why = f"windows of data.window={cutting.window} steps; the longest stretch without a gap has {longest}"
+            raise DataError(f"{name}: no window{of} is left to {use} on: {why}")
+    if kind is None:
+        learnt = found["train"]
+        if cutting.excluded and classes and y["train"] is not None:
+            out = torch.tensor([classes.index(each) for each in cutting.excluded if each in classes])
+            learnt = learnt[~torch.isin(y["train"], out)] if len(out) else learnt
+        used = covered(learnt, cutting.window, len(axis.steps))
+        channels = fit(format.channels, axis.steps, used, cutting.scaling, cutting.log, cutting.differences)
+        shape = (len(format.channels), cutting.window)
+        kind = Series(shape, 0.0, 0.0, channels, stride, format, cutting.normal)
+        low, high = kind.windows(axis, learnt).range()
+        kind = replace(kind, low=low, high=high)
+    train, val, test = (replace(kind.windows(axis, found[part]), y=y[part]) for part in PARTS)
+    anomalies = () if cutting.normal is None else tuple(each for each in classes if each != cutting.normal)
+    names = {part: [axis.name(place) for place in found[part].tolist()] for part in ("train", "test")}
+    spec = DataSpec(name, kind, classes, anomalies)
+    return Data(spec, train, val, test, notes=tuple(notes), names=names)
+
+
+def covered(places: Tensor, length: int, total: int) -> Tensor:
+    """Return which steps of an axis of `total` steps lie in a window, (total,) bool."""
+    edges = torch.zeros(total + 1, dtype=torch.int64)
+    edges.index_add_(0, places, torch.ones_like(places))
+    edges.index_add_(0, places + length, -torch.ones_like(places))
+    return edges.cumsum(0)[:-1] > 0

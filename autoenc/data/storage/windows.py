@@ -1,0 +1,159 @@
+"""Windows of recordings, cut when they are needed."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoenc.data.readers.recordings import Recording
+
+CHUNK = 2**20  # steps of a full pass
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Recordings laid end to end, S steps in all.
+
+    Args:
+        steps: (S, C) float32 as in the files, in memory or memory-mapped.
+        recordings: without their values.
+        starts: (R + 1,) the first step of each recording, and S.
+    """
+
+    steps: Tensor
+    recordings: tuple[Recording, ...]
+    starts: tuple[int, ...]
+
+    def runs(self) -> Iterator[tuple[int, int, int]]:
+        """Yield number of the recording, first step and end of each stretch without a gap."""
+        for i, recording in enumerate(self.recordings):
+            for start, stop in recording.runs:
+                yield i, self.starts[i] + start, self.starts[i] + stop
+
+    def name(self, step: int) -> str:
+        """Return recording and time stamp of a step, or its number in the recording."""
+        i = int(np.searchsorted(self.starts, step, side="right")) - 1
+        return f"{self.recordings[i].name} {self.stamp(i, step - self.starts[i])}"
+
+    def stamp(self, i: int, step: int) -> str:
+        """Return the time stamp of a step of recording i, or its number."""
+        recording = self.recordings[i]
+        if recording.stamps is None:
+            return str(step)
+        return recording.stamps[int(self._row_of[i][step])] if recording.rows is not None else recording.stamps[step]
+
+    @cached_property
+    def _row_of(self) -> dict[int, np.ndarray]:
+        """Recording -> (T,) the first row of each step, or the row before."""
+        found = {}
+        for i, recording in enumerate(self.recordings):
+            if recording.rows is not None:
+                first = np.full(self.starts[i + 1] - self.starts[i], -1)
+                known = np.flatnonzero(recording.rows >= 0)[::-1]
+                first[recording.rows[known]] = known
+                found[i] = np.maximum.accumulate(first).clip(min=0)
+        return found
+
+    def fingerprint(self) -> int:
+        """Return the CRC-32 of all steps."""
+        crc = 0
+        for start in range(0, len(self.steps), CHUNK):
+            crc = zlib.crc32(self.steps[start : start + CHUNK].numpy().tobytes(), crc)
+        return crc
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Windows (N, C, W) of the recordings of an axis. Implements `split.Rows`.
+
+    Args:
+        places: (N,) int64, the step of the axis at which each window begins.
+        length: W. lead: steps before a window that `transform` needs.
+        transform: (n, lead + W, C) as in the files -> (n, C, W) as the model is fed them.
+    """
+
+    axis: Axis
+    places: Tensor
+    length: int
+    lead: int
+    transform: Callable[[Tensor], Tensor]
+    crc: dict[str, int] = field(default_factory=dict)  # of the axis, shared by selections
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of all windows: (N, C, W)."""
+        return len(self), self.axis.steps.shape[1], self.length
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        """Return windows (n, C, W)."""
+        places = self.places[index]
+        steps = places[:, None] + torch.arange(-self.lead, self.length)
+        return self.transform(self.axis.steps[steps])
+
+    def select(self, index: Tensor | slice) -> Windows:
+        """Return a view of the windows at `index`."""
+        return Windows(self.axis, self.places[index], self.length, self.lead, self.transform, self.crc)
+
+    def fetch(self, indexes: Sequence[Tensor | slice]) -> Iterator[Tensor]:
+        """Yield self[index] for each index, in order."""
+        return (self[index] for index in indexes)
+
+    def fingerprint(self) -> int:
+        """Return a checksum of the recordings and of the places of the windows."""
+        if "axis" not in self.crc:
+            self.crc["axis"] = self.axis.fingerprint()
+        return zlib.crc32(self.places.numpy().tobytes(), self.crc["axis"])
+
+
+def laid(recordings: Sequence[Recording]) -> Axis:
+    """Return recordings laid end to end, in memory."""
+    values = [recording.values for recording in recordings]
+    steps = torch.from_numpy(np.concatenate(values) if len(values) > 1 else np.ascontiguousarray(values[0]))
+    starts = tuple(np.cumsum([0, *map(len, values)]).tolist())
+    return Axis(steps, tuple(replace(each, values=each.values[:0]) for each in recordings), starts)
+
+
+def places_between(start: int, stop: int, length: int, lead: int, stride: int, whole: bool = False) -> Tensor:
+    """Return the places of the windows that lie in [start, stop) with the steps they depend on.
+
+    Args:
+        whole: add a window at the end where the others leave steps out.
+    """
+    last = stop - length
+    places = torch.arange(start + lead, max(start + lead, last + 1), stride)
+    if whole and len(places) and int(places[-1]) < last:
+        places = torch.cat([places, torch.tensor([last])])
+    return places
+
+
+def classes_of(axis: Axis) -> tuple[str, ...]:
+    """Return the names of the classes of the steps; empty unless all recordings have labels."""
+    labels = [recording.labels for recording in axis.recordings]
+    known = [set(each) for each in labels if each is not None]
+    return tuple(sorted(map(str, set().union(*known)))) if len(known) == len(labels) else ()
+
+
+def labels_of(axis: Axis, places: Tensor, length: int, classes: Sequence[str], normal: str | None) -> Tensor:
+    """Return the class of each window, as a number: the most frequent one of its steps (N,).
+
+    Args:
+        normal: a class that only windows have of which all steps are of it; None: no such class.
+    """
+    names = np.concatenate([np.asarray(recording.labels, dtype=object) for recording in axis.recordings])
+    counts = torch.empty(len(classes), len(places), dtype=torch.int64)
+    for i, name in enumerate(classes):
+        total = torch.from_numpy(np.concatenate([[0], np.cumsum(names == name)]))
+        counts[i] = total[places + length] - total[places]
+    if normal in classes:
+        n = classes.index(normal)
+        counts[n] = torch.where(counts[n] == length, length, -1)
+    return counts.argmax(0)
