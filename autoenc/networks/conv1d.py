@@ -63,6 +63,16 @@ def conv1d(
     if dilations and not encoder_bias:
         raise ConfigError("dilations", dilations, "have biases; network.encoder_bias=true, or network.dilations=[]")
     return convolutional(
-        "conv1d", input_shape, latent_dim, channels, hidden, kernel_size, activation, norm, encoder_bias, spatial, upsampling,
+        "conv1d",
+        input_shape,
+        latent_dim,
+        channels,
+        hidden,
+        kernel_size,
+        activation,
+        norm,
+        encoder_bias,
+        spatial,
+        upsampling,
         lambda width: [Dilated(width, kernel_size, each, activation) for each in dilations],
-    )  # fmt: skip
+    )
