@@ -41,6 +41,18 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Entries:
+    """The non-zero entries of sparse codes (B, K), k for each example, in any order."""
+
+    values: Tensor  # (B, k)
+    units: Tensor  # (B, k) int64, which unit each value is of
+
+    def joined(self, values: Tensor, units: Tensor) -> Entries:
+        """Return entries with more of them (B, j), of other units or 0."""
+        return Entries(torch.cat([self.values, values], 1), torch.cat([self.units, units], 1))
+
+
+@dataclass(frozen=True)
 class Code:
     """The output of a bottleneck."""
 
@@ -51,6 +63,7 @@ class Code:
     info: dict[str, Tensor] = field(
         default_factory=dict
     )  # pre-activations, indices, ...; read by regularizers, `tally` and apps
+    entries: Entries | None = None  # z again, where it is so sparse that decoders save time with it
 
 
 @dataclass(frozen=True)
@@ -338,6 +351,14 @@ class Autoregressive(nn.Module):
         raise NotImplementedError
 
 
+class EntriesDecoder(nn.Module):
+    """A decoder that need not multiply by zeros."""
+
+    def of_entries(self, entries: Entries) -> Tensor:
+        """Return the same as for the dense codes."""
+        raise NotImplementedError
+
+
 class Autoencoder(nn.Module):
     """Noise, encoder, bottleneck, decoder and likelihood, and a condition if there is one.
 
@@ -392,6 +413,12 @@ class Autoencoder(nn.Module):
             return self.decoder(z, batch.x)
         return self.decoder(z)
 
+    def decode_code(self, code: Code, batch: Batch, y: Tensor | None = None) -> Tensor:
+        """Return the parameters of p(x|z) for the code of a batch, by its non-zero entries if there are few."""
+        if code.entries is not None and self.condition is None and isinstance(self.decoder, EntriesDecoder):
+            return self.decoder.of_entries(code.entries)
+        return self.decode(code.z, batch, y)
+
     def joined(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Return codes as the decoder reads them: with the embedding of y if there is a condition.
 
@@ -424,7 +451,7 @@ class Autoencoder(nn.Module):
             batch = self.corrupt(batch)
         y = self.labels(batch)
         code = self.encode(batch, y)
-        params = self.decode(code.z, batch, y)
+        params = self.decode_code(code, batch, y)
         return Output(code=code, params=params, nll=self._nll(params, batch.x))
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from torch import nn
 
 from autoenc.errors import ConfigError
 from autoenc.networks import Pair, conv, linear, mlp
+from autoenc.networks.parts import ColumnLinear
 
 SIZES = [(8, 8), (9, 13), (28, 28), (31, 17)]
 
@@ -102,7 +103,7 @@ def test_decoders_take_leading_sample_dimensions(make: Callable[..., Pair], shap
 
 def test_mlp_decoder_mirrors_the_widths_of_the_encoder() -> None:
     affine = [m for m in mlp((2, 5), 3, hidden=[8, 6], decoder_hidden=[]).decoder.modules() if not list(m.children())]
-    assert [type(m) for m in affine] == [nn.Linear, nn.Unflatten]
+    assert [type(m) for m in affine] == [ColumnLinear, nn.Unflatten]
     pair = mlp((2, 5), 3, hidden=[8, 6, 4])
 
     def widths(module: nn.Module) -> list[tuple[int, int]]:

@@ -8,11 +8,12 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from autoenc.core import Entries, EntriesDecoder
 from autoenc.data.kinds.kind import Kind
-from autoenc.networks.parts import Pair, input_module
+from autoenc.networks.parts import ColumnLinear, Pair, input_module
 
 
-class UnitNormLinear(nn.Linear):
+class UnitNormLinear(ColumnLinear):
     """x W^T + b with every column of W scaled to norm 1: a dictionary.
 
     With atoms of any norm, an L1 penalty on the code has no effect: the code shrinks and the atoms grow.
@@ -23,8 +24,21 @@ class UnitNormLinear(nn.Linear):
         """The dictionary (out_features, in_features), a column for each unit of the code."""
         return F.normalize(self.weight, dim=0)
 
+    def columns(self, units: Tensor) -> Tensor:
+        return F.normalize(super().columns(units), dim=1)
+
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.atoms, self.bias)
+
+
+class LinearDecoder(nn.Sequential, EntriesDecoder):
+    """A linear layer and the shape of an example."""
+
+    def of_entries(self, entries: Entries) -> Tensor:
+        layer, shape = self
+        assert isinstance(layer, ColumnLinear)
+        out: Tensor = shape(layer.of_entries(entries))
+        return out
 
 
 def linear(
@@ -42,9 +56,9 @@ def linear(
         kind: the kind of data.
     """
     size = math.prod(input_shape)
-    layer = UnitNormLinear if unit_norm else nn.Linear
+    layer = UnitNormLinear if unit_norm else ColumnLinear
     return Pair(
         encoder=input_module(normalize, size, kind, usual="none"),
-        decoder=nn.Sequential(layer(latent_dim, size), nn.Unflatten(-1, input_shape)),
+        decoder=LinearDecoder(layer(latent_dim, size), nn.Unflatten(-1, input_shape)),
         feature_shape=(size,),
     )

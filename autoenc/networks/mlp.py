@@ -11,7 +11,7 @@ from torch import nn
 
 from autoenc.data.kinds.kind import Kind
 from autoenc.errors import require
-from autoenc.networks.parts import LeadingDims, Pair, activation_module, check_widths, input_module
+from autoenc.networks.parts import ColumnLinear, Pair, VectorDecoder, activation_module, check_widths, input_module
 
 NORMS: dict[str, type[nn.Module]] = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
@@ -48,7 +48,7 @@ def mlp(
 
     def layers(widths: list[int], bias: bool = True) -> Iterator[nn.Module]:
         for n_in, n_out in itertools.pairwise(widths):
-            yield nn.Linear(n_in, n_out, bias=bias and norm != "batch")
+            yield ColumnLinear(n_in, n_out, bias=bias and norm != "batch")
             if norm != "none":
                 yield NORMS[norm](n_out)
             yield activation_module(activation)
@@ -57,9 +57,9 @@ def mlp(
         encoder=nn.Sequential(
             input_module(normalize, size, kind, usual="center"), *layers([size, *hidden], encoder_bias)
         ),
-        decoder=LeadingDims(
+        decoder=VectorDecoder(
             nn.Sequential(
-                *layers([latent_dim, *back]), nn.Linear([latent_dim, *back][-1], size), nn.Unflatten(-1, input_shape)
+                *layers([latent_dim, *back]), ColumnLinear([latent_dim, *back][-1], size), nn.Unflatten(-1, input_shape)
             )
         ),
         feature_shape=(hidden[-1],),

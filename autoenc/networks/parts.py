@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from autoenc.core import Entries, EntriesDecoder
 from autoenc.data.kinds.kind import Kind
 from autoenc.errors import require
 
@@ -48,6 +49,36 @@ class LeadingDims(nn.Module):
         if z.dim() == 1 + self.dims:
             return self.module(z)
         return self.module(z.flatten(0, -1 - self.dims)).unflatten(0, z.shape[: -self.dims])
+
+
+class ColumnLinear(nn.Linear):
+    """x W^T + b, also for the non-zero entries of x: the sum of the columns of W that they select."""
+
+    def columns(self, units: Tensor) -> Tensor:
+        """Return columns of W as rows: (U,) -> (U, out_features)."""
+        return self.weight.t().index_select(0, units)
+
+    def of_entries(self, entries: Entries) -> Tensor:
+        """Return what `forward` does for the dense x."""
+        units, position = entries.units.unique(return_inverse=True)
+        columns = self.columns(units)  # only those in use: 0.1 s of 16,384 units are 1 ms of 1,000
+        values = entries.values.to(columns.dtype)
+        out = F.embedding_bag(position, columns, per_sample_weights=values, mode="sum")
+        return out if self.bias is None else out + self.bias
+
+
+class VectorDecoder(LeadingDims, EntriesDecoder):
+    """Layers (*S, K) -> (*S, *shape), of which the first is a `ColumnLinear`."""
+
+    module: nn.Sequential
+
+    def of_entries(self, entries: Entries) -> Tensor:
+        first, *others = self.module
+        assert isinstance(first, ColumnLinear)
+        out = first.of_entries(entries)
+        for layer in others:
+            out = layer(out)
+        return out
 
 
 class UnitLength(nn.Module):

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from autoenc.core import Autoencoder, Batch, Output, Regularizer
+from autoenc.core import Autoencoder, Batch, Code, Entries, Output, Regularizer
 from autoenc.errors import ConfigError, require
 
 
@@ -48,9 +48,12 @@ class AuxK(Regularizer):
             return out.nll.new_zeros(len(batch))
         top = pre.masked_fill(~dead, -torch.inf).topk(min(self.k_aux, num_dead), dim=-1)
         z_dead = torch.zeros_like(pre).scatter(-1, top.indices, top.values)
-        z = out.code.z.detach()
-        without = model.decode(z, batch)
+        z, entries = out.code.z.detach(), out.code.entries
+        code = Code(z, z, entries=None if entries is None else Entries(entries.values.detach(), entries.units))
+        without = model.decode_code(code, batch)
         # A unit that was dead before this batch may be among the k largest; it is not added twice.
-        with_dead = model.decode(torch.where(z == 0, z_dead, z), batch)
+        new = top.values.where(z.gather(-1, top.indices) == 0, 0)
+        joined = code.entries and code.entries.joined(new, top.indices)
+        with_dead = model.decode_code(Code(torch.where(z == 0, z_dead, z), z, entries=joined), batch)
         nll = model.likelihood.nll((without.detach() + (with_dead - without)).float(), batch.x)
         return nll - model.likelihood.nll(without.detach().float(), batch.x).detach()  # (B,)

@@ -9,14 +9,17 @@ from torch import Tensor
 
 from autoenc import build
 from autoenc import run as training
-from autoenc.bottlenecks import BatchTopK, Gated, JumpReLU
+from autoenc.bottlenecks import BatchTopK, Gated, JumpReLU, TopK
+from autoenc.bottlenecks.sparse import topk
 from autoenc.core import Autoencoder, Batch, Bottleneck, Output
 from autoenc.errors import ConfigError
 from autoenc.estimators import inmemory
 from autoenc.initialization import start_tied
 from autoenc.likelihoods import Gaussian
+from autoenc.networks import mlp
 from autoenc.networks.linear import linear
 from autoenc.noise import Identity
+from autoenc.objective import Objective
 from autoenc.regularizers import L0, L1, AuxK, GateReconstruction, Matryoshka
 
 UNITS = 6
@@ -270,3 +273,39 @@ def test_the_encoder_reads_x_less_the_mean_at_which_the_decoder_starts(model: st
     mean = data.mean().flatten()
     torch.testing.assert_close(built.encoder(mean[None]), torch.zeros(1, 64))
     torch.testing.assert_close(built.expected(torch.zeros(1, 256)).flatten(), mean)
+
+
+@pytest.mark.parametrize("decoder", ["dictionary", "mlp"])
+@pytest.mark.parametrize("dead", [False, True], ids=["all alive", "some dead"])
+def test_decoding_the_entries_of_a_topk_code_equals_dense_decoding(
+    decoder: str, dead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses and all gradients, with and without dead units that are revived."""
+
+    def losses_and_gradients(dense: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        monkeypatch.setattr(topk, "DENSE", dense)
+        torch.manual_seed(0)
+        pair = linear((5,), 64, unit_norm=True) if decoder == "dictionary" else mlp((5,), 64, hidden=[7])
+        bottleneck = TopK(pair.feature_shape, 64, k=3, dead_after=3 if dead else 100)
+        model = Autoencoder(Identity(), pair.encoder, bottleneck, pair.decoder, Gaussian())
+        bottleneck.idle[::2] = 2
+        loss = Objective({"auxk": AuxK(weight=0.5, k_aux=4), "l1": L1(weight=0.1)})(model, Batch(torch.randn(9, 5)), 0)
+        loss.total["model"].backward()
+        assert dead == bool(loss.parts["auxk"] != 0)
+        return loss.parts, {name: p.grad for name, p in model.named_parameters()}
+
+    parts, gradients = losses_and_gradients(dense=1)
+    expected_parts, expected = losses_and_gradients(dense=64)
+    for found, wanted in ((parts, expected_parts), (gradients, expected)):
+        assert found.keys() == wanted.keys()
+        for name in wanted:
+            torch.testing.assert_close(found[name], wanted[name], rtol=1e-4, atol=1e-6, msg=name)
+    assert all(gradient.any() for gradient in gradients.values())
+
+
+def test_only_codes_with_few_entries_are_decoded_by_them() -> None:
+    features = torch.randn(4, 3)
+    small, large = TopK((3,), 8 * topk.DENSE, k=8)(features), TopK((3,), 8 * topk.DENSE + 1, k=8)(features)
+    assert small.entries is None
+    assert large.entries is not None
+    assert torch.equal(large.z, torch.zeros_like(large.z).scatter(1, large.entries.units, large.entries.values))
