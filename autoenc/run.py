@@ -196,7 +196,7 @@ def check_monitor(parts: Parts, resume: bool = False, watched: Sequence[str] = (
         raise ConfigError("metric", missing[0], f"is not computed for these models; choose from {', '.join(names)}")
 
 
-def resume(run_dir: Path, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def resume(run_dir: Path, changes: Mapping[str, Any] | None = None, watch: Watch = NOBODY) -> dict[str, Any]:
     """Resume a run with its own config.
 
     Args:
@@ -227,4 +227,4 @@ def resume(run_dir: Path, changes: Mapping[str, Any] | None = None) -> dict[str,
             config["trainer"]["steps"] = None  # which would decide
         config["trainer"] |= changes
         config = parse_config(yaml.safe_dump(config, sort_keys=False), run_dir / "config.yaml")
-    return train(config, run_dir, record.get("choices"), resume=True, longer=bool(changes))
+    return train(config, run_dir, record.get("choices"), resume=True, longer=bool(changes), watch=watch)

@@ -20,8 +20,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from autoenc import sweeps
 from autoenc.config.composed import compose_with_choices
 from autoenc.config.schema import short_name
-from autoenc.errors import DataError, Interrupted, NotFinite, Pruned, UserError, one_line, out_of_memory
-from autoenc.files import read_json
+from autoenc.errors import DataError, NotFinite, Pruned, UserError, one_line, out_of_memory
+from autoenc.files import locked, read_json
 from autoenc.forked import isolated
 from autoenc.search.goals import Goal
 from autoenc.search.plan import STORAGE, Plan, Variant, create_folder
@@ -32,6 +32,7 @@ DONE, PRUNED, FAILED, WRONG = 0, 1, 2, 3  # how a run ended
 STARTUP = 5  # finished trials before one is pruned
 DEFAULT, KILLED, RUN, ERROR = "default", "killed", "run", "error"  # attributes of trials
 LOCKS = ".locks"
+LOST = "its process was killed before the first checkpoint"
 
 
 class Search:
@@ -180,14 +181,20 @@ class Search:
             if (summary := sweeps.earlier(run_dir)) is not None:
                 return summary
             self._prepare(run_dir, overrides)
-            resume = sweeps.interrupted(run_dir)
-            watch = _watch(self.plan.goals)
-            code = isolated(lambda: _attempt(overrides, run_dir, watch, resume), lambda why: _failed(run_dir, why))
+            code = self._train(overrides, run_dir, _watch(self.plan.goals))
             if code == WRONG:
                 raise UserError(_error(run_dir))
             if code != DONE:
                 self.say(f"{variant.name}: {run_dir.name} failed: {_error(run_dir)}")
             return sweeps.earlier(run_dir)
+
+    @staticmethod
+    def _train(settings: Sequence[str], run_dir: Path, watch: Watch) -> float:
+        """Train a run, or resume it, in a process of its own; return how it ended, NaN if it was killed."""
+        if sweeps.earlier(run_dir) is not None:
+            return DONE
+        resume = sweeps.interrupted(run_dir)
+        return isolated(lambda: _attempt(settings, run_dir, watch, resume), lambda why: _failed(run_dir, why))
 
     @staticmethod
     def _prepare(run_dir: Path, overrides: Sequence[str]) -> None:
@@ -196,9 +203,10 @@ class Search:
         (run_dir / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
 
     def _ask(self) -> tuple[Variant, Trial, FileLock] | None:
-        """Return a new trial of the variant that has the fewest; None if all have enough."""
+        """Return a trial to resume, or a new one of the variant that has the fewest; None if all have enough."""
         with self._alone():
-            self._bury()
+            if (left := self._left()) is not None:
+                return left
             count = {variant.name: len(self.trials(variant)) for variant in self.plan.variants}
             variant = min(self.plan.variants, key=lambda v: count[v.name])
             if count[variant.name] >= self.plan.trials:
@@ -214,21 +222,31 @@ class Search:
             trial.set_user_attr(RUN, f"{trial.number}_{short_name(values)}")
             return variant, trial, lock
 
-    def _bury(self) -> None:
-        """Mark the trials of processes that were killed as failed."""
+    def _left(self) -> tuple[Variant, Trial, FileLock] | None:
+        """Return a trial that a process has left, with a checkpoint; mark those without one as failed."""
         for variant in self.plan.variants:
             study = self.studies[variant.name]
-            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                if (lock := self._lock(variant, str(trial.number))) is not None:
-                    with lock:
-                        self._tell_killed(study, trial)
-                        if RUN in trial.user_attrs:
-                            _failed(self.run_of(variant, trial), "its process was killed")
-
-    @staticmethod
-    def _tell_killed(study: optuna.Study, trial: FrozenTrial | Trial) -> None:
-        study._storage.set_trial_user_attr(trial._trial_id, KILLED, True)
-        study.tell(trial.number, state=TrialState.FAIL)
+            for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                if (lock := self._lock(variant, str(frozen.number))) is None:
+                    continue
+                trial = Trial(study, frozen._trial_id)
+                if RUN in frozen.user_attrs:
+                    run_dir = self.run_of(variant, frozen)
+                    run_dir.mkdir(parents=True, exist_ok=True)
+                    try:
+                        with locked(run_dir):
+                            resumable = sweeps.interrupted(run_dir)
+                    except UserError:  # the run still writes its checkpoint
+                        lock.release()
+                        continue
+                    if resumable:
+                        return variant, trial, lock
+                    _failed(run_dir, LOST)
+                trial.set_user_attr(KILLED, True)
+                trial.set_user_attr(ERROR, LOST)
+                study.tell(trial, state=TrialState.FAIL)
+                lock.release()
+        return None
 
     def _trial(self, variant: Variant, trial: Trial, lock: FileLock) -> None:
         """Train a trial and tell Optuna how it ended."""
@@ -238,11 +256,7 @@ class Search:
         watch = _watch(goals, trial)
         with lock:
             self._prepare(run_dir, overrides)
-            try:
-                code = isolated(lambda: _attempt(overrides, run_dir, watch), lambda why: _failed(run_dir, why))
-            except (Interrupted, KeyboardInterrupt):
-                self._tell_killed(study, trial)
-                raise
+            code = self._train(overrides, run_dir, watch)
             summary = sweeps.earlier(run_dir)
             values = [goal.of(summary) for goal in goals] if summary is not None else []
             if code == DONE and None not in values:
@@ -274,7 +288,7 @@ class Search:
         """Say how long the trials take if they are like the defaults."""
         seconds, left = 0.0, 0
         for variant in self.plan.variants:
-            missing = max(0, self.plan.trials - len(self.trials(variant)))
+            missing = max(0, self.plan.trials - sum(t.state.is_finished() for t in self.trials(variant)))
             summary = sweeps.earlier(self.folder(variant) / DEFAULT)
             seconds += missing * (summary["perf"]["seconds"] if summary else 0.0)
             left += missing
@@ -303,7 +317,7 @@ def _attempt(overrides: Sequence[str], run_dir: Path, watch: Watch, resume: bool
     with contextlib.redirect_stdout(open(os.devnull, "w")):
         try:
             if resume:
-                run.resume(run_dir)
+                run.resume(run_dir, watch=watch)
             else:
                 config, choices = compose_with_choices(overrides)
                 run.train(config, run_dir, choices, watch=watch)

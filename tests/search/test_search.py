@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("optuna")
 
-from autoenc import run
+from autoenc import report, run
 from autoenc.errors import ConfigError, Pruned, UserError
 from autoenc.search import result, study
 from autoenc.search.plan import plan
@@ -68,6 +68,8 @@ def test_trials_are_runs_and_the_result_has_default_and_tuned(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study, "isolated", at_once)
+    for name in ("draw", "_project"):  # of each run: seconds
+        monkeypatch.setattr(report, name, lambda *_: None)
     code, out, err = call("search", *SMALL, "--space", SPACE, "--metric", "val/mse", "--trials", 1, "--json")
     assert code == 0
     assert json.loads(out) == json.loads((FOLDER / "result.json").read_text())
@@ -198,15 +200,30 @@ def test_a_trial_that_was_killed_is_replaced_by_the_next_call(quick: None, monke
     assert [row["state"].split(",")[0] for row in rows()] == ["finished"] * 3 + ["failed", "finished"]
 
 
-def test_a_trial_whose_search_was_killed_is_replaced_by_the_next_call(quick: None) -> None:
-    made = plan(SMALL, SPACE, "val/mse", None, 2, 0, True)
-    before = study.Search(made, print)
-    asked = before._ask()
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_a_trial_whose_search_was_killed_resumes_or_is_replaced(
+    checkpoint: bool, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, resumed = plan(SMALL, SPACE, "val/mse", None, 2, 0, True), []
+
+    def attempt(overrides: Sequence[str], run_dir: Path, watch: Watch, resume: bool = False) -> float:
+        resumed.extend([run_dir.name] * resume)
+        return trained(overrides, run_dir)
+
+    monkeypatch.setattr(study, "_attempt", attempt)
+    asked = study.Search(made, print)._ask()
     assert asked is not None
     assert study.Search(made, print).running() == 1
+    run_dir = FOLDER / "ae" / asked[1].user_attrs["run"]
+    (run_dir / "checkpoints").mkdir(parents=True)
+    for name in ("run.json", "config.yaml", *["checkpoints/last.pt"] * checkpoint):
+        (run_dir / name).write_text('{"state": "running"}')
     asked[2].release()  # as the end of a process does
     assert searched(2) == 0
-    assert [row["state"].split(",")[0] for row in rows()] == ["failed", "finished", "finished", "finished"]
+    states = [(row["trial"], row["state"].split(",")[0]) for row in rows()]
+    assert states[0] == ("0", "finished" if checkpoint else "failed")
+    assert [state for _, state in states].count("finished") == 2 + 1  # with the default
+    assert resumed == [run_dir.name] * checkpoint
 
 
 def test_a_search_without_a_finished_trial_exits_with_1(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
