@@ -61,4 +61,5 @@ if __name__ == "__main__":
     )
     arguments.add_argument("--name", help="folder in outputs/searches (default: data, variants and metric)")
     arguments.add_argument("--no-pruning", action="store_true", help="train every trial to its end")
+    arguments.parse_args = arguments.parse_intermixed_args  # type: ignore[method-assign]  # settings after options
     execute(main, arguments)

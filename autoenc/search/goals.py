@@ -44,6 +44,11 @@ class Goal:
         return None if value is None else float(value)
 
 
+def shown(value: float) -> str:
+    """Return a number for people: all digits of a whole number, such as that of parameters."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.5g}"
+
+
 def parse_goals(text: str, terms: Iterable[str] = ()) -> list[Goal]:
     """Return the goals of val/nll,parameters.
 

@@ -150,7 +150,7 @@ def _check_folder(folder: Path, settings: dict[str, Any]) -> None:
         raise DataError(f"{folder / SETTINGS}: is damaged; --name starts another search") from None
     for key in changed:
         before = " ".join(stored[key]) if key == "settings" else stored[key]
-        why = f"is that of a search with another {key}: {before}; --name starts another search"
+        why = f"is that of a search with the {key} {before}; --name starts another search"
         raise ConfigError("--name", folder.name, why)
 
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
@@ -17,10 +17,14 @@ from autoenc.apps.protocol.compare_plot import plot
 from autoenc.apps.protocol.compare_table import Comparison, csv_text, page_text, print_comparison
 from autoenc.files import atomic, write_json, write_text
 from autoenc.metric_table import metric
+from autoenc.search.goals import shown
 from autoenc.search.plan import Variant
 from autoenc.search.space import written
 from autoenc.search.study import DEFAULT, ERROR, RUN, Search
 from autoenc.training.tracking import console
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FILES = ("comparison.csv", "comparison.png", "comparison.html", "trials.csv", "result.json")
 FRONT = 8  # trials of a Pareto front whose commands are printed
@@ -103,7 +107,7 @@ def _lines(name: str, found: dict[str, Any]) -> list[str]:
     if found["trials"]["running"]:
         lines.append("  the same command shows the result when the other processes have ended")
     for best in found["best"][:FRONT]:
-        numbers = ", ".join(f"{label} {value:.5g}" for label, value in best["metrics"].items())
+        numbers = ", ".join(f"{label} {shown(value)}" for label, value in best["metrics"].items())
         which = "the default, better than every trial" if best["trial"] == DEFAULT else f"trial {best['trial']}"
         if len(best["metrics"]) > 1:
             which = f"on the Pareto front: {which.partition(',')[0]}"
@@ -166,12 +170,8 @@ def _save(path: Path, draw: Callable[[], Any]) -> Path | None:
             warnings.simplefilter("ignore")  # these plots are marked as experimental
             axes = draw()
         figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
-        for part in figure.axes:
-            if part.get_xlabel() in ("Trial", "Step"):
-                part.set_xlabel("trial" if part.get_xlabel() == "Trial" else "epoch")
-                part.locator_params(axis="x", integer=True)
-            if (legend := part.get_legend()) is not None and len(legend.get_texts()) > LEGEND:
-                legend.remove()
+        for axes in figure.axes:
+            _tidy(axes)
         with atomic(path) as file:
             figure.savefig(file, format="png", dpi=120, bbox_inches="tight")
         return path
@@ -179,3 +179,22 @@ def _save(path: Path, draw: Callable[[], Any]) -> Path | None:
         return None
     finally:
         pyplot.close("all")
+
+
+def _tidy(axes: Axes) -> None:
+    """Give an axes of Optuna whole trials and epochs, readable logarithms, and no legend that fills the figure."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if axes.get_xlabel() in ("Trial", "Step"):
+        axes.set_xlabel("trial" if axes.get_xlabel() == "Trial" else "epoch")
+        axes.locator_params(axis="x", integer=True)
+    for scale, axis, (low, high) in (
+        (axes.get_xscale(), axes.xaxis, axes.get_xlim()),
+        (axes.get_yscale(), axes.yaxis, axes.get_ylim()),
+    ):
+        if scale == "log":
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
+    if (legend := axes.get_legend()) is not None and len(legend.get_texts()) > LEGEND:
+        legend.remove()

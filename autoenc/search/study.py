@@ -23,7 +23,7 @@ from autoenc.config.schema import short_name
 from autoenc.errors import DataError, NotFinite, Pruned, UserError, one_line, out_of_memory
 from autoenc.files import locked, read_json
 from autoenc.forked import isolated
-from autoenc.search.goals import Goal
+from autoenc.search.goals import Goal, shown
 from autoenc.search.plan import STORAGE, Plan, Variant, create_folder
 from autoenc.search.space import written
 from autoenc.training.trainer import Watch
@@ -119,7 +119,8 @@ class Search:
         """Return the best trial by the validation metric; of several metrics, the Pareto front."""
         study = self.studies[variant.name]
         if len(self.plan.goals) > 1:
-            return sorted(study.best_trials, key=lambda trial: trial.values[0])
+            ordered = sorted(study.best_trials, key=lambda trial: (trial.values[0], trial.number))
+            return [t for i, t in enumerate(ordered) if not i or t.values != ordered[i - 1].values]  # each once
         try:
             return [study.best_trial]
         except ValueError:  # none is complete
@@ -275,14 +276,14 @@ class Search:
                 ended = f" failed: {error}"
         done = sum(t.state.is_finished() for t in self.trials(variant))
         found = self.best(variant)
-        best = f"; best {found[0].values[0]:.5g}" if len(goals) == 1 and found else ""
-        shown = " ".join(overrides[len(variant.overrides) :])
+        best = f"; best {shown(found[0].values[0])}" if len(goals) == 1 and found else ""
+        values_of = " ".join(overrides[len(variant.overrides) :])
         seconds = time.monotonic() - started
-        self.say(f"{variant.name} {done}/{self.plan.trials}  {shown} {ended}{best}  {seconds:.0f} s")
+        self.say(f"{variant.name} {done}/{self.plan.trials}  {values_of} {ended}{best}  {seconds:.0f} s")
 
     def _numbers(self, values: Sequence[float | None]) -> str:
         pairs = zip(self.plan.goals, values, strict=True)
-        return "".join(f" {goal.name} {float('nan') if v is None else v:.5g}" for goal, v in pairs)
+        return "".join(f" {goal.name} {'not finite' if v is None else shown(v)}" for goal, v in pairs)
 
     def _estimate(self) -> None:
         """Say how long the trials take if they are like the defaults."""
@@ -293,8 +294,8 @@ class Search:
             seconds += missing * (summary["perf"]["seconds"] if summary else 0.0)
             left += missing
         if left:
-            shown = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-            self.say(f"{left} trials, about {shown} in one process if they are like the default; less with pruning")
+            time_left = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+            self.say(f"{left} trials, about {time_left} in one process if they are like the default; less with pruning")
 
 
 def _watch(goals: Sequence[Goal], trial: Trial | None = None) -> Watch:

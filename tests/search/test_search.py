@@ -277,8 +277,8 @@ def test_another_search_in_the_folder_is_refused(quick: None) -> None:
     searched(1)
     with pytest.raises(ConfigError) as refused:
         searched(1, space="model.latent_dim=int(2,8)")
-    assert f"another space: {SPACE}; --name" in str(refused.value)
-    with pytest.raises(ConfigError, match="another settings"):
+    assert f"with the space {SPACE}; --name" in str(refused.value)
+    with pytest.raises(ConfigError, match="with the settings model=ae"):
         searched(1, "optimizer=sgd")
     with pytest.raises(ConfigError, match="letters, digits"):
         plan(SMALL, SPACE, "val/mse", "../x", 1, 0, True)

@@ -153,7 +153,8 @@ def _value(group: Group, name: str, part: str = "numbers") -> str:
     mean = getattr(group, part)[name]
     half = half_width([getattr(row, part)[name] for row in group.runs if name in getattr(row, part)])
     if not half:
-        return f"{mean:.5g}" if half is None else f"{mean:.5g} ± 0"
+        text = f"{mean:.0f}" if float(mean).is_integer() else f"{mean:.5g}"
+        return text if half is None else f"{text} ± 0"
     digits = 1 - math.floor(math.log10(half))  # two of the half width
     return f"{mean:.{digits}f} ± {half:.{digits}f}" if 0 <= digits < 7 else f"{mean:.5g} ± {half:.2g}"
 
