@@ -28,7 +28,7 @@ from autoenc.search.plan import STORAGE, Plan, Variant, create_folder
 from autoenc.search.space import written
 from autoenc.training.trainer import Watch
 
-DONE, PRUNED, FAILED, WRONG = 0, 1, 2, 3  # how a run ended
+DONE, PRUNED, FAILED, WRONG = "done", "pruned", "failed", "wrong"  # how a run ended
 STARTUP = 5  # finished trials before one is pruned
 DEFAULT, KILLED, RUN, ERROR = "default", "killed", "run", "error"  # attributes of trials
 LOCKS = ".locks"
@@ -190,8 +190,8 @@ class Search:
             return sweeps.earlier(run_dir)
 
     @staticmethod
-    def _train(settings: Sequence[str], run_dir: Path, watch: Watch) -> float:
-        """Train a run, or resume it, in a process of its own; return how it ended, NaN if it was killed."""
+    def _train(settings: Sequence[str], run_dir: Path, watch: Watch) -> str | None:
+        """Train a run, or resume it, in a process of its own; return how it ended, None if it was killed."""
         if sweeps.earlier(run_dir) is not None:
             return DONE
         resume = sweeps.interrupted(run_dir)
@@ -311,7 +311,7 @@ def _watch(goals: Sequence[Goal], trial: Trial | None = None) -> Watch:
     return Watch(tuple(goal.name for goal in goals if goal.part == "val"), see)
 
 
-def _attempt(overrides: Sequence[str], run_dir: Path, watch: Watch, resume: bool = False) -> float:
+def _attempt(overrides: Sequence[str], run_dir: Path, watch: Watch, resume: bool = False) -> str:
     """Train one run in a process of its own, and return how it ended; its messages are in train.log."""
     from autoenc import run
 

@@ -25,11 +25,11 @@ SPACE = "model.latent_dim=int(2,16) optimizer.lr=log(1e-4,1e-2)"
 FOLDER = Path("outputs/searches/digits-ae-mse")
 
 
-def at_once(attempt: Callable[[], float], killed: Callable[[str], None]) -> float:
+def at_once(attempt: Callable[[], str], killed: Callable[[str], None]) -> str:
     return attempt()
 
 
-def trained(overrides: Sequence[str], run_dir: Path, *_: object) -> float:
+def trained(overrides: Sequence[str], run_dir: Path, *_: object) -> str:
     """A run in no time: its validation mse is the learning rate."""
     settings = dict(o.split("=", 1) for o in overrides)
     rate, dim = float(settings.get("optimizer.lr", 0.001)), int(settings.get("model.latent_dim", 16))
@@ -149,7 +149,7 @@ def test_a_run_that_is_pruned_says_so_and_resumes(tmp_path: Path) -> None:
 
 
 def test_trials_that_are_worse_than_the_median_are_pruned(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def attempt(overrides: Sequence[str], run_dir: Path, watch: Watch, resume: bool = False) -> float:
+    def attempt(overrides: Sequence[str], run_dir: Path, watch: Watch, resume: bool = False) -> str:
         trained(overrides, run_dir)
         value = json.loads((run_dir / "summary.json").read_text())["val"]["mse"]
         try:
@@ -172,7 +172,7 @@ def test_trials_that_are_worse_than_the_median_are_pruned(quick: None, monkeypat
 
 
 def test_a_trial_that_fails_is_a_row(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def attempt(overrides: Sequence[str], run_dir: Path, *rest: object) -> float:
+    def attempt(overrides: Sequence[str], run_dir: Path, *rest: object) -> str:
         if run_dir.name.startswith("2_"):
             (run_dir / "run.json").write_text('{"state": "failed", "error": "out of memory"}')
             return study.FAILED
@@ -206,7 +206,7 @@ def test_a_trial_whose_search_was_killed_resumes_or_is_replaced(
 ) -> None:
     made, resumed = plan(SMALL, SPACE, "val/mse", None, 2, 0, True), []
 
-    def attempt(overrides: Sequence[str], run_dir: Path, watch: Watch, resume: bool = False) -> float:
+    def attempt(overrides: Sequence[str], run_dir: Path, watch: Watch, resume: bool = False) -> str:
         resumed.extend([run_dir.name] * resume)
         return trained(overrides, run_dir)
 
