@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import statistics
 import sys
 import time
 import traceback
@@ -22,7 +23,7 @@ from autoenc.config.composed import compose_with_choices
 from autoenc.config.schema import short_name
 from autoenc.errors import DataError, NotFinite, Pruned, UserError, one_line, out_of_memory
 from autoenc.files import locked, read_json
-from autoenc.forked import isolated
+from autoenc.forked import isolated, preload
 from autoenc.search.goals import Goal, shown
 from autoenc.search.plan import STORAGE, Plan, Variant, create_folder
 from autoenc.search.space import written
@@ -45,6 +46,7 @@ class Search:
     def __init__(self, plan: Plan, say: Callable[[str], None]):
         self.plan, self.say = plan, say
         self.killed: set[tuple[str, int]] = set()  # trials of this process, which are replaced by the next call
+        self.seconds: dict[str, float] = {}  # that the default of a variant took
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         create_folder(plan)
         (plan.folder / LOCKS).mkdir(exist_ok=True)
@@ -74,6 +76,7 @@ class Search:
         Raises:
             UserError: config or data are invalid. Interrupted: by a signal.
         """
+        preload()  # not within the time of the first run
         for variant in self.plan.variants:
             self._default(variant)
         self._estimate()
@@ -154,12 +157,13 @@ class Search:
     def _default(self, variant: Variant) -> None:
         """Train the preset without the space, and add it to the study if its values lie in the space."""
         run_dir = self.run_of(variant, None)
-        new = sweeps.earlier(run_dir) is None
+        new, started = sweeps.earlier(run_dir) is None, time.monotonic()
         if (summary := self._run(variant, run_dir, variant.overrides)) is None:
             return
         values = [goal.of(summary) for goal in self.plan.goals]
         if new:
-            self.say(f"{variant.name}: default{self._numbers(values)}, {summary['perf']['seconds']:.0f} s")
+            self.seconds[variant.name] = time.monotonic() - started
+            self.say(f"{variant.name}: default{self._numbers(values)}, {self.seconds[variant.name]:.0f} s")
         params = {k: d.holds(variant.default[k]) for k, d in self.plan.space.items() if k in variant.default}
         complete = all(params.get(key) is not None for key in self.plan.space) and None not in values
         study = self.studies[variant.name]
@@ -286,16 +290,17 @@ class Search:
         return "".join(f" {goal.name} {'not finite' if v is None else shown(v)}" for goal, v in pairs)
 
     def _estimate(self) -> None:
-        """Say how long the trials take if they are like the defaults."""
+        """Say how long the trials take if they are like those before, or like the defaults."""
         seconds, left = 0.0, 0
         for variant in self.plan.variants:
-            missing = max(0, self.plan.trials - sum(t.state.is_finished() for t in self.trials(variant)))
-            summary = sweeps.earlier(self.folder(variant) / DEFAULT)
-            seconds += missing * (summary["perf"]["seconds"] if summary else 0.0)
-            left += missing
+            ended = [trial for trial in self.trials(variant) if trial.state.is_finished()]
+            missing = max(0, self.plan.trials - len(ended))
+            durations = [trial.duration.total_seconds() for trial in ended if trial.duration is not None]
+            mean = statistics.fmean(durations) if durations else self.seconds.get(variant.name, 0.0)
+            seconds, left = seconds + missing * mean, left + missing
         if left:
             time_left = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-            self.say(f"{left} trials, about {time_left} in one process if they are like the default; less with pruning")
+            self.say(f"{left} trials left, about {time_left} in one process, and less with pruning")
 
 
 def _watch(goals: Sequence[Goal], trial: Trial | None = None) -> Watch:

@@ -48,6 +48,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in no time, without plots."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study, "isolated", at_once)
+    monkeypatch.setattr(study, "preload", lambda: None)
     monkeypatch.setattr(study, "_attempt", trained)
     monkeypatch.setattr(result, "plots", lambda *_: [])
 
