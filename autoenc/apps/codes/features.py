@@ -164,8 +164,17 @@ def chosen_penalty(model: Any, grid: Sequence[float], x: np.ndarray, y: np.ndarr
 
 
 def _logistic(x: np.ndarray, y: np.ndarray) -> LogisticRegression:
+    """Return a fitted logistic regression; of few rows in many dimensions it is fitted in the space of the rows.
+
+    An L2 penalty does not see rotations, and weights orthogonal to all rows are 0 at its minimum.
+    """
+    basis = np.linalg.qr(x.T)[0] if x.shape[1] > len(x) else None  # (D, N), orthonormal
+    rows = x if basis is None else x @ basis
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # raw pixels; the accuracy converges long before
         model = LogisticRegression(max_iter=300)
-        model.set_params(C=chosen_penalty(model, PENALTIES, x, y))
-        return model.fit(x, y)
+        model.set_params(C=chosen_penalty(model, PENALTIES, rows, y))
+        model.fit(rows, y)
+    if basis is not None:
+        model.coef_, model.n_features_in_ = model.coef_ @ basis.T, x.shape[1]
+    return model

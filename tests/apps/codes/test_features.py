@@ -44,6 +44,17 @@ def test_a_probe_is_scikit_learns_classifier_on_scaled_rows() -> None:
     assert numbers["a"] == pytest.approx(numbers["b"]), "the unit does not matter"
 
 
+def test_few_rows_of_many_numbers_give_the_classifier_that_is_fitted_on_all_numbers() -> None:
+    random = np.random.default_rng(0)
+    y = random.integers(0, 3, 40)
+    x = random.normal(size=(40, 300)) + y[:, None] * (np.arange(300) < 20)
+    fitted = features._logistic(x, y)
+    whole = LogisticRegression(C=fitted.C, max_iter=1_000, tol=1e-8).fit(x, y)
+    new = random.normal(size=(50, 300))
+    np.testing.assert_allclose(fitted.predict_proba(new), whole.predict_proba(new), atol=2e-3)
+    assert fitted.score(x, y) == 1
+
+
 def test_the_penalty_is_chosen_on_the_training_labels() -> None:
     """A weak signal among columns of noise asks for a strong penalty, a clean signal of small scale for a weak one."""
     random = np.random.default_rng(0)
