@@ -33,6 +33,7 @@ class TrainerSettings:
     device: str = "auto"
     precision: str = "32"
     compile: bool = False
+    profile: bool = False
     deterministic: bool = False
     threads: int | None = None
 

@@ -27,6 +27,7 @@ from autoenc.training import checkpoint
 from autoenc.training.compiled import CompiledStep
 from autoenc.training.evaluation import Evaluation, evaluate
 from autoenc.training.process import half_precision
+from autoenc.training.profiling import DATA, EVALUATION, FORWARD, LOGGING, Profile
 from autoenc.training.settings import TrainerSettings
 from autoenc.training.tracking import CODE, SPEED, Progression, Tracker, varying
 
@@ -106,6 +107,7 @@ class Trainer:
         self.compiled: CompiledStep | None = None
         if settings.compile:
             self.compiled = CompiledStep(model, objective, optimizers, device, settings.clip, self.bf16)
+        self.profile = Profile(folder.parent, device, self.total_steps, objective, optimizers, settings)
         self.meter = Meter()
         self.step = 0  # training steps done
         self.best: dict[str, float] = {"value": math.inf, "step": -1}
@@ -135,6 +137,8 @@ class Trainer:
         with self._signals(), progress:
             while self.step < self.total_steps and not self._exhausted():
                 yield from self._epoch(progress)
+            for line in self.profile.finish():
+                progress.line(line)
 
     def take_step(self, batch: Batch | Tensor) -> dict[str, Tensor]:
         """Update every player with a batch, or with the indices of its rows, and return the parts of the loss."""
@@ -155,9 +159,12 @@ class Trainer:
         """Train for the rest of the current epoch, and evaluate."""
         epoch, done = divmod(self.step, self.steps_per_epoch)
         clock = time.perf_counter()
+        self.profile.begin(DATA)
         for batch in self._batches(epoch, done):
+            self.profile.begin(FORWARD)
             self._set_learning_rate()
             parts = yield self, batch
+            self.profile.begin(LOGGING)
             self.step += 1
             self.examples += len(batch)
             self.meter.add(self.step, len(batch), parts)
@@ -167,10 +174,14 @@ class Trainer:
                 clock = self._log(progress, epoch, clock)
                 if time.perf_counter() - self._saved > SAVE_EVERY:
                     self.save()
+            for line in self.profile.after_step():
+                progress.line(line)
+            self.profile.begin(DATA)
             if self._signal is not None and self.step % self.steps_per_epoch:
                 self.training_seconds += time.perf_counter() - clock
                 self._stop()
         self._log(progress, epoch, clock)
+        self.profile.begin(EVALUATION)
         if self.step == self.total_steps or (epoch + 1) % self.settings.evaluate_every == 0:
             self._evaluate(progress, epoch + 1)
         elif time.perf_counter() - self._saved > SAVE_EVERY:
