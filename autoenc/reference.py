@@ -20,6 +20,7 @@ from autoenc.data.kinds.kind import Kind
 from autoenc.data.readers.arrays import UNREADABLE
 from autoenc.data.split import Split
 from autoenc.data.storage.sparse import SparseRows
+from autoenc.data.storage.windows import Windows
 from autoenc.errors import DataError, one_line
 from autoenc.files import atomic, check_zip
 from autoenc.metrics import mse_per_example
@@ -33,8 +34,9 @@ LARGEST = 2**29  # bytes of rows, names and captions, decompressed
 BYTES = 16 * 2**20  # of stored rows
 DRAWS = 16  # of z for the bound
 SEED = 0
-FLOATS = ("train_table", "val_table", "val_bound", "val_mse", "val_column_nll")
-ARRAYS = (*FLOATS, "index", "names", "captions", "row_index")
+FLOATS = ("train_table", "val_table", "val_bound", "val_mse", "val_column_nll", "val_steps", "val_last")
+ARRAYS = (*FLOATS, "index", "names", "captions", "row_index", "val_places")
+EMPTY = {"val_steps": ((0, 0), np.float32), "val_last": ((0, 0), np.float32), "val_places": ((0,), np.int64)}
 RENAMED = {"usual": "val_column_nll"}  # in files of version 0.2.0
 
 
@@ -52,6 +54,9 @@ class Reference:
         val_bound: (<= 2,000,) negative evidence lower bounds [nats]; empty for codes without a posterior.
         val_mse: (M,) mean squared errors; empty for token ids.
         val_column_nll: (C,) mean nll of each column of a table over the validation rows; empty for other data.
+        val_steps: (S, 2 C) of time steps of validation recordings: the error of each channel and its square, means over
+            the windows that the step is in. val_last: (M, C) errors of the last step of each window.
+            val_places: (M,) the steps at which the windows begin. All are empty for data without a time axis.
     """
 
     train_table: np.ndarray
@@ -66,6 +71,9 @@ class Reference:
     val_bound: np.ndarray
     val_mse: np.ndarray
     val_column_nll: np.ndarray
+    val_steps: np.ndarray
+    val_last: np.ndarray
+    val_places: np.ndarray
 
     @property
     def codes(self) -> np.ndarray:
@@ -144,7 +152,8 @@ def compute(model: Autoencoder, data: Data, batch_size: int, device: torch.devic
     kind = data.spec.kind
     index = drawn(len(data.train))
     train = data.train.subset(torch.from_numpy(index))
-    val = data.val.subset(torch.from_numpy(drawn(len(data.val))))
+    chosen = kind.representative(len(data.val), MOST)
+    val = data.val.subset(torch.from_numpy(drawn(len(data.val)) if chosen is None else chosen))
     bounded = val.subset(torch.from_numpy(drawn(len(val), BOUNDED)))
 
     def values(split: Split, function: Callable[[Batch], Tensor]) -> np.ndarray:
@@ -168,7 +177,25 @@ def compute(model: Autoencoder, data: Data, batch_size: int, device: torch.devic
         val_bound=values(bounded, lambda batch: bound(model, batch)).reshape(-1),
         val_mse=val_table[:, width + columns :].reshape(-1),
         val_column_nll=val_table[:, width : width + columns].mean(0),
+        **_time_axis(model, kind, val, values),
     )
+
+
+def _time_axis(
+    model: Autoencoder, kind: Kind, val: Split, values: Callable[[Split, Callable[[Batch], Tensor]], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return val_steps, val_last and val_places of validation windows; empty arrays for data without a time axis."""
+    if not kind.timed:
+        return {name: np.empty(shape, dtype) for name, (shape, dtype) in EMPTY.items()}
+    error = torch.from_numpy(values(val, lambda batch: errors(model, batch)))
+    steps = kind.per_step(val, torch.cat([error, error.square()], 1)).numpy()
+    places = val.x.places.numpy() if isinstance(val.x, Windows) else np.arange(len(val)) * error.shape[2]
+    return {"val_steps": steps, "val_last": error[:, :, -1].numpy(), "val_places": places}
+
+
+def errors(model: Autoencoder, batch: Batch) -> Tensor:
+    """Return x less its reconstruction from the deterministic code: (B, *shape)."""
+    return batch.x - model.reconstruct(batch).float()
 
 
 def _stored(split: Split) -> tuple[Split, np.ndarray]:
@@ -207,6 +234,8 @@ def load(path: Path, kind: Kind, latent_dim: int) -> Reference:
             stored = {RENAMED.get(name, name): archive[name] for name in archive.files}
         count = len(stored["indptr"]) - 1 if "indptr" in stored else len(stored.get("x", ()))
         stored.setdefault("row_index", np.arange(count))  # version 0.2.0: all rows or none
+        for name, (shape, dtype) in EMPTY.items():  # version 0.2.0
+            stored.setdefault(name, np.empty(shape, dtype))
         if misfit := _misfit(stored, count, kind, latent_dim):
             raise ValueError(f"{misfit} does not fit")
         rows = _rows(stored, kind)
@@ -229,6 +258,10 @@ def _misfit(stored: dict[str, np.ndarray], count: int, kind: Kind, latent_dim: i
     fits["val_bound"] &= stored["val_bound"].shape in ((0,), (min(m, BOUNDED),))
     fits["val_mse"] &= stored["val_mse"].shape == ((m,) if kind.continuous else (0,))
     fits["val_column_nll"] &= stored["val_column_nll"].shape == (len(kind.columns),)
+    channels = kind.shape[0] if kind.timed and stored["val_steps"].size else 0
+    fits["val_steps"] &= stored["val_steps"].shape[1:] == (2 * channels,)
+    fits["val_last"] &= stored["val_last"].shape == ((m, channels) if channels else (0, 0))
+    fits["val_places"] = stored["val_places"].shape == (m if channels else 0,)
     fits["index"] = index.shape == (n,) and _positions(index, size)
     fits["row_index"] = row_index.shape == (count,) and _positions(row_index, n)
     fits["labels"] = labels.shape == (n,) and _positions(labels, np.iinfo(np.int64).max)

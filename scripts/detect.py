@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoenc.command import Results, add_input, execute, fraction, parser
+from autoenc.command import Results, add_input, execute, fraction, parser, positive
 
 if TYPE_CHECKING:
     from autoenc.apps.anomaly.detect import Detected
@@ -27,6 +27,9 @@ EXAMPLES = """scores, higher is more anomalous:
   local         knn, divided by the mean knn of those 10
   forest        isolation forest on code and error
   combined      error, knn and forest: sum of -log p, p the fraction of training rows that score as high
+scores of each time step of recordings (data=series): means over the windows of the step of those above, and
+  residual      Mahalanobis distance of the errors of the channels
+  error         squared errors of the channels, each relative to that of training windows
 scores of each pixel for images in patches (data=defects):
   error, ssim   difference of image and reconstruction: squared, or structural similarity
   shift         difference of their means along a stroke through the pixel, relative to good images
@@ -37,12 +40,14 @@ examples:
   python scripts/detect.py RUN                                      the test split, results in RUN/detect/
   python scripts/detect.py RUN --input new.csv --output scores.csv
   python scripts/detect.py RUN --input new.npy --labels truth.npy   AUROC on new rows
+  tail -f -n +1 log.csv | python scripts/detect.py RUN --follow -   recordings: each row as it comes
   python train.py -m model=ae data=mnist model.latent_dim=32 'anomaly_classes=[0],[1],[2]'
   python scripts/detect.py outputs/sweeps/mnist-*/[0-9]*/           the runs of a sweep, and their mean
 
 results: detect.json (thresholds, counts, AUROC, average precision), detect.csv (each row), roc.png, heatmap.png
   --input          only with --output NAME.csv: NAME.csv, NAME.json, NAME_roc.png, NAME_heatmap.png
   several runs     only with --output FOLDER: detect.json, detect.csv
+  data=series      detect.json, detect.csv (each row, with its time stamp), events.csv (intervals), timeline.png
   data=defects     detect.json, detect.csv and heat_*.png (each image), heatmap.png; --input only with --output FOLDER
 """
 IMAGES = 12  # in the heat map
@@ -68,13 +73,20 @@ def one(args: argparse.Namespace) -> Results:
     """Score the test split of a run, or new data."""
     from autoenc import load_run
     from autoenc.apps import inputs
-    from autoenc.apps.anomaly import detect, labelled
+    from autoenc.apps.anomaly import detect, labelled, timeline
     from autoenc.apps.anomaly import inspection as defects
     from autoenc.apps.anomaly.scores import Detector
+    from autoenc.errors import UserError
 
     run = load_run(args.run[0], args.device)
     if defects.inspects(run):
         return inspect(run, args)
+    if timeline.on_time_axis(run):
+        return follow(run, args) if args.follow else on_time_axis(run, args)
+    if args.follow or args.join:
+        raise UserError(
+            f"--{'follow' if args.follow else 'join'}: is for recordings, and {run.path} has none: data=series"
+        )
     out, prefix = outputs(run, args)
     detector = Detector(run)
     if args.score is not None:
@@ -150,6 +162,84 @@ def inspect(run: Run, args: argparse.Namespace) -> Results:
     if out is not None:
         print(f"scores and heat maps: {out.folder}/")
     return result.summary()
+
+
+def on_time_axis(run: Run, args: argparse.Namespace) -> Results:
+    """Score the time steps of the test recordings of a run on data=series, or of new recordings."""
+    from autoenc.apps import inputs
+    from autoenc.apps.anomaly import timeline
+    from autoenc.apps.anomaly.step_scores import StepDetector
+    from autoenc.errors import UserError
+    from autoenc.training.tracking import console, method_table, result_table
+
+    if wrong := [name for name in ("anomaly", "resize") if getattr(args, name)]:
+        raise UserError(f"--{wrong[0]}: is not for recordings, whose data.label and data.normal say what is anomalous")
+    out, prefix = outputs(run, args)
+    detector = StepDetector(run)
+    split = timeline.windows_of(run, args.input)
+    labels = None
+    if args.labels:
+        labels = inputs.labels(args.labels, timeline.rows_of(split)) != 0
+    result = timeline.timeline(detector, split, args.score, args.quantile, args.join, labels)
+    if out is not None:
+        with out:
+            out.csv(out.name, *result.table(whole=bool(args.input)))
+            out.csv(f"{prefix}events", *result.event_table())
+            out.json(result.summary())
+            out.figure(f"{prefix}timeline", timeline.figure(run, result))
+    screen = console()
+    if result.numbers:
+        screen.print(method_table("time steps", {name: timeline.brief(each) for name, each in result.numbers.items()}))
+        screen.print(result_table("alarms", {result.score: timeline.of_alarms(result)}))
+        if kinds := timeline.by_kind(result):
+            shown = {
+                name: {m: v for m, v in each.items() if m in timeline.shown(result)} for name, each in kinds.items()
+            }
+            screen.print(method_table("AUROC by class", shown))
+    limit, events = result.thresholds[result.score], result.events()
+    screen.print(
+        f"{int(result.alarms.sum()):,} of {len(result.alarms):,} steps above the threshold, in {len(events):,} "
+        f"intervals: {result.score} > {limit:.4g}, the {result.quantile:g} quantile of the validation steps"
+    )
+    for event in sorted(events, key=lambda event: -event.peak)[:HIGHEST]:
+        screen.print(f"  {event.recording} {event.first} to {event.last} ({event.peak:.4g}): {event.channels}")
+    if out is not None:
+        print(f"scores of each row: {out.folder / out.name}.csv")
+    else:
+        print("no files are written; --output NAME.csv stores the scores of each row")
+    return result.summary()
+
+
+def follow(run: Run, args: argparse.Namespace) -> Results:
+    """Score the rows of a file, or of standard input, as they come."""
+    import csv
+    import sys
+
+    from autoenc.apps.anomaly import follow as following
+    from autoenc.apps.anomaly.step_scores import StepDetector
+    from autoenc.errors import UserError, check_new
+
+    if wrong := [name for name in ("input", "labels", "anomaly", "resize", "join") if getattr(args, name)]:
+        raise UserError(f"--{wrong[0]}: has no effect with --follow")
+    follower = following.Follower(StepDetector(run), args.score, args.quantile)
+    if args.output:
+        check_new(Path(args.output), args.force)
+    file = open(args.output, "w", newline="", encoding="utf-8") if args.output else sys.stdout  # noqa: SIM115
+    counts = {"rows": 0, "alarms": 0}
+    try:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(following.HEADER)
+        for rows in following.follow(follower, args.follow):
+            writer.writerows(row.cells() for row in rows)
+            file.flush()
+            counts["rows"] += len(rows)
+            counts["alarms"] += sum(row.alarm for row in rows)
+    except KeyboardInterrupt:
+        pass  # the way to end it
+    finally:
+        if args.output:
+            file.close()
+    return {"score": follower.score, "threshold": follower.threshold, **counts}
 
 
 def outputs(run: Run, args: argparse.Namespace) -> tuple[Outputs | None, str]:
@@ -248,4 +338,8 @@ if __name__ == "__main__":
     arguments.add_argument("--score", metavar="NAME", help="deciding score (default: local for images, else combined)")
     arguments.add_argument("--quantile", type=fraction, default=0.99,
                            help="quantile of the validation scores, the threshold (default: 0.99)")  # fmt: skip
+    arguments.add_argument("--join", metavar="STEPS", type=positive,
+                           help="recordings: alarms fewer steps apart are one (default: window / 4)")  # fmt: skip
+    arguments.add_argument("--follow", metavar="FILE",
+                           help="recordings: score the rows of a CSV file, or of - (stdin), as they come")  # fmt: skip
     execute(main, arguments)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from autoenc.canvas import line_panels
@@ -266,6 +267,17 @@ class Kind:
     def annotations(self, split: Split) -> dict[str, np.ndarray]:
         """Return numbers to report beside the scores of examples: name -> (N,)."""
         return {}
+
+    def representative(self, size: int, most: int) -> np.ndarray | None:
+        """Return the positions of at most `most` of `size` rows whose scores thresholds are drawn from; None: any."""
+        return None
+
+    def per_step(self, split: Split, values: Tensor) -> Tensor:
+        """Return values of windows (N, K, W), for each time step the mean over the windows that it is in: (S, K).
+
+        Empty for data without a time axis.
+        """
+        return torch.empty(0, 0)
 
     # Sizes for the parts of a model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,13 @@ class Axis:
         for i, recording in enumerate(self.recordings):
             for start, stop in recording.runs:
                 yield i, self.starts[i] + start, self.starts[i] + stop
+
+    def rows(self) -> list[np.ndarray]:
+        """Return the step in its recording of each row of the files, -1 for rows in a gap: (R,) of each recording."""
+        spans = itertools.pairwise(self.starts)
+        return [
+            np.arange(b - a) if r.rows is None else r.rows for r, (a, b) in zip(self.recordings, spans, strict=True)
+        ]
 
     def name(self, step: int) -> str:
         """Return recording and time stamp of a step, or its number in the recording."""
@@ -157,3 +165,34 @@ def labels_of(axis: Axis, places: Tensor, length: int, classes: Sequence[str], n
         n = classes.index(normal)
         counts[n] = torch.where(counts[n] == length, length, -1)
     return counts.argmax(0)
+
+
+class StepMeans:
+    """Means over the windows that each step of an axis is in.
+
+    Args:
+        first, stop: the steps that may be in a window.
+    """
+
+    def __init__(self, first: int, stop: int, values: int):
+        self.first = first
+        self.sums = torch.zeros(stop - first, values, dtype=torch.float64)
+        self.counts = torch.zeros(stop - first, dtype=torch.float64)
+
+    def add(self, places: Tensor, values: Tensor) -> None:
+        """Add the values (N, K, W) of windows at places (N,)."""
+        steps = (places[:, None] - self.first + torch.arange(values.shape[2])).flatten()
+        self.sums.index_add_(0, steps, values.transpose(1, 2).flatten(0, 1).double())
+        self.counts.index_add_(0, steps, torch.ones(len(steps), dtype=torch.float64))
+
+    def means(self) -> tuple[Tensor, Tensor]:
+        """Return the steps that are in a window (S,), and their means (S, K) float32."""
+        covered = self.counts.nonzero().squeeze(1)
+        return covered + self.first, (self.sums[covered] / self.counts[covered, None]).float()
+
+    @classmethod
+    def of(cls, places: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `means` of the values (N, K, W) of windows at places (N,)."""
+        found = cls(int(places.min()), int(places.max()) + values.shape[2], values.shape[1])
+        found.add(places, values)
+        return found.means()

@@ -17,10 +17,13 @@ from autoenc.data.kinds.series.figures import compared, overview
 from autoenc.data.readers.recordings import Format, Reader, Recording
 from autoenc.data.scaling import is_numeric
 from autoenc.data.split import Examples, Split
-from autoenc.data.storage.windows import Axis, Windows, classes_of, labels_of, laid, places_between
+from autoenc.data.storage.windows import Axis, StepMeans, Windows, classes_of, labels_of, laid, places_between
 from autoenc.errors import DataError, one_line
 
 SHOWN = 4  # windows in a figure
+NEAR = 0.05  # relative difference of steps that are the same
+STRETCH = 200  # consecutive windows
+VALUES = 2_000_000  # of steps whose errors are stored, about
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,14 @@ class Series(Kind):
         stride: steps between the beginnings of the windows of new recordings.
         format: how files have recordings.
         normal: the class of the steps that are no anomalies; None: there is none.
+        step: seconds between the steps of training recordings; None: not known.
     """
 
     channels: Channels = field(default_factory=lambda: Channels((), (), ()))
     stride: int = 1
     format: Format = field(default_factory=Format)
     normal: str | None = None
+    step: float | None = None
 
     name: ClassVar[str] = "series"
     noun: ClassVar[str] = "windows of recordings"
@@ -53,7 +58,12 @@ class Series(Kind):
 
     def recordings(self, path: Path) -> list[Recording]:
         """Read the recordings of a file or a folder; DataError if they differ from those of training."""
-        return list(Reader(self.format).recordings(path))
+        found = list(Reader(self.format).recordings(path))
+        other = next((r for r in found if r.step and self.step and abs(r.step / self.step - 1) > NEAR), None)
+        if other is not None:
+            why = f"has steps of {other.step:g} s, the training recordings {self.step:g} s"
+            raise DataError(f"{path}: {other.name} {why}; resample it, or train with data.step={self.step:g}")
+        return found
 
     def cut(self, recordings: Sequence[Recording], what: str, stride: int | None = None) -> Split:
         """Return windows that cover all steps of recordings, but those of stretches that are shorter than a window.
@@ -123,6 +133,22 @@ class Series(Kind):
             return None
         return [classes[i] for i in labels_of(axis, split.x.places, self.window, classes, normal).tolist()]
 
+    # Scores of time steps
+
+    def representative(self, size: int, most: int) -> np.ndarray:
+        """Return stretches of consecutive windows, which overlap as those of new recordings do."""
+        most = min(most, max(STRETCH, VALUES // (self.shape[0] * self.stride)))
+        if size <= most:
+            return np.arange(size)
+        count = most // STRETCH
+        starts = np.linspace(0, size - STRETCH, count).astype(np.int64)
+        return np.unique(starts[:, None] + np.arange(STRETCH))
+
+    def per_step(self, split: Split, values: Tensor) -> Tensor:
+        if not isinstance(split.x, Windows):
+            return values.transpose(1, 2).flatten(0, 1)
+        return StepMeans.of(split.x.places, values)[1]
+
     # Back
 
     def decode(self, x: Tensor | np.ndarray) -> np.ndarray:
@@ -147,7 +173,7 @@ class Series(Kind):
 
     def state(self) -> dict[str, Any]:
         return {"channels": asdict(self.channels), "stride": self.stride, "format": asdict(self.format),
-                "normal": self.normal}  # fmt: skip
+                "normal": self.normal, "step": self.step}  # fmt: skip
 
     @classmethod
     def load(cls, folder: Path, values: dict[str, Any]) -> Series:
@@ -158,6 +184,7 @@ class Series(Kind):
             stride=int(values["stride"]),
             format=Format(**form),
             normal=values["normal"],
+            step=values.get("step"),
         )
 
     def description(self) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def assembled(
         used = covered(learnt, cutting.window, len(axis.steps))
         channels = fit(format.channels, axis.steps, used, cutting.scaling, cutting.log, cutting.differences)
         shape = (len(format.channels), cutting.window)
-        kind = Series(shape, 0.0, 0.0, channels, stride, format, cutting.normal)
+        kind = Series(shape, 0.0, 0.0, channels, stride, format, cutting.normal, axis.recordings[0].step)
         low, high = kind.windows(axis, learnt).range()
         kind = replace(kind, low=low, high=high)
     train, val, test = (replace(kind.windows(axis, found[part]), y=y[part]) for part in PARTS)

@@ -1,0 +1,148 @@
+"""Anomaly scores of time steps: means over the windows that a step is in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from autoenc.apps.anomaly.scores import Detector, threshold
+from autoenc.data.split import Split
+from autoenc.data.storage.windows import StepMeans, Windows
+from autoenc.errors import DataError, UserError
+from autoenc.loading import Run
+from autoenc.reference import errors
+
+CHUNK = 4_096  # windows
+OWN = ("residual", "error")
+
+
+@dataclass(frozen=True)
+class StepScores:
+    """Scores of S steps of an axis.
+
+    Args:
+        steps: (S,) their numbers on the axis. scores: name -> (S,).
+        channels: (S, C) the part of each channel in `error`, with a sum of 1.
+        residual: (S, C) the mean error of each channel, in the units of the model.
+    """
+
+    steps: np.ndarray
+    scores: dict[str, np.ndarray]
+    channels: np.ndarray
+    residual: np.ndarray
+
+
+class StepDetector:
+    """The anomaly scores of time steps; higher is more anomalous. Each is a mean over the windows of a step.
+
+    residual  Mahalanobis distance of the errors of the channels from those of the training windows, shrunk covariance
+              (Ledoit & Wolf 2004)
+    error     squared error of each channel, relative to its mean over the training windows; mean over channels
+
+    and the scores of whole windows, see `Detector`: nll, elbo, prior, mahalanobis, knn, local, forest, combined.
+    """
+
+    def __init__(self, run: Run):
+        self.run, self.windows = run, Detector(run)
+
+    @property
+    def names(self) -> list[str]:
+        """The scores of this run."""
+        return [*OWN, *(name for name in self.windows.names if name != "error")]
+
+    @property
+    def best(self) -> str:
+        """The default score: that of an objective which trains one, else `residual`.
+
+        It has the highest mean AUROC over the five kinds of anomalies of data=oscillations, with model=ae and vae.
+        """
+        objective = self.run.objective
+        return (objective.score if objective is not None else None) or OWN[0]
+
+    def check(self, name: str) -> None:
+        """Raise UserError unless the run has the score."""
+        if name not in self.names:
+            raise UserError(f"--score {name}: {self.run.path} has {', '.join(self.names)}")
+
+    @cached_property
+    def _training(self) -> np.ndarray:
+        """Errors of the steps of training windows (n, C) float64."""
+        rows = self.run.reference_rows(1)
+        found = self.run.over(rows, lambda batch: errors(self.run.model, batch))
+        return found.transpose(1, 2).flatten(0, 1).double().numpy()
+
+    @cached_property
+    def scale(self) -> np.ndarray:
+        """Mean squared error of each channel over training windows (C,)."""
+        return np.maximum(np.square(self._training).mean(0), np.finfo(np.float32).tiny)
+
+    @cached_property
+    def _precision(self) -> np.ndarray:
+        from sklearn.covariance import LedoitWolf
+
+        return LedoitWolf(assume_centered=True).fit(self._training).precision_
+
+    def own(self, mean: np.ndarray, square: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the scores of steps with these errors of the channels and mean squares, (S, C) each."""
+        return {
+            "residual": np.sqrt(np.einsum("sc,cd,sd->s", mean, self._precision, mean).clip(min=0)),
+            "error": (square / self.scale).mean(1),
+        }
+
+    def scores(self, split: Split) -> StepScores:
+        """Return the scores of the steps of windows."""
+        x = split.x
+        assert isinstance(x, Windows), "windows of recordings"
+        whole = self.windows.scores(split)
+        names = [name for name in self.names if name not in OWN]
+        table = torch.from_numpy(np.stack([whole[name] for name in names], 1))[:, :, None]  # (N, names, 1)
+        channels = x.shape[1]
+        means = StepMeans(int(x.places.min()), int(x.places.max()) + x.length, 2 * channels + len(names))
+        for part in torch.arange(len(split)).split(CHUNK):
+            error = self.run.over(split.subset(part), lambda batch: errors(self.run.model, batch))
+            spread = table[part].float().expand(-1, -1, x.length)
+            means.add(x.places[part], torch.cat([error, error.square(), spread], 1))
+        steps, found = (each.numpy() for each in means.means())
+        mean, square = found[:, :channels].astype(np.float64), found[:, channels : 2 * channels].astype(np.float64)
+        scores = self.own(mean, square)
+        scores |= {name: found[:, 2 * channels + i].astype(np.float64) for i, name in enumerate(names)}
+        parts = square / self.scale
+        return StepScores(steps, scores, parts / parts.sum(1, keepdims=True).clip(min=1e-300), mean)
+
+    @cached_property
+    def validation(self) -> dict[str, np.ndarray]:
+        """The scores of steps of validation recordings, whose quantiles are the thresholds.
+
+        Those of whole windows are means over the windows of a step, too; `elbo` is known of some windows only.
+        """
+        reference = self.run.reference
+        if not reference.val_steps.size:
+            raise DataError(
+                f"{self.run.path}: reference.npz has no errors of time steps; delete it, and it is written again"
+            )
+        channels = reference.val_steps.shape[1] // 2
+        values = reference.val_steps.astype(np.float64)
+        found = self.own(values[:, :channels], values[:, channels:])
+        places, length = torch.from_numpy(reference.val_places), self.run.spec.shape[-1]
+        for name, each in self.windows.validation.items():
+            if name in found:
+                continue
+            if len(each) == len(places):
+                spread = torch.from_numpy(each).float()[:, None, None].expand(-1, 1, length)
+                each = StepMeans.of(places, spread)[1][:, 0].double().numpy()
+            found[name] = each
+        return found
+
+    @cached_property
+    def validation_last(self) -> dict[str, np.ndarray]:
+        """`residual` and `error` of the last step of validation windows (M,): all that is known when it is read."""
+        last = self.run.reference.val_last.astype(np.float64)
+        return self.own(last, np.square(last))
+
+    def threshold(self, name: str, quantile: float) -> float:
+        """Return the quantile of the scores of the validation steps."""
+        self.check(name)
+        return threshold(self.validation[name], quantile)

@@ -1,0 +1,342 @@
+"""Anomalies on the time axis of recordings: a score for each row of the user's files, and intervals of alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from autoenc.apps.anomaly import detect
+from autoenc.apps.anomaly.labelled import check_labels
+from autoenc.apps.anomaly.step_scores import StepDetector, StepScores
+from autoenc.apps.anomaly.time_metrics import Scored, quality, stretches
+from autoenc.apps.untrained import untrained
+from autoenc.data.split import Split
+from autoenc.data.storage.windows import Axis, StepMeans, Windows
+from autoenc.errors import UserError
+from autoenc.figures import new_figure, pixels
+from autoenc.loading import Run
+
+if TYPE_CHECKING:
+    from autoenc.data.readers.recordings import Recording
+
+SHOWN, CHANNELS = 3, 4  # recordings and channels in the figure
+BLAMED = 3  # channels named beside a score
+LONGEST = 100  # largest tolerance of VUS-PR, in steps
+
+
+def on_time_axis(run: Run) -> bool:
+    """Whether the scores of a run are those of time steps."""
+    return run.spec.kind.timed
+
+
+def windows_of(run: Run, path: str | None) -> Split:
+    """Return the windows of the recordings in a file or a folder; None: of the test split."""
+    kind: Any = run.spec.kind
+    split: Split = run.data.test if path is None else kind.cut(kind.recordings(Path(path)), path)
+    return split
+
+
+@dataclass(frozen=True)
+class Event:
+    """An interval of alarms, or of known anomalies.
+
+    Args:
+        recording: its name. first, last: time stamps, or numbers, of the first and the last step. steps: their number.
+        peak: the highest score. at: its time stamp. channels: the channels with the largest part in the error.
+    """
+
+    recording: str
+    first: str
+    last: str
+    steps: int
+    peak: float
+    at: str
+    channels: str
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Scores of the steps of recordings.
+
+    Args:
+        axis: of the recordings. found: scores and contributions of the S steps that windows cover.
+        score: the deciding score. thresholds: name -> quantile of the validation steps.
+        alarms: (S,) bool. ends: of the stretches of recordings without a gap, in S.
+        join: alarms fewer steps apart are one event.
+        labels: (S,) bool, or None. baselines: method -> (S,). numbers: score or method -> metrics, with labels.
+        x, reconstruction: (S, C) in the units of the model.
+        names: of the channels.
+    """
+
+    axis: Axis
+    found: StepScores
+    score: str
+    quantile: float
+    thresholds: dict[str, float]
+    alarms: np.ndarray
+    ends: tuple[int, ...]
+    join: int
+    x: np.ndarray
+    names: tuple[str, ...]
+    labels: np.ndarray | None = None
+    baselines: dict[str, np.ndarray] = field(default_factory=dict)
+    numbers: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def spans(self) -> list[tuple[int, int, int]]:
+        """Number of the recording, first and end in S, of each stretch that has scores."""
+        which = np.searchsorted(self.axis.starts, self.found.steps, side="right") - 1
+        starts = [0, *self.ends[:-1]]
+        return [(int(which[start]), start, stop) for start, stop in zip(starts, self.ends, strict=True)]
+
+    def events(self) -> list[Event]:
+        """Return the intervals of alarms, in order."""
+        return [self._event(*each) for each in stretches(self.alarms, self.ends, self.join)]
+
+    def _event(self, start: int, stop: int) -> Event:
+        steps, values = self.found.steps[start:stop], self.found.scores[self.score][start:stop]
+        i = int(np.searchsorted(self.axis.starts, steps[0], side="right")) - 1
+        first, last, at = (
+            self.axis.stamp(i, int(step) - self.axis.starts[i])
+            for step in (steps[0], steps[-1], steps[values.argmax()])
+        )
+        parts = self.found.channels[start:stop].mean(0)
+        name = self.axis.recordings[i].name
+        return Event(
+            name, first, last, int(steps[-1] - steps[0]) + 1, float(values.max()), at, blamed(parts, self.names)
+        )
+
+    def event_table(self) -> tuple[list[str], list[list[Any]]]:
+        """Return header and rows of events.csv."""
+        header = ["recording", "first", "last", "steps", "peak", "peak_at", "channels"]
+        return header, [
+            [e.recording, e.first, e.last, e.steps, f"{e.peak:.7g}", e.at, e.channels] for e in self.events()
+        ]
+
+    def table(self, whole: bool = False) -> tuple[list[str], list[list[Any]]]:
+        """Return header and rows of detect.csv: a row for each row of the files that has a score.
+
+        Args:
+            whole: all rows of the files; scores are empty in gaps, and where no window is.
+        """
+        names = list(self.found.scores)
+        header = ["recording", "time", *names, "anomaly", "channels", *(["label"] if self.labels is not None else [])]
+        rows: list[list[Any]] = []
+        place = np.full(len(self.axis.steps), -1)
+        place[self.found.steps] = np.arange(len(self.found.steps))
+        for i, recording in enumerate(self.axis.recordings):
+            steps = place[self.axis.starts[i] : self.axis.starts[i + 1]]
+            index = recording.label_rows(steps, -1)
+            wanted = np.arange(len(index)) if whole else np.flatnonzero(index >= 0)
+            rows += [self._row(recording, row, int(index[row]), names) for row in wanted.tolist()]
+        return header, rows
+
+    def _row(self, recording: Recording, row: int, s: int, names: Sequence[str]) -> list[Any]:
+        stamp = str(row) if recording.stamps is None else recording.stamps[row]
+        extra = 3 if self.labels is not None else 2
+        if s < 0:
+            return [recording.name, stamp, *[""] * (len(names) + extra)]
+        cells = [f"{self.found.scores[name][s]:.7g}" for name in names]
+        label = [] if self.labels is None else [int(self.labels[s])]
+        alarm = bool(self.alarms[s])
+        blame = blamed(self.found.channels[s], self.names) if alarm else ""
+        return [recording.name, stamp, *cells, int(alarm), blame, *label]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the contents of detect.json."""
+        found: dict[str, Any] = {"score": self.score, "quantile": self.quantile, "steps": len(self.alarms),
+                                 "above_threshold": int(self.alarms.sum()), "events": len(self.events())}  # fmt: skip
+        if self.labels is not None:
+            found |= {"anomalies": int(self.labels.sum()), "anomalous_events": len(stretches(self.labels, self.ends))}
+        kinds = {"auroc_by_class": by_kind(self)} if self.labels is not None else {}
+        return {**found, "thresholds": self.thresholds, "numbers": self.numbers, **kinds}
+
+
+def blamed(parts: np.ndarray, names: Sequence[str]) -> str:
+    """Return the channels with the largest parts of an error (C,), as text: sensor_1 72%; sensor_0 20%."""
+    order = np.argsort(-parts, kind="stable")[:BLAMED]
+    return "; ".join(f"{names[c]} {parts[c]:.0%}" for c in order if parts[c] > 0.05 or c == order[0])
+
+
+def timeline(
+    detector: StepDetector, split: Split, score: str | None = None, quantile: float = 0.99, join: int | None = None,
+    labels: np.ndarray | None = None, compare: bool = True,
+) -> Timeline:  # fmt: skip
+    """Score the steps of windows, and mark those above the threshold.
+
+    Args:
+        join: alarms that are fewer steps apart are one event; None: a quarter of a window.
+        labels: (R,) whether each row of the recordings is an anomaly; None: those of the recordings.
+        compare: with labels, compare with the untrained network and baselines.
+
+    Raises:
+        UserError: the run does not have the score.
+    """
+    run, x = detector.run, split.x
+    assert isinstance(x, Windows)
+    score = score or detector.best
+    detector.check(score)
+    thresholds = {name: detector.threshold(name, quantile) for name in detector.names}
+    found = detector.scores(split)
+    which = np.searchsorted(x.axis.starts, found.steps, side="right")
+    breaks = (np.diff(which) != 0) | (np.diff(found.steps) != 1)
+    ends = (*(np.flatnonzero(breaks) + 1).tolist(), len(which))
+    known = labels_of_steps(run, x.axis, labels)
+    known = None if known is None else known[found.steps]
+    if known is not None and (known.all() or not known.any()):
+        known = None
+    alarms = found.scores[score] > thresholds[score]
+    join = max(1, x.length // 4) if join is None else join
+    own = torch.cat([split.take(part).x.cpu() for part in torch.arange(len(split)).split(1_024)])
+    values = StepMeans.of(x.places, own)[1].numpy()
+    result = Timeline(
+        x.axis, found, score, quantile, thresholds, alarms, ends, join, values, x_names(run), known
+    )  # fmt: skip
+    if known is None:
+        return result
+    methods, before = {}, {}
+    if compare:
+        methods = {name: spread(x, each) for name, each in detect.baselines(run, split).items()}
+        methods["random"] = np.random.default_rng(0).uniform(size=len(known))
+        before = StepDetector(untrained(run)).scores(split).scores
+    buffer = min(LONGEST, x.length)
+    numbers = {}
+    for name, each in (found.scores | methods).items():
+        limit = thresholds[name] if name in thresholds else np.quantile(each, 1 - alarms.mean())
+        numbers[name] = quality(Scored(each, known, each > limit, ends, join), buffer)
+        if name in before:
+            from sklearn.metrics import roc_auc_score
+
+            numbers[name]["auroc_untrained"] = float(roc_auc_score(known, before[name]))
+    return Timeline(**{**vars(result), "baselines": methods, "numbers": numbers})
+
+
+def x_names(run: Run) -> tuple[str, ...]:
+    """Return the names of the channels."""
+    kind: Any = run.spec.kind
+    return tuple(kind.channels.names)
+
+
+def spread(x: Windows, values: np.ndarray) -> np.ndarray:
+    """Return scores of windows (N,) as scores of their steps (S,)."""
+    wide = torch.from_numpy(values).float()[:, None, None].expand(-1, 1, x.length)
+    return StepMeans.of(x.places, wide)[1][:, 0].double().numpy()
+
+
+def labels_of_steps(run: Run, axis: Axis, rows: np.ndarray | None) -> np.ndarray | None:
+    """Return which steps of an axis are anomalies, (steps,) bool; None if it is not known.
+
+    Args:
+        rows: (R,) labels of the rows of the recordings, which replace those of the files.
+
+    Raises:
+        UserError: another number of rows.
+    """
+    kind: Any = run.spec.kind
+    if rows is not None:
+        places = axis.rows()
+        lengths = [len(each) for each in places]
+        if len(rows) != sum(lengths):
+            raise UserError(f"--labels: {len(rows):,} labels for {sum(lengths):,} rows")
+        check_labels(rows, "--labels")
+        found = np.zeros(len(axis.steps), dtype=bool)
+        for i, part in enumerate(np.split(rows.astype(bool), np.cumsum(lengths)[:-1])):
+            found[places[i][(places[i] >= 0) & part] + axis.starts[i]] = True
+        return found
+    if kind.normal is None or any(r.labels is None for r in axis.recordings):
+        return None
+    return np.concatenate([np.asarray(r.labels, dtype=object) != kind.normal for r in axis.recordings])
+
+
+def figure(run: Run, result: Timeline) -> np.ndarray:
+    """Draw the recordings with the highest scores: signal, reconstruction, score, alarms and known anomalies."""
+    values, limit = result.found.scores[result.score], result.thresholds[result.score]
+    spans = sorted(result.spans, key=lambda span: -float(values[span[1] : span[2]].max()))[:SHOWN]
+    kind: Any = run.spec.kind
+    center, scale = np.array(kind.channels.center), np.array(kind.channels.scale)
+    count = min(CHANNELS, len(result.names))
+    drawing = new_figure(11, (1.1 * count + 1.3) * len(spans) + 0.6)
+    grid = drawing.subplots(
+        len(spans) * (count + 1), 1, squeeze=False, gridspec_kw={"height_ratios": ([1] * count + [1.3]) * len(spans)}
+    )[:, 0]
+    reconstruction = result.x - result.found.residual
+    for k, (i, start, stop) in enumerate(spans):
+        here, t = slice(start, stop), result.found.steps[start:stop] - result.axis.starts[i]
+        order = np.sort(np.argsort(-result.found.channels[here].mean(0), kind="stable")[:count])
+        for axes, c in zip(grid[k * (count + 1) :], order, strict=False):
+            for x, name in ((result.x, "signal"), (reconstruction, "reconstruction")):
+                axes.plot(t, x[here, c] * scale[c] + center[c], linewidth=0.8, label=name)
+            axes.set_ylabel(result.names[c], fontsize=7, rotation=0, ha="right")
+        lowest = grid[k * (count + 1) + count]
+        lowest.plot(t, values[here], color="black", linewidth=0.8, label=f"score: {result.score}")
+        lowest.axhline(limit, color="tab:red", linewidth=0.9, linestyle="--", label="threshold")
+        lowest.set_ylabel("score", fontsize=7, rotation=0, ha="right")
+        if (values[here].max() > 20 * limit) and limit > 0:
+            lowest.set_yscale("log")
+        for axes in grid[k * (count + 1) : (k + 1) * (count + 1)]:
+            axes.tick_params(labelsize=6)
+            axes.set_xlim(t[0], t[-1] + 1)
+            for n, (a, b) in enumerate(stretches(result.alarms[here], (stop - start,), result.join)):
+                axes.axvspan(t[a], t[b - 1] + 1, ymax=0.06, color="tab:red", label="alarm" if n == 0 else None)
+            if result.labels is not None:
+                for n, (a, b) in enumerate(stretches(result.labels[here], (stop - start,))):
+                    label = "known anomaly" if n == 0 else None
+                    axes.axvspan(t[a], t[b - 1] + 1, color="tab:orange", alpha=0.2, linewidth=0, label=label)
+        for axes in grid[k * (count + 1) : (k + 1) * (count + 1) - 1]:
+            axes.set_xticklabels([])
+        grid[k * (count + 1)].set_title(result.axis.recordings[i].name, fontsize=9, loc="left")
+    shown: dict[str, Any] = {}
+    for axes in (grid[0], grid[count]):
+        shown |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    drawing.legend(shown.values(), shown.keys(), fontsize=8, loc="outside upper center", ncols=len(shown))
+    grid[-1].set_xlabel("time step", fontsize=8)
+    return pixels(drawing)
+
+
+SHORT = ("auroc", "average_precision", "vus_pr", "auroc_untrained")
+ALARMS = ("step_f1", "false_alarms", "missed_alarms", "event_precision", "event_recall", "delay", "adjusted_f1",
+          "adjusted_f1_random")  # fmt: skip
+
+
+def brief(numbers: Mapping[str, float]) -> dict[str, float]:
+    """Return the numbers that need no threshold."""
+    return {name: numbers[name] for name in SHORT if name in numbers}
+
+
+def of_alarms(result: Timeline) -> dict[str, float]:
+    """Return the numbers of the alarms of the deciding score."""
+    return {name: result.numbers[result.score][name] for name in ALARMS}
+
+
+def shown(result: Timeline) -> tuple[str, ...]:
+    """Return the score and the baselines that are shown for each class of anomalies."""
+    return (result.score, *result.baselines)
+
+
+def rows_of(split: Split) -> int:
+    """Return the number of rows of the recordings that windows are of."""
+    assert isinstance(split.x, Windows)
+    return sum(len(rows) for rows in split.x.axis.rows())
+
+
+def by_kind(result: Timeline) -> Mapping[str, dict[str, float]]:
+    """Return the AUROC of the deciding score for each class of anomalies against normal steps, by name."""
+    from sklearn.metrics import roc_auc_score
+
+    labels = [each.labels for each in result.axis.recordings]
+    if result.labels is None or any(each is None for each in labels):
+        return {}
+    names = np.concatenate([np.asarray(each, dtype=object) for each in labels])[result.found.steps]
+    values = {**result.found.scores, **result.baselines}
+    found: dict[str, dict[str, float]] = {}
+    for name in sorted({str(each) for each in names[result.labels]}):
+        rows = (names == name) | ~result.labels
+        if (names[rows] == name).all():
+            continue
+        found[name] = {m: float(roc_auc_score(names[rows] == name, v[rows])) for m, v in values.items()}
+    return found if len(found) > 1 else {}

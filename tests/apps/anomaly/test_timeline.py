@@ -1,0 +1,317 @@
+"""Detection on the time axis: scores of steps against sums by hand, files, rows that come one by one, metrics."""
+
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from autoenc import load_run, run
+from autoenc.apps.anomaly import follow, time_metrics, timeline
+from autoenc.apps.anomaly.step_scores import StepDetector
+from autoenc.apps.anomaly.time_metrics import Scored, stretches
+from autoenc.data.storage.windows import StepMeans
+from autoenc.errors import DataError
+from autoenc.estimators.inmemory import compose
+from autoenc.loading import Run
+
+W, STEPS = 16, 160
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve logs of two sensors that follow each other; the last has an anomaly and a gap."""
+    random, path = np.random.default_rng(0), tmp_path_factory.mktemp("logs")
+    for i in range(12):
+        t = np.arange(STEPS)
+        a = np.sin(t / 3 + random.uniform(0, 6))
+        frame = pd.DataFrame({"a": a, "b": 5 + 2 * a}) + 0.1 * random.normal(size=(STEPS, 2))
+        frame.insert(0, "time", pd.date_range("2024-05-01", periods=STEPS, freq="10s").astype(str))
+        frame["fault"] = 0
+        if i == 11:
+            frame.loc[100:119, "b"] = 5.0
+            frame.loc[100:119, "fault"] = 1
+            frame = frame.drop(index=range(40, 60))
+        frame.to_csv(path / f"{i:02}.csv", index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    options = [f"data.window={W}", "data.label=fault", "data.normal=0", "data.stride=4", "data.split_seed=1"]
+    path = tmp_path_factory.mktemp("run") / "run"
+    small = ["network=mlp", "network.hidden=[32]", "model.latent_dim=3", "trainer.epochs=30", "trainer.figures=0"]
+    test = folder.parent / "test"
+    if not test.exists():
+        test.mkdir(exist_ok=True)
+    (folder / "11.csv").rename(test / "11.csv")
+    overrides = ["model=ae", "data=series", f"data.path={folder}", f"data.test_path={test}", *options, *small]
+    training = ["trainer.device=cpu", "trainer.batch_size=32", "optimizer.lr=0.003"]
+    run.train(compose([*overrides, *training]), path, {"model": "ae"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def loaded(trained: Path) -> Run:
+    return load_run(trained, "cpu")
+
+
+@pytest.fixture(scope="module")
+def log(folder: Path) -> Path:
+    return folder.parent / "test" / "11.csv"
+
+
+def test_scores_of_steps_are_means_over_windows() -> None:
+    random = np.random.default_rng(0)
+    places, values = torch.tensor([3, 5, 5, 20]), torch.from_numpy(random.normal(size=(4, 2, 4))).float()
+    steps, means = StepMeans.of(places, values)
+    by_hand: dict[int, list[np.ndarray]] = {}
+    for place, value in zip(places.tolist(), values.numpy(), strict=True):
+        for t in range(4):
+            by_hand.setdefault(place + t, []).append(value[:, t])
+    assert steps.tolist() == sorted(by_hand)
+    np.testing.assert_allclose(means, [np.mean(by_hand[step], 0) for step in sorted(by_hand)], rtol=1e-5)
+
+
+def test_errors_and_blame_are_those_of_a_sum_by_hand(loaded: Run) -> None:
+    detector = StepDetector(loaded)
+    split = timeline.windows_of(loaded, None)
+    found = detector.scores(split)
+    x = split.tensor.numpy()
+    error = (x - loaded.reconstruct(x)).astype(np.float64)
+    step = int(found.steps[7])
+    inside = [(n, step - int(p)) for n, p in enumerate(split.x.places) if 0 <= step - int(p) < W]
+    square = np.mean([error[n, :, t] ** 2 for n, t in inside], 0)
+    assert found.scores["error"][7] == pytest.approx((square / detector.scale).mean(), rel=1e-4)
+    part = square / detector.scale
+    np.testing.assert_allclose(found.channels[7], part / part.sum(), rtol=1e-4)
+    mean = np.mean([error[n, :, t] for n, t in inside], 0)
+    assert found.scores["residual"][7] == pytest.approx(np.sqrt(mean @ detector._precision @ mean), rel=1e-3)
+    whole = detector.windows.scores(split)["knn"]
+    assert found.scores["knn"][7] == pytest.approx(np.mean([whole[n] for n, _ in inside]), rel=1e-4)
+
+
+def test_thresholds_are_quantiles_of_the_validation_steps(loaded: Run) -> None:
+    detector = StepDetector(loaded)
+    values = detector.scores(loaded.data.val).scores
+    for name in ("residual", "error", "knn"):
+        np.testing.assert_allclose(np.sort(detector.validation[name]), np.sort(values[name]), rtol=1e-3, atol=1e-5)
+        assert (values[name] > detector.threshold(name, 0.9) * (1 + 1e-5)).mean() <= 0.1
+
+
+def test_a_test_split_is_detected_with_metrics_and_files(
+    trained: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code, out, err = call("detect", trained, "--output", tmp_path)
+    assert code == 0, err
+    assert "a" in out
+    assert {p.name for p in tmp_path.iterdir()} == {"detect.json", "detect.csv", "events.csv", "timeline.png"}
+    found = json.loads((tmp_path / "detect.json").read_text())
+    assert found["score"] == "residual"
+    assert found["anomalous_events"] == 1
+    numbers = found["numbers"]
+    assert numbers["residual"]["auroc"] > 0.9 > numbers["random"]["auroc"]
+    assert {"pca", "isolation_forest", "random"} <= numbers.keys()
+    assert "auroc_untrained" in numbers["residual"]
+    rows = list(csv.DictReader((tmp_path / "detect.csv").open()))
+    assert len(rows) == STEPS - 20
+    assert rows[40]["time"].startswith("2024-05-01 00:10:00")
+    assert sum(int(row["label"]) for row in rows) == 20
+
+
+def test_new_recordings_have_a_score_for_each_row_of_the_file(
+    trained: Path, log: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    frame = pd.read_csv(log).drop(columns="fault")
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    before = (tmp_path / "new.csv").read_bytes()
+    code, out, err = call("detect", trained, "--input", tmp_path / "new.csv", "--output", tmp_path / "s.csv")
+    assert code == 0, err
+    assert "in " in out
+    rows = list(csv.DictReader((tmp_path / "s.csv").open()))
+    assert [row["time"] for row in rows] == frame["time"].tolist()
+    scores = np.array([float(row["residual"]) for row in rows])
+    assert scores[80:100].mean() > 3 * scores[:40].mean()
+    events = list(csv.DictReader((tmp_path / "s_events.csv").open()))
+    assert any(e["first"] <= "2024-05-01 00:17:30" <= e["last"] for e in events)
+    assert (tmp_path / "new.csv").read_bytes() == before
+    labels = np.zeros(len(frame))
+    labels[80:100] = 1
+    np.save(tmp_path / "y.npy", labels)
+    code, out, err = call("detect", trained, "--input", tmp_path / "new.csv", "--labels", tmp_path / "y.npy")
+    assert code == 0, err
+    assert "vus_pr" in out
+
+
+def _score(loaded: Run, text: str, monkeypatch: pytest.MonkeyPatch, **options: object) -> list[follow.Scored]:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    follower = follow.Follower(StepDetector(loaded), **options)  # type: ignore[arg-type]
+    return [row for rows in follow.follow(follower, "-") for row in rows]
+
+
+def test_rows_that_come_one_by_one_are_scored_by_the_window_they_end(
+    loaded: Run, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = _score(loaded, log.read_text(), monkeypatch, score="error")
+    frame = pd.read_csv(log)
+    assert [row.stamp for row in rows] == frame["time"].tolist()
+    empty = [i for i, row in enumerate(rows) if row.score is None]
+    assert empty == [*range(W - 1), *range(40, 40 + W - 1)], "before the first window, and after the gap"
+    kind = loaded.spec.kind
+    x = kind.channels.forward(torch.from_numpy(frame[["a", "b"]].to_numpy()[10 : 10 + W])[None].float())
+    error = (x - loaded.reconstruct(x))[0, :, -1].double().numpy()
+    detector = StepDetector(loaded)
+    assert rows[10 + W - 1].score == pytest.approx((error**2 / detector.scale).mean(), rel=1e-3)
+    alarms = [row.alarm for row in rows]
+    assert np.mean(alarms[80:100]) > 0.5 > np.mean(alarms[:40])
+
+
+def test_short_gaps_and_empty_cells_do_not_stop_the_scores(
+    loaded: Run, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = log.read_text().splitlines()
+    lines[21] = lines[21].split(",")[0] + ",,3,0"
+    whole = _score(loaded, "\n".join([*lines[:25], *lines[27:40]]), monkeypatch)
+    assert [i for i, row in enumerate(whole) if row.score is None] == list(range(W - 1))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda lines: ["time,a", *lines[1:]], r"--follow -: has no column b"),
+        (lambda lines: [*lines[:5], lines[3]], r"row 5, .* is not later than the row before"),
+        (lambda lines: [*lines[:5], "2024-06-01 00:00,x,1,0"], r"row 5: 'x' is not a number"),
+        (lambda lines: [*lines[:5], "2024-06-01 00:00,1"], r"row 5 has 2 columns"),
+    ],
+)
+def test_rows_that_cannot_be_scored_are_one_line(
+    loaded: Run, log: Path, monkeypatch: pytest.MonkeyPatch, edit: Callable, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        _score(loaded, "\n".join(edit(log.read_text().splitlines())), monkeypatch)
+
+
+def test_a_file_is_followed_line_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("a\n1\n2")
+    lines = follow._written(path)
+    assert next(lines) == ["a\n", "1\n"]
+    with path.open("a") as file:
+        file.write("5\n7\n")
+    assert next(lines) == ["25\n", "7\n"]
+
+
+def test_follow_writes_a_line_for_each_row(
+    trained: Path, log: Path, call: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(log.read_text()))
+    code, out, err = call("detect", trained, "--follow", "-")
+    assert code == 0, err
+    assert out.splitlines()[0] == "time,score,anomaly,channels"
+    assert len(out.splitlines()) == STEPS - 20 + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--follow", "-", "--join", "3"], "--join: has no effect with --follow"),
+        (["--follow", "-", "--score", "knn"], "--score knn: rows that come one by one have the scores residual, error"),
+        (["--score", "colour"], "--score colour: .* has residual, error"),
+        (["--resize"], "--resize: is not for recordings"),
+        (["--follow", "missing.csv"], "--follow missing.csv: no such file"),
+    ],
+)
+def test_arguments_without_effect_are_refused(
+    trained: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    output = [] if "--follow" in arguments else ["--output", tmp_path / "x"]
+    code, _, err = call("detect", trained, *arguments, *output)
+    assert code == 2
+    assert re.search(message, err.splitlines()[-1])
+
+
+def test_other_rates_and_channels_are_refused(
+    trained: Path, log: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    frame = pd.read_csv(log)
+    frame["time"] = pd.date_range("2024-05-01", periods=len(frame), freq="1min").astype(str)
+    frame.to_csv(tmp_path / "slow.csv", index=False)
+    frame.drop(columns="b").to_csv(tmp_path / "one.csv", index=False)
+    for name, message in (("slow", "has steps of 60 s, the training recordings 10 s"), ("one", "has no channel b")):
+        code, _, err = call("detect", trained, "--input", tmp_path / f"{name}.csv")
+        assert code == 2
+        assert message in err
+
+
+# Metrics
+
+
+LABELS = np.array([0, 0, 1, 1, 1, 0, 0, 0, 1, 0, 0, 0], dtype=bool)
+ALARMS = np.array([0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0], dtype=bool)
+
+
+def test_stretches_end_at_recordings_and_are_joined() -> None:
+    assert stretches(LABELS, (12,)) == [(2, 5), (8, 9)]
+    assert stretches(LABELS, (4, 12)) == [(2, 4), (4, 5), (8, 9)]
+    assert stretches(LABELS, (12,), join=4) == [(2, 9)]
+    assert stretches(LABELS, (12,), join=3) == [(2, 5), (8, 9)]
+
+
+def test_rates_events_and_adjustment_by_hand() -> None:
+    data = Scored(ALARMS.astype(float), LABELS, ALARMS, (12,))
+    rates = time_metrics.rates(LABELS, ALARMS)
+    assert rates == {"step_f1": pytest.approx(2 / 6), "false_alarms": 1 / 8, "missed_alarms": 3 / 4}
+    assert time_metrics.events(data) == {"event_precision": 0.5, "event_recall": 0.5, "delay": 1.0}
+    adjusted = time_metrics.adjusted_alarms(LABELS, ALARMS, (12,))
+    assert adjusted.astype(int).tolist() == [0, 0, 1, 1, 1, 0, 1, 0, 0, 0, 0, 0]
+
+
+def test_point_adjustment_flatters_random_scores() -> None:
+    """Why adjusted_f1 stands beside that of a random score: long anomalies are hit by chance."""
+    labels = np.zeros(3_000, dtype=bool)
+    labels[1_000:1_400] = labels[2_000:2_500] = True
+    scores = np.random.default_rng(1).uniform(size=3_000)
+    found = time_metrics.quality(Scored(scores, labels, scores > 0.95, (3_000,)), buffer=0)
+    assert found["auroc"] == pytest.approx(0.5, abs=0.05)
+    assert found["adjusted_f1"] > 0.85
+    assert found["adjusted_f1_random"] == pytest.approx(found["adjusted_f1"], abs=0.05)
+    assert found["step_f1"] < 0.15
+
+
+def _definition(labels: np.ndarray, scores: np.ndarray, buffer: int) -> float:
+    """VUS-PR as Paparrizos et al. 2022 define it, one threshold and one step at a time."""
+    areas = []
+    for tolerance in range(buffer + 1):
+        soft = labels.astype(float)
+        for start, stop in stretches(labels, (len(labels),)):
+            for away in range(1, tolerance // 2 + 1):
+                for at in (start - away, stop - 1 + away):
+                    if 0 <= at < len(labels):
+                        soft[at] = min(1, soft[at] + np.sqrt(1 - away / tolerance))
+        regions = stretches(soft > 0, (len(labels),))
+        points = [(0.0, 1.0)]
+        for i in np.linspace(0, len(scores) - 1, 250).astype(int):
+            alarms = scores >= np.sort(scores)[::-1][i]
+            hits = (soft * alarms).sum()
+            seen = np.mean([alarms[a:b].any() for a, b in regions])
+            recall = min(1, hits / ((labels.sum() + soft.sum()) / 2)) * seen
+            points.append((recall, hits / alarms.sum()))
+        recall, precision = zip(*points, strict=True)
+        areas.append(float(np.trapezoid(precision, recall)))
+    return float(np.mean(areas))
+
+
+@pytest.mark.parametrize("buffer", [0, 1, 5])
+def test_vus_pr_is_its_definition(buffer: int) -> None:
+    random = np.random.default_rng(buffer)
+    scores = np.round(random.normal(size=40) + 2 * np.repeat([0, 1, 0, 1], [10, 5, 20, 5]), 1)  # with ties
+    labels = np.repeat([False, True, False, True], [10, 5, 20, 5])
+    assert time_metrics.vus_pr(labels, scores, (40,), buffer) == pytest.approx(_definition(labels, scores, buffer))
+    assert time_metrics.vus_pr(labels, labels.astype(float), (40,), 0) == pytest.approx(1.0, abs=0.51)
