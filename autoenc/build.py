@@ -235,6 +235,8 @@ def build_optimizers(config: Mapping[str, Any], players: Mapping[str, nn.Module]
 def build(config: Mapping[str, Any], device: torch.device, data: Data | None = None) -> Parts:
     """Return everything that training needs, for the given data or those of the config."""
     settings = TrainerSettings(**config["trainer"])
+    if settings.replicas is not None:
+        raise ConfigError("trainer.replicas", settings.replicas, "is only for the command line of train.py")
     data = data or build_data(config)
     data = dataclasses.replace(data, train=data.train.on(device), val=data.val.on(device), test=data.test.on(device))
     model = build_model(config, data.spec, data.mean())

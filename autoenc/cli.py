@@ -6,6 +6,7 @@ Imports no torch before training, so that `--help` is fast.
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import shutil
@@ -39,6 +40,7 @@ from autoenc.forked import CLEAR, Sweep, interrupt, isolated, stop_with_parent
 from autoenc.metric_table import metric
 
 DONE, WRONG, FAILED = 0, 2, 1
+REFUSED = -math.inf  # value of jobs that cannot train at once
 LENGTH = ("trainer.epochs", "trainer.steps", "trainer.patience")  # may change when a run resumes
 PATIENCE = 10.0  # seconds that the jobs of a sweep that was killed get for their checkpoints
 
@@ -48,6 +50,8 @@ autoenc: train an autoencoder
   python train.py model=vae                                   on data included in scikit-learn
   python train.py model=dae data=mnist noise=gaussian noise.std=0.5 network=conv
   python train.py -m model=ae,vae model.latent_dim=2,4,8,16   a sweep, with a table, a CSV and a plot
+
+  python train.py model=vae trainer.replicas=8     eight seeds at once; with -m also values of weights and optimizer.lr
 
   python train.py resume=RUN       resume an interrupted run, or a sweep: what is finished is kept
   python train.py resume=RUN trainer.epochs=60     train a finished run for longer
@@ -82,9 +86,14 @@ class Callbacks(Callback):
     watch: ClassVar[sweeps.Watch | None] = None
     live: ClassVar[sweeps.Live | None] = None  # of jobs in other processes
     jobs: ClassVar[list[list[str]]] = []  # overrides of each job of the sweep
+    together: ClassVar[bool] = False  # its jobs train at once where they can
+    attempted: ClassVar[set[int]] = set()  # jobs that have trained with others
     created: ClassVar[list[Path]] = []  # folders that this process made, the deepest first
     held: ClassVar[contextlib.ExitStack] = contextlib.ExitStack()  # the lock of a single run
     error: ClassVar[Exception | None] = None  # of a single run; Hydra would print more lines
+
+    def __init__(self, together: bool = False) -> None:
+        Callbacks.together = together
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the run directory before Hydra writes into it; reject one that is not empty."""
@@ -161,7 +170,7 @@ def _estimate(folder: Path, jobs: list[list[str]], launcher: DictConfig) -> None
     missing = sweeps.missing(folder, len(jobs))
     before = f", of which {len(jobs) - len(missing)} are finished" if len(missing) < len(jobs) else ""
     print(f"{len(jobs)} jobs in {folder}{before}", flush=True)
-    if not missing:
+    if not missing or Callbacks.together:  # estimates are of jobs one after the other
         return
     expected = forecast([jobs[number] for number in missing], launcher)
     print(expected.text, flush=True)
@@ -216,6 +225,8 @@ def job(cfg: DictConfig) -> float:
     if (summary := sweeps.earlier(run_dir)) is not None:
         print(f"job {number}: {overrides}: finished before", flush=True)
         return _value(summary, cfg.trainer.monitor)
+    if Callbacks.together:
+        return _at_once(cfg, number, run_dir.parent)
     from autoenc.training.tracking import Progression
 
     title = f"job {number}: {overrides}"
@@ -233,15 +244,67 @@ def job(cfg: DictConfig) -> float:
     return float("nan") if value is None else value
 
 
+def _at_once(cfg: DictConfig, number: int, sweep_dir: Path) -> float:
+    """Train a job with all others that can train at once with it, unless it has been trained so; see `job`."""
+    if number in Callbacks.attempted:
+        return float("nan")  # it has failed
+    overrides = {n: Callbacks.jobs[n] for n in sweeps.at_once(Callbacks.jobs, number)}
+    folders = {n: sweeps.prepare(sweep_dir, n, each) for n, each in overrides.items()}
+    left = {n: folder for n, folder in folders.items() if sweeps.earlier(folder) is None}
+    configs = {n: sweeps.config_of(cfg, overrides[n]) for n in left}
+    Callbacks.attempted |= left.keys()
+    common = [text for text in overrides[number] if all(text in each for each in overrides.values())]
+    print(f"\njobs {', '.join(map(str, left))} at once: {' '.join(common)}", flush=True)
+
+    def killed(why: str) -> None:
+        for folder in left.values():
+            _note_failure(folder, why)
+
+    value = isolated(lambda: _attempt_at_once(configs, left), killed)
+    if value == REFUSED and left.keys() == set(range(len(Callbacks.jobs))):
+        for folder in left.values():
+            shutil.rmtree(folder)
+        _remove(sweep_dir)
+        raise SystemExit(WRONG)
+    return float("nan") if value is None else value
+
+
+def _attempt_at_once(configs: dict[int, DictConfig], folders: dict[int, Path]) -> float:
+    """Train jobs at once, and return the value of the first; REFUSED if they cannot be trained so."""
+    from autoenc import run
+
+    try:
+        checked = {n: _checked(cfg) for n, cfg in configs.items()}
+        jobs = [run.Job(checked[n], folder, _choices(), sweeps.interrupted(folder)) for n, folder in folders.items()]
+        results = run.train_together(jobs)
+    except Exception as error:
+        for folder in folders.values():
+            sweeps.note_failure(folder, _reason(error))
+        if not isinstance(error, UserError) and not out_of_memory(error):
+            raise
+        _say(_reason(error), FAILED)
+        return REFUSED if isinstance(error, UserError) else float("nan")
+    values = []
+    for cfg, folder, result in zip(configs.values(), folders.values(), results, strict=True):
+        if isinstance(result, BaseException):
+            _note_error(folder, result)
+        values.append(float("nan") if isinstance(result, BaseException) else _value(result, cfg.trainer.monitor))
+    return values[0]
+
+
 def _attempt(cfg: DictConfig, run_dir: Path) -> float:
     try:
         return _train(cfg, run_dir, resume=sweeps.interrupted(run_dir))
     except Exception as error:  # the sweep continues; its table lists failed jobs
-        known = isinstance(error, UserError | NotFinite) or out_of_memory(error)
-        _note_failure(run_dir, ("" if known else f"{type(error).__name__}: ") + _reason(error))
-        if not known:
-            traceback.print_exception(error)
+        _note_error(run_dir, error)
         return float("nan")
+
+
+def _note_error(run_dir: Path, error: BaseException) -> None:
+    known = isinstance(error, UserError | NotFinite) or out_of_memory(error)
+    _note_failure(run_dir, ("" if known else f"{type(error).__name__}: ") + _reason(error))
+    if not known:
+        traceback.print_exception(error)
 
 
 def _reason(error: BaseException) -> str:
@@ -254,15 +317,24 @@ def _value(summary: dict[str, Any], monitor: str) -> float:
 
 
 def _train(cfg: DictConfig, run_dir: Path, resume: bool = False) -> float:
+    checked = _checked(cfg)
+    from autoenc import run
+
+    summary = run.resume(run_dir) if resume else run.train(checked, run_dir, _choices())
+    return _value(summary, checked["trainer"]["monitor"])
+
+
+def _checked(cfg: DictConfig) -> dict[str, Any]:
     checked = config.check(cfg)
     config.check_terms(checked["regularizer"], HydraConfig.get().overrides.task)
     config.check_files(checked["data"])
-    from autoenc import run
+    return checked
 
+
+def _choices() -> dict[str, str]:
+    """Return the options of the config groups."""
     groups = HydraConfig.get().runtime.choices
-    choices = {k: str(v) for k, v in groups.items() if k in schema.GROUPS and v is not None}
-    summary = run.resume(run_dir) if resume else run.train(checked, run_dir, choices)
-    return _value(summary, checked["trainer"]["monitor"])
+    return {k: str(v) for k, v in groups.items() if k in schema.GROUPS and v is not None}
 
 
 def _note_failure(run_dir: Path, message: str) -> None:
@@ -295,6 +367,8 @@ def _run(args: list[str]) -> int:
                 return _resume(folder, others)
             Callbacks.resumed = True
             args = sys.argv[1:] = sweeps.arguments(folder, others)
+        elif (at_once := sweeps.replicated(args)) != args:
+            args = sys.argv[1:] = at_once
         schema.register()
         hydra.main(version_base="1.3", config_path=str(schema.CONFIGS), config_name="config")(job)()
         if Callbacks.error is not None:

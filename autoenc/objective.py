@@ -83,10 +83,13 @@ class Objective(nn.Module):
         """Return what the metrics of a trained model say about its players and terms; None: nothing."""
         return None
 
+    def corrupted(self, model: Autoencoder, batch: Batch) -> Batch:
+        """Return the batch as `losses` is given it: corrupted, in training mode."""
+        return model.corrupt(batch) if model.training and batch.corrupted is None else batch
+
     def forward(self, model: Autoencoder, batch: Batch, step: float) -> Loss:
         """Corrupt the batch (in training mode), run the model once, return `losses`."""
-        if model.training and batch.corrupted is None:
-            batch = model.corrupt(batch)  # here, so that the regularizers see the input that the code came from
+        batch = self.corrupted(model, batch)  # here, so that the regularizers see the input that the code came from
         return self.losses(model, batch, model(batch), step)
 
 
@@ -115,11 +118,16 @@ def train_step(
             p.grad = None  # as zero_grad(), without its overhead for the profiler
         # A single player has all parameters (build.py asserts it); without `inputs`, steps are a tenth faster.
         total.backward(inputs=parameters if len(optimizers) > 1 else None, retain_graph=i < len(loss.total))
-    for player in loss.total:
-        if clip is not None:
-            nn.utils.clip_grad_norm_(parameters_of(optimizers[player]), clip)
-        optimizers[player].step()
+    apply_gradients({player: optimizers[player] for player in loss.total}, clip)
     return loss.parts
+
+
+def apply_gradients(optimizers: Mapping[str, Optimizer], clip: float | None) -> None:
+    """Update the parameters of every player, whose gradients are clipped to the norm `clip`."""
+    for optimizer in optimizers.values():
+        if clip is not None:
+            nn.utils.clip_grad_norm_(parameters_of(optimizer), clip)
+        optimizer.step()
 
 
 def gradient_norm(optimizers: Mapping[str, Optimizer]) -> float:

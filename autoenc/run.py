@@ -6,6 +6,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from autoenc.errors import ConfigError, DataError, Interrupted, NotFinite, Prune
 from autoenc.files import check_inside, write_text
 from autoenc.metric_table import metric
 from autoenc.start import initialize_from, start_prior
-from autoenc.training import checkpoint
+from autoenc.training import checkpoint, replicas
 from autoenc.training.evaluation import evaluate
 from autoenc.training.process import seeded, torch_settings
 from autoenc.training.rundir import (
@@ -37,6 +38,16 @@ from autoenc.training.rundir import (
 from autoenc.training.settings import TrainerSettings
 from autoenc.training.tracking import Progression, Tracker
 from autoenc.training.trainer import NOBODY, Steps, Trainer, Watch, alone
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to train: its checked config, its directory, options of the config groups, whether it resumes."""
+
+    config: dict[str, Any]
+    run_dir: Path
+    choices: Mapping[str, str]
+    resume: bool = False
 
 
 def train(
@@ -61,6 +72,7 @@ def training(
     data: Data | None = None,
     longer: bool = False,
     watch: Watch = NOBODY,
+    shown: bool = True,
 ) -> Steps[dict[str, Any]]:
     """Train a checked config in `run_dir` and return its summary; the caller makes the steps, see `Trainer.steps`.
 
@@ -72,6 +84,7 @@ def training(
         data: by default, the data set of the config.
         longer: the run was finished or its length has changed; ConfigError if no step is left to do.
         watch: called after evaluations, see `Watch`; ConfigError if its metrics are not computed.
+        shown: report on the console.
 
     Raises:
         UserError: config or data are invalid. NotFinite: the loss became infinite or NaN. Interrupted: by a signal.
@@ -118,7 +131,7 @@ def training(
                 )  # fmt: skip
                 if state is not None:
                     trainer.restore(state)
-                progress = Progression(trainer.total_steps)
+                progress = Progression(trainer.total_steps, shown=shown)
                 new = not trainer.step and config["init_from"] is None
                 report.announce(trainer, parts, progress, fresh=new)
                 if not trainer.step:
@@ -146,6 +159,28 @@ def training(
             finally:
                 with contextlib.suppress(OSError):
                     tracker.close()
+
+
+def train_together(jobs: Sequence[Job]) -> list[dict[str, Any] | BaseException]:
+    """Train several runs at once; return the summary of each, or what has ended it. The first one reports.
+
+    Raises:
+        UserError: the config or the data is invalid, or the runs cannot train at once; nothing has been written.
+        Interrupted: by a signal.
+    """
+    first = jobs[0]
+    settings = TrainerSettings(**first.config["trainer"])
+    device = build.pick_device(settings.device)
+    with torch_settings(settings), quiet_threads():
+        with seeded(first.config["seed"]):
+            data = located(first.config["data"], first.run_dir) if first.resume else first.config["data"]
+            parts = build.build(first.config | {"data": data}, device)
+            check_monitor(parts)
+            replicas.check(len(jobs), parts.model, parts.objective, parts.data.train, settings)
+        trainings = [
+            training(job.config, job.run_dir, job.choices, job.resume, parts.data, shown=job is first) for job in jobs
+        ]
+        return replicas.together(trainings, device)
 
 
 @contextlib.contextmanager

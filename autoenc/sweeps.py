@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import re
 import shutil
@@ -17,16 +18,21 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
 from autoenc.config.schema import short_name
-from autoenc.errors import ConfigError, DataError, UserError, one_line
+from autoenc.errors import ConfigError, DataError, UserError, keys_below, one_line
 from autoenc.files import check_inside, locked, plain_yaml, read_json, read_text, write_json
 from autoenc.forecast import span
 from autoenc.forked import CLEAR
+from autoenc.training.settings import TrainerSettings
 
+REPLICAS = "trainer.replicas"
 STORED = "multirun.yaml"  # Hydra writes it before the first job
 LAUNCHER = ("hydra/launcher", "hydra.launcher.")  # settings that may change when a sweep resumes
 REFRESH = 0.5  # seconds
+TOGETHER = "hydra.callbacks.autoenc.together"  # the jobs train at once
+AT_ONCE = re.compile(r"seed|optimizer\.\w+|noise\.\w+|regularizer\.\w+\.weight(\.\w+)?")  # may differ between them
 OWN = ("hydra.mode", "hydra.sweep.dir")  # settings that are set anew
 SUBDIR = re.compile(r"(?:[\w=,-]|\$\{hydra\.job\.num\}|\$\{short:\$\{hydra\.overrides\.task\}\})+", re.ASCII)
 
@@ -62,15 +68,67 @@ def arguments(folder: Path, others: list[str]) -> list[str]:
     kept = []
     for text, override in zip(own, parsed[len(task) :], strict=True):
         key = override.key_or_group
+        if key == TOGETHER and others:
+            raise ConfigError("resume", folder, f"the jobs train at once, in one process; leave out {others[0]}")
         if key.startswith(LAUNCHER):
             kept += [] if others else [text]
-        elif key == "hydra.sweep.subdir" and SUBDIR.fullmatch(str(override.value())):
+        elif key == TOGETHER or (key == "hydra.sweep.subdir" and SUBDIR.fullmatch(str(override.value()))):
             kept.append(text)
         elif key not in OWN:
             why = f"the sweep was started with {text}, with which a sweep does not resume"
             raise ConfigError("resume", folder, why)
     quoted = str(folder).replace("'", "\\'")
     return ["-m", *task, *kept, *others, f"hydra.sweep.dir='{quoted}'"]
+
+
+def replicated(args: list[str]) -> list[str]:
+    """Return a command line with `trainer.replicas=R` as that of a sweep over R seeds whose jobs train at once.
+
+    Raises:
+        ConfigError: another argument contradicts it.
+    """
+    values = {a.lstrip("+").partition("=")[0]: a.partition("=")[2] for a in args if "=" in a}
+    count, first = values.get(REPLICAS, ""), values.get("seed", "0")
+    if not count.isdecimal() or any(a.startswith("-") and a not in ("-m", "--multirun") for a in args):
+        return args  # the config is only shown, or wrong
+    with keys_below("trainer"):
+        TrainerSettings(replicas=int(count))
+    if not first.isdecimal():
+        raise ConfigError("seed", first, f"{REPLICAS}={count} trains this seed and the next ones: give one number")
+    for key in ("hydra.run.dir", "hydra.sweep.subdir", "hydra/launcher", "hydra/sweeper"):
+        if key in values:
+            instead = "name the folder of its runs by hydra.sweep.dir" if key == "hydra.run.dir" else "leave it out"
+            raise ConfigError(key, values[key], f"{REPLICAS}={count} is a sweep in one process; {instead}")
+    others = [a for a in args if a.lstrip("+").partition("=")[0] not in (REPLICAS, "seed", "-m", "--multirun")]
+    seeds = ",".join(map(str, range(int(first), int(first) + int(count))))
+    return ["-m", *others, f"seed={seeds}", f"{TOGETHER}=true"]
+
+
+def at_once(jobs: list[list[str]], number: int) -> list[int]:
+    """Return the numbers of the jobs that can train at once with one of them, from that on."""
+
+    def rest(overrides: list[str]) -> list[str]:
+        return [text for text in overrides if not AT_ONCE.fullmatch(text.partition("=")[0])]
+
+    return [other for other in range(number, len(jobs)) if rest(jobs[other]) == rest(jobs[number])]
+
+
+def config_of(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    """Return the config of a job that can train at once with that of `cfg`."""
+    own = copy.deepcopy(cfg)
+    texts = [text for text in overrides if AT_ONCE.fullmatch(text.partition("=")[0])]
+    for override in OverridesParser.create().parse_overrides(texts):
+        OmegaConf.update(own, override.key_or_group, override.value(), merge=False)
+    return own
+
+
+def prepare(folder: Path, number: int, overrides: list[str]) -> Path:
+    """Make the folder of a job, with its overrides, and return it."""
+    run_dir = folder / f"{number}_{short_name(overrides)}"
+    own = run_dir / ".hydra"
+    own.mkdir(parents=True, exist_ok=True)
+    (own / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    return run_dir
 
 
 def check_jobs(folder: Path, jobs: list[list[str]]) -> None:
@@ -153,9 +211,7 @@ def settle(folder: Path, jobs: list[list[str]], patience: float, failed: Callabl
     started = {_number(path.name) for path in folder.iterdir() if path.is_dir()}
     for number, overrides in enumerate(jobs):
         if number not in started:
-            own = folder / f"{number}_{short_name(overrides)}" / ".hydra"
-            own.mkdir(parents=True)
-            (own / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+            prepare(folder, number, overrides)
 
 
 def interrupted(run_dir: Path) -> bool:

@@ -219,7 +219,7 @@ EMBEDDED = "digits|shapes|sparse_codes|superposition|linear_gaussian"
 TRAINED = [
     line
     for line in COMMANDS
-    if re.match(r"python train.py(?! .*(--|-m |resume=|init_from=|experiment=))", line)
+    if re.match(r"python train.py(?! .*(--|-m |resume=|init_from=|experiment=|trainer.replicas=))", line)
     and line not in EXAMPLES
     and re.search(rf" data=({EMBEDDED})\b", line + ("" if " data=" in line else " data=digits"))
 ]

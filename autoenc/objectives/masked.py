@@ -166,9 +166,7 @@ class Masked(Objective):
 
     def forward(self, model: Autoencoder, batch: Batch, step: float) -> Loss:
         """Return `losses` without running the model on whole examples, which they do not need."""
-        if model.training and batch.corrupted is None:
-            batch = model.corrupt(batch)
-        return self.losses(model, batch, None, step)
+        return self.losses(model, self.corrupted(model, batch), None, step)
 
     @torch.no_grad()
     def show(self, model: Autoencoder, batch: Batch) -> dict[str, Tensor]:

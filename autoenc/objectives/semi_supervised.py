@@ -50,7 +50,7 @@ class SemiSupervised(Objective):
 
     def forward(self, model: Autoencoder, batch: Batch, step: float) -> Loss:
         """Corrupt the batch in training mode, and return the loss, which runs the model once for each class."""
-        return self.of_classes(model, model.corrupt(batch) if model.training else batch, step)
+        return self.of_classes(model, self.corrupted(model, batch), step)
 
     def losses(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Loss:
         return self.of_classes(model, batch, step)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from autoenc.errors import DataError, one_line
 from autoenc.files import atomic, check_zip
@@ -17,7 +18,18 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Write a state atomically: readers find either the old or the new file."""
     path.parent.mkdir(exist_ok=True)
     with atomic(path) as file:
-        torch.save(state, file)
+        torch.save(_compact(state), file)
+
+
+def _compact(value: Any) -> Any:
+    """Return a value with copies of the tensors that are parts of larger ones, of which torch would save the whole."""
+    if isinstance(value, Tensor):
+        return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
+    if isinstance(value, dict):
+        copied = copy.copy(value)  # with the versions of modules, an attribute
+        copied.update((key, _compact(part)) for key, part in value.items())
+        return copied
+    return type(value)(map(_compact, value)) if type(value) in (list, tuple) else value
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -36,15 +36,17 @@ class TrainerSettings:
     profile: bool = False
     deterministic: bool = False
     threads: int | None = None
+    replicas: int | None = None
 
     def __post_init__(self) -> None:
         for key in ("epochs", "batch_size", "eval_batch_size", "evaluate_every", "plateau_patience"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "must be 1 or more")
-        for key in ("steps", "patience", "threads"):
+        for key in ("steps", "patience", "threads", "replicas"):
             require(getattr(self, key) is None or getattr(self, key) >= 1, key, getattr(self, key), "must be 1 or more")
         for key in ("steps", "epochs", "batch_size", "eval_batch_size", "evaluate_every", "patience", "figures"):
             require((getattr(self, key) or 0) < LARGEST, key, getattr(self, key), f"must be below {LARGEST:,}")
         require((self.threads or 0) <= 1024, "threads", self.threads, "must be at most 1024; null: one for each core")
+        require((self.replicas or 0) <= 1024, "replicas", self.replicas, "must be at most 1024")
         require(self.figures >= 0, "figures", self.figures, "must be 0 or more")
         require(0 <= self.warmup < 1, "warmup", self.warmup, "must lie in [0, 1): a fraction of the training steps")
         require(0 < self.plateau_factor < 1, "plateau_factor", self.plateau_factor, "must lie between 0 and 1")

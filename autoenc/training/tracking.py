@@ -183,14 +183,16 @@ class Progression:
 
     Args:
         quiet: show and log nothing.
+        shown: show on the console, not only log.
     """
 
     prefix: ClassVar[str] = ""  # of each line on the console: the job, where several train at once
     sweep: ClassVar[Callable[[float], str]] = staticmethod(lambda age: "")  # how far the sweep is, at most so long ago
 
-    def __init__(self, total_steps: int, quiet: bool = False):
+    def __init__(self, total_steps: int, quiet: bool = False, shown: bool = True):
         self.quiet = quiet
-        self.console = Console(highlight=False, soft_wrap=True, markup=False, quiet=quiet)  # texts may have brackets
+        silent = quiet or not shown
+        self.console = Console(highlight=False, soft_wrap=True, markup=False, quiet=silent)  # texts may have brackets
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=24),
@@ -200,7 +202,7 @@ class Progression:
             TextColumn("{task.fields[sweep]}"),
             console=self.console,
             transient=True,
-            disable=quiet or bool(self.prefix) or not self.console.is_terminal,
+            disable=self.console.quiet or bool(self.prefix) or not self.console.is_terminal,
         )
         self.task = self.progress.add_task("", total=total_steps, epoch=1, numbers="", sweep="")
         self.total, self.shown = total_steps, time.monotonic()
