@@ -18,7 +18,7 @@ from autoenc.config.composed import compose_with_choices
 from autoenc.config.messages import hydra_message
 from autoenc.config.schema import short_name
 from autoenc.errors import ConfigError, DataError, UserError
-from autoenc.files import check_inside, flat, read_json, write_json
+from autoenc.files import check_inside, read_json, write_json
 from autoenc.search.goals import Goal, parse_goals
 from autoenc.search.space import OPTION, Distribution, corners, parse_space
 
@@ -32,7 +32,7 @@ class Variant:
     """A preset that is searched: the settings of the command line without the space.
 
     Attributes:
-        default: values of the keys of the space in the preset; a key that the preset lacks is missing.
+        default: values of the keys of the space in the preset; None where it lacks a key.
         warmup: epochs in which no run is pruned.
     """
 
@@ -85,12 +85,11 @@ def plan(
         config, choices = compose_with_choices(job)
         check_files(config["data"])
         terms |= set(config["regularizer"])
-        values = {**flat(config), **choices}
         chosen = [job[i].partition("=")[2] for i in swept]
         title = short_name([",".join(chosen)]) if chosen else choices["model"]
         trainer = config["trainer"]
         warmup = 1 if trainer["steps"] else trainer["epochs"] // 5
-        default = {key: values[key] for key in parsed if key in values}
+        default = {key: choices.get(key, _value(config, key)) for key in parsed}
         variants.append(Variant(title, tuple(job), default, config["seed"], warmup))
         for corner in corners(parsed):
             _check_corner(job, corner, title if swept else "")
@@ -103,7 +102,7 @@ def plan(
     label = "_".join(goal.name for goal in goals)
     if name is not None and not re.fullmatch(r"\w[\w.,=+-]*", name):
         raise ConfigError("--name", name, "must be the name of a folder: letters, digits and . , = + - _")
-    folder = FOLDER / (name or f"{values['data']}-{'+'.join(names)}-{label}"[:120])
+    folder = FOLDER / (name or f"{choices['data']}-{'+'.join(names)}-{label}"[:120])
     settings = {"settings": list(overrides), "space": " ".join(space.split()), "metric": metric, "pruning": pruning}
     _check_folder(folder, settings)
     return Plan(folder, tuple(variants), parsed, goals, trials, seeds, pruning, settings)
@@ -125,6 +124,13 @@ def _jobs(overrides: Sequence[str]) -> list[list[str]]:
     if any(o.is_sweep_override() and o.key_or_group == "seed" for o in parsed):
         raise ConfigError("seed", None, "is one for all trials; --seeds repeats the best settings and the default")
     return jobs
+
+
+def _value(config: Any, key: str) -> Any:
+    """Return the value of a dotted key; None if there is none."""
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config
 
 
 def _check_corner(job: Sequence[str], corner: Sequence[str], title: str) -> None:

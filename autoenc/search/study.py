@@ -52,9 +52,11 @@ class Search:
         (plan.folder / LOCKS).mkdir(exist_ok=True)
         pruning = plan.pruning and len(plan.goals) == 1
         with self._alone():
-            path = str(plan.folder / STORAGE)
+            path = plan.folder / STORAGE
+            _mend(path)
             try:
-                storage = optuna.storages.JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
+                backend = JournalFileBackend(str(path), JournalFileOpenLock(str(path)))
+                storage = optuna.storages.JournalStorage(backend)
                 self.studies = {
                     variant.name: optuna.create_study(
                         storage=storage,
@@ -164,8 +166,8 @@ class Search:
         if new:
             self.seconds[variant.name] = time.monotonic() - started
             self.say(f"{variant.name}: default{self._numbers(values)}, {self.seconds[variant.name]:.0f} s")
-        params = {k: d.holds(variant.default[k]) for k, d in self.plan.space.items() if k in variant.default}
-        complete = all(params.get(key) is not None for key in self.plan.space) and None not in values
+        params = {key: d.holds(variant.default[key]) for key, d in self.plan.space.items()}
+        complete = None not in (*params.values(), *values)
         study = self.studies[variant.name]
         with self._alone():
             if complete and not any(DEFAULT in t.user_attrs for t in study.get_trials(deepcopy=False)):
@@ -300,7 +302,22 @@ class Search:
             seconds, left = seconds + missing * mean, left + missing
         if left:
             time_left = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-            self.say(f"{left} trials left, about {time_left} in one process, and less with pruning")
+            about = f", about {time_left} in one process, and less with pruning" if seconds else ""
+            self.say(f"{left} trials left{about}")
+
+
+def _mend(journal: Path) -> None:
+    """Remove the last line of a journal if a kill cut it off; Optuna would write on behind it."""
+    if not journal.exists():
+        return
+    lock = JournalFileOpenLock(str(journal))
+    lock.acquire()
+    try:
+        content = journal.read_bytes()
+        if not content.endswith(b"\n"):
+            os.truncate(journal, content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 def _watch(goals: Sequence[Goal], trial: Trial | None = None) -> Watch:

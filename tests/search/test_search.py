@@ -107,6 +107,10 @@ def test_the_default_is_part_of_the_study_only_if_it_lies_in_the_space(quick: No
     searched(2, space="model.latent_dim=int(2,8)")
     assert [row["trial"] for row in rows()] == ["0", "1"]  # latent_dim is 16
     assert (FOLDER / "ae" / "default" / "summary.json").exists()
+    space = "trainer.clip=choice(null,1) network.hidden=choice([512,256],[64]) optimizer=choice(adam,sgd)"
+    made = plan(["model=ae"], space, "val/mse", "choices", 1, 0, True)
+    search(made)
+    assert [row["trial"] for row in rows(made.folder)] == ["default", "1"]
 
 
 def test_seeds_repeat_default_and_tuned(quick: None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,6 +203,17 @@ def test_a_trial_that_was_killed_is_replaced_by_the_next_call(quick: None, monke
     monkeypatch.setattr(study, "isolated", at_once)
     searched(3)
     assert [row["state"].split(",")[0] for row in rows()] == ["finished"] * 3 + ["failed", "finished"]
+
+
+def test_a_line_of_the_journal_that_a_kill_cut_off_is_dropped(quick: None) -> None:
+    searched(2)
+    with (FOLDER / "journal.log").open("a") as journal:
+        journal.write('{"op_code": 4, "worker')
+    searched(3)
+    assert len(rows()) == 1 + 3
+    (FOLDER / "journal.log").write_text('{"other": 1}\n')
+    with pytest.raises(UserError, match=r"journal.log: is damaged .*; --name starts another search"):
+        searched(3)
 
 
 @pytest.mark.parametrize("checkpoint", [True, False])
