@@ -138,7 +138,9 @@ class Callbacks(Callback):
 
 
 def _refuse_used(key: str, folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())):
+    if folder.exists() and (
+        not folder.is_dir() or any(path.name not in (".lock", ".hydra") for path in folder.iterdir())
+    ):
         raise SystemExit(_say(f"{key}={folder}: is already in use; name another, or use resume={folder}", WRONG))
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hydra.utils import get_object
+
+from autoenc.config.checks import check_target
 from autoenc.config.signatures import options
 from autoenc.core import Autoencoder, Likelihood, Regularizer
 from autoenc.data.dataset import Data, DataSpec
@@ -29,6 +32,11 @@ def check_prior(node: Mapping[str, Any] | None, model: Autoencoder, objective: O
 
 def check_parts(config: Mapping[str, Any], spec: DataSpec) -> None:
     """Raise ConfigError unless the parts that depend on the kind of data accept its sizes, such as a vocabulary."""
+    target = config["model"]["objective"]["_target_"]
+    check_target("model.objective", target)
+    if needed := get_object(target).needed(spec.kind):  # before a network is named that fits the data but not this
+        why = f"{target.rpartition('.')[2]} needs {needed}, and {spec.name} has {spec.kind.noun}; use model=vae"
+        raise ConfigError("model.objective", None, why)
     for group, right in spec.kind.parts.items():
         target = config[group]["_target_"]
         if not spec.kind.given().keys() & options(target).keys() and target != "autoenc.noise.Identity":

@@ -292,6 +292,17 @@ def finite(value: Any) -> Any:
     return value
 
 
+def ranges(numbers: Iterable[int]) -> str:
+    """Return whole numbers in few characters: 0-2,4."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 2 else ",".join(map(str, p)) for p in parts)
+
+
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested settings to dotted keys; lists become text."""
     found: dict[str, Any] = {}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict, weight_at
+from autoenc.data.kinds.kind import Kind
 from autoenc.data.split import Split
 from autoenc.errors import NotFinite
 
@@ -47,6 +48,11 @@ class Objective(nn.Module):
 
     def check(self, model: Autoencoder) -> None:
         """Raise ConfigError if the objective does not support the model."""
+
+    @classmethod
+    def needed(cls, kind: Kind) -> str:
+        """Return what examples the objective needs, if it does not support those of a kind of data."""
+        return ""
 
     def start(self, train: Split, say: Callable[[str], None]) -> None:
         """Train what the objective needs beforehand, once, before the first step.

@@ -21,7 +21,7 @@ from autoenc.files import flat, write_json
 from autoenc.metric_table import legend
 from autoenc.training import checkpoint
 from autoenc.training.evaluation import Evaluation, evaluate, latent_health
-from autoenc.training.tracking import CODE, METRICS, Progression, Tracker, result_table, varying
+from autoenc.training.tracking import CODE, METRICS, TEST, Progression, Tracker, result_table, varying
 from autoenc.training.trainer import Trainer
 from autoenc.verdict import verdict
 
@@ -97,7 +97,7 @@ def finish(
         },
     }
     tracker.evaluation("test", step, step / trainer.steps_per_epoch, results["test"].numbers | latent)
-    tracker.scalars("test", results["test"].numbers, step)
+    tracker.scalars(TEST, results["test"].numbers, step)
     tracker.scalars(CODE, varying(latent), step)
     draw(tracker, parts, results["val"], step)
     lines = [json.loads(line) for line in (run_dir / METRICS).read_text().splitlines()]
@@ -105,7 +105,7 @@ def finish(
         tracker.image("loss", figures.curves(lines, best["step"], parts.objective.units), step)
     with figures.tried("projector"):
         _project(tracker, parts, results["val"])
-    tags = [*(f"test/{name}" for name in results["test"].numbers), *(f"{CODE}/{name}" for name in varying(latent))]
+    tags = [*(f"{TEST}/{name}" for name in results["test"].numbers), *(f"{CODE}/{name}" for name in varying(latent))]
     tracker.hparams(hparams(config, choices, overridden(run_dir)), tags)
     write_json(run_dir / "summary.json", summary)
     reference.save(reference.compute(model, data, batch_size, trainer.device), run_dir / reference.FILE)

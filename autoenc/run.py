@@ -27,6 +27,8 @@ from autoenc.training.rundir import (
     Record,
     check_same,
     claimed,
+    clear,
+    described,
     disk_errors,
     find_run,
     located,
@@ -232,7 +234,7 @@ def check_monitor(parts: Parts, resume: bool = False, watched: Sequence[str] = (
 
 
 def resume(run_dir: Path, changes: Mapping[str, Any] | None = None, watch: Watch = NOBODY) -> dict[str, Any]:
-    """Resume a run with its own config.
+    """Resume a run with its own config, from its last checkpoint or, without one, from the beginning.
 
     Args:
         changes: new values of trainer.epochs, trainer.steps and trainer.patience; a finished run needs one of them.
@@ -247,12 +249,6 @@ def resume(run_dir: Path, changes: Mapping[str, Any] | None = None, watch: Watch
     if record["state"] == "finished" and (run_dir / "summary.json").exists() and not changes:
         why = "is finished; there is nothing to resume; to train for longer, add a larger trainer.epochs"
         raise ConfigError("resume", run_dir, why)
-    if not (run_dir / "checkpoints" / "last.pt").exists():
-        raise ConfigError(
-            "resume",
-            run_dir,
-            f"stopped before its first checkpoint; remove it (scripts/runs.py --remove {run_dir}) and start it again",
-        )
     config = read_config(run_dir)
     if changes:
         for key, value in changes.items():
@@ -262,4 +258,12 @@ def resume(run_dir: Path, changes: Mapping[str, Any] | None = None, watch: Watch
             config["trainer"]["steps"] = None  # which would decide
         config["trainer"] |= changes
         config = parse_config(yaml.safe_dump(config, sort_keys=False), run_dir / "config.yaml")
-    return train(config, run_dir, record.get("choices"), resume=True, longer=bool(changes), watch=watch)
+    choices = record.get("choices")
+    if (run_dir / "checkpoints" / "last.pt").exists():
+        return train(config, run_dir, choices, resume=True, longer=bool(changes), watch=watch)
+    data = build.build_data(config | {"data": located(config["data"], run_dir)})
+    if described(data) != record.get("data"):
+        raise ConfigError("resume", run_dir, "stopped before its first checkpoint, and the data are others since then")
+    print(f"{run_dir} stopped before its first checkpoint: it starts anew", flush=True)
+    clear(run_dir)
+    return train(config, run_dir, choices, data=data, watch=watch)

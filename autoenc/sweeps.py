@@ -222,15 +222,9 @@ def interrupted(run_dir: Path) -> bool:
     """
     if (run_dir / "checkpoints" / "last.pt").exists() and (run_dir / "config.yaml").exists():
         return True
-    left = [path for path in run_dir.iterdir() if path.name not in (".hydra", ".lock")]
-    if left and not any((run_dir / name).is_file() for name in ("run.json", "config.yaml", "train.log")):
-        raise DataError(f"{run_dir}: has files that are not of a run, such as {left[0].name}; move them elsewhere")
-    with locked(run_dir):
-        for path in left:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+    from autoenc.training.rundir import clear
+
+    clear(run_dir)
     return False
 
 

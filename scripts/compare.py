@@ -37,14 +37,14 @@ def main(args: argparse.Namespace) -> Results:
 
     if args.samples or args.examples:
         raise UserError(f"--{'samples' if args.samples else 'examples'}: is for --generation")
-    for name in compare_table.FILES if args.output else ():
-        check_new(Path(args.output) / name, args.force)
     rows = compare.read_runs(args.runs)
     metric = args.sort or compare.chief(rows)
     rows = compare.ranked(rows, metric)
     if missing := [name for name in args.show if not any(name in row.numbers for row in rows)]:
         known = sorted({name for row in rows for name in row.numbers})
         raise ConfigError("--show", missing[0], f"no run has this metric; {compare.suggest(missing[0], known)}")
+    for name in compare_table.FILES if args.output else ():
+        check_new(Path(args.output) / name, args.force)
     compared = compare_table.Comparison(rows, compare.differing(rows), metric, [metric, *args.show])
     screen = console()
     compare_table.print_comparison(compared, screen)
@@ -69,9 +69,9 @@ def generation(args: argparse.Namespace) -> Results:
         raise UserError(
             f"--{'sort' if args.sort else 'show'}: is not for --generation, whose numbers are always the same"
         )
+    runs = [load_run(path, args.device) for path in compare.runs_in(args.runs)]
     for name in generators.FILES if args.output else ():
         check_new(Path(args.output) / name, args.force)
-    runs = [load_run(path, args.device) for path in compare.runs_in(args.runs)]
     found, screen = generators.compare(runs, args.samples or 100, args.examples or 1_000), console()
     screen.print(result_table("generation", {each.name: each.numbers for each in found}))
     if args.output:

@@ -31,19 +31,23 @@ def main(args: argparse.Namespace) -> Results:
     if args.clean and not args.input:
         raise UserError("--clean needs --input")
     run = load_run(args.run, args.device)
+    noisy, clean = None, None
+    if args.input:
+        noisy = inputs.read(run, args.input, args.resize, noisy=True)
+        clean = inputs.read(run, args.clean, args.resize).split if args.clean else None
+        if clean is not None and len(clean) != len(noisy.split):
+            raise UserError(f"--clean {args.clean}: {len(clean)} images, {args.input} has {len(noisy.split)}")
+    else:
+        denoise.corruption(run, args.noise, args.level)
     with Outputs(run, "denoise", args.output, args.force, "input" if args.input else args.noise or "") as out:
-        if args.input:
-            noisy = inputs.read(run, args.input, args.resize, noisy=True)
-            clean = inputs.read(run, args.clean, args.resize).split if args.clean else None
-            if clean is not None and len(clean) != len(noisy.split):
-                raise UserError(f"--clean {args.clean}: {len(clean)} images, {args.input} has {len(noisy.split)}")
+        if noisy is not None:
             result = denoise.denoise(run, noisy.split, clean)
         else:
             result = denoise.denoise_test(run, args.count, args.noise, args.level)
         arrays = {name: getattr(result, name) for name in ("noisy", "denoised", "clean", "filtered")}
         out.npz("denoise", **{name: array for name, array in arrays.items() if array is not None})
         out.figure("examples", denoise.figure(run, result))
-        if args.input:
+        if noisy is not None:
             out.images(noisy.names, result.denoised)
         out.json({"images": len(result.noisy), "filter": result.filter, **result.numbers})
     labels = {"noisy": "noisy", "model": run.name, "filter": result.filter}

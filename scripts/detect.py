@@ -87,7 +87,6 @@ def one(args: argparse.Namespace) -> Results:
         raise UserError(
             f"--{'follow' if args.follow else 'join'}: is for recordings, and {run.path} has none: data=series"
         )
-    out, prefix = outputs(run, args)
     detector = Detector(run)
     if args.score is not None:
         detector.check(args.score)
@@ -103,6 +102,7 @@ def one(args: argparse.Namespace) -> Results:
             labels = None
     if labels is not None:
         labelled.check_labels(labels, f"--labels {args.labels}" if args.labels else f"{run.path}: test split")
+    out, prefix = outputs(run, args)
     result = detect.detect(detector, split, labels, args.score, args.quantile)
     if out is not None:
         with out:

@@ -24,8 +24,8 @@ EXAMPLES = """examples:
   python scripts/dream.py RUN --unit 7 --image x.png       what the unit sees in an image, a file or a test example
   python scripts/dream.py RUN --whole --layer encoder.3 --image 42
 
-results, in RUN/dream, or RUN/dream/LAYER for a layer other than the code: dream.json (activations), dream.png and
-unit_N.png; for other data than images dream.csv (unit, change, effect) and dream.html
+results, in RUN/dream, or of named units and other layers RUN/dream/LAYER/unit_N: dream.json (activations), dream.png
+and unit_N.png; for other data than images dream.csv (unit, change, effect) and dream.html
 """
 IMAGES_ONLY = ("image", "resize", "steps", "octaves", "jitter", "blur", "seed")
 
@@ -66,6 +66,7 @@ def main(args: argparse.Namespace) -> Results:
     from autoenc.apps.seeing import layers, units
     from autoenc.data.dataset import class_numbers
     from autoenc.errors import UserError
+    from autoenc.files import ranges
 
     run = load_run(args.run, args.device)
     kind = run.spec.kind
@@ -84,7 +85,8 @@ def main(args: argparse.Namespace) -> Results:
         (y,) = class_numbers(run.spec, [args.label], "--class")
     elif run.given_labels and args.layer == layers.CODE:
         raise UserError(f"{run.path}: the code depends on the class: --class {'|'.join(run.spec.classes)}")
-    call = "" if args.layer == layers.CODE else args.layer
+    which = "whole" if args.whole else f"unit_{ranges(args.units)}" if args.units else ""
+    call = "/".join(filter(None, ("" if args.layer == layers.CODE else args.layer, which)))
     with Outputs(run, "dream", args.output, args.force, call) as out:
         if args.whole:
             found = [units.whole(run, args.layer, args.examples)]

@@ -32,9 +32,9 @@ def main(args: argparse.Namespace) -> Results:
     if args.probe and args.input:
         raise UserError("--probe needs the data set of the run; it cannot be combined with --input")
     run = load_run(args.run, args.device)
+    new = inputs.read(run, args.input, args.resize) if args.input else None
     with Outputs(run, "embed", args.output, args.force, "input" if args.input else "probe" * args.probe) as out:
-        if args.input:
-            new = inputs.read(run, args.input, args.resize)
+        if new is not None:
             tables = {"": (run.codes(new.split), np.array(new.names), "name")}
         else:
             data = run.data

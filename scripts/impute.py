@@ -35,9 +35,9 @@ def main(args: argparse.Namespace) -> Results:
         raise UserError("--input and --output are needed: the table with missing cells, and the CSV file to write")
     if Path(args.output).suffix.lower() != ".csv":
         raise UserError(f"--output {args.output}: must end in .csv")
-    check_new(Path(args.output), args.force)
     impute.check(run)
     split = inputs.read(run, args.input).split
+    check_new(Path(args.output), args.force)
     whole = run.spec.kind.completed(Path(args.input), impute.impute(run, split, args.draws or 0, args.samples))
     assert whole is not None, "only kinds with missing cells pass the check"
     for number, version in enumerate(whole.versions, 1):

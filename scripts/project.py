@@ -29,13 +29,13 @@ def main(args: argparse.Namespace) -> Results:
 
     run = load_run(args.run, args.device)
     kind = [args.method] * (args.method != "tsne") + ["3d"] * (args.dim == 3) + ["input"] * bool(args.input)
+    if args.input:
+        new = inputs.read(run, args.input, args.resize)
+        split, names = new.split, new.names
+    else:
+        index, names = drawn(len(run.data.test), args.count), run.data.example_names("test")
+        split, names = run.data.test.sample(args.count), [names[i] for i in index.tolist()]
     with Outputs(run, "project", args.output, args.force, "_".join(kind)) as out:
-        if args.input:
-            new = inputs.read(run, args.input, args.resize)
-            split, names = new.split, new.names
-        else:
-            index, names = drawn(len(run.data.test), args.count), run.data.example_names("test")
-            split, names = run.data.test.sample(args.count), [names[i] for i in index.tolist()]
         projection = project.project(run, split, args.method, args.dim, args.seed)
         source = "new data" if args.input else "the test split"
         title = f"{len(split):,} codes of {source}, {args.method}: {run.name} on {run.spec.name}"

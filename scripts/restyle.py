@@ -45,44 +45,49 @@ def main(args: argparse.Namespace) -> Results:
     """Restyle, draw, measure, write."""
     task = check(args)
     from autoenc import load_run
-    from autoenc.apps.outputs import Outputs
 
     run = load_run(args.run, args.device)
-    with Outputs(run, "restyle", args.output, args.force, task) as out:
-        (optimize if task == "images" else decode)(run, out, args)
+    out = (optimize if task == "images" else decode)(run, args, task)
     out.say(f"results: {out.folder}")
     return out.summary
 
 
-def decode(run: Run, out: Outputs, args: argparse.Namespace) -> None:
+def decode(run: Run, args: argparse.Namespace, task: str) -> Outputs:
     """Decode the codes of examples with every class, or moved along the difference of two."""
     from autoenc.apps.generation import classifier, generate
+    from autoenc.apps.outputs import Outputs
     from autoenc.apps.seeing import restyle
 
     judge = classifier.load(run) if run.spec.kind.continuous else None
+    vector, strengths = None, args.strengths or STRENGTHS
     if args.from_class is None:
         restyle.check_conditional(run)
         split, facts = given(run, args)
-        found, numbers = restyle.by_class(run, split), restyle.class_quality(run, judge)
     else:
-        vector, strengths = restyle.attribute(run, args.from_class, args.to_class), args.strengths or STRENGTHS
+        vector = restyle.attribute(run, args.from_class, args.to_class)
         split, facts = given(run, args, vector.a)
         facts |= {"from": args.from_class, "to": args.to_class, "strengths": list(strengths)}
-        found = restyle.by_attribute(run, split, vector, strengths)
-        numbers = restyle.attribute_quality(run, vector, strengths, judge)
-    generate.keep(run, out, found, found.z.shape[1])
-    out.json(facts | {"numbers": numbers} | ({"classifier": judge.accuracy} if judge else {}))
+    with Outputs(run, "restyle", args.output, args.force, task) as out:
+        if vector is None:
+            found, numbers = restyle.by_class(run, split), restyle.class_quality(run, judge)
+        else:
+            found = restyle.by_attribute(run, split, vector, strengths)
+            numbers = restyle.attribute_quality(run, vector, strengths, judge)
+        generate.keep(run, out, found, found.z.shape[1])
+        out.json(facts | {"numbers": numbers} | ({"classifier": judge.accuracy} if judge else {}))
     out.table(f"test examples, {'in other classes' if args.from_class is None else 'moved'}", numbers)
     if judge is None and run.spec.kind.continuous:
         out.say(f"restyle_accuracy is not measured: first python scripts/train_classifier.py {run.path}")
+    return out
 
 
-def optimize(run: Run, out: Outputs, args: argparse.Namespace) -> None:
+def optimize(run: Run, args: argparse.Namespace, task: str) -> Outputs:
     """Give each image of --content the style of each of --style."""
     import numpy as np
     import torch
 
     from autoenc.apps import inputs
+    from autoenc.apps.outputs import Outputs
     from autoenc.apps.seeing import neural_style
     from autoenc.figures import titled
 
@@ -93,33 +98,35 @@ def optimize(run: Run, out: Outputs, args: argparse.Namespace) -> None:
         torch.cat([inputs.one_image(run, text, option, args.resize).take(slice(None)).x for text in texts])
         for option, texts in (("--content", args.content), ("--style", args.style_of))
     )
-    found = [[neural_style.stylized(run, content, style, settings) for style in styles] for content in contents]
-    x = np.stack([[result.x for result in row] for row in found])
-    pairs = [result for row in found for result in row]
-    means = {
-        name: float(np.mean([getattr(result, name) for result in pairs])) for name in ("content_loss", "style_loss")
-    }
-    start = {"content_loss": 0.0, "style_loss": 1.0}
-    numbers = {
-        "content image": start,
-        "result": means,
-        "style image": {name: 1 - value for name, value in start.items()},
-    }
-    image = run.spec.kind.sheet(neural_style.grid(contents, styles, x), len(styles) + 1)
-    title = f"left the content, in {layers[0]};\nabove the style, in {len(layers[1])} layers"
-    assert image is not None
-    out.figure("restyle", titled(image, title))
-    out.images([f"{i}.png" for i in range(len(pairs))], x.reshape(-1, *run.spec.shape))
-    out.json(
-        {
-            "content": args.content,
-            "style": args.style_of,
-            "settings": vars(settings),
-            "layers": layers,
-            "numbers": numbers,
+    with Outputs(run, "restyle", args.output, args.force, task) as out:
+        found = [[neural_style.stylized(run, content, style, settings) for style in styles] for content in contents]
+        x = np.stack([[result.x for result in row] for row in found])
+        pairs = [result for row in found for result in row]
+        means = {
+            name: float(np.mean([getattr(result, name) for result in pairs])) for name in ("content_loss", "style_loss")
         }
-    )
+        start = {"content_loss": 0.0, "style_loss": 1.0}
+        numbers = {
+            "content image": start,
+            "result": means,
+            "style image": {name: 1 - value for name, value in start.items()},
+        }
+        image = run.spec.kind.sheet(neural_style.grid(contents, styles, x), len(styles) + 1)
+        title = f"left the content, in {layers[0]};\nabove the style, in {len(layers[1])} layers"
+        assert image is not None
+        out.figure("restyle", titled(image, title))
+        out.images([f"{i}.png" for i in range(len(pairs))], x.reshape(-1, *run.spec.shape))
+        out.json(
+            {
+                "content": args.content,
+                "style": args.style_of,
+                "settings": vars(settings),
+                "layers": layers,
+                "numbers": numbers,
+            }
+        )
     out.table(f"mean of {len(pairs)} images; relative to the other image", numbers)
+    return out
 
 
 def check(args: argparse.Namespace) -> str:

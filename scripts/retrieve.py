@@ -47,19 +47,19 @@ def main(args: argparse.Namespace) -> Results:
         raise UserError(f"--text: {run.spec.name} is not text data; use --input FILE")
     metric = retrieve.metric_of(run, args.metric)
     labels = None  # of the queries
+    if args.input:
+        examples = inputs.read(run, args.input, args.resize)
+        queries, names = examples.split, examples.names
+    elif args.text:
+        queries, names = run.inputs(args.text), args.text
+    else:
+        queries, names = run.data.test, run.data.example_names("test")
+        if args.index:
+            if wrong := [i for i in args.index if not 0 <= i < len(queries)]:
+                raise UserError(f"--index {wrong[0]}: the test split has rows 0 to {len(queries) - 1}")
+            queries, names = queries.subset(torch.tensor(args.index)), [names[i] for i in args.index]
+        labels = queries.y
     with Outputs(run, "retrieve", args.output, args.force, "".join(given)) as out:
-        if args.input:
-            examples = inputs.read(run, args.input, args.resize)
-            queries, names = examples.split, examples.names
-        elif args.text:
-            queries, names = run.inputs(args.text), args.text
-        else:
-            queries, names = run.data.test, run.data.example_names("test")
-            if args.index:
-                if wrong := [i for i in args.index if not 0 <= i < len(queries)]:
-                    raise UserError(f"--index {wrong[0]}: the test split has rows 0 to {len(queries) - 1}")
-                queries, names = queries.subset(torch.tensor(args.index)), [names[i] for i in args.index]
-            labels = queries.y
         rows = retrieve.indexed(run)
         index = retrieve.open_index(run, metric, args.force, rows)
         codes = run.codes(queries)

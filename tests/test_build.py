@@ -9,6 +9,8 @@ import hydra
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import nn
 
 from autoenc import build
@@ -17,6 +19,7 @@ from autoenc.config import schema
 from autoenc.core import Autoencoder
 from autoenc.data import DataSpec
 from autoenc.data.kinds.image import Image
+from autoenc.data.kinds.tokens import Tokens
 from autoenc.data.kinds.vector import Vector
 from autoenc.errors import ConfigError
 from autoenc.objective import Objective
@@ -25,6 +28,7 @@ from autoenc.schedules import WarmUp
 Compose = Callable[..., dict[str, Any]]
 IMAGES = DataSpec("images", Image((1, 8, 8), 0.0, 1.0))
 VECTORS = DataSpec("vectors", Vector((5,), -3.0, 3.0))
+TEXTS = DataSpec("texts", Tokens((8,), 0.0, 9.0, tokenizer=Tokenizer(WordLevel({"<pad>": 0}))))
 
 
 def of(spec: DataSpec, **changes: Any) -> DataSpec:
@@ -52,7 +56,22 @@ def make_all(checked: dict[str, Any], spec: DataSpec) -> tuple[Autoencoder, Obje
         (
             ["network=conv"],
             of(VECTORS, low=0.0, high=1.0),
-            "network: conv needs images; the data are vectors of 5 ",
+            "network: conv needs images or series; the data are vectors of 5 ",
+        ),
+        (
+            ["model=vqgan"],
+            VECTORS,
+            "model.objective: VQGAN needs images or series, and vectors has vectors; use model=vae",
+        ),
+        (
+            ["model=vaegan"],
+            TEXTS,
+            "model.objective: VAEGAN needs images or series, and texts has token ids; use model=vae",
+        ),
+        (
+            ["model=masked"],
+            TEXTS,
+            "model.objective: Masked needs images, series, vectors or tables, and texts has token ids;",
         ),
         (["network=conv"], of(IMAGES, shape=(1, 7, 9)), "network: conv needs images of at least 8x8, got 7x9"),
         (["network=conv", "network.channels=[1,2,3,4]"], IMAGES, "network.channels=[1, 2, 3, 4]: too many stages"),

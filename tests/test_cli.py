@@ -173,6 +173,14 @@ def test_train_then_use_the_same_directory_again(tmp_path: Path) -> None:
     assert (tmp_path / "here" / ".hydra" / "config.yaml").read_bytes() == before
 
 
+def test_a_folder_that_has_only_files_of_hydra_is_not_in_use(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    cli._refuse_used("hydra.run.dir", tmp_path)
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(SystemExit):
+        cli._refuse_used("hydra.run.dir", tmp_path)
+
+
 def test_sweep_goes_on_past_a_failing_job_and_ends_with_a_comparison(tmp_path: Path) -> None:
     args = ["-m", "model=ae,topk", "model.latent_dim=2,12", *QUICK[1:]]
     done = forks.start(tmp_path / "out", tmp_path, args).wait()

@@ -68,7 +68,7 @@ def test_run_directory_holds_everything(vae_run: Path) -> None:
         "train/gradient_norm",
         "train/lr",
     }
-    assert wanted | {"wall/examples_per_second", "z/active_units", "test/mse"} <= set(tags["scalars"])
+    assert wanted | {"wall/examples_per_second", "z/active_units", "verdict/test/mse"} <= set(tags["scalars"])
     assert {f"view/{name}" for name in figures} == set(tags["images"])
     assert "_hparams_/session_start_info" in events.summary_metadata
     steps = [e.step for e in events.Scalars("val/loss")]

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -59,6 +60,19 @@ def test_a_sweep_keeps_no_configs_of_jobs_that_are_done(tmp_path: Path, monkeypa
     assert cli.main() == 0
     assert [each.return_value for each in done] == [3, 4]
     assert all(each.cfg is each.hydra_cfg is None for each in done), "150 jobs have 13 MB of them"
+
+
+def test_a_worker_whose_sweep_was_killed_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = SimpleNamespace(pid=os.getppid())
+    monkeypatch.setattr(forked.multiprocessing, "parent_process", lambda: parent)
+    left: list[int] = []
+    me, leave = os.getpid(), os._exit
+    monkeypatch.setattr(forked.os, "_exit", lambda code: left.append(code) if os.getpid() == me else leave(code))
+    assert forked.isolated(lambda: 1, print) == 1
+    assert left == []
+    parent.pid = -1  # another process has adopted this one
+    forked.isolated(lambda: 1, print)
+    assert left == [1]
 
 
 def test_signals_reach_the_job_before_they_end_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict
+from autoenc.data.kinds.kind import Kind
 from autoenc.errors import ConfigError, require
 from autoenc.initialization import initialize
 from autoenc.likelihoods import Gaussian
@@ -65,6 +66,10 @@ class Masked(Objective):
         normalize: None: for images and series, if a token has several values.
         width, layers, heads: of the Transformer that predicts.
     """
+
+    @classmethod
+    def needed(cls, kind: Kind) -> str:
+        return "" if kind.continuous else "images, series, vectors or tables"
 
     def __init__(
         self,

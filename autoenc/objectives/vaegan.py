@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict
+from autoenc.data.kinds.kind import Kind
 from autoenc.errors import require
 from autoenc.likelihoods import Gaussian
 from autoenc.objectives.critic import WithCritic, cross_entropy, watched
@@ -40,6 +41,10 @@ class VAEGAN(WithCritic):
 
     reads_prior = "samples"
     critic: ImageCritic
+
+    @classmethod
+    def needed(cls, kind: Kind) -> str:
+        return "" if len(kind.shape) > 1 else "images or series"
 
     def __init__(
         self,

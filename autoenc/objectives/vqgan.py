@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict, weight_at
+from autoenc.data.kinds.kind import Kind
 from autoenc.data.split import Split
 from autoenc.errors import require
 from autoenc.metrics import mmd
@@ -78,6 +79,10 @@ class VQGAN(WithCritic):
     smallest_batch: ClassVar[int] = 2
     # a hinge loss, a mean of logits, and a sum with a distance
     units: ClassVar[Mapping[str, str]] = {"critic": "", "generator": "", "loss": ""}
+
+    @classmethod
+    def needed(cls, kind: Kind) -> str:
+        return "" if len(kind.shape) > 1 else "images or series"
 
     def __init__(
         self,

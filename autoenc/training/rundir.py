@@ -10,6 +10,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import threading
@@ -127,14 +128,7 @@ class Record:
             "choices": dict(choices),
             "seed": config["seed"],
             "device": str(device),
-            "data": {
-                "name": data.spec.name,
-                "kind": data.spec.kind.name,
-                "shape": list(data.spec.shape),
-                "classes": list(data.spec.classes),
-                "anomalies": list(data.spec.anomalies),
-            }
-            | {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
+            "data": described(data),
             "versions": {"python": platform.python_version()}
             | {p: importlib.metadata.version(p) for p in ("autoenc", "torch", "torchvision", "hydra-core")},
             "git": _git_revision(),
@@ -144,6 +138,31 @@ class Record:
         """Write run.json with the state of the run."""
         self.values |= {"state": state, "updated": _now()} | ({"error": error} if error else {})
         write_json(self.path, self.values)
+
+
+def described(data: Data) -> dict[str, Any]:
+    """Return what run.json says about a data set."""
+    spec = data.spec
+    facts = {"name": spec.name, "kind": spec.kind.name, "shape": list(spec.shape), "classes": list(spec.classes)}
+    sizes = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
+    return {**facts, "anomalies": list(spec.anomalies), **sizes}
+
+
+def clear(run_dir: Path) -> None:
+    """Remove what a run without a checkpoint has left; Hydra's files stay.
+
+    Raises:
+        DataError: the folder has files, but none of a run.
+    """
+    left = [path for path in run_dir.iterdir() if path.name not in (".hydra", ".lock")]
+    if left and not any((run_dir / name).is_file() for name in ("run.json", "config.yaml", "train.log")):
+        raise DataError(f"{run_dir}: has files that are not of a run, such as {left[0].name}; move them elsewhere")
+    with locked(run_dir):
+        for path in left:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def _now() -> str:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("autoenc")
 METRICS = "metrics.jsonl"
-# Groups in TensorBoard, which sorts by name: losses (test, train, val) come first.
-FIGURES, SPEED, CODE = "view", "wall", "z"
+# Groups in TensorBoard, which sorts by name: the curves of train and val come first, then the points of the test split.
+TEST, FIGURES, SPEED, CODE = "verdict/test", "view", "wall", "z"
 SPARSE = 0.05  # fraction of zeros from which a code is sparse
 T = TypeVar("T")
 

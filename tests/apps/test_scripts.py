@@ -174,6 +174,25 @@ def test_finetune(call: Call, ae_run: Path, copied: Callable[[Path], Path]) -> N
     assert set(json.loads((path / "finetune" / "finetune.json").read_text())["numbers"]) == {"50 labels"}
 
 
+@pytest.mark.parametrize(
+    ("name", "good", "wrong", "message"),
+    [
+        ("embed", [], ["--input", "none.csv"], "none.csv: no such file"),
+        ("retrieve", ["--index", 3], ["--index", 9999], "--index 9999: the test split has rows 0 to 359"),
+        ("detect", [], ["--score", "typo"], "--score typo"),
+    ],
+)
+def test_a_typing_error_is_named_before_existing_results(
+    call: Call, ae_run: Path, copied: Callable[[Path], Path], name: str, good: list[str], wrong: list[str], message: str
+) -> None:
+    path = copied(ae_run)
+    assert call(name, path, *good)[0] == 0
+    assert "already exists" in call(name, path, *good)[2]
+    code, _, err = call(name, path, *wrong)
+    assert code == 2
+    assert message in err.replace("=", " ")
+
+
 def test_an_unfinished_run_says_how_to_go_on(call: Call, ae_run: Path, copied: Callable[[Path], Path]) -> None:
     path = copied(ae_run)
     record = json.loads((path / "run.json").read_text())

@@ -148,7 +148,7 @@ def test_codes_without_a_posterior_are_refused(make_model: Callable[..., Autoenc
     [
         (
             ["data=linear_gaussian", "likelihood=gaussian", "network=mlp"],
-            r"^model\.objective: the critic needs images or series; .*\(.*,\); model=vae",
+            r"^model\.objective: VAEGAN needs images or series, and linear_gaussian has vectors; use model=vae",
         ),
         (["model.objective.gamma=-1.0"], r"^model\.objective\.gamma=-1\.0: must be 0 or more"),
         (["model.objective.layer=4"], r"^model\.objective\.layer=4: must be from 1 to 3, the number of stages"),

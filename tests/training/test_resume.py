@@ -155,3 +155,20 @@ def test_a_directory_that_is_deleted_underneath_is_one_line(
         run.train(checked(), tmp_path / "run")
     assert capfd.readouterr().err == ""
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_a_checkpoint_starts_anew(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(whole, run_dir)
+    record = read_json(run_dir / "run.json") | {"state": "running"}
+    shutil.rmtree(run_dir / "checkpoints")
+    write_json(run_dir / "run.json", record | {"data": record["data"] | {"train": 7}})
+    with pytest.raises(UserError, match=r"^resume=.*stopped before its first checkpoint, and the data are others"):
+        run.resume(run_dir)
+    write_json(run_dir / "run.json", record)
+    (run_dir / "events.out.tfevents.1.old").touch()
+    run.resume(run_dir)
+    assert "stopped before its first checkpoint: it starts anew" in capsys.readouterr().out
+    assert_equal(run_dir, whole)

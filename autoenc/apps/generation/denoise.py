@@ -49,6 +49,7 @@ def corruption(run: Run, kind: str | None = None, level: float | None = None) ->
     Raises:
         UserError: no kind is given, and the run was trained without noise.
     """
+    _need_images(run)
     if kind is None:
         if level is not None:
             raise UserError("--level needs --noise")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
-FEW = 5  # lines whose legend fits into a panel
+WIDTH, LEGEND = 4.6, 2.6  # inches of a panel, and of a column of the legend
 LABELLED = 12  # points of a panel that have labels
 CELLS = 64  # of a map whose values are written into it
 Lines = Mapping[str, Sequence["Group"]]
@@ -63,7 +63,7 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, metric: str, also
     if (grid := _grid(done, keys, metric)) is not None:
         panels.append(partial(_map, keys, metric, *grid))
     across = len(panels) if len(panels) < 4 else math.ceil(len(panels) / math.ceil(len(panels) / 3))
-    figure = new_figure(4.6 * across, 4 * math.ceil(len(panels) / across))
+    figure = new_figure(WIDTH * across, 4 * math.ceil(len(panels) / across))
     every = figure.subplots(math.ceil(len(panels) / across), across, squeeze=False).ravel()
     for axes in every[len(panels) :]:
         axes.set_axis_off()
@@ -74,10 +74,8 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, metric: str, also
         for name, (color, marker) in zip(lines, class_styles(len(lines)), strict=True)
     ]
     title = fill(", ".join(others), 60) or None
-    if len(lines) <= FEW:
-        every[0].legend(handles=handles, title=title, fontsize=8)
-    else:
-        figure.legend(handles=handles, loc="outside lower center", ncols=4, title=title, fontsize=8)
+    columns = min(len(lines), max(1, int(WIDTH * across / LEGEND)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=title, fontsize=8)
     without_overlaps(verbatim(figure))
     with atomic(path) as file:
         figure.savefig(file, format="png")

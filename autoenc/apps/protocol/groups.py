@@ -11,6 +11,7 @@ from itertools import combinations
 
 from autoenc.apps.protocol.compare import Row, best, run_label, short
 from autoenc.apps.protocol.statistics import LEVEL, Difference, difference, holm
+from autoenc.files import ranges
 from autoenc.metric_table import metric as metric_row
 
 SEEDS = ("seed", "labels_seed", "data.split_seed", "data.data_seed")
@@ -93,13 +94,7 @@ def _name(labels: list[str]) -> str:
         return labels[0]
     if not all(label.isdigit() for label in labels):
         return f"{labels[0]} and {len(labels) - 1} more"
-    numbers, parts = sorted(map(int, labels)), list[list[int]]()
-    for number in numbers:
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 2 else ",".join(map(str, p)) for p in parts)
+    return ranges(map(int, labels))
 
 
 def named_alike(rows: Sequence[Row]) -> list[Row]:

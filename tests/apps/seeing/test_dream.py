@@ -106,7 +106,7 @@ def test_the_script(call: Call, vae_run: Path, copied: Callable[[Path], Path], t
     code, out, err = call("dream", path, "--units", "0-1,5", "--steps", 4, "--examples", 2)
     assert (code, err) == (0, "")
     assert "unit_5" in out
-    folder = path / "dream"
+    folder = path / "dream" / "unit_0,1,5"
     found = json.loads((folder / "dream.json").read_text())
     assert list(found["units"]) == ["0", "1", "5"]
     assert found["steps"] == 4
@@ -120,10 +120,11 @@ def test_the_script(call: Call, vae_run: Path, copied: Callable[[Path], Path], t
     Image.fromarray(pixels).save(tmp_path / "x.png")
     options = ("--whole", "--layer", "encoder.2", "--steps", 2)
     assert call("dream", path, *options, "--image", tmp_path / "x.png")[0] == 0
-    assert (folder / "encoder.2" / "encoder.2.png").exists()
-    assert call("dream", path, "--unit", 2)[0] == 2
+    folder = path / "dream" / "encoder.2" / "whole"
+    assert (folder / "encoder.2.png").exists()
     assert call("dream", path, *options, "--image", 3, "--force")[0] == 0
-    assert json.loads((folder / "encoder.2" / "dream.json").read_text())["image"] == "3"
+    assert json.loads((folder / "dream.json").read_text())["image"] == "3"
+    assert [call("dream", path, "--unit", unit, "--steps", 1)[0] for unit in (2, 3, 2)] == [0, 0, 2]
 
 
 def test_what_cannot_be_dreamt_is_one_line(call: Call, vae_run: Path, table_run: Path, tmp_path: Path) -> None:
@@ -190,9 +191,9 @@ def test_effects_of_a_linear_unit_are_its_weights(call: Call, tmp_path: Path) ->
     code, out, err = call("dream", path, "--units", "0,1")
     assert (code, err) == (0, "")
     assert f"unit 1 raised by {changes[0][0]}" in out
-    written = [row for row in csv.DictReader((path / "dream" / "dream.csv").open()) if row["unit"] == "1"]
+    written = [row for row in csv.DictReader((path / "dream" / "unit_0,1" / "dream.csv").open()) if row["unit"] == "1"]
     assert [row["change"] for row in written] == [name for name, _ in changes]
-    assert "raised by" in (path / "dream" / "dream.html").read_text()
+    assert "raised by" in (path / "dream" / "unit_0,1" / "dream.html").read_text()
 
 
 def test_words_and_dimensions_are_named(table_run: Path) -> None:
