@@ -40,6 +40,8 @@ examples:
   python scripts/detect.py RUN                                      the test split, results in RUN/detect/
   python scripts/detect.py RUN --input new.csv --output scores.csv
   python scripts/detect.py RUN --input new.npy --labels truth.npy   AUROC on new rows
+  python scripts/detect.py RUN --input new.csv --alarm-rate 0.01 --calibrate normal.csv
+  python scripts/detect.py RUN --input new.csv --fdr 0.1            of the alarms, 10% normal rows at most
   tail -f -n +1 log.csv | python scripts/detect.py RUN --follow -   recordings: each row as it comes
   python train.py -m model=ae data=mnist model.latent_dim=32 'anomaly_classes=[0],[1],[2]'
   python scripts/detect.py outputs/sweeps/mnist-*/[0-9]*/           the runs of a sweep, and their mean
@@ -62,8 +64,12 @@ def main(args: argparse.Namespace) -> Results:
         raise UserError("--labels needs --input; for the test split, --anomaly names classes")
     if args.anomaly and args.input:
         raise UserError("--anomaly is for the test split; with --input, --labels says which rows are anomalies")
+    if args.calibrate and args.input and Path(args.calibrate).absolute() == Path(args.input).absolute():
+        raise UserError(f"--calibrate {args.calibrate}: is the file of --input; name a file of known normal rows")
     if len(args.run) == 1:
         return one(args)
+    if args.calibrate:
+        raise UserError(f"--calibrate {args.calibrate}: needs one run, {len(args.run)} are given")
     if args.input:
         raise UserError(f"--input {args.input}: needs one run, {len(args.run)} are given")
     return several(args)
@@ -73,7 +79,7 @@ def one(args: argparse.Namespace) -> Results:
     """Score the test split of a run, or new data."""
     from autoenc import load_run
     from autoenc.apps import inputs
-    from autoenc.apps.anomaly import detect, labelled, timeline
+    from autoenc.apps.anomaly import conformal, detect, labelled, timeline
     from autoenc.apps.anomaly import inspection as defects
     from autoenc.apps.anomaly.scores import Detector
     from autoenc.errors import UserError
@@ -81,6 +87,8 @@ def one(args: argparse.Namespace) -> Results:
     run = load_run(args.run[0], args.device)
     if defects.inspects(run):
         return inspect(run, args)
+    rule = conformal.rule(args.quantile, args.alarm_rate, args.fdr)
+    rule.check(run, args.calibrate)
     if timeline.on_time_axis(run):
         return follow(run, args) if args.follow else on_time_axis(run, args)
     if args.follow or args.join:
@@ -103,7 +111,8 @@ def one(args: argparse.Namespace) -> Results:
     if labels is not None:
         labelled.check_labels(labels, f"--labels {args.labels}" if args.labels else f"{run.path}: test split")
     out, prefix = outputs(run, args)
-    result = detect.detect(detector, split, labels, args.score, args.quantile)
+    calibration = conformal.of_file(detector, args.calibrate, args.resize) if args.calibrate else None
+    result = detect.detect(detector, split, labels, args.score, rule, calibration)
     if out is not None:
         with out:
             out.csv(out.name, *result.table(names))
@@ -124,6 +133,7 @@ def inspect(run: Run, args: argparse.Namespace) -> Results:
     """Find defects in the test images of a run on data=defects, or in new images of any size."""
     from PIL import Image
 
+    from autoenc.apps.anomaly import conformal
     from autoenc.apps.anomaly import inspection as defects
     from autoenc.apps.outputs import Outputs
     from autoenc.errors import UserError
@@ -133,10 +143,13 @@ def inspect(run: Run, args: argparse.Namespace) -> Results:
         raise UserError(
             f"--{wrong[0]}: is not for runs on data=defects, where the folders of the images are the labels"
         )
+    if args.calibrate:
+        raise UserError(f"--calibrate {args.calibrate}: is not for data=defects, where held-out images calibrate")
     layout = defects.layout_of(run)
     parts = defects.new_parts(args.input) if args.input else list(layout.test)
     out = Outputs(run, "detect", args.output, args.force) if args.output or not args.input else None
-    result = defects.inspect(run, parts, layout, args.score, args.quantile, lambda files: track(files, "images"))
+    rule = conformal.rule(args.quantile, args.alarm_rate, args.fdr)
+    result = defects.inspect(run, parts, layout, args.score, rule, lambda files: track(files, "images"))
     if out is not None:
         with out:
             out.csv("detect", *result.table(parts))
@@ -153,7 +166,7 @@ def inspect(run: Run, args: argparse.Namespace) -> Results:
         screen.print(method_table(f"defects: {kind}", {name: each[kind] for name, each in result.numbers.items()}))
     screen.print(
         f"{result.defective.sum():,} of {len(parts):,} images above the threshold: {result.score} > "
-        f"{result.thresholds[result.score]:.4g}, the {result.quantile:g} quantile of {len(layout.held_out)} good images"
+        f"{result.thresholds[result.score]:.4g}, {result.meaning}"
     )
     highest = (f"{parts[i].name} ({result.scores[result.score][i]:.4g})" for i in result.order()[:HIGHEST])
     screen.print("highest: " + ", ".join(highest))
@@ -279,7 +292,7 @@ def report(result: Detected, names: list[str]) -> None:
     limit, values = result.thresholds[result.score], result.scores[result.score]
     screen.print(
         f"{result.anomaly.sum():,} of {len(names):,} rows above the threshold: {result.score} > {limit:.4g}, "
-        f"the {result.quantile:g} quantile of the validation rows"
+        f"{result.meaning}"
     )
     screen.print("highest: " + ", ".join(f"{names[i]} ({values[i]:.4g})" for i in result.order()[:HIGHEST]))
 
@@ -287,12 +300,13 @@ def report(result: Detected, names: list[str]) -> None:
 def several(args: argparse.Namespace) -> Results:
     """Print AUROC on the test split of each run, and the mean over runs of the scores that all of them have."""
     from autoenc import load_run
-    from autoenc.apps.anomaly import detect, labelled
+    from autoenc.apps.anomaly import conformal, detect, labelled
     from autoenc.apps.anomaly.scores import Detector
     from autoenc.apps.outputs import Outputs
     from autoenc.errors import UserError
     from autoenc.training.tracking import console, method_table, track
 
+    rule = conformal.rule(args.quantile, args.alarm_rate, args.fdr)
     classes: dict[str, list[str]] = {}
     titles: dict[str, str] = {}
     for path in args.run:
@@ -306,7 +320,7 @@ def several(args: argparse.Namespace) -> Results:
     for path in track(list(classes), "runs"):
         run = load_run(path, args.device)  # loaded again, so that only one data set is in memory
         labels = labelled.known_anomalies(run, args.anomaly)
-        results[path] = detect.detect(Detector(run), run.data.test, labels, args.score, args.quantile)
+        results[path] = detect.detect(Detector(run), run.data.test, labels, args.score, rule)
     mean = labelled.mean_numbers([result.numbers for result in results.values()])
     auroc = {path: {name: result.numbers[name]["auroc"] for name in mean} for path, result in results.items()}
     summary = {"mean": mean, "runs": {path: result.summary() for path, result in results.items()}}
@@ -336,8 +350,15 @@ if __name__ == "__main__":
     arguments.add_argument("--anomaly", metavar="CLASS[,CLASS]", type=class_names, default=[],
                            help="anomalies in the test split (default: left out, or trained as anomalies)")  # fmt: skip
     arguments.add_argument("--score", metavar="NAME", help="deciding score (default: local for images, else combined)")
-    arguments.add_argument("--quantile", type=fraction, default=0.99,
-                           help="quantile of the validation scores, the threshold (default: 0.99)")  # fmt: skip
+    rules = arguments.add_mutually_exclusive_group()
+    rules.add_argument("--quantile", type=fraction, default=0.99,
+                       help="threshold: quantile of the validation scores (default: 0.99)")  # fmt: skip
+    rules.add_argument("--alarm-rate", metavar="RATE", type=fraction,
+                       help="threshold: a normal row is an alarm with at most this probability")  # fmt: skip
+    rules.add_argument("--fdr", metavar="RATE", type=fraction,
+                       help="threshold: the highest expected share of normal rows among the alarms")  # fmt: skip
+    arguments.add_argument("--calibrate", metavar="FILE",
+                           help="normal rows that the run has not seen (default: the validation rows)")  # fmt: skip
     arguments.add_argument("--join", metavar="STEPS", type=positive,
                            help="recordings: alarms fewer steps apart are one (default: window / 4)")  # fmt: skip
     arguments.add_argument("--follow", metavar="FILE",

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoenc.apps.anomaly import conformal
+from autoenc.apps.anomaly.conformal import Calibration, Quantile, Rule
 from autoenc.apps.anomaly.labelled import check_labels, known_rows, quality
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.untrained import remark, untrained
@@ -30,8 +32,9 @@ class Detected:
     """The scores of N rows.
 
     Args:
-        score: the deciding score. scores: name -> (N,). thresholds: name -> `quantile` of the validation rows.
+        score: the deciding score. scores: name -> (N,). thresholds: name -> number, by the rule.
         anomaly: (N,) bool, whether the deciding score is above its threshold.
+        calibration: the scores of normal rows that thresholds and p-values follow from.
         columns: (N, <= 3) `contributions`, for vectors and tables.
         labels: (N,) bool, True for anomalies, or None; rows without a label are masked.
         baselines: method -> (N,), with labels. annotations: name -> (N,), such as the fraction of unknown words.
@@ -41,10 +44,11 @@ class Detected:
     """
 
     score: str
-    quantile: float
+    rule: Rule
     scores: dict[str, np.ndarray]
     thresholds: dict[str, float]
     anomaly: np.ndarray
+    calibration: Calibration
     columns: np.ndarray | None = None
     labels: np.ndarray | None = None
     baselines: dict[str, np.ndarray] = field(default_factory=dict)
@@ -63,8 +67,18 @@ class Detected:
         if (found := self.interval()) is not None:
             counts["normal"], counts["auroc_interval"] = found[1], list(found[2])
         remark = {"remark": self.remark} if self.remark else {}
-        return {"score": self.score, "quantile": self.quantile, **counts, "thresholds": self.thresholds,
-                "numbers": self.numbers, **remark}  # fmt: skip
+        return {"score": self.score, **self.rule.summary(*self.compared), "calibration": self.calibration.summary(),
+                **counts, "thresholds": self.thresholds, "numbers": self.numbers, **remark}  # fmt: skip
+
+    @property
+    def compared(self) -> tuple[np.ndarray, np.ndarray]:
+        """The deciding score of the calibration rows (n,) and of the rows (N,)."""
+        return self.calibration.scores[self.score], self.scores[self.score]
+
+    @property
+    def meaning(self) -> str:
+        """What the threshold means, in words."""
+        return self.calibration.meaning(self.rule, *self.compared)
 
     def interval(self) -> tuple[int, int, tuple[float, float]] | None:
         """Return the numbers of anomalies and normal rows, and the 95% interval of the AUROC of the deciding score."""
@@ -75,9 +89,10 @@ class Detected:
         return anomalies, normal, auroc_interval(self.numbers[self.score]["auroc"], anomalies, normal)
 
     def table(self, names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-        """Return header and rows for a CSV: name, scores, anomaly, and columns and label if any."""
-        header = ["name", *self.scores, "anomaly"]
+        """Return header and rows for a CSV: name, scores, p-value, anomaly, and columns and label if any."""
+        header = ["name", *self.scores, "p_value", "anomaly"]
         cells = [list(names), *([f"{v:.7g}" for v in values] for values in self.scores.values())]
+        cells.append([f"{p:.4g}" for p in conformal.p_values(*self.compared)])
         cells.append([str(int(v)) for v in self.anomaly])
         for name, values in self.annotations.items():
             header.append(name)
@@ -96,7 +111,12 @@ class Detected:
 
 
 def detect(
-    detector: Detector, split: Split, labels: np.ndarray | None = None, score: str | None = None, quantile: float = 0.99
+    detector: Detector,
+    split: Split,
+    labels: np.ndarray | None = None,
+    score: str | None = None,
+    rule: Rule = Quantile(),  # noqa: B008
+    calibration: Calibration | None = None,
 ) -> Detected:
     """Score the rows of a split and mark those above the threshold.
 
@@ -104,16 +124,20 @@ def detect(
         labels: (N,) bool, True for anomalies, to compute AUROC and average precision of the scores, those of the
             untrained network and the baselines.
         score: the deciding score; None: `detector.best`.
+        rule: how thresholds follow from the calibration rows; None: the validation rows.
 
     Raises:
-        UserError: the run does not have the score, or the labels are all equal.
+        UserError: the run does not have the score, the labels are all equal, or the calibration rows are too few.
     """
     score = score or detector.best
     detector.check(score)
     if labels is not None:
         check_labels(labels)
-    thresholds = {name: detector.threshold(name, quantile) for name in detector.names}
+    rule.check(detector.run)
+    calibration = calibration or conformal.validation(detector)
+    rule.check_rows(len(calibration.scores[score]), calibration.source)
     scores = detector.scores(split)
+    thresholds = {name: rule.threshold(calibration.scores[name], values) for name, values in scores.items()}
     others = {} if labels is None else baselines(detector.run, split)
     numbers: dict[str, dict[str, float]] = {}
     better: dict[str, bool] = {}
@@ -128,7 +152,7 @@ def detect(
     annotations = detector.run.spec.kind.annotations(split)
     remarks = ". ".join(filter(None, (constant(scores), remark(better))))
     return Detected(
-        score, quantile, scores, thresholds, anomaly, columns, labels, others, annotations, numbers, remarks
+        score, rule, scores, thresholds, anomaly, calibration, columns, labels, others, annotations, numbers, remarks
     )
 
 

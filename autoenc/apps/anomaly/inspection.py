@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from autoenc.apps.anomaly.conformal import Calibration, Quantile, Rule, chose_the_checkpoint, p_values
 from autoenc.apps.anomaly.defect_metrics import image_score, pixel_numbers
 from autoenc.apps.anomaly.defect_scores import BEST, SCORES, Inspector
-from autoenc.apps.anomaly.scores import threshold
 from autoenc.data.readers.folders import tree
 from autoenc.data.readers.inspection_folders import GOOD, Layout, Part, layout, read_mask
 from autoenc.data.sets.defects import read_image
@@ -20,6 +20,7 @@ from autoenc.loading import Run
 from autoenc.training.rundir import located
 
 SHOWN = 12  # images in the contact sheet
+HELD_OUT = "held-out good images"
 OPACITY = 0.7  # of the heat map over an image, at the threshold and above
 ALL = "all"  # all kinds of defect
 
@@ -30,34 +31,45 @@ class Inspected:
 
     Args:
         score: the deciding score. scores: name -> (N,), see `image_score`.
-        thresholds: name -> `quantile` of the held-out good images.
+        thresholds: name -> number, by the rule, from the held-out good images, which are the calibration.
         maps: (H, W) of each image, by the deciding score. defective: (N,) bool, whether it is above its threshold.
         numbers: score -> kind of defect, or `all` -> {image_auroc, pixel_auroc, pro}, of these and the good images,
             higher is better; empty if the kinds are not known.
     """
 
     score: str
-    quantile: float
+    rule: Rule
     scores: dict[str, np.ndarray]
     thresholds: dict[str, float]
     maps: list[np.ndarray]
     defective: np.ndarray
+    calibration: Calibration
     numbers: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
     def summary(self) -> dict[str, object]:
         """Return the contents of detect.json."""
         counts = {"images": len(self.defective), "above_threshold": int(self.defective.sum())}
-        return {"score": self.score, "quantile": self.quantile, **counts, "thresholds": self.thresholds,
-                "numbers": self.numbers}  # fmt: skip
+        return {"score": self.score, **self.rule.summary(*self.compared), "calibration": self.calibration.summary(),
+                **counts, "thresholds": self.thresholds, "numbers": self.numbers}  # fmt: skip
+
+    @property
+    def compared(self) -> tuple[np.ndarray, np.ndarray]:
+        """The deciding score of the held-out good images (n,) and of the images (N,)."""
+        return self.calibration.scores[self.score], self.scores[self.score]
+
+    @property
+    def meaning(self) -> str:
+        """What the threshold means, in words."""
+        return self.calibration.meaning(self.rule, *self.compared)
 
     def table(self, parts: Sequence[Part]) -> tuple[list[str], list[list[str]]]:
-        """Return header and rows for a CSV: image, kind, the scores, and defective."""
-        values = list(zip(*self.scores.values(), strict=True))
+        """Return header and rows for a CSV: image, kind, the scores, the p-value, and defective."""
+        values, p = list(zip(*self.scores.values(), strict=True)), p_values(*self.compared)
         rows = [
-            [part.name, part.kind, *(f"{v:.7g}" for v in values[i]), str(int(self.defective[i]))]
+            [part.name, part.kind, *(f"{v:.7g}" for v in values[i]), f"{p[i]:.4g}", str(int(self.defective[i]))]
             for i, part in enumerate(parts)
         ]
-        return ["image", "kind", *self.scores, "defective"], rows
+        return ["image", "kind", *self.scores, "p_value", "defective"], rows
 
     def order(self) -> np.ndarray:
         """Return the numbers of the images, the most defective first."""
@@ -92,24 +104,25 @@ def inspect(
     parts: Sequence[Part],
     files: Layout,
     score: str | None = None,
-    quantile: float = 0.99,
+    rule: Rule = Quantile(),  # noqa: B008
     progress: Callable[[list[Path]], Iterable[Path]] = lambda files: files,
 ) -> Inspected:
     """Score the pixels of images of any size.
 
     Args:
         parts: the images. The scores are measured if there are good and defective ones; for pixels, if there are masks.
-        files: of the run (`layout_of`). Thresholds are quantiles of the held-out images.
+        files: of the run (`layout_of`). Thresholds follow from the held-out images, by the rule.
         score: the deciding score; None: the best.
         progress: wraps the iteration over files.
 
     Raises:
-        UserError: an unknown score.
+        UserError: an unknown score, or too few held-out images.
         DataError: a file is not an image, smaller than a patch, or has a mask of another size.
     """
     score = score or BEST
     if score not in SCORES:
         raise UserError(f"--score {score}: must be one of {', '.join(SCORES)}")
+    rule.check_rows(len(files.held_out), HELD_OUT)
     inspector = Inspector(run, files.train)
     found: list[dict[str, np.ndarray]] = []
     truth: list[np.ndarray | None] = []
@@ -122,13 +135,16 @@ def inspect(
         found.append(maps)
         if files.masks:
             truth.append(read_mask(parts[i], maps[score].shape) if parts[i].marked else None)
-    thresholds = {name: threshold(np.array([each[name] for each in good]), quantile) for name in SCORES}
+    held_out = {name: np.array([each[name] for each in good]) for name in SCORES}
     scores = {name: np.array([image_score(maps[name]) for maps in found]) for name in SCORES}
+    thresholds = {name: rule.threshold(held_out[name], values) for name, values in scores.items()}
     kinds = np.array([part.kind for part in parts])
     numbers = {name: measured(kinds, values, [maps[name] for maps in found], truth) for name, values in scores.items()}
     numbers = {name: each for name, each in numbers.items() if each}
     chosen = [maps[score] for maps in found]
-    return Inspected(score, quantile, scores, thresholds, chosen, scores[score] > thresholds[score], numbers)
+    defective = scores[score] > thresholds[score]
+    calibration = Calibration(held_out, HELD_OUT, chose_the_checkpoint(HELD_OUT))
+    return Inspected(score, rule, scores, thresholds, chosen, defective, calibration, numbers)
 
 
 def measured(

@@ -18,6 +18,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from autoenc import load_run
 from autoenc.apps import inputs
 from autoenc.apps.anomaly import detect, labelled, scores
+from autoenc.apps.anomaly.conformal import Quantile
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.data.split import Split
 from autoenc.errors import DataError, UserError
@@ -143,7 +144,7 @@ def test_the_threshold_is_the_smallest_score_that_the_quantile_does_not_exceed(n
             limit = novel.threshold(name, quantile)
             assert limit in values
             assert (values <= limit).mean() >= quantile > (values < limit).mean()
-    assert detect.detect(novel, novel.run.data.val, quantile=0.9).anomaly.mean() <= 0.1
+    assert detect.detect(novel, novel.run.data.val, rule=Quantile(0.9)).anomaly.mean() <= 0.1
     with pytest.raises(UserError, match="--quantile=1"):
         novel.threshold("error", 1)
 
@@ -285,6 +286,7 @@ def test_the_script_on_the_test_split(
         "local",
         "forest",
         "combined",
+        "p_value",
         "anomaly",
         "label",
     ]

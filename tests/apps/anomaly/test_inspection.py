@@ -12,6 +12,7 @@ from PIL import Image
 
 from autoenc import load_run
 from autoenc.apps.anomaly import inspection as defects
+from autoenc.apps.anomaly.conformal import Quantile
 from autoenc.apps.anomaly.defect_metrics import image_score, pixel_numbers
 from autoenc.apps.anomaly.defect_scores import (
     SCORES,
@@ -258,7 +259,7 @@ def test_the_threshold_is_a_quantile_of_held_out_good_images(run_path: Path) -> 
     run = load_run(run_path, "cpu")
     layout = defects.layout_of(run)
     parts = [Part(file, "good") for file in layout.held_out]
-    result = defects.inspect(run, parts, layout, score="error", quantile=0.5)
+    result = defects.inspect(run, parts, layout, score="error", rule=Quantile(0.5))
     values = np.sort(result.scores["error"])
     assert result.thresholds["error"] == values[int(np.ceil(len(values) / 2)) - 1]
     assert result.defective.sum() == len(values) // 2

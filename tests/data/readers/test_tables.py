@@ -15,6 +15,7 @@ import torch
 from table_files import fitted, shop
 
 from autoenc.apps.anomaly import detect, labelled
+from autoenc.apps.anomaly.conformal import Calibration, Quantile
 from autoenc.config.checks import check_node
 from autoenc.data import table
 from autoenc.errors import ConfigError, DataError
@@ -195,7 +196,10 @@ def test_rows_without_a_label_are_masked_and_not_measured(tmp_path: Path) -> Non
     assert int(np.ma.getmaskarray(labels).sum()) == 50
     scores = np.where(frame["state"] == "bad", 1.0, 0.0)
     assert labelled.quality(labels, scores)["auroc"] == 1
-    found = detect.Detected("error", 0.9, {"error": scores}, {"error": 0.5}, scores > 0.5, labels=labels)
+    normal = Calibration({"error": scores[:50]}, "rows")
+    found = detect.Detected(
+        "error", Quantile(0.9), {"error": scores}, {"error": 0.5}, scores > 0.5, normal, labels=labels
+    )
     assert found.summary()["unlabelled"] == 50
     assert found.table([""] * 200)[1][0][-1] == ""
 
@@ -341,6 +345,7 @@ def test_streamed_and_in_memory_agree(tmp_path: Path) -> None:
 MEASURE = """
 import resource, sys
 from autoenc.apps.anomaly import detect, labelled
+from autoenc.apps.anomaly.conformal import Calibration, Quantile
 from autoenc.config.checks import check_node
 from autoenc.data import table
 data = table(sys.argv[1], stream=True, cache=sys.argv[2], test_fraction=0.05, val_fraction=0.05)

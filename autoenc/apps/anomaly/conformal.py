@@ -1,0 +1,282 @@
+"""Thresholds from the scores of normal rows: quantiles, false-alarm rates and false discovery rates.
+
+The p-values are split-conformal (Vovk et al. 2005; Bates et al. 2023): a normal row and n calibration rows, none of
+which the scores were fitted to, are exchangeable, so that the rank of its score among theirs is uniform.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from autoenc.apps import inputs
+from autoenc.apps.anomaly.scores import Detector, threshold
+from autoenc.data.split import CHUNK, Split
+from autoenc.errors import UserError
+from autoenc.loading import Run
+
+ROUNDING = 1e-9  # of (n + 1) * rate, which is a whole number for rates such as 0.1
+COINCIDENCE = 0.001  # probability of as many repeated rows in unseen data, below which they are not unseen
+COVERAGE = 0.95  # of intervals
+
+
+def p_values(calibration: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return (1 + the number of calibration scores as high) / (n + 1): (n,), (N,) -> (N,).
+
+    For a normal row, P(p <= t) <= t for each t, over draws of the row and of the calibration rows.
+    """
+    as_high = len(calibration) - np.searchsorted(np.sort(calibration), values)
+    return (1 + as_high) / (len(calibration) + 1)
+
+
+def rows_needed(rate: float) -> int:
+    """Return the smallest n for which a p-value, at least 1 / (n + 1), can be as low as the rate."""
+    return math.ceil(1 / rate - 1 - ROUNDING)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a threshold follows from calibration scores; a row is an alarm if its score is above it.
+
+    Attributes:
+        option: the option of the script, without dashes. exchangeable: whether rows have to be exchangeable.
+    """
+
+    level: float
+    option: ClassVar[str] = ""
+    exchangeable: ClassVar[bool] = True
+
+    def check(self, run: Run, calibrate: str | None = None) -> None:
+        """Raise UserError if the rows of the run cannot be exchangeable, which a file `calibrate` does not change."""
+        if run.spec.kind.timed and (self.exchangeable or calibrate):
+            option = f"--{self.option} {self.level:g}" if self.exchangeable else f"--calibrate {calibrate}"
+            raise UserError(
+                f"{option}: the time steps of a recording depend on each other, so that no rate of false alarms "
+                f"follows from them; --quantile sets the threshold for {run.path}"
+            )
+
+    def check_rows(self, n: int, source: str) -> None:
+        """Raise UserError if n calibration rows are too few."""
+        if self.exchangeable and n < (needed := rows_needed(self.level)):
+            raise UserError(
+                f"--{self.option} {self.level:g}: needs {needed:,} calibration rows, there are {n:,} {source}; "
+                f"--calibrate names a file of more normal rows, or --{self.option} {1 / (n + 1):.2g} or more"
+            )
+
+    def threshold(self, calibration: np.ndarray, values: np.ndarray) -> float:
+        """Return the threshold of a score: calibration scores (n,), scores of the rows (N,) -> number."""
+        raise NotImplementedError
+
+    def summary(self, calibration: np.ndarray, values: np.ndarray) -> dict[str, object]:
+        """Return numbers for detect.json."""
+        return {self.option.replace("-", "_"): self.level}
+
+    def words(self, calibration: np.ndarray, values: np.ndarray, source: str) -> str:
+        """Return what the threshold means."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Quantile(Rule):
+    """The smallest calibration score that at least a fraction `level` of them does not exceed."""
+
+    level: float = 0.99
+    option: ClassVar[str] = "quantile"
+    exchangeable: ClassVar[bool] = False
+
+    def threshold(self, calibration: np.ndarray, values: np.ndarray) -> float:
+        """Return the quantile."""
+        return threshold(calibration, self.level)
+
+    def words(self, calibration: np.ndarray, values: np.ndarray, source: str) -> str:
+        """Return which quantile it is."""
+        return f"the {self.level:g} quantile of the {source}"
+
+
+@dataclass(frozen=True)
+class AlarmRate(Rule):
+    """p <= `level`: a normal row is an alarm with at most this probability."""
+
+    option: ClassVar[str] = "alarm-rate"
+
+    def _rank(self, n: int) -> int:
+        """k: as many calibration scores are at or above the threshold."""
+        return math.floor(self.level * (n + 1) + ROUNDING)
+
+    def threshold(self, calibration: np.ndarray, values: np.ndarray) -> float:
+        """Return the k-th highest calibration score, k = floor(level (n + 1)); infinity if the rows are too few."""
+        k = self._rank(len(calibration))
+        return float(np.sort(calibration)[-k]) if k else math.inf
+
+    def interval(self, n: int) -> tuple[float, float]:
+        """Return the 95% interval of the probability of an alarm on a normal row, given the n calibration rows.
+
+        The probability is that of exceeding the k-th highest of n draws, which is Beta(k, n + 1 - k) distributed for
+        continuous scores (Vovk 2012) and not higher where scores are equal.
+        """
+        from scipy.stats import beta
+
+        k = self._rank(n)
+        low, high = beta.ppf([(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], k, n + 1 - k)
+        return float(low), float(high)
+
+    def summary(self, calibration: np.ndarray, values: np.ndarray) -> dict[str, object]:
+        """Return the rate, the one that the number of rows permits, and the interval given these rows."""
+        n = len(calibration)
+        return super().summary(calibration, values) | {
+            "false_alarm_rate": self._rank(n) / (n + 1),
+            "false_alarm_rate_interval": list(self.interval(n)),
+        }
+
+    def words(self, calibration: np.ndarray, values: np.ndarray, source: str) -> str:
+        """Return the guarantee, and the interval given the calibration rows."""
+        low, high = self.interval(len(calibration))
+        return (
+            f"false-alarm rate at most {self.level:g}; given these {len(calibration):,} {source}, 95% interval "
+            f"{low:.2g} to {high:.2g}"
+        )
+
+
+@dataclass(frozen=True)
+class FalseDiscoveryRate(Rule):
+    """Benjamini-Hochberg: the expected fraction of normal rows among the alarms of the batch is at most `level`.
+
+    The p-values share their calibration rows, which leaves them positively dependent: the procedure keeps its level
+    (Bates et al. 2023, theorem 2).
+    """
+
+    option: ClassVar[str] = "fdr"
+
+    def threshold(self, calibration: np.ndarray, values: np.ndarray) -> float:
+        """Return the highest score that is not an alarm, of the calibration rows and the rows; infinity without alarms.
+
+        The alarms are the k smallest p-values, k the largest with p_(k) <= level k / N.
+        """
+        p = np.sort(p_values(calibration, values))
+        passed = np.flatnonzero(p <= self.level * np.arange(1, len(p) + 1) / len(p) * (1 + ROUNDING))
+        if not len(passed):
+            return math.inf
+        k = round(p[passed[-1]] * (len(calibration) + 1))  # alarms have fewer than k calibration scores as high
+        return float(np.sort(calibration)[-k]) if k <= len(calibration) else -math.inf
+
+    def least(self, n: int, rows: int) -> int:
+        """Return the least number of alarms that n calibration rows permit among a number of rows."""
+        return max(1, math.ceil(rows / (self.level * (n + 1)) - ROUNDING))
+
+    def summary(self, calibration: np.ndarray, values: np.ndarray) -> dict[str, object]:
+        """Return the rate, and the least number of alarms that the number of calibration rows permits."""
+        return super().summary(calibration, values) | {"fewest_alarms": self.least(len(calibration), len(values))}
+
+    def words(self, calibration: np.ndarray, values: np.ndarray, source: str) -> str:
+        """Return the guarantee, and how many alarms there have to be at once."""
+        n, least = len(calibration), self.least(len(calibration), len(values))
+        words = f"expected share of normal rows among the alarms at most {self.level:g}, from {n:,} {source}"
+        if least == 1:
+            return words
+        alone = math.ceil(len(values) / self.level - 1 - ROUNDING)
+        return (
+            f"{words}; they permit no fewer than {least:,} alarms among {len(values):,} rows, {alone:,} would permit 1"
+        )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Normal rows that the scores were not fitted to.
+
+    Args:
+        scores: name -> (n,). source: in words, with a plural noun.
+        remark: in words, why the rate that follows from them is not exact; empty if there is no reason.
+    """
+
+    scores: Mapping[str, np.ndarray]
+    source: str
+    remark: str = ""
+
+    def summary(self) -> dict[str, object]:
+        """Return the source and the number of rows, for detect.json."""
+        rows = max(len(values) for values in self.scores.values())
+        return {"source": self.source, "rows": rows, "remark": self.remark}
+
+    def meaning(self, rule: Rule, calibration: np.ndarray, values: np.ndarray) -> str:
+        """Return in words what the threshold of a rule means, and the remark if the rule states a rate."""
+        words = rule.words(calibration, values, self.source)
+        return f"{words}. {self.remark[0].upper()}{self.remark[1:]}" if self.remark and rule.exchangeable else words
+
+
+def rule(quantile: float = Quantile.level, alarm_rate: float | None = None, fdr: float | None = None) -> Rule:
+    """Return the rule of the options of a script."""
+    if alarm_rate is not None:
+        return AlarmRate(alarm_rate)
+    return Quantile(quantile) if fdr is None else FalseDiscoveryRate(fdr)
+
+
+def validation(detector: Detector) -> Calibration:
+    """Return the scores of the validation rows of the run."""
+    remark = f"{chose_the_checkpoint('validation rows')}; --calibrate names a file of unseen normal rows"
+    return Calibration(detector.validation, "validation rows", remark)
+
+
+def chose_the_checkpoint(rows: str) -> str:
+    """Return why the rate that follows from validation rows is not exact."""
+    return f"the {rows} chose the checkpoint, so that unseen normal rows may score higher and be alarms more often"
+
+
+def of_file(detector: Detector, path: str | Path, resize: bool = False) -> Calibration:
+    """Return the scores of the rows of a file; of those labelled as normal if the data set has such labels.
+
+    Raises:
+        UserError: no row is normal, or training rows are among them, as far as the run has them in reference.npz.
+        DataError: the file cannot be read.
+    """
+    run = detector.run
+    split = inputs.read(run, path, resize).split
+    labels = run.spec.kind.anomalies(Path(path), run.config["data"])
+    if labels is not None:
+        normal = np.flatnonzero(~np.ma.filled(labels, True).astype(bool))
+        if len(normal) < len(split):
+            others = f"{len(split) - len(normal):,} of {len(split):,} rows"
+            warnings.warn(f"--calibrate {path}: {others} are not labelled as normal and left out", stacklevel=2)
+        if not len(normal):
+            raise UserError(f"--calibrate {path}: no row is labelled as normal; name a file with normal rows")
+        import torch
+
+        split = split.subset(torch.from_numpy(normal))
+    remark = _check_unseen(run, split, f"--calibrate {path}")
+    return Calibration(detector.scores(split), f"rows of {Path(path).name}", remark)
+
+
+def _check_unseen(run: Run, split: Split, what: str) -> str:
+    """Raise UserError if training rows are among the rows; return a remark if some training rows are not known.
+
+    Data of few values repeat themselves: as many repetitions are accepted as there are among the training rows.
+    """
+    from scipy.stats import binom
+
+    known, size = run.reference.rows, run.reference.size
+    counts = Counter(_digests(known))
+    repeated = sum(count for count in counts.values() if count > 1) / max(len(known), 1)
+    seen = sum(digest in counts for digest in _digests(split))
+    if seen > binom.ppf(1 - COINCIDENCE, len(split), repeated):
+        raise UserError(
+            f"{what}: {seen:,} of {len(split):,} rows were trained on, and their scores are too low for a threshold; "
+            "name normal rows that the run has not seen"
+        )
+    if len(known) < size:
+        return f"the run stores {len(known):,} of {size:,} training rows; whether others are among these is not known"
+    return ""
+
+
+def _digests(split: Split) -> list[int]:
+    """Return a hash of each example, (N,); padding of token ids does not count."""
+    if not len(split):
+        return []
+    return [
+        hash(row.tobytes().rstrip(b"\0")) for batch in split.in_order(CHUNK) for row in batch.x.flatten(1).cpu().numpy()
+    ]

@@ -1,0 +1,200 @@
+"""p-values, false-alarm rates and false discovery rates: by hand, on draws with known truth, and against scipy."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom, false_discovery_control
+
+from autoenc import load_run
+from autoenc.apps.anomaly import conformal
+from autoenc.apps.anomaly.conformal import AlarmRate, FalseDiscoveryRate, Quantile, p_values, rows_needed
+from autoenc.apps.anomaly.scores import Detector
+from autoenc.errors import UserError
+from autoenc.loading import Run
+
+Script = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(table_run: Path) -> Run:
+    """54 validation rows or so of vectors."""
+    return load_run(table_run, "cpu")
+
+
+def test_p_values_count_the_calibration_scores_that_are_as_high() -> None:
+    calibration = np.array([3.0, 1, 2, 2])
+    found = p_values(calibration, np.array([0.5, 1, 2, 2.5, 3, 4]))
+    assert found.tolist() == [5 / 5, 5 / 5, 4 / 5, 2 / 5, 2 / 5, 1 / 5]
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 0.2, 0.37])
+def test_rows_above_the_threshold_are_those_with_a_p_value_of_the_rate_or_less(rate: float) -> None:
+    random = np.random.default_rng(0)
+    for n in (rows_needed(rate), rows_needed(rate) + 7, 200):
+        calibration, values = random.integers(0, 30, n).astype(float), np.arange(-1.0, 32)
+        alarms = values > AlarmRate(rate).threshold(calibration, values)
+        assert np.array_equal(alarms, p_values(calibration, values) <= rate + 1e-12)
+    assert rows_needed(rate) + 1 >= 1 / rate - 1e-9 > rows_needed(rate)
+
+
+def test_normal_rows_are_alarms_as_often_as_stated_and_within_the_interval_given_the_calibration_rows() -> None:
+    """Scores are uniform: the probability of an alarm given the calibration rows is 1 - threshold."""
+    random, n, sets = np.random.default_rng(1), 57, 4000
+    rule = AlarmRate(0.1)  # k = 5 of 58
+    low, high = rule.interval(n)
+    limits = np.array([rule.threshold(row, row) for row in random.random((sets, n))])
+    alarms = int((random.random(sets) > limits).sum())
+    rate = rule.summary(np.zeros(n), np.zeros(1))["false_alarm_rate"]
+    assert rate == 5 / 58
+    assert binom.ppf(0.001, sets, rate) <= alarms <= binom.ppf(0.999, sets, rate)
+    inside = int(((low <= 1 - limits) & (1 - limits <= high)).sum())
+    assert binom.ppf(0.001, sets, 0.95) <= inside <= binom.ppf(0.999, sets, 0.95)
+
+
+def test_equal_scores_do_not_raise_the_rate() -> None:
+    random = np.random.default_rng(2)
+    calibration, new = random.integers(0, 4, (4000, 30)), random.integers(0, 4, 4000)
+    limits = np.array([AlarmRate(0.1).threshold(row.astype(float), row) for row in calibration])
+    assert (new > limits).mean() <= 0.1
+
+
+@pytest.mark.parametrize("level", [0.05, 0.1, 0.3])
+def test_alarms_are_those_of_benjamini_hochberg(level: float) -> None:
+    random = np.random.default_rng(3)
+    for shift in (0, 2, 4):
+        calibration = random.normal(size=400)
+        values = np.concatenate([random.normal(size=60), random.normal(shift, 1, size=20)])
+        alarms = values > FalseDiscoveryRate(level).threshold(calibration, values)
+        adjusted = false_discovery_control(p_values(calibration, values))
+        assert np.array_equal(alarms, adjusted <= level * (1 + 1e-9))
+    everything = np.full(5, 9.0)
+    assert (everything > FalseDiscoveryRate(0.5).threshold(np.zeros(1), everything)).all()
+
+
+def test_the_share_of_normal_rows_among_alarms_is_as_stated() -> None:
+    random, shares = np.random.default_rng(4), []
+    for _ in range(400):
+        values = np.concatenate([random.normal(size=60), random.normal(4, 1, size=20)])
+        alarms = values > FalseDiscoveryRate(0.2).threshold(random.normal(size=300), values)
+        shares.append(alarms[:60].sum() / max(alarms.sum(), 1))
+    error = np.std(shares) / np.sqrt(len(shares))
+    assert np.mean(shares) == pytest.approx(0.2 * 60 / 80, abs=3.5 * error)
+
+
+def test_few_calibration_rows_permit_alarms_only_together() -> None:
+    """At n = 99, p >= 0.01: of 50 rows, k alarms need 0.01 <= 0.1 k / 50."""
+    rule, calibration = FalseDiscoveryRate(0.1), np.arange(99.0)
+    assert rule.least(99, 50) == 5
+    for high in (4, 5):
+        values = np.concatenate([np.full(50 - high, -1.0), np.full(high, 1000.0)])
+        assert (values > rule.threshold(calibration, values)).sum() == (high if high >= 5 else 0)
+    assert "no fewer than 5 alarms among 50 rows, 499 would permit 1" in rule.words(calibration, np.zeros(50), "rows")
+
+
+def test_too_few_calibration_rows_are_refused_with_both_numbers(run: Run) -> None:
+    n = len(run.reference.val_table)
+    detector = Detector(run)
+    with pytest.raises(UserError, match=rf"--alarm-rate 0.001: needs 999 calibration rows, there are {n} validation"):
+        AlarmRate(0.001).check_rows(n, conformal.validation(detector).source)
+    AlarmRate(1 / (n + 1)).check_rows(n, "")
+    with pytest.raises(UserError, match=f"--fdr 0.01: needs 99 calibration rows, there are {n} .* or --fdr 0.0"):
+        FalseDiscoveryRate(0.01).check_rows(n, "validation rows")
+    Quantile(0.9999).check_rows(n, "")
+
+
+def test_calibration_rows_that_were_trained_on_are_refused(run: Run, tmp_path: Path) -> None:
+    detector, train, unseen = Detector(run), run.data.train.rows(), run.data.test.rows()
+    np.save(tmp_path / "unseen.npy", unseen)
+    found = conformal.of_file(detector, tmp_path / "unseen.npy")
+    assert (found.source, found.remark) == ("rows of unseen.npy", "")
+    assert found.scores["error"] == pytest.approx(np.square(unseen - run.reconstruct(unseen)).mean(1), rel=1e-5)
+    np.save(tmp_path / "some.npy", np.concatenate([unseen, train[3:6]]))
+    with pytest.raises(UserError, match=f"some.npy: 3 of {len(unseen) + 3} rows were trained on"):
+        conformal.of_file(detector, tmp_path / "some.npy")
+
+
+def test_rows_that_repeat_themselves_in_the_training_data_may_repeat_in_calibration(run: Run, tmp_path: Path) -> None:
+    train, unseen = run.data.train.rows(), run.data.test.rows()
+    np.save(tmp_path / "some.npy", np.concatenate([unseen, train[3:6]]))
+    doubled = torch.from_numpy(np.concatenate([train[:200], train[:200]]))
+    rows = replace(run.reference.rows, x=doubled)
+    run.__dict__["reference"] = replace(run.reference, rows=rows, size=1000)
+    found = conformal.of_file(Detector(run), tmp_path / "some.npy")
+    assert found.remark.startswith("the run stores 400 of 1,000 training rows")
+
+
+def test_calibration_rows_that_are_labelled_as_anomalies_are_left_out(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "rows.npy", run.data.test.rows())
+    labels = np.ma.array(np.arange(len(run.data.test)) < 4, mask=np.arange(len(run.data.test)) == 7)
+    monkeypatch.setattr(type(run.spec.kind), "anomalies", lambda *_: labels)
+    with pytest.warns(UserWarning, match="rows.npy: 5 of .* not labelled as normal and left out"):
+        found = conformal.of_file(Detector(run), tmp_path / "rows.npy")
+    assert len(found.scores["error"]) == len(run.data.test) - 5
+    labels = np.ones(len(run.data.test), bool)
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(UserError, match="no row is labelled as normal"):
+        conformal.of_file(Detector(run), tmp_path / "rows.npy")
+
+
+def test_windows_of_recordings_have_no_false_alarm_rate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(run.spec.kind), "timed", True)
+    with pytest.raises(UserError, match=r"--fdr 0.1: the time steps of a recording depend on each other"):
+        FalseDiscoveryRate(0.1).check(run)
+    with pytest.raises(UserError, match=r"--calibrate a.csv: the time steps"):
+        Quantile(0.9).check(run, "a.csv")
+    Quantile(0.9).check(run)
+
+
+def test_the_script_states_what_the_threshold_means(run: Run, table_run: Path, tmp_path: Path, call: Script) -> None:
+    rows = run.data.test.rows()
+    np.savetxt(tmp_path / "new.csv", np.concatenate([rows[:5] + 20, rows[5:10]]), delimiter=",")
+    np.savetxt(tmp_path / "normal.csv", rows[10:], delimiter=",")
+    where = tmp_path / "scores.csv"
+    file = [table_run, "--input", tmp_path / "new.csv", "--output", where, "--force"]
+    code, said, error = call("detect", *file, "--alarm-rate", 0.05, "--calibrate", tmp_path / "normal.csv")
+    assert code == 0, error
+    n = len(rows) - 10
+    low, high = AlarmRate(0.05).interval(n)
+    stated = f"false-alarm rate at most 0.05; given these {n} rows of normal.csv, 95% interval {low:.2g} to {high:.2g}"
+    assert stated in said.replace("\n", " ")
+    made = json.loads((tmp_path / "scores.json").read_text())
+    assert "quantile" not in made
+    assert made["alarm_rate"] == 0.05 >= made["false_alarm_rate"] == int(0.05 * (n + 1)) / (n + 1)
+    assert made["false_alarm_rate_interval"] == [low, high]
+    assert made["calibration"] == {"source": "rows of normal.csv", "rows": n, "remark": ""}
+    table = list(csv.DictReader(where.open()))
+    assert [row["p_value"] for row in table[:5]] == [f"{1 / (n + 1):.4g}"] * 5
+    assert [row["anomaly"] for row in table] == [str(int(float(row["p_value"]) <= 0.05)) for row in table]
+    code, said, error = call("detect", *file, "--fdr", 0.2)
+    assert code == 0, error
+    assert f"among the alarms at most 0.2, from {len(run.reference.val_table)} validation rows" in said.replace(
+        "\n", " "
+    )
+    assert "the validation rows chose the checkpoint" in said.replace("\n", " ").lower()
+    assert json.loads((tmp_path / "scores.json").read_text())["above_threshold"] >= 5
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--fdr", "0.1", "--alarm-rate", "0.1"], "--alarm-rate: not allowed with argument --fdr"),
+        (["--quantile", "0.9", "--alarm-rate", "0.1"], "--alarm-rate: not allowed with argument --quantile"),
+        (["--alarm-rate", "0"], "--alarm-rate: 0 does not lie between 0 and 1"),
+        (["--alarm-rate", "0.001"], "--alarm-rate 0.001: needs 999 calibration rows, there are "),
+        (["--calibrate", "none.npy"], "none.npy: no such file"),
+        (["--calibrate", "a.csv", "--input", "./a.csv"], "--calibrate a.csv: is the file of --input"),
+    ],
+)
+def test_the_script_refuses_in_one_line(
+    table_run: Path, copied: Callable[[Path], Path], call: Script, args: list[str], message: str
+) -> None:
+    code, _, error = call("detect", copied(table_run), *args)
+    assert (code, len(error.splitlines())) == (2, 1)
+    assert message in error
