@@ -24,7 +24,6 @@ from autoenc.search.space import OPTION, Distribution, corners, parse_space
 
 FOLDER = Path("outputs", "searches")
 SETTINGS = "search.json"
-STORAGE = "journal.log"
 
 
 @dataclass(frozen=True)

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import statistics
-import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 import yaml
 from filelock import FileLock, Timeout
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autoenc import sweeps
-from autoenc.config.composed import compose_with_choices
 from autoenc.config.schema import short_name
-from autoenc.errors import DataError, NotFinite, Pruned, UserError, one_line, out_of_memory
-from autoenc.files import locked, read_json
+from autoenc.errors import UserError
+from autoenc.files import locked
 from autoenc.forked import isolated, preload
-from autoenc.search.goals import Goal, shown
-from autoenc.search.plan import STORAGE, Plan, Variant, create_folder
+from autoenc.search.goals import shown
+from autoenc.search.plan import Plan, Variant, create_folder
 from autoenc.search.space import written
+from autoenc.search.storage import open_studies
+from autoenc.search.trial import DONE, PRUNED, WRONG, attempt, reason, watching
 from autoenc.training.trainer import Watch
 
-DONE, PRUNED, FAILED, WRONG = "done", "pruned", "failed", "wrong"  # how a run ended
-STARTUP = 5  # finished trials before one is pruned
 DEFAULT, KILLED, RUN, ERROR = "default", "killed", "run", "error"  # attributes of trials
 LOCKS = ".locks"
 LOST = "its process was killed before the first checkpoint"
@@ -50,27 +45,8 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         create_folder(plan)
         (plan.folder / LOCKS).mkdir(exist_ok=True)
-        pruning = plan.pruning and len(plan.goals) == 1
         with self._alone():
-            path = plan.folder / STORAGE
-            _mend(path)
-            try:
-                backend = JournalFileBackend(str(path), JournalFileOpenLock(str(path)))
-                storage = optuna.storages.JournalStorage(backend)
-                self.studies = {
-                    variant.name: optuna.create_study(
-                        storage=storage,
-                        study_name=variant.name,
-                        directions=[goal.direction for goal in plan.goals],
-                        load_if_exists=True,
-                        pruner=optuna.pruners.MedianPruner(STARTUP, variant.warmup)
-                        if pruning
-                        else optuna.pruners.NopPruner(),
-                    )
-                    for variant in plan.variants
-                }
-            except (ValueError, KeyError) as error:
-                raise DataError(f"{path}: is damaged ({one_line(error)}); --name starts another search") from None
+            self.studies = open_studies(plan)
 
     def run(self) -> None:
         """Train the defaults, then trials until each variant has its number.
@@ -188,11 +164,11 @@ class Search:
             if (summary := sweeps.earlier(run_dir)) is not None:
                 return summary
             self._prepare(run_dir, overrides)
-            code = self._train(overrides, run_dir, _watch(self.plan.goals))
+            code = self._train(overrides, run_dir, watching(self.plan.goals))
             if code == WRONG:
-                raise UserError(_error(run_dir))
+                raise UserError(reason(run_dir))
             if code != DONE:
-                self.say(f"{variant.name}: {run_dir.name} failed: {_error(run_dir)}")
+                self.say(f"{variant.name}: {run_dir.name} failed: {reason(run_dir)}")
             return sweeps.earlier(run_dir)
 
     @staticmethod
@@ -201,7 +177,9 @@ class Search:
         if sweeps.earlier(run_dir) is not None:
             return DONE
         resume = sweeps.interrupted(run_dir)
-        return isolated(lambda: _attempt(settings, run_dir, watch, resume), lambda why: _failed(run_dir, why))
+        return isolated(
+            lambda: attempt(settings, run_dir, watch, resume), lambda why: sweeps.note_failure(run_dir, why)
+        )
 
     @staticmethod
     def _prepare(run_dir: Path, overrides: Sequence[str]) -> None:
@@ -248,7 +226,7 @@ class Search:
                         continue
                     if resumable:
                         return variant, trial, lock
-                    _failed(run_dir, LOST)
+                    sweeps.note_failure(run_dir, LOST)
                 trial.set_user_attr(KILLED, True)
                 trial.set_user_attr(ERROR, LOST)
                 study.tell(trial, state=TrialState.FAIL)
@@ -260,7 +238,7 @@ class Search:
         study, goals = self.studies[variant.name], self.plan.goals
         run_dir = self.folder(variant) / trial.user_attrs[RUN]
         overrides, started = self.settings(variant, trial), time.monotonic()
-        watch = _watch(goals, trial)
+        watch = watching(goals, trial)
         with lock:
             self._prepare(run_dir, overrides)
             code = self._train(overrides, run_dir, watch)
@@ -271,9 +249,9 @@ class Search:
                 ended = self._numbers(values)
             elif code == PRUNED:
                 study.tell(trial, state=TrialState.PRUNED)
-                ended = f" pruned: {_error(run_dir)}"
+                ended = f" pruned: {reason(run_dir)}"
             else:
-                error = _error(run_dir) or "a metric is not finite"
+                error = reason(run_dir) or "a metric is not finite"
                 if code is None:  # the process was killed
                     self.killed.add((variant.name, trial.number))
                     trial.set_user_attr(KILLED, True)
@@ -304,69 +282,3 @@ class Search:
             time_left = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
             about = f", about {time_left} in one process, and less with pruning" if seconds else ""
             self.say(f"{left} trials left{about}")
-
-
-def _mend(journal: Path) -> None:
-    """Remove the last line of a journal if a kill cut it off; Optuna would write on behind it."""
-    if not journal.exists():
-        return
-    lock = JournalFileOpenLock(str(journal))
-    lock.acquire()
-    try:
-        content = journal.read_bytes()
-        if not content.endswith(b"\n"):
-            os.truncate(journal, content.rfind(b"\n") + 1)
-    finally:
-        lock.release()
-
-
-def _watch(goals: Sequence[Goal], trial: Trial | None = None) -> Watch:
-    """Return what a trial shows its epochs to: reports the metric, and stops the run if Optuna's pruner says so."""
-
-    def see(epoch: int, numbers: Mapping[str, float]) -> None:
-        if trial is not None and len(goals) == 1:  # of several metrics, Optuna prunes nothing
-            value = numbers[goals[0].name]
-            trial.report(value, epoch)
-            if trial.should_prune():
-                raise Pruned(f"{goals[0].name} {value:.5g} after epoch {epoch} is worse than the median")
-
-    return Watch(tuple(goal.name for goal in goals if goal.part == "val"), see)
-
-
-def _attempt(overrides: Sequence[str], run_dir: Path, watch: Watch, resume: bool = False) -> str:
-    """Train one run in a process of its own, and return how it ended; its messages are in train.log."""
-    from autoenc import run
-
-    with contextlib.redirect_stdout(open(os.devnull, "w")):
-        try:
-            if resume:
-                run.resume(run_dir, watch=watch)
-            else:
-                config, choices = compose_with_choices(overrides)
-                run.train(config, run_dir, choices, watch=watch)
-            return DONE
-        except Pruned:
-            return PRUNED
-        except UserError as error:
-            _failed(run_dir, str(error))
-            return WRONG
-        except Exception as error:
-            memory = out_of_memory(error)
-            known = isinstance(error, NotFinite) or memory
-            reason = f"out of memory ({one_line(error)})" if memory else one_line(error)
-            _failed(run_dir, reason if known else f"{type(error).__name__}: {reason}")
-            if not known:
-                traceback.print_exception(error, file=sys.stderr)
-            return FAILED
-
-
-def _failed(run_dir: Path, message: str) -> None:
-    sweeps.note_failure(run_dir, message)
-
-
-def _error(run_dir: Path) -> str:
-    """Return the reason in run.json."""
-    try:
-        return str(read_json(run_dir / "run.json").get("error", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""

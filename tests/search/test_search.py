@@ -14,7 +14,7 @@ pytest.importorskip("optuna")
 
 from autoenc import report, run
 from autoenc.errors import ConfigError, Pruned, UserError
-from autoenc.search import result, study
+from autoenc.search import result, study, trial
 from autoenc.search.plan import plan
 from autoenc.search.run import run as search
 from autoenc.training.trainer import Watch
@@ -40,7 +40,7 @@ def trained(overrides: Sequence[str], run_dir: Path, *_: object) -> str:
     (run_dir / "config.yaml").write_text(
         f"seed: {settings.get('seed', 0)}\noptimizer: {{lr: {rate}}}\nmodel: {{latent_dim: {dim}}}\n"
     )
-    return study.DONE
+    return trial.DONE
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study, "isolated", at_once)
     monkeypatch.setattr(study, "preload", lambda: None)
-    monkeypatch.setattr(study, "_attempt", trained)
+    monkeypatch.setattr(study, "attempt", trained)
     monkeypatch.setattr(result, "plots", lambda *_: [])
 
 
@@ -163,10 +163,10 @@ def test_trials_that_are_worse_than_the_median_are_pruned(quick: None, monkeypat
         except Pruned as why:
             (run_dir / "summary.json").unlink()
             (run_dir / "run.json").write_text(json.dumps({"state": "pruned", "error": str(why)}))
-            return study.PRUNED
-        return study.DONE
+            return trial.PRUNED
+        return trial.DONE
 
-    monkeypatch.setattr(study, "_attempt", attempt)
+    monkeypatch.setattr(study, "attempt", attempt)
     searched(14)
     rates = {state: [float(r["optimizer.lr"]) for r in rows() if r["state"].startswith(state)] for state in ("f", "p")}
     assert rates["p"]
@@ -180,10 +180,10 @@ def test_a_trial_that_fails_is_a_row(quick: None, monkeypatch: pytest.MonkeyPatc
     def attempt(overrides: Sequence[str], run_dir: Path, *rest: object) -> str:
         if run_dir.name.startswith("2_"):
             (run_dir / "run.json").write_text('{"state": "failed", "error": "out of memory"}')
-            return study.FAILED
+            return trial.FAILED
         return trained(overrides, run_dir)
 
-    monkeypatch.setattr(study, "_attempt", attempt)
+    monkeypatch.setattr(study, "attempt", attempt)
     assert searched(3) == 0
     assert [(r["state"].split(",")[0], r["error"]) for r in rows()] == [
         *[("finished", "")] * 2, ("failed", "out of memory"), ("finished", "")]  # fmt: skip
@@ -226,7 +226,7 @@ def test_a_trial_whose_search_was_killed_resumes_or_is_replaced(
         resumed.extend([run_dir.name] * resume)
         return trained(overrides, run_dir)
 
-    monkeypatch.setattr(study, "_attempt", attempt)
+    monkeypatch.setattr(study, "attempt", attempt)
     asked = study.Search(made, print)._ask()
     assert asked is not None
     assert study.Search(made, print).running() == 1
@@ -243,7 +243,7 @@ def test_a_trial_whose_search_was_killed_resumes_or_is_replaced(
 
 
 def test_a_search_without_a_finished_trial_exits_with_1(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study, "_attempt", lambda *_: study.FAILED)
+    monkeypatch.setattr(study, "attempt", lambda *_: trial.FAILED)
     assert searched(2) == 1
 
 
