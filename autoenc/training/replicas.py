@@ -15,6 +15,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW
 
 from autoenc.core import Autoencoder, Batch
 from autoenc.data.split import Split
@@ -25,6 +26,7 @@ from autoenc.training.stack import Random, Stack
 from autoenc.training.trainer import Steps, Trainer
 
 T = TypeVar("T")
+ELEMENTWISE = (Adam, AdamW, SGD)  # an update of stacked parameters is that of each
 KEY = "trainer.replicas"
 TOLERANCE = 1e-2  # relative; what vmap computes differently is wrong by much more, float32 by much less
 
@@ -63,6 +65,56 @@ class _Run(Generic[T]):
         return self.waiting[1]
 
 
+class _Update:
+    """The update of the parameters of all trainers: one step of an optimizer of the stacked ones where they agree.
+
+    The state of the optimizer of each run is then a view of the stacked state.
+    """
+
+    def __init__(self, trainers: Sequence[Trainer], stack: Stack):
+        self.trainers, self.stack, self.whole = trainers, stack, None
+        self.own = [next(iter(trainer.optimizers.values())) for trainer in trainers]
+        first = self.own[0]
+        settings = [{k: v for k, v in o.param_groups[0].items() if k not in ("params", "lr")} for o in self.own]
+        lrs = [(trainer.base_lrs, trainer.lr_factor) for trainer in trainers]
+        agree = all(each == settings[0] for each in settings) and all(each == lrs[0] for each in lrs)
+        apart = any(trainer.plateaus or trainer.settings.clip is not None for trainer in trainers)
+        if type(first) in ELEMENTWISE and agree and not apart:
+            self.whole = type(first)(stack.learning, **first.defaults)
+            for p, copies in zip(stack.learning, zip(*stack.own, strict=True), strict=True):
+                states = [o.state[own] for o, own in zip(self.own, copies, strict=True) if own in o.state]
+                for name, value in states[0].items() if states else ():
+                    apart = _apart(name, value)
+                    merged = torch.stack([state[name] for state in states]) if apart else copy.deepcopy(value)
+                    self.whole.state[p][name] = merged
+            self._share()
+
+    def __call__(self) -> None:
+        """Apply the gradients."""
+        if self.whole is None:
+            for trainer in self.trainers:
+                apply_gradients(trainer.optimizers, trainer.settings.clip)
+            return
+        began = bool(self.whole.state)
+        self.whole.param_groups[0]["lr"] = self.own[0].param_groups[0]["lr"]
+        self.whole.step()
+        if not began:
+            self._share()
+
+    def _share(self) -> None:
+        """Make the states of the runs views of the stacked state."""
+        assert self.whole is not None
+        for p, copies in zip(self.stack.learning, zip(*self.stack.own, strict=True), strict=True):
+            for i, (optimizer, own) in enumerate(zip(self.own, copies, strict=True)):
+                if state := self.whole.state.get(p):
+                    optimizer.state[own] = {k: v[i] if _apart(k, v) else v for k, v in state.items()}
+
+
+def _apart(name: str, value: Any) -> bool:
+    """Return whether a value of the state of an optimizer differs between runs that are at the same step."""
+    return isinstance(value, Tensor) and name != "step"
+
+
 def together(trainings: Sequence[Steps[T]], device: torch.device) -> list[T | BaseException]:
     """Make the steps of several trainings at once. Return the result of each, or what has ended it.
 
@@ -87,10 +139,10 @@ def together(trainings: Sequence[Steps[T]], device: torch.device) -> list[T | Ba
         try:
             if trainers != stacked:
                 stack, stacked = Stack([(t.model, t.objective) for t in trainers]), trainers
+                update = _Update(trainers, stack)
             randoms, precision = [run.random for run in active], trainers[0].precision()
             parts = stack.backward([run.batch for run in active], step, randoms, precision)
-            for trainer in trainers:
-                apply_gradients(trainer.optimizers, trainer.settings.clip)
+            update()
         except BaseException as error:
             for run in active:
                 run.resume(run.training.throw, error)
@@ -121,8 +173,9 @@ def check(count: int, model: Autoencoder, objective: Objective, train: Split, se
         refuse(f"the objective {name} has several players ({', '.join(players)}), which cannot train at once")
     if not isinstance(train.x, Tensor):
         refuse(f"examples that are read from disk ({type(train.x).__name__}) cannot train at once")
-    if settings.compile:
-        refuse("trainer.compile=true compiles the networks of one run")
+    for option, what in (("compile", "compiles"), ("profile", "measures")):
+        if getattr(settings, option):
+            refuse(f"trainer.{option}=true {what} the steps of one run")
     batch = next(train.shuffled(settings.batch_size, 0, 0))
     copies = [copy.deepcopy((model.train(), objective.train())) for _ in range(2)]
     with torch.no_grad():

@@ -6,14 +6,16 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from autoenc import bottlenecks, build, cli, run, sweeps
+from autoenc import bottlenecks, build, cli, report, run, sweeps
 from autoenc.config.composed import compose_with_choices
 from autoenc.core import Autoencoder, Batch, Loss, Output
 from autoenc.errors import ConfigError, Interrupted, NotFinite
@@ -26,7 +28,15 @@ from autoenc.training.stack import Random, Stack
 
 SMALL = ["trainer.figures=0", "trainer.device=cpu", "trainer.steps=25", "model.latent_dim=4"]
 HIDDEN = "network.hidden=[8]"
-pytestmark = pytest.mark.usefixtures("no_fsync")
+pytestmark = pytest.mark.usefixtures("no_fsync", "no_figures")
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of the time of short runs."""
+    monkeypatch.setattr(report, "draw", lambda *args: None)
+    monkeypatch.setattr(report, "_project", lambda *args: None)
+    monkeypatch.setattr(report.figures, "curves", lambda *args: np.zeros((2, 2, 3), np.uint8))
 
 
 def job(folder: Path, *overrides: str) -> run.Job:
@@ -132,12 +142,21 @@ def test_a_run_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
     assert [read_json(each.run_dir / "run.json")["state"] for each in jobs] == ["finished", "failed"]
 
 
-def test_runs_stop_early_by_themselves(tmp_path: Path) -> None:
+def test_runs_stop_early_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = (HIDDEN, "model=ae", "trainer.patience=1", "trainer.steps=63")
-    jobs = [job(tmp_path / str(i), *overrides, f"optimizer.lr={lr}") for i, lr in enumerate((1e-3, 1e-12))]
+    jobs = [job(tmp_path / str(i), *overrides, f"trainer.monitor={m}") for i, m in enumerate(("mse", "loss", "mse"))]
+    real = trainer.evaluate
+
+    def constant(model: Autoencoder, *args: Any) -> Any:
+        result = real(model, *args)
+        return replace(result, numbers=result.numbers | {"loss": 1.0})
+
+    monkeypatch.setattr(trainer, "evaluate", constant)
     trained(jobs)
     steps = [checkpoint.load(each.run_dir / "checkpoints" / "last.pt")["progress"]["step"] for each in jobs]
-    assert steps[0] == 63 > steps[1]
+    assert steps == [63, 42, 63]
+    run.train(jobs[2].config, tmp_path / "alone", jobs[2].choices)
+    assert_same_run(jobs[2].run_dir, tmp_path / "alone")
 
 
 class _Late(Objective):
@@ -185,6 +204,7 @@ class _Hidden(bottlenecks.Deterministic):
         (["model=contractive", HIDDEN], "Jacobian cannot"),
         (["model=topk", "model.bottleneck.k=2"], "AuxK cannot"),
         (["trainer.compile=true"], r"trainer.compile=true"),
+        (["trainer.profile=true"], r"trainer.profile=true"),
     ],
 )
 def test_what_cannot_train_at_once_is_refused_by_name(overrides: list[str], part: str, tmp_path: Path) -> None:
