@@ -165,6 +165,29 @@ def vae() -> None:
 
 
 @bench
+def replicas() -> None:
+    """Seeds at once (trainer.replicas) against one seed: the whole command, and the training steps."""
+    mnist_vae = ["model=vae", "data=mnist", "network.hidden=[400]", "model.latent_dim=20", "trainer.epochs=3"]
+    for name, count, target, overrides in (("digits", 8, 3, ["model=vae"]), ("MNIST 784-400-20", 16, 6, mnist_vae)):
+        sweep = OUT / "replicas"
+        shutil.rmtree(sweep, ignore_errors=True)
+        one = train("one", *overrides)
+        command = [sys.executable, "train.py", *overrides, f"trainer.replicas={count}", f"hydra.sweep.dir={sweep}"]
+        started = time.perf_counter()
+        subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+        ratio = (time.perf_counter() - started) / one["wall"]
+        figure(
+            f"{count} seeds of the VAE of {name} at once: time, that of one is 1",
+            ratio,
+            f"<= {target}",
+            ratio <= target,
+        )
+        # The last run is resumed last: its clock holds none of the evaluations of the others.
+        last = json.loads(next(sweep.glob(f"{count - 1}_*/summary.json")).read_text())
+        figure("  of the training steps", last["perf"]["training_seconds"] / one["perf"]["training_seconds"])
+
+
+@bench
 def denoise() -> None:
     """Gaussian noise of 0.5 on MNIST: PSNR of the first 200 test images."""
     import torch
