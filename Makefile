@@ -29,7 +29,7 @@ check: setup  ## run ruff and mypy
 	$(BIN)/mypy
 
 bench: setup  ## measure the results of docs/results.md; needs the data sets of docs/data.md in data/
-	for part in bench bench_apps bench_data bench_tables bench_text bench_defects; do \
+	for part in bench bench_speed bench_apps bench_data bench_tables bench_text bench_defects; do \
 	  $(BIN)/python benchmarks/$$part.py || failed=1; done; exit $${failed:-0}
 
 reproduce: setup  ## measure published claims: BUDGET=30 (minutes), ROWS=vae,iwae (by name); writes docs/results.md
