@@ -106,7 +106,7 @@ def finish(
     with figures.tried("projector"):
         _project(tracker, parts, results["val"])
     tags = [*(f"{TEST}/{name}" for name in results["test"].numbers), *(f"{CODE}/{name}" for name in varying(latent))]
-    tracker.hparams(hparams(config, choices, overridden(run_dir)), tags)
+    tracker.hparams(settings(config, choices, run_dir), tags)
     write_json(run_dir / "summary.json", summary)
     reference.save(reference.compute(model, data, batch_size, trainer.device), run_dir / reference.FILE)
     rows = {name: result.numbers for name, result in results.items()}
@@ -128,6 +128,11 @@ def _parameters(parts: Parts) -> int:
     return sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
 
 
+def settings(config: dict[str, Any], choices: Mapping[str, str], run_dir: Path) -> dict[str, Any]:
+    """Return what a run was started with, see `hparams`."""
+    return hparams(config, choices, overridden(run_dir))
+
+
 def hparams(config: dict[str, Any], choices: Mapping[str, str], typed: set[str] | None) -> dict[str, Any]:
     """Return the chosen options and settings for TensorBoard's hparams tab.
 
@@ -137,7 +142,13 @@ def hparams(config: dict[str, Any], choices: Mapping[str, str], typed: set[str] 
     Args:
         typed: keys on the command line; None, if there was none: all settings.
     """
-    left_out = ("data.", "resume", "init_from", *(f"trainer.{key}" for key in ("device", "threads", "figures", "eval")))
+    left_out = (
+        "data.",
+        "resume",
+        "init_from",
+        "tracking",
+        *(f"trainer.{key}" for key in ("device", "threads", "figures", "eval")),
+    )
     left_out += ("likelihood.learned", "likelihood.output", "optimizer.fused")
     settings = {k: v for k, v in flat(config).items() if not k.startswith(left_out) and not k.endswith("_target_")}
     if typed is not None:

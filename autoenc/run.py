@@ -20,6 +20,7 @@ from autoenc.errors import ConfigError, DataError, Interrupted, NotFinite, Prune
 from autoenc.files import check_inside, write_text
 from autoenc.metric_table import metric
 from autoenc.start import initialize_from, start_prior
+from autoenc.trackers import Services, check_installed
 from autoenc.training import checkpoint, replicas
 from autoenc.training.evaluation import evaluate
 from autoenc.training.process import seeded, torch_settings
@@ -93,6 +94,7 @@ def training(
         Pruned: by `watch`.
     """
     started = time.perf_counter()
+    check_installed(config["tracking"])
     settings = TrainerSettings(**config["trainer"])
     device = build.pick_device(settings.device)
     with seeded(config["seed"]), resumable(run_dir):
@@ -120,7 +122,8 @@ def training(
             if not resume:
                 kinds.save(parts.data.spec.kind, run_dir)
             record = Record(run_dir, config, choices or {}, parts.data, device, resumed=resume)
-            tracker = Tracker(run_dir, state["progress"] if state else None)
+            services = Services(config["tracking"], run_dir, report.settings(config, choices or {}, run_dir))
+            tracker = Tracker(run_dir, state["progress"] if state else None, services)
             if state is None:
                 tracker.layout(["loss", "nll", *parts.objective.regularizers], parts.objective.units)
             try:
@@ -160,7 +163,7 @@ def training(
                 raise
             finally:
                 with contextlib.suppress(OSError):
-                    tracker.close()
+                    tracker.close(str(record.values["state"]))
 
 
 def train_together(jobs: Sequence[Job]) -> list[dict[str, Any] | BaseException]:

@@ -17,6 +17,7 @@ from autoenc.config.schema import CONFIGS, Config, ModelConfig, named_paths, sug
 from autoenc.config.signatures import LARGEST, conforms, describe, options
 from autoenc.data.readers import check_paths
 from autoenc.errors import ConfigError, DataError, keys_below, one_line, require
+from autoenc.trackers import SERVICES
 from autoenc.training.settings import TrainerSettings
 
 # Constructor arguments that build.py supplies: they follow from other parts of the config.
@@ -77,6 +78,9 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     if plain["anomaly_classes"] and plain["normal_classes"]:
         why = "cannot be combined with anomaly_classes: it leaves out all other classes"
         raise ConfigError("normal_classes", f"[{','.join(plain['normal_classes'])}]", why)
+    for name in plain["tracking"]:
+        why = f"no such service; {suggest(name, SERVICES)}"
+        require(name in SERVICES, "tracking", f"[{','.join(plain['tracking'])}]", why)
     for group in ("optimizer", "network", "likelihood", "noise", "data"):
         check_node(group, plain[group])
     for name in ("bottleneck", "objective", "prior", "condition"):

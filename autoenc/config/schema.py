@@ -53,6 +53,7 @@ class Config:
     normal_classes: list[str] = field(default_factory=list)
     labels: int | None = None
     labels_seed: int = 0
+    tracking: list[str] = field(default_factory=list)
     optimizer: dict[str, Any] = MISSING
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     network: dict[str, Any] = MISSING

@@ -20,6 +20,7 @@ from rich.table import Table
 from autoenc.files import append, atomic, check_inside, finite, printable, write_text
 from autoenc.forked import CLEAR
 from autoenc.metric_table import label as metric_label
+from autoenc.trackers import FINISHED, Services
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,13 +39,14 @@ class Tracker:
 
     Args:
         progress: `progress` of the checkpoint that training resumes from; what was written after it is deleted.
+        services: get the scalars and images, too.
     """
 
-    def __init__(self, run_dir: Path, progress: Mapping[str, Any] | None = None):
+    def __init__(self, run_dir: Path, progress: Mapping[str, Any] | None = None, services: Services | None = None):
         from torch.utils.tensorboard import SummaryWriter  # takes half a second
 
         check_inside(run_dir)
-        self.run_dir = run_dir
+        self.run_dir, self.services = run_dir, services or Services((), run_dir, {})
         purge = None
         if progress is not None and not self._truncate(progress.get("written", {})):  # a checkpoint of version 0.2
             purge = progress["step"] + 1
@@ -85,6 +87,8 @@ class Tracker:
         """Write scalars to TensorBoard as prefix/name."""
         for name, value in values.items():
             self.writer.add_scalar(f"{prefix}/{name}", value, step)
+        named = {f"{prefix}/{name}": float(value) for name, value in values.items()}
+        self.services.each(lambda service: service.scalars(named, step))
 
     def layout(self, names: Sequence[str], units: Mapping[str, str] | None = None) -> None:
         """Show train/name and val/name on one axis, in TensorBoard's tab of custom scalars."""
@@ -106,6 +110,7 @@ class Tracker:
         with atomic(folder / f"{name}.png") as file:
             Image.fromarray(image).save(file, format="png")
         self.writer.add_image(f"{FIGURES}/{name}", image, step, dataformats="HWC")
+        self.services.each(lambda service: service.image(f"{FIGURES}/{name}", image, step))
 
     def text(self, name: str, lines: Sequence[str], step: int) -> None:
         """Write lines to TensorBoard and figures/name.txt."""
@@ -155,9 +160,10 @@ class Tracker:
         for summary in hparams(params, dict.fromkeys(results, 0.0)):
             file_writer.add_summary(summary)
 
-    def close(self) -> None:
-        """Flush and close the files."""
+    def close(self, state: str = FINISHED) -> None:
+        """Flush and close the files; tell services the state of the run."""
         self.writer.close()
+        self.services.each(lambda service: service.close(state))
 
 
 def _value_of(line: str, key: str, default: Any = None) -> Any:

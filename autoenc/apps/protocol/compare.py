@@ -18,6 +18,7 @@ from autoenc.metric_table import metric as metric_row
 
 IRRELEVANT = (  # settings that do not change the result
     *("trainer.device", "trainer.threads", "trainer.figures", "trainer.eval_batch_size"),
+    "tracking",
     *("data.workers", "data.cache", "data.cache_folder"),
 )
 LATENT = "model.latent_dim"
