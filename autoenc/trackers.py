@@ -85,7 +85,7 @@ class WandB(Service):
         folder = Path(os.environ.get("WANDB_DIR", "outputs"))  # not in the run, which is to have no links
         folder.mkdir(parents=True, exist_ok=True)
         place = {"project": os.environ.get("WANDB_PROJECT", PROJECT), "dir": str(folder), "name": str(run_dir)}
-        quiet = self.wandb.Settings(silent=True)
+        quiet = self.wandb.Settings(silent=True, reinit="create_new")  # several runs may train at once
         resume = None if run_id is None or mode == "offline" else "allow"  # offline, the segments are joined by `sync`
         self.run = self.wandb.init(
             **place, id=self.run_id, config=dict(settings), mode=mode, resume=resume, settings=quiet
