@@ -15,6 +15,7 @@ from autoenc.command import Results, add_input, execute, fraction, parser, posit
 
 if TYPE_CHECKING:
     from autoenc.apps.anomaly.detect import Detected
+    from autoenc.apps.anomaly.timeline import Timeline
     from autoenc.apps.outputs import Outputs
     from autoenc.loading import Run
 
@@ -300,13 +301,13 @@ def report(result: Detected, names: list[str]) -> None:
 def several(args: argparse.Namespace) -> Results:
     """Print AUROC on the test split of each run, and the mean over runs of the scores that all of them have."""
     from autoenc import load_run
-    from autoenc.apps.anomaly import conformal, detect, labelled
-    from autoenc.apps.anomaly.scores import Detector
+    from autoenc.apps.anomaly import labelled
     from autoenc.apps.outputs import Outputs
     from autoenc.errors import UserError
     from autoenc.training.tracking import console, method_table, track
 
-    rule = conformal.rule(args.quantile, args.alarm_rate, args.fdr)
+    if args.follow:
+        raise UserError(f"--follow {args.follow}: needs one run, {len(args.run)} are given")
     classes: dict[str, list[str]] = {}
     titles: dict[str, str] = {}
     for path in args.run:
@@ -316,11 +317,12 @@ def several(args: argparse.Namespace) -> Results:
             raise UserError(f"{path}: was trained on every class; name the anomalies with --anomaly")
         titles[path] = f"{len(titles)}: {run.name}, anomalies {','.join(classes[path])}"
     out = Outputs(run, "detect", args.output, args.force) if args.output else None
-    results: dict[str, detect.Detected] = {}
+    results: dict[str, Detected | Timeline] = {}
     for path in track(list(classes), "runs"):
         run = load_run(path, args.device)  # loaded again, so that only one data set is in memory
-        labels = labelled.known_anomalies(run, args.anomaly)
-        results[path] = detect.detect(Detector(run), run.data.test, labels, args.score, rule)
+        results[path] = tested(run, args)
+        if not results[path].numbers:
+            raise UserError(f"{path}: its test steps are not labelled as anomalies and normal ones")
     mean = labelled.mean_numbers([result.numbers for result in results.values()])
     auroc = {path: {name: result.numbers[name]["auroc"] for name in mean} for path, result in results.items()}
     summary = {"mean": mean, "runs": {path: result.summary() for path, result in results.items()}}
@@ -335,6 +337,21 @@ def several(args: argparse.Namespace) -> Results:
     table["mean of untrained networks"] = beside
     console().print(method_table("AUROC", table))
     return summary
+
+
+def tested(run: Run, args: argparse.Namespace) -> Detected | Timeline:
+    """Return the scores of the test split of a run, with their metrics."""
+    from autoenc.apps.anomaly import conformal, detect, labelled, timeline
+    from autoenc.apps.anomaly.scores import Detector
+    from autoenc.apps.anomaly.step_scores import StepDetector
+
+    rule = conformal.rule(args.quantile, args.alarm_rate, args.fdr)
+    rule.check(run, args.calibrate)
+    if timeline.on_time_axis(run):
+        split = timeline.windows_of(run, None)
+        return timeline.timeline(StepDetector(run), split, args.score, args.quantile, args.join)
+    labels = labelled.known_anomalies(run, args.anomaly)
+    return detect.detect(Detector(run), run.data.test, labels, args.score, rule)
 
 
 def class_names(text: str) -> list[str]:

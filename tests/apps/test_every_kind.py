@@ -97,6 +97,19 @@ def _channels(folder: Path) -> tuple[list[str], Path]:
     return ["data=arrays", f"data.path={folder / 'channels.npz'}", *options], folder / "new.npz"
 
 
+def _series(folder: Path) -> tuple[list[str], Path]:
+    """Twelve logs of two sensors, half of them slow; new.csv has three windows."""
+    (folder / "logs").mkdir()
+    for i, name in enumerate(["slow", "fast"] * 6):
+        t = np.arange(160) / (6 if name == "slow" else 2)
+        frame = pd.DataFrame({"time": np.arange(160), "a": np.sin(t), "b": 3 + np.cos(t)})
+        frame[["a", "b"]] += 0.1 * RNG.normal(size=(160, 2))
+        frame.to_csv(folder / "logs" / f"{name}_{i}.csv", index=False)
+    frame[:32].to_csv(folder / "new.csv", index=False)
+    options = ["data.window=16", "data.stride=8", "data.file_label='(slow|fast)'", "network.channels=[4,8]"]
+    return ["data=series", f"data.path={folder / 'logs'}", *options, "network.hidden=null"], folder / "new.csv"
+
+
 def _generated(*overrides: str) -> Callable[[Path], tuple[list[str], Path]]:
     def made(folder: Path) -> tuple[list[str], Path]:
         return list(overrides), folder / "new.npy"
@@ -111,6 +124,7 @@ KINDS: dict[str, Callable[[Path], tuple[list[str], Path]]] = {
     "image_folder": _image_folder,
     "defects": _defects,
     "channels": _channels,
+    "series": _series,
     "shapes": _generated("data=shapes", "data.size=16", "data.count=300", "network.hidden=[16]"),
     "sparse_codes": _generated("data=sparse_codes", "data.count=300", "network.hidden=[16]"),
     "linear_gaussian": _generated("data=linear_gaussian", "data.count=300", "network.hidden=[16]"),
@@ -162,6 +176,7 @@ REFUSED: dict[str, dict[str, str]] = {
     "defects": dict.fromkeys(("embed", "finetune", "generate set"), NO_LABELS)
     | {"embed new": PATCHES, "retrieve new": PATCHES},
     "channels": {},
+    "series": {"denoise": NO_IMAGES},
     "shapes": {},
     "sparse_codes": {"denoise": NO_IMAGES} | dict.fromkeys(("embed", "finetune", "generate set"), NO_LABELS),
     "linear_gaussian": {"denoise": NO_IMAGES} | dict.fromkeys(("embed", "finetune", "generate set"), NO_LABELS),

@@ -126,6 +126,18 @@ def test_a_test_split_is_detected_with_metrics_and_files(
     assert sum(int(row["label"]) for row in rows) == 20
 
 
+def test_several_runs_are_compared_on_the_time_axis(
+    trained: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code, _, err = call("detect", trained, trained, "--output", tmp_path)
+    assert code == 0, err
+    found = json.loads((tmp_path / "detect.json").read_text())
+    assert found["mean"]["residual"]["auroc"] > 0.9
+    assert "vus_pr" in found["mean"]["residual"]
+    code, _, err = call("detect", trained, trained, "--follow", "-")
+    assert (code, "--follow -: needs one run, 2 are given" in err) == (2, True)
+
+
 def test_new_recordings_have_a_score_for_each_row_of_the_file(
     trained: Path, log: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:

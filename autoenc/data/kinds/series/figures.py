@@ -10,7 +10,7 @@ import numpy as np
 from autoenc.canvas import legend_name, new_figure, pixels
 
 CHANNELS = 6  # drawn of each window
-ACROSS = 4
+ACROSS, MOST = 4, 24  # panels of an overview
 
 
 def compared(versions: Mapping[str, np.ndarray], names: Sequence[str], titles: Sequence[str]) -> np.ndarray:
@@ -32,21 +32,27 @@ def compared(versions: Mapping[str, np.ndarray], names: Sequence[str], titles: S
 
 
 def overview(x: np.ndarray, names: Sequence[str], columns: int, titles: Sequence[str] = ()) -> np.ndarray:
-    """Draw windows (N, C, W), a panel each with all channels."""
-    across = min(columns, ACROSS, len(x))
-    down = math.ceil(len(x) / across)
+    """Draw windows (N, C, W): a panel each with all channels; of many, a panel for `columns` of the first channel."""
+    import matplotlib
+
+    many = len(x) > MOST
+    panels = [x[i : i + columns, 0] for i in range(0, len(x), columns)] if many else list(x[:, :CHANNELS])
+    across = min(ACROSS if many else columns, ACROSS, len(panels))
+    down = math.ceil(len(panels) / across)
     figure = new_figure(max(6.5, 2.6 * across), 0.8 + 1.5 * down)
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
     for i, axes in enumerate(grid):
-        if i >= len(x):
+        if i >= len(panels):
             axes.set_axis_off()
             continue
-        for c, line in enumerate(x[i, :CHANNELS]):
-            axes.plot(line, linewidth=0.9, label=names[c])
-        axes.set_title(titles[i] if i < len(titles) else "", fontsize=8)
+        count = len(panels[i])
+        colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, count)) if many else [None] * count
+        for c, (line, color) in enumerate(zip(panels[i], colors, strict=True)):
+            axes.plot(line, linewidth=0.9, color=color, label=None if many else names[c])
+        axes.set_title(titles[i] if i < len(titles) else f"{names[0]}, row {i}" if many else "", fontsize=8)
         axes.tick_params(labelsize=7)
-    if len(names) > 1:
+    if len(names) > 1 and not many:
         grid[0].legend(fontsize=6)
     for axes in grid[-across:]:
-        axes.set_xlabel("step", fontsize=8)
+        axes.set_xlabel("step" + ("; first line dark, last yellow" if many else ""), fontsize=8)
     return pixels(figure)

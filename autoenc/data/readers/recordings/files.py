@@ -197,6 +197,8 @@ class Reader:
         if self.format.file_label is None:
             return None
         match = re.search(self.format.file_label, str(file))
+        if not self._learning and match is None:
+            return None
         if match is None or not match.groups():
             raise DataError(f"data.file_label={self.format.file_label}: no group of it matches {file}")
         return class_name(match[1])
