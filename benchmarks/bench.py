@@ -182,7 +182,6 @@ def replicas() -> None:
             f"<= {target}",
             ratio <= target,
         )
-        # The last run is resumed last: its clock holds none of the evaluations of the others.
         last = json.loads(next(sweep.glob(f"{count - 1}_*/summary.json")).read_text())
         figure("  of the training steps", last["perf"]["training_seconds"] / one["perf"]["training_seconds"])
 

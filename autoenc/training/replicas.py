@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import copy
 import math
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
@@ -37,11 +38,18 @@ class _Run(Generic[T]):
     def __init__(self, training: Steps[T], device: torch.device):
         self.training, self.random, self.context = training, Random(device), contextvars.copy_context()
         self.waiting: tuple[Trainer, Batch | Tensor] | None = None
+        self.since = time.perf_counter()  # when it began to wait
         self.result: T | BaseException | None = None
         self.resume(training.send, None)
 
-    def resume(self, how: Callable[[Any], tuple[Trainer, Batch | Tensor]], outcome: Any) -> None:
-        """Go on to the next step."""
+    def resume(self, how: Callable[[Any], tuple[Trainer, Batch | Tensor]], outcome: Any, seconds: float = 0.0) -> None:
+        """Go on to the next step.
+
+        Args:
+            seconds: that the step took; in the rest of the time since the last call, other runs worked.
+        """
+        if self.waiting is not None:
+            self.trainer.training_seconds -= time.perf_counter() - self.since - seconds
         self.waiting = None
         try:
             with self.random:
@@ -50,6 +58,7 @@ class _Run(Generic[T]):
             self.result = end.value
         except (Exception, Interrupted, KeyboardInterrupt) as error:
             self.result = error
+        self.since = time.perf_counter()
 
     @property
     def trainer(self) -> Trainer:
@@ -135,7 +144,7 @@ def together(trainings: Sequence[Steps[T]], device: torch.device) -> list[T | Ba
             continue
         step = min(run.trainer.step for run in waiting)
         active = [run for run in waiting if run.trainer.step == step]
-        trainers = [run.trainer for run in active]
+        trainers, began = [run.trainer for run in active], time.perf_counter()
         try:
             if trainers != stacked:
                 stack, stacked = Stack([(t.model, t.objective) for t in trainers]), trainers
@@ -147,8 +156,9 @@ def together(trainings: Sequence[Steps[T]], device: torch.device) -> list[T | Ba
             for run in active:
                 run.resume(run.training.throw, error)
         else:
+            seconds = time.perf_counter() - began
             for run, own in zip(active, parts, strict=True):
-                run.resume(run.training.send, own)
+                run.resume(run.training.send, own, seconds)
     if (stop := _interruption(runs)) is not None:
         raise stop
     return [run.result for run in runs]  # type: ignore[misc]

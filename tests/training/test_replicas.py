@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +159,21 @@ def test_runs_stop_early_by_themselves(tmp_path: Path, monkeypatch: pytest.Monke
     assert steps == [63, 42, 63]
     run.train(jobs[2].config, tmp_path / "alone", jobs[2].choices)
     assert_same_run(jobs[2].run_dir, tmp_path / "alone")
+
+
+def test_the_speed_of_a_run_leaves_out_the_evaluations_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = trainer.evaluate, itertools.count()
+
+    def evaluated(*args: Any) -> Any:
+        time.sleep(0.5 if next(calls) == 1 else 0.0)  # the second run, while the first one waits
+        return real(*args)
+
+    monkeypatch.setattr(trainer, "evaluate", evaluated)
+    jobs = [job(tmp_path / str(i), HIDDEN, "model=ae", f"seed={i}", "trainer.steps=42") for i in range(2)]
+    seconds = [result["perf"]["training_seconds"] for result in trained(jobs)]
+    assert 0 < seconds[0] < seconds[1] + 0.4
 
 
 class _Late(Objective):
