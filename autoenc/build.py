@@ -14,6 +14,7 @@ from hydra.utils import get_object
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from autoenc import launched
 from autoenc.compatibility import check_batches, check_parts, check_prior, check_support
 from autoenc.config.checks import check_files, check_target, overlaid
 from autoenc.config.signatures import options
@@ -274,9 +275,22 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
 
 def pick_device(name: str, key: str = "trainer.device") -> torch.device:
     """Return the device of that name; `auto` is a GPU if there is one."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    several = launched.processes() > 1  # which mps does not support
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available() and not several,
+        "cpu": True,
+    }
     if name == "auto":
-        return torch.device(next(kind for kind, there in available.items() if there))
+        name = next(kind for kind, there in available.items() if there)
     if not available[name]:
         raise ConfigError(key, name, "is not available on this machine; use auto or cpu")
-    return torch.device(name)
+    if name != "cuda" or not several:
+        return torch.device(name)
+    number, gpus = launched.local_rank(), torch.cuda.device_count()
+    if number >= gpus:
+        why = f"more processes than GPUs on this machine ({gpus}); torchrun --nproc-per-node={gpus}, or cpu"
+        raise ConfigError(key, name, why)
+    device = torch.device("cuda", number)
+    torch.cuda.set_device(device)
+    return device

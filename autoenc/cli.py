@@ -28,12 +28,22 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from autoenc import sweeps
+from autoenc import launched, sweeps
 from autoenc.config import checks as config
 from autoenc.config import schema
 from autoenc.config.arguments import argument_message
 from autoenc.config.messages import hydra_message
-from autoenc.errors import STOPS, ConfigError, Interrupted, NotFinite, UserError, one_line, out_of_memory
+from autoenc.errors import (
+    STOPS,
+    ConfigError,
+    Interrupted,
+    NotFinite,
+    ProcessLost,
+    UserError,
+    one_line,
+    out_of_memory,
+    require,
+)
 from autoenc.files import locked, printable, tolerant_streams
 from autoenc.forecast import forecast
 from autoenc.forked import CLEAR, Sweep, interrupt, isolated, stop_with_parent
@@ -348,14 +358,43 @@ def main() -> int:
     """Run and return the exit code: 0 success, 2 invalid config or data, 130 or 143 interrupted, 1 other failures."""
     args = sys.argv[1:]
     if {"--help", "-h"} & set(args):
-        print(help_text(), end="")
+        print(help_text() if launched.rank() == 0 else "", end="")
         return DONE
+    if launched.rank() > 0:
+        with tolerant_streams():
+            return _assist()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises instead of printing and exiting
     for s in STOPS:
         if signal.getsignal(s) != signal.SIG_IGN:  # nohup
             signal.signal(s, interrupt)
     with tolerant_streams(), Callbacks.held:
-        return _run(args)
+        code = _run(args)
+        if launched.processes() > 1 and not launched.Meeting.held and code in (DONE, WRONG, FAILED):
+            from autoenc import run
+
+            run.dismiss()
+        return code
+
+
+def _assist() -> int:
+    """Train with the first process of a run, and leave it to that process to print what concerns all."""
+    from autoenc import run
+
+    try:
+        run.assist()
+        return DONE
+    except UserError as error:
+        return _say(f"process {launched.rank()}: {error}", WRONG)
+    except NotFinite:
+        return FAILED
+    except ProcessLost as error:  # the first process may be the one
+        return _say(str(error), FAILED) if launched.rank() == 1 else FAILED
+    except Interrupted as error:
+        return 128 + error.signum
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        return _say(f"process {launched.rank()}: {_reason(error)}; try a smaller trainer.batch_size", FAILED)
 
 
 def _run(args: list[str]) -> int:
@@ -363,10 +402,15 @@ def _run(args: list[str]) -> int:
     try:
         if wrong := argument_message(args):
             return _say(wrong, WRONG)
+        several = [a for a in args if a in ("-m", "--multirun") or a.startswith(f"{sweeps.REPLICAS}=")]
+        if launched.processes() > 1 and several:
+            why = "torchrun trains one run at a time; leave it out: hydra/launcher=joblib trains several at once"
+            return _say(f"{several[0]}: {why}", WRONG)
         if resumed:
             folder, others = Path(resumed[0].partition("=")[2].rstrip("/")), [a for a in args if a not in resumed]
             if not sweeps.is_sweep(folder):
                 return _resume(folder, others)
+            require(launched.processes() == 1, "resume", folder, "is a sweep, and torchrun trains one run at a time")
             Callbacks.resumed = True
             args = sys.argv[1:] = sweeps.arguments(folder, others)
         elif (at_once := sweeps.replicated(args)) != args:
@@ -388,7 +432,7 @@ def _run(args: list[str]) -> int:
         ):
             _remove(Callbacks.sweep_dir)
         return _say(hydra_message(error, args), WRONG)
-    except NotFinite as error:
+    except (NotFinite, ProcessLost) as error:
         return _say(str(error), FAILED)
     except SystemExit as left:  # of the callbacks, after one line
         return left.code if isinstance(left.code, int) else FAILED if left.code else DONE

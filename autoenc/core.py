@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from autoenc.errors import UserError
+from autoenc.parallel import Network
 
 # Checking the arguments of every distribution is a synchronisation in every step on a GPU.
 Distribution.set_default_validate_args(False)
@@ -346,6 +347,10 @@ class Autoregressive(nn.Module):
         """
         raise NotImplementedError
 
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return the number of tokens of each text that are not padding: (B, T) -> (B,)."""
+        return (x != 0).sum(1)
+
     def generate(self, z: Tensor) -> Tensor:
         """Decode greedily: (B, *latent) -> (B, T)."""
         raise NotImplementedError
@@ -381,6 +386,11 @@ class Autoencoder(nn.Module):
         self.decoder = decoder
         self.likelihood = likelihood
         self.condition = condition
+
+    def networks(self) -> list[Network]:
+        """Return encoder and decoder, for processes to divide."""
+        outputs = self.decoder.outputs if isinstance(self.decoder, Autoregressive) else None
+        return [Network(self.encoder), Network(self.decoder, len(self.bottleneck.latent_shape), outputs)]
 
     def corrupt(self, batch: Batch) -> Batch:
         """Return the batch with noise on the input of the encoder; x, the target, stays clean."""

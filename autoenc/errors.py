@@ -45,6 +45,10 @@ class Pruned(Exception):
     """A search stopped a run: other runs of the search had better validation values after as many epochs."""
 
 
+class ProcessLost(Exception):
+    """Another process of a run that torchrun has started has ended."""
+
+
 class Interrupted(BaseException):
     """SIGINT, SIGTERM or SIGHUP was received. Not an Exception, so that `except Exception` does not catch it."""
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from autoenc import parallel
 from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict, weight_at
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.split import Split
@@ -45,6 +46,10 @@ class Objective(nn.Module):
     def players(self, model: Autoencoder) -> dict[str, nn.Module]:
         """Return the module whose parameters minimize the loss of each player; players share no parameters."""
         return {"model": model}
+
+    def networks(self) -> list[nn.Module]:
+        """Return modules of its own that treat examples one by one, for processes to divide; see parallel.py."""
+        return []
 
     def check(self, model: Autoencoder) -> None:
         """Raise ConfigError if the objective does not support the model."""
@@ -124,6 +129,7 @@ def train_step(
             p.grad = None  # as zero_grad(), without its overhead for the profiler
         # A single player has all parameters (build.py asserts it); without `inputs`, steps are a tenth faster.
         total.backward(inputs=parameters if len(optimizers) > 1 else None, retain_graph=i < len(loss.total))
+        parallel.average(p.grad for p in parameters)
     apply_gradients({player: optimizers[player] for player in loss.total}, clip)
     return loss.parts
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
-from autoenc import build, report
+from autoenc import build, launched, parallel, report
 from autoenc.build import Parts
 from autoenc.config.stored import parse_config, read_config
 from autoenc.data import Data, kinds
-from autoenc.errors import ConfigError, DataError, Interrupted, NotFinite, Pruned, one_line
+from autoenc.errors import ConfigError, DataError, Interrupted, NotFinite, ProcessLost, Pruned, one_line
 from autoenc.files import check_inside, write_text
 from autoenc.metric_table import metric
 from autoenc.start import initialize_from, start_prior
@@ -39,7 +39,7 @@ from autoenc.training.rundir import (
     read_record,
 )
 from autoenc.training.settings import TrainerSettings
-from autoenc.training.tracking import Progression, Tracker
+from autoenc.training.tracking import Progression, Silence, Tracker
 from autoenc.training.trainer import NOBODY, Steps, Trainer, Watch, alone
 
 
@@ -96,11 +96,11 @@ def training(
     started = time.perf_counter()
     check_installed(config["tracking"])
     settings = TrainerSettings(**config["trainer"])
+    check_processes(settings)
     device = build.pick_device(settings.device)
     with seeded(config["seed"]), resumable(run_dir):
-        if resume and data is None:
-            data = build.build_data(config | {"data": located(config["data"], run_dir)})
-        parts = build.build(config, device, data)
+        built = config | {"data": located(config["data"], run_dir)} if resume else config
+        parts = build.build(config, device, data or build.build_data(built))
         check_monitor(parts, resume, watch.metrics)
         text = yaml.safe_dump(config, sort_keys=False)
         fingerprint = parts.data.train.fingerprint()
@@ -141,16 +141,21 @@ def training(
                 report.announce(trainer, parts, progress, fresh=new)
                 if not trainer.step:
                     parts.objective.start(parts.data.train, progress.line)
-                yield from trainer.steps(progress)
+                with parallel.joined():
+                    begun = {"config": built, "device": device.type, "data": fingerprint, "state": trainer.state()}
+                    parallel.shared(begun)
+                    yield from trainer.steps(progress)
                 summary = report.finish(trainer, parts, config, choices or {}, progress, started)
                 record.write("finished")
                 return summary
-            except NotFinite as error:
+            except (NotFinite, ProcessLost) as error:
                 last = run_dir / "checkpoints" / "last.pt"
                 good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was written before"
-                message = f"{error}; {good}; try a smaller optimizer.lr or trainer.clip=1"
+                lost = isinstance(error, ProcessLost)
+                remedy = f"resume with resume={run_dir}" if lost else "try a smaller optimizer.lr or trainer.clip=1"
+                message = f"{error}; {good}; {remedy}"
                 record.write("failed", message)
-                raise NotFinite(message) from None
+                raise type(error)(message) from None
             except Pruned as error:
                 record.write("pruned", str(error))
                 raise
@@ -188,6 +193,36 @@ def train_together(jobs: Sequence[Job]) -> list[dict[str, Any] | BaseException]:
         return replicas.together(trainings, device)
 
 
+def assist() -> None:
+    """Train with the first process of a run, which has the config, the state and the run directory.
+
+    Raises:
+        UserError: the data of this process are others. NotFinite, Interrupted, ProcessLost: as in the first process.
+    """
+    with parallel.joined():
+        if (run := parallel.shared(None)) is None:  # the first process does not train
+            return
+        config = run["config"]
+        settings = TrainerSettings(**config["trainer"] | {"profile": False})  # which would write
+        device = build.pick_device(run["device"])
+        with torch_settings(settings), seeded(config["seed"]):
+            parts = build.build(config, device)
+            if parts.data.train.fingerprint() != run["data"]:
+                raise DataError("the training data are not those of the first process")
+            trainer = Trainer(
+                parts.model, parts.objective, parts.optimizers, parts.data, settings, config["seed"], device,
+                Silence(), Path(),
+            )  # fmt: skip
+            trainer.adopt(run["state"])
+            trainer.fit(Progression(trainer.total_steps, quiet=True))
+
+
+def dismiss() -> None:
+    """Let the processes that wait in `assist` end."""
+    with parallel.joined():
+        parallel.shared(None)
+
+
 @contextlib.contextmanager
 def resumable(run_dir: Path) -> Iterator[None]:
     """Name the run directory in an interruption if it has a checkpoint to resume from."""
@@ -197,6 +232,18 @@ def resumable(run_dir: Path) -> Iterator[None]:
         signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
         has_checkpoint = (run_dir / "checkpoints" / "last.pt").exists()
         raise Interrupted(signum, resumable=str(run_dir) if has_checkpoint else "") from None
+
+
+def check_processes(settings: TrainerSettings) -> None:
+    """Raise ConfigError unless the processes of torchrun can train together."""
+    size, processes = settings.batch_size, launched.processes()
+    if size % processes:
+        near = [n for n in (size - size % processes, size - size % processes + processes) if n > 0]
+        why = f"cannot be divided among {processes} processes; use {' or '.join(map(str, near))}"
+        raise ConfigError("trainer.batch_size", size, why)
+    if settings.compile and processes > 1:
+        why = "compiled steps do not exchange with other processes; trainer.compile=false, or leave out torchrun"
+        raise ConfigError("trainer.compile", True, why)
 
 
 def check_unused(folder: Path) -> None:

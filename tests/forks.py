@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,14 +31,25 @@ class Forked:
     pid: int
     folder: Path
 
-    def wait(self) -> Done:
-        """Wait for its end."""
-        _, status = os.waitpid(self.pid, 0)
+    def wait(self, seconds: float = 120) -> Done:
+        """Wait for its end; a process that does not end in time is killed."""
+        deadline = time.monotonic() + seconds
+        while (ended := os.waitpid(self.pid, os.WNOHANG))[0] == 0:
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+            time.sleep(0.01)
+        status = ended[1]
         stdout, stderr = ((self.folder / name).read_text() for name in ("stdout", "stderr"))
         return Done(os.waitstatus_to_exitcode(status), stdout, stderr)
 
 
-def start(folder: Path, cwd: Path, args: Sequence[str], before: Callable[[], object] = lambda: None) -> Forked:
+def start(
+    folder: Path,
+    cwd: Path,
+    args: Sequence[str],
+    before: Callable[[], object] = lambda: None,
+    run: Callable[[], int | None] = cli.main,
+) -> Forked:
     """Start train.py in `cwd`, with its output in files of a new `folder`; `before` is called first."""
     folder.mkdir()
     pid = os.fork()
@@ -52,7 +64,7 @@ def start(folder: Path, cwd: Path, args: Sequence[str], before: Callable[[], obj
                 signal.signal(each, signal.SIG_DFL)
             sys.argv = ["train.py", *args]
             before()
-            code = cli.main()
+            code = run() or 0
         except BaseException:
             traceback.print_exc()
         finally:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoenc import parallel
 from autoenc.core import Batch
 from autoenc.errors import DataError, require
 
@@ -162,7 +163,7 @@ class Split:
         if isinstance(self.x, Tensor):
             yield from map(self.take, indexes)
         else:
-            for x, index in zip(self.x.fetch(indexes), indexes, strict=True):
+            for x, index in zip(parallel.fetched(self.x.fetch, indexes), indexes, strict=True):
                 yield self._batch(x, index)
 
 

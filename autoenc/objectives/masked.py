@@ -110,6 +110,9 @@ class Masked(Objective):
     def players(self, model: Autoencoder) -> dict[str, nn.Module]:
         return {"model": nn.ModuleList([model, self.predictor])}
 
+    def networks(self) -> list[nn.Module]:
+        return [self.predictor]
+
     def visible(self, patches: Patches, n: int) -> Tensor:
         """Draw the numbers of the visible tokens of n examples: (n, V)."""
         coordinates = patches.coordinates

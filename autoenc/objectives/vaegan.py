@@ -64,6 +64,9 @@ class VAEGAN(WithCritic):
         decoder = [model.decoder, model.likelihood]
         return {"encoder": nn.ModuleList(encoder), "decoder": nn.ModuleList(decoder), "critic": self.critic}
 
+    def networks(self) -> list[nn.Module]:
+        return [self.critic.below, self.critic.above]
+
     def check(self, model: Autoencoder) -> None:
         require_posterior(model, "", with_prior=True)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from autoenc import parallel
 from autoenc.core import Autoencoder, Batch, Loss, Output, Regularizer, Verdict, weight_at
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.split import Split
@@ -37,7 +38,9 @@ def adaptive_weight(reconstruction: Tensor, generator: Tensor, weight: Tensor) -
 
     At most 10,000, as in the authors' code: a critic that knows nothing has hardly any gradient.
     """
-    norms = [torch.autograd.grad(term, weight, retain_graph=True)[0].norm() for term in (reconstruction, generator)]
+    gradients = [torch.autograd.grad(term, weight, retain_graph=True)[0] for term in (reconstruction, generator)]
+    parallel.average(gradients)
+    norms = [gradient.norm() for gradient in gradients]
     return (norms[0] / (norms[1] + EPS)).clamp(max=LARGEST)
 
 
@@ -76,6 +79,7 @@ class VQGAN(WithCritic):
         task, task_steps: how the perceptual network is trained; see `PerceptualNetwork.fit`.
     """
 
+    critic: ImageCritic
     smallest_batch: ClassVar[int] = 2
     # a hinge loss, a mean of logits, and a sum with a distance
     units: ClassVar[Mapping[str, str]] = {"critic": "", "generator": "", "loss": ""}
@@ -110,6 +114,9 @@ class VQGAN(WithCritic):
         self.start_step, self.perceptual = start * total_steps, perceptual
         self.task, self.task_steps = task, task_steps
         self.network = PerceptualNetwork(input_shape)
+
+    def networks(self) -> list[nn.Module]:
+        return [self.critic.below, self.critic.above, self.network]
 
     def start(self, train: Split, say: Callable[[str], None]) -> None:
         self.network.fit(train, self.task, self.task_steps, say)

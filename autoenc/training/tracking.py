@@ -166,6 +166,23 @@ class Tracker:
         self.services.each(lambda service: service.close(state))
 
 
+class Silence(Tracker):
+    """Writes nothing: the tracker of all processes of a run but the first."""
+
+    def __init__(self) -> None:
+        """Open no file."""
+
+    def written(self) -> dict[str, int]:
+        """Return no sizes."""
+        return {}
+
+    def scalars(self, prefix: str, values: Mapping[str, float], step: int) -> None:
+        """Write nothing."""
+
+    def evaluation(self, split: str, step: int, epoch: float, values: Mapping[str, float | list[float]]) -> None:
+        """Write nothing."""
+
+
 def _value_of(line: str, key: str, default: Any = None) -> Any:
     try:
         return json.loads(line)[key]

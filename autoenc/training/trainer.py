@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from autoenc import schedules
+from autoenc import parallel, schedules
 from autoenc.core import Autoencoder, Batch
 from autoenc.data.dataset import Data
 from autoenc.errors import STOPS, DataError, Interrupted, NotFinite
@@ -33,6 +33,8 @@ from autoenc.training.tracking import CODE, SPEED, Progression, Tracker, varying
 
 log = logging.getLogger("autoenc")
 SAVE_EVERY = 300.0  # seconds between checkpoints within long epochs, or where evaluations are far apart
+AGREE_EVERY = 10  # steps between exchanges about signals, where several processes train
+ECHO = 1.0  # seconds in which a signal that is received again is the same one
 LOG_EVERY = 50  # steps between synchronisations with the device: logging, the check for NaN, signals
 T = TypeVar("T")
 # Yields the trainer and what its next step takes, and is sent the parts of the loss of that step.
@@ -134,7 +136,8 @@ class Trainer:
         """
         self.model.train()
         self.objective.train()
-        with self._signals(), progress:
+        networks = [*self.model.networks(), *map(parallel.Network, self.objective.networks())]
+        with self._signals(), progress, parallel.divided(networks):
             while self.step < self.total_steps and not self._exhausted():
                 yield from self._epoch(progress)
             for line in self.profile.finish():
@@ -177,7 +180,7 @@ class Trainer:
             for line in self.profile.after_step():
                 progress.line(line)
             self.profile.begin(DATA)
-            if self._signal is not None and self.step % self.steps_per_epoch:
+            if self.step % self.steps_per_epoch and self._stopped(self.step % AGREE_EVERY == 0):
                 self.training_seconds += time.perf_counter() - clock
                 self._stop()
         self._log(progress, epoch, clock)
@@ -186,7 +189,7 @@ class Trainer:
             self._evaluate(progress, epoch + 1)
         elif time.perf_counter() - self._saved > SAVE_EVERY:
             self.save()
-        if self._signal is not None:  # at the end of an epoch: after its evaluation, which resuming would skip
+        if self._stopped():  # at the end of an epoch: after its evaluation, which resuming would skip
             self._stop()
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch | Tensor]:
@@ -196,8 +199,18 @@ class Trainer:
             return split.shuffled(size, self.seed, epoch, start=start)
         return self.compiled.batches(split, size, self.seed, epoch, start)
 
+    def _stopped(self, exchange: bool = True) -> bool:
+        """Return whether to stop for a signal; several processes stop after the same step, at an exchange."""
+        if parallel.count() > 1:
+            if not exchange:
+                return False
+            self._signal = parallel.largest(self._signal or 0) or None
+        return self._signal is not None
+
     def _stop(self) -> NoReturn:
         assert self._signal is not None
+        if parallel.count() > 1:  # the signal may still be on its way to this process
+            Trainer.handlers = dict.fromkeys(Trainer.handlers, signal.SIG_IGN)
         self.save()
         raise Interrupted(self._signal)
 
@@ -238,9 +251,10 @@ class Trainer:
     def _evaluate(self, progress: Progression, epoch: int) -> None:
         """Evaluate on the validation split, and write checkpoints."""
         trained = self.meter.epoch()
+        parallel.align(self.model, self.objective)
         result = evaluate(self.model, self.objective, self.data.val, self.data.spec, self.settings.eval_batch_size)
         monitor = self.settings.monitor
-        value = result.numbers[monitor] * metric(monitor).sign  # lower is better
+        value = parallel.shared(result.numbers[monitor]) * metric(monitor).sign  # lower is better
         if not math.isfinite(value):
             raise NotFinite(f"step {self.step}: {monitor} of the validation split is not finite")
         position = self.step / self.steps_per_epoch
@@ -256,7 +270,8 @@ class Trainer:
             self.best, self.stale = {"value": value, "step": self.step}, 0
             self.save_best()
         if math.ceil(self.step / (self.steps_per_epoch * self.settings.evaluate_every)) in self._drawn:
-            self.draw(self.step, result)
+            with parallel.undivided():
+                self.draw(self.step, result)
         self.save()  # after all that is written at this step, or a run that resumes here would lack it
         shown = headline(result.numbers)
         progress.line(
@@ -269,12 +284,20 @@ class Trainer:
 
     def save_best(self) -> None:
         """Write best.pt: model and objective."""
+        if not parallel.is_first():
+            return
         weights = {"model": self.model.state_dict(), "objective": self.objective.state_dict()}
         checkpoint.save(self.folder / "best.pt", weights | {"step": self.step, **self.identity})
 
     def save(self) -> None:
         """Write last.pt, which has everything that is needed to resume bit for bit."""
-        state = {
+        if parallel.is_first():
+            checkpoint.save(self.folder / "last.pt", self.state() | self.identity)
+            self._saved = time.perf_counter()
+
+    def state(self) -> dict[str, Any]:
+        """Return the state of training, as tensors and plain values."""
+        return {
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
@@ -290,11 +313,9 @@ class Trainer:
                 "written": self.tracker.written(),
             },
         }
-        checkpoint.save(self.folder / "last.pt", state | self.identity)
-        self._saved = time.perf_counter()
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Restore a state that `save` has written."""
+    def adopt(self, state: dict[str, Any]) -> None:
+        """Set a state that `state` has returned."""
         self.model.load_state_dict(state["model"])
         self.objective.load_state_dict(state["objective"])
         for name, optimizer in self.optimizers.items():
@@ -306,6 +327,10 @@ class Trainer:
             setattr(self, name, state["progress"][name])
         self._mark = (self.examples, self.training_seconds)
         checkpoint.set_rng_state(state["rng"], self.device)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restore a state that `save` has written."""
+        self.adopt(state)
         try:
             intact = self.best["step"] < 0 or checkpoint.load(self.folder / "best.pt")["step"] == self.best["step"]
         except (DataError, KeyError):
@@ -325,9 +350,16 @@ class Trainer:
         Ignored signals stay ignored, as `nohup` and shells arrange it for processes in the background.
         """
 
+        received = -math.inf
+
         def stop(signum: int, frame: object) -> None:
-            if any(trainer._signal is not None for trainer in Trainer.at_work):
+            nonlocal received
+            now = time.monotonic()
+            # Of several processes, some stop before they get the signal; torchrun passes on what they get already.
+            again = now - received < ECHO or received == -math.inf
+            if any(trainer._signal is not None for trainer in Trainer.at_work) and not (parallel.count() > 1 and again):
                 raise Interrupted(signum)
+            received = now
             for trainer in Trainer.at_work:
                 trainer._signal = signum
 

@@ -1,0 +1,29 @@
+"""The place of this process among those that torchrun has started. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class Meeting:
+    """Whether this process has joined the others once."""
+
+    held: ClassVar[bool] = False
+
+
+def processes() -> int:
+    """Return the number of processes that train one run; 1 without torchrun."""
+    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in NAMES) else 1
+
+
+def rank() -> int:
+    """Return the number of this process, from 0."""
+    return int(os.environ["RANK"]) if processes() > 1 else 0
+
+
+def local_rank() -> int:
+    """Return the number of this process among those of its machine, from 0: its GPU."""
+    return int(os.environ.get("LOCAL_RANK", rank())) if processes() > 1 else 0
