@@ -31,7 +31,7 @@ class Forked:
     pid: int
     folder: Path
 
-    def wait(self, seconds: float = 120) -> Done:
+    def wait(self, seconds: float = 180) -> Done:
         """Wait for its end; a process that does not end in time is killed."""
         deadline = time.monotonic() + seconds
         while (ended := os.waitpid(self.pid, os.WNOHANG))[0] == 0:
