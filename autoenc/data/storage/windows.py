@@ -125,7 +125,7 @@ class Windows:
 def laid(recordings: Sequence[Recording]) -> Axis:
     """Return recordings laid end to end, in memory."""
     values = [recording.values for recording in recordings]
-    steps = torch.from_numpy(np.concatenate(values) if len(values) > 1 else np.ascontiguousarray(values[0]))
+    steps = torch.from_numpy(np.concatenate([np.asarray(each, dtype=np.float32) for each in values]))
     starts = tuple(np.cumsum([0, *map(len, values)]).tolist())
     return Axis(steps, tuple(replace(each, values=each.values[:0]) for each in recordings), starts)
 

@@ -128,6 +128,13 @@ def test_irregular_rows_are_resampled_to_the_steps_that_are_asked_for() -> None:
     np.testing.assert_allclose(slow.values[:, 0], np.arange(11) / 2)
 
 
+def test_steps_between_rows_are_interpolated_if_they_are_asked_for() -> None:
+    seconds = np.array([0, 10, 20, 30, 200, 210, 220.0])
+    found = regular(Rows("r", seconds[:, None], seconds), 1.0, max_gap=5)
+    assert found.runs == ((0, 31), (31, 52)), "a gap is one of more rows than max_gap"
+    np.testing.assert_allclose(found.values[:, 0], [*range(31), *range(200, 221)])
+
+
 def test_time_zones_are_converted(tmp_path: Path) -> None:
     text = "time,x\n2024-03-31T00:59:00+00:00,1\n2024-03-31T03:00:00+02:00,2\n2024-03-31T03:01:00+02:00,3\n"
     assert read(csv(tmp_path, text))[0].step == 60

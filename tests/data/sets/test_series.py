@@ -10,6 +10,7 @@ import torch
 
 from autoenc.data import kinds, oscillations, series
 from autoenc.data.kinds.series.channels import Channels, fit
+from autoenc.data.readers.recordings import steps
 from autoenc.data.sets.series import recordings as module
 from autoenc.data.sets.series.oscillations import ANOMALIES
 from autoenc.data.storage.windows import Windows
@@ -139,6 +140,19 @@ def test_large_files_are_memory_mapped_and_give_the_same_windows(
     assert not isinstance(large.train.x, torch.Tensor)
     assert large.train.x.axis.steps.untyped_storage().nbytes() > 0
     assert any(tmp_path.rglob("x.npy"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
+def test_arrays_are_mapped_and_converted_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    x = (1_000 * RNG.normal(size=(12, 50, 2))).astype(dtype)
+    np.save(tmp_path / "x.npy", x)
+    small = series(str(tmp_path / "x.npy"), window=8, cache=str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "LARGE", 0)
+    monkeypatch.setattr(steps, "CHUNK", 7)
+    large = series(str(tmp_path / "x.npy"), window=8, cache=str(tmp_path / "cache"))
+    assert torch.equal(small.test.tensor, large.test.tensor)
+    windows = large.spec.kind.decode(large.test.tensor)
+    assert any(np.allclose(windows[0], each[:8].T, rtol=1e-3, atol=0.5) for each in x)
 
 
 def test_a_kind_is_stored_and_reads_new_files_alike(folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from autoenc.data.readers.arrays import array_of_file
+from autoenc.data.readers.arrays import UNREADABLE, array_of_file
 from autoenc.data.readers.class_names import MISSING, class_name
 from autoenc.data.readers.dates import order_of
 from autoenc.data.readers.delimited import opened
@@ -19,7 +19,7 @@ from autoenc.data.readers.paths import check_file
 from autoenc.data.readers.recordings.sound import read_wav
 from autoenc.data.readers.recordings.steps import Recording, Rows, regular, seconds_of
 from autoenc.data.readers.tables import Source, format_of
-from autoenc.errors import DataError
+from autoenc.errors import DataError, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,12 +159,11 @@ class Reader:
 
     def _arrays(self, file: Path) -> np.ndarray:
         """Return the recordings of an array file: (N, T, C)."""
-        array = array_of_file(file)
+        array = mapped(file) if format_of(file) == ".npy" else array_of_file(file)
         if array.dtype.kind not in "biuf" or array.ndim not in (1, 2, 3) or array.size == 0:
             raise DataError(
                 f"{file}: expected numbers (T,), (N, T), (T, C) or (N, T, C), found {array.dtype} {array.shape}"
             )
-        array = array.astype(np.float32)
         if array.ndim == 1:
             return array[None, :, None]
         if array.ndim == 3:
@@ -300,3 +299,12 @@ class Reader:
             raise DataError(
                 f"{file}: has a column {extra[0]}, unlike {self._first}; data.drop=[{extra[0]}] leaves it out"
             )
+
+
+def mapped(file: Path) -> np.ndarray:
+    """Return the array of a .npy file, memory-mapped; DataError if it is damaged."""
+    check_file(file)
+    try:
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    except UNREADABLE as error:
+        raise DataError(f"{file}: cannot be read: truncated or damaged ({one_line(error)})") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from autoenc.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
+CHUNK = 2**20  # steps read at a time
 NEAR = 0.05  # of a step: larger deviations from a multiple of the step are interpolated, not rounded away
 MADE_UP = 0.2  # fraction of steps without a row above which the step itself is in doubt
 FEW = 8  # rows from which on the rates of both halves are compared
@@ -50,7 +52,7 @@ class Recording:
     """A recording on a regular grid of T time steps, without missing values.
 
     Args:
-        values: (T, C) float32.
+        values: (T, C) numbers, those of a .npy file memory-mapped.
         runs: (start, stop) of the stretches without a gap, which are all of the T steps.
         step: seconds between steps; None: not known.
         labels: (T,) names of classes, or None.
@@ -144,9 +146,8 @@ def regular(rows: Rows, step: float | None, max_gap: int) -> Recording:
             values = sums / counts
         labels, at = None if labels is None else labels[first], bins.astype(np.float64)
     whole = np.arange(len(at))
-    if np.array_equal(at, whole) and np.isfinite(values).all():
-        found = values.astype(np.float32, copy=False)
-        kept, fresh, source = whole, 0, whole
+    if np.array_equal(at, whole) and all(np.isfinite(part).all() for part in parts_of(values)):
+        kept, found, source, fresh = whole, values, whole, 0
     else:
         kept, found, source, fresh = _interpolated(at, values, max_gap)
     if not len(found):
@@ -170,6 +171,12 @@ def regular(rows: Rows, step: float | None, max_gap: int) -> Recording:
         rows.name, found, runs, step, None if labels is None else labels[source], target, rows.stamps,
         {name: n for name, n in notes.items() if n},
     )  # fmt: skip
+
+
+def parts_of(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the steps (T, C) in parts that fit into memory."""
+    for start in range(0, len(values), CHUNK):
+        yield values[start : start + CHUNK]
 
 
 def _places(rows: Rows, step: float | None) -> tuple[np.ndarray, float | None]:
@@ -207,7 +214,8 @@ def _interpolated(at: np.ndarray, values: np.ndarray, max_gap: int) -> tuple[np.
     Args:
         at: (R,) increasing places of the rows. Grid points in gaps longer than `max_gap` steps are left out.
     """
-    far = np.flatnonzero(np.diff(at) > max_gap + 1 + NEAR) + 1
+    longest = (max_gap + 1 + NEAR) * (max(1.0, float(np.median(np.diff(at)))) if len(at) > 1 else 1.0)
+    far = np.flatnonzero(np.diff(at) > longest) + 1
     stretches = ((at[rows[0]], at[rows[-1]]) for rows in np.split(np.arange(len(at)), far))
     grid = np.concatenate(  # long pauses never become grid points
         [np.arange(np.ceil(low - TINY), np.floor(high + TINY) + 1, dtype=np.int64) for low, high in stretches]
@@ -219,9 +227,7 @@ def _interpolated(at: np.ndarray, values: np.ndarray, max_gap: int) -> tuple[np.
             continue
         right = np.searchsorted(known, grid - TINY).clip(max=len(known) - 1)
         left = (right - (known[right] > grid + TINY)).clip(min=0)
-        near = (
-            (known[right] - known[left] <= max_gap + 1 + NEAR) & (known[0] <= grid + TINY) & (grid <= known[-1] + TINY)
-        )
+        near = (known[right] - known[left] <= longest) & (known[0] <= grid + TINY) & (grid <= known[-1] + TINY)
         found[near, c] = np.interp(grid[near], known, channel[np.isfinite(channel)])
     valid = np.isfinite(found).all(1)
     grid, found = grid[valid], found[valid].astype(np.float32)

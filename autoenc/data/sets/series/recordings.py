@@ -20,6 +20,7 @@ from autoenc.data.readers.class_names import class_name
 from autoenc.data.readers.delimited import separator_of
 from autoenc.data.readers.recordings import Format, Reader, Recording
 from autoenc.data.readers.recordings.files import files_of
+from autoenc.data.readers.recordings.steps import parts_of
 from autoenc.data.sets.series.splits import Cutting, assembled
 from autoenc.data.storage.cache import FOLDER, Writer, cached, stamp
 from autoenc.data.storage.windows import Axis, laid
@@ -157,7 +158,8 @@ def _mapped(
         for path in paths:
             count = 0
             for recording in reader.recordings(path):
-                writer.append(np.ascontiguousarray(recording.values))
+                for part in parts_of(recording.values):
+                    writer.append(np.ascontiguousarray(part, dtype=np.float32))
                 if recording.labels is not None:
                     codes = [numbers.setdefault(str(name), len(numbers)) for name in recording.labels]
                     writer.append(np.array(codes, dtype=np.int64), "y")
