@@ -1,7 +1,7 @@
 """Search for settings with Optuna (TPE): default and tuned side by side, with the same budget for every variant.
 
-Each variant (model=vae,iwae) gets its default, the preset untouched, and --trials trials that are as long. Trials that
-are worse than the median of the others after as many epochs are pruned. All choices are made on the validation split.
+Each variant (model=vae,iwae) gets its default, the preset untouched, and --trials trials that are as long. Trials in
+the worst quarter of the others after as many epochs are pruned. All choices are made on the validation split.
 The same command continues a search that was stopped; several processes, or machines that share the folder, may run it
 at once.
 """

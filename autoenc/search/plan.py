@@ -87,7 +87,7 @@ def plan(
         chosen = [job[i].partition("=")[2] for i in swept]
         title = short_name([",".join(chosen)]) if chosen else choices["model"]
         trainer = config["trainer"]
-        warmup = 1 if trainer["steps"] else trainer["epochs"] // 5
+        warmup = 1 if trainer["steps"] else trainer["epochs"] // 4
         default = {key: choices.get(key, _value(config, key)) for key in parsed}
         variants.append(Variant(title, tuple(job), default, config["seed"], warmup))
         for corner in corners(parsed):

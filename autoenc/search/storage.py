@@ -13,6 +13,7 @@ from autoenc.search.plan import Plan
 
 NAME = "journal.log"
 STARTUP = 5  # finished trials before one is pruned
+KEPT = 75.0  # per cent: the worst quarter is pruned. The median would prune low learning rates that win in the end
 
 
 def open_studies(plan: Plan) -> dict[str, optuna.Study]:
@@ -33,7 +34,9 @@ def open_studies(plan: Plan) -> dict[str, optuna.Study]:
                 study_name=variant.name,
                 directions=[goal.direction for goal in plan.goals],
                 load_if_exists=True,
-                pruner=optuna.pruners.MedianPruner(STARTUP, variant.warmup) if pruning else optuna.pruners.NopPruner(),
+                pruner=optuna.pruners.PercentilePruner(KEPT, STARTUP, variant.warmup)
+                if pruning
+                else optuna.pruners.NopPruner(),
             )
             for variant in plan.variants
         }

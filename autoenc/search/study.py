@@ -23,7 +23,7 @@ from autoenc.search.goals import shown
 from autoenc.search.plan import Plan, Variant, create_folder
 from autoenc.search.space import written
 from autoenc.search.storage import open_studies
-from autoenc.search.trial import DONE, PRUNED, WRONG, attempt, reason, watching
+from autoenc.search.trial import DONE, PRUNED, WRONG, attempt, epochs_of, reason, watching
 from autoenc.training.trainer import Watch
 
 DEFAULT, KILLED, RUN, ERROR = "default", "killed", "run", "error"  # attributes of trials
@@ -138,7 +138,8 @@ class Search:
         new, started = sweeps.earlier(run_dir) is None, time.monotonic()
         if (summary := self._run(variant, run_dir, variant.overrides)) is None:
             return
-        values = [goal.of(summary) for goal in self.plan.goals]
+        goals = self.plan.goals
+        values = [goal.of(summary) for goal in goals]
         if new:
             self.seconds[variant.name] = time.monotonic() - started
             self.say(f"{variant.name}: default{self._numbers(values)}, {self.seconds[variant.name]:.0f} s")
@@ -153,6 +154,7 @@ class Search:
                         distributions={key: d.optuna() for key, d in self.plan.space.items()},
                         values=[value for value in values if value is not None],
                         user_attrs={DEFAULT: True, RUN: DEFAULT},
+                        intermediate_values=epochs_of(run_dir, goals[0].name) if len(goals) == 1 else {},
                     )
                 )
 

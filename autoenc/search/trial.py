@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import traceback
@@ -13,9 +14,10 @@ from optuna.trial import Trial
 
 from autoenc.config.composed import compose_with_choices
 from autoenc.errors import NotFinite, Pruned, UserError, one_line, out_of_memory
-from autoenc.files import read_json
+from autoenc.files import read_json, read_text
 from autoenc.search.goals import Goal
 from autoenc.sweeps import note_failure
+from autoenc.training.tracking import METRICS
 from autoenc.training.trainer import Watch
 
 DONE, PRUNED, FAILED, WRONG = "done", "pruned", "failed", "wrong"  # how a run ended
@@ -29,7 +31,7 @@ def watching(goals: Sequence[Goal], trial: Trial | None = None) -> Watch:
             value = numbers[goals[0].name]
             trial.report(value, epoch)
             if trial.should_prune():
-                raise Pruned(f"{goals[0].name} {value:.5g} after epoch {epoch} is worse than the median")
+                raise Pruned(f"{goals[0].name} {value:.5g} after epoch {epoch} is in the worst quarter")
 
     return Watch(tuple(goal.name for goal in goals if goal.part == "val"), see)
 
@@ -67,3 +69,10 @@ def reason(run_dir: Path) -> str:
         return str(read_json(run_dir / "run.json").get("error", ""))
     except (OSError, ValueError, AttributeError):
         return ""
+
+
+def epochs_of(run_dir: Path, name: str) -> dict[int, float]:
+    """Return a validation metric of a finished run by epochs, as a trial shows it."""
+    lines = [json.loads(line) for line in read_text(run_dir / METRICS).splitlines()]
+    found = {round(line["epoch"]): line[name] for line in lines if line["split"] == "val" and name in line}
+    return {epoch: value for epoch, value in found.items() if value is not None}
