@@ -150,6 +150,7 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "denoise": (["--noise", "gaussian", "--level", "0.2"], {"denoise.json", "examples.png"}),
     "detect": ([], {"detect.json", "detect.csv"}),
     "detect new": (["--input", "{new}", "--output", "{out}/s.csv"], {"s.csv"}),
+    "drift": ([], {"drift.json", "drift.csv"}),
     "project": (["--method", "pca"], {"project.json", "points.csv", "pca.png"}),
     "generate": (["--count", "5"], {"generate.json", "samples.npz"}),
     "generate path": (["--interpolate", "0", "1"], {"interpolate.json", "interpolate.npz"}),

@@ -246,15 +246,8 @@ class Columns(Kind):
     def cells(self, x: np.ndarray) -> dict[str, list[str]]:
         """Return `frame` of (N, D) as short texts: column -> (N,); missing numbers as such, not as imputed."""
         frame = self.frame(x)
-        missing = {name: frame[name].isna().to_numpy() for name in self.numbers}
-        found = {}
-        for column in self.columns:
-            if (name := column.name.removesuffix(f" {MISSING}")) in self.indicated and name != column.name:
-                gone = x[:, column.start] > 0.5
-                found[column.name] = ["yes" if cell else "no" for cell in gone]
-                for each in (name, name + WEEKDAY, name + HOUR):
-                    if each in missing:
-                        missing[each] = missing[each] | gone
+        missing = self._missing_numbers(frame, x)
+        found = {name: ["yes" if cell else "no" for cell in gone] for name, _, gone in self._indicators(x)}
         for name, dated in self.dates.items():
             frame[name] = dated.text(frame[name])
         cells = {
@@ -264,6 +257,31 @@ class Columns(Kind):
         for name, gone in missing.items():
             cells[name] = [MISSING if cell else text for cell, text in zip(gone, cells[name], strict=True)]
         return cells | found
+
+    def marginals(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return `frame` of (N, D), column -> (N,): numbers and dates, NaN and NaT where they are missing, or texts."""
+        import pandas as pd
+
+        frame = self.frame(x)
+        for name, gone in self._missing_numbers(frame, x).items():
+            frame[name] = frame[name].where(~gone)
+        for name, dated in self.dates.items():
+            frame[name] = pd.to_datetime(dated.text(frame[name]))
+        return {str(name): frame[name].to_numpy() for name in frame}
+
+    def _indicators(self, x: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Yield the names of indicators and of their numbers, and where these are missing, (N,) bool."""
+        for column in self.columns:
+            if (name := column.name.removesuffix(f" {MISSING}")) in self.indicated and name != column.name:
+                yield column.name, name, x[:, column.start] > 0.5
+
+    def _missing_numbers(self, frame: pd.DataFrame, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return which numbers of rows (N, D) are missing: column -> (N,) bool."""
+        missing = {name: frame[name].isna().to_numpy() for name in self.numbers}
+        for _, name, gone in self._indicators(x):
+            for each in {name, name + WEEKDAY, name + HOUR} & missing.keys():
+                missing[each] = missing[each] | gone
+        return missing
 
     @property
     def _names(self) -> list[str]:

@@ -214,6 +214,15 @@ class Kind:
         """Return rows (N, D) of a table as short texts: column -> (N,); empty for data without columns."""
         return {}
 
+    def marginals(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the named dimensions of rows (N, D) in the user's units: column -> (N,).
+
+        Numbers or dates, NaN or NaT where they are missing, or texts; empty if single dimensions are not meaningful.
+        """
+        if not self.named_dimensions:
+            return {}
+        return {f"x{i}": values for i, values in enumerate(np.asarray(self.decode(x)).T)}
+
     def captions(self, split: Split) -> list[str] | None:
         """Return a short text for each example, such as the beginning of a document; None where there is none."""
         return None

@@ -296,3 +296,18 @@ def test_nsl_kdd_is_as_described() -> None:
     assert float((data.test.y != data.spec.classes.index("normal")).float().mean()) == pytest.approx(0.5692, abs=1e-3)
     assert {c.name for c in data.spec.kind.columns if c.kind == "category"} == {"protocol_type", "service", "flag"}
     assert "difficulty" not in {c.name for c in data.spec.kind.columns}
+
+
+def test_marginals_are_in_the_user_s_units_with_missing_numbers(tmp_path: Path) -> None:
+    frame = shop(60)
+    frame["day"] = pd.date_range("2024-01-01", periods=60).strftime("%Y-%m-%d")
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    data = table(str(tmp_path / "a.csv"), test_fraction=0.1, val_fraction=0.1)
+    kind = fitted(data)
+    found = kind.marginals(kind.matrix(frame))
+    assert (np.isnan(found["age"]) == frame["age"].isna()).all()
+    known = frame["age"].notna().to_numpy()
+    assert found["age"][known] == pytest.approx(frame["age"].to_numpy()[known], abs=1e-3)
+    assert found["colour"].tolist() == frame["colour"].tolist()
+    assert found["size"].tolist() == frame["size"].fillna("(missing)").tolist()
+    assert [str(day)[:10] for day in found["day"]] == frame["day"].tolist()
