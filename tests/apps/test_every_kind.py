@@ -127,7 +127,6 @@ KINDS: dict[str, Callable[[Path], tuple[list[str], Path]]] = {
     "series": _series,
     "shapes": _generated("data=shapes", "data.size=16", "data.count=300", "network.hidden=[16]"),
     "sparse_codes": _generated("data=sparse_codes", "data.count=300", "network.hidden=[16]"),
-    "linear_gaussian": _generated("data=linear_gaussian", "data.count=300", "network.hidden=[16]"),
 }
 
 
@@ -180,7 +179,6 @@ REFUSED: dict[str, dict[str, str]] = {
     "series": {"denoise": NO_IMAGES},
     "shapes": {},
     "sparse_codes": {"denoise": NO_IMAGES} | dict.fromkeys(("embed", "finetune", "generate set"), NO_LABELS),
-    "linear_gaussian": {"denoise": NO_IMAGES} | dict.fromkeys(("embed", "finetune", "generate set"), NO_LABELS),
 }
 
 

@@ -26,12 +26,13 @@ class StepScores:
     Args:
         steps: (S,) their numbers on the axis. scores: name -> (S,).
         channels: (S, C) the part of each channel in `error`, with a sum of 1.
-        residual: (S, C) the mean error of each channel, in the units of the model.
+        x, residual: (S, C) the steps, and the mean error of each channel, in the units of the model.
     """
 
     steps: np.ndarray
     scores: dict[str, np.ndarray]
     channels: np.ndarray
+    x: np.ndarray
     residual: np.ndarray
 
 
@@ -100,17 +101,18 @@ class StepDetector:
         names = [name for name in self.names if name not in OWN]
         table = torch.from_numpy(np.stack([whole[name] for name in names], 1))[:, :, None]  # (N, names, 1)
         channels = x.shape[1]
-        means = StepMeans(int(x.places.min()), int(x.places.max()) + x.length, 2 * channels + len(names))
+        means = StepMeans(int(x.places.min()), int(x.places.max()) + x.length, 3 * channels + len(names))
         for part in torch.arange(len(split)).split(CHUNK):
             error = self.run.over(split.subset(part), lambda batch: errors(self.run.model, batch))
             spread = table[part].float().expand(-1, -1, x.length)
-            means.add(x.places[part], torch.cat([error, error.square(), spread], 1))
+            means.add(x.places[part], torch.cat([error, error.square(), x[part], spread], 1))
         steps, found = (each.numpy() for each in means.means())
         mean, square = found[:, :channels].astype(np.float64), found[:, channels : 2 * channels].astype(np.float64)
         scores = self.own(mean, square)
-        scores |= {name: found[:, 2 * channels + i].astype(np.float64) for i, name in enumerate(names)}
+        scores |= {name: found[:, 3 * channels + i].astype(np.float64) for i, name in enumerate(names)}
         parts = square / self.scale
-        return StepScores(steps, scores, parts / parts.sum(1, keepdims=True).clip(min=1e-300), mean)
+        parts /= parts.sum(1, keepdims=True).clip(min=1e-300)
+        return StepScores(steps, scores, parts, found[:, 2 * channels : 3 * channels], mean)
 
     @cached_property
     def validation(self) -> dict[str, np.ndarray]:

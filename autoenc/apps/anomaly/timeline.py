@@ -69,7 +69,6 @@ class Timeline:
         alarms: (S,) bool. ends: of the stretches of recordings without a gap, in S.
         join: alarms fewer steps apart are one event.
         labels: (S,) bool, or None. baselines: method -> (S,). numbers: score or method -> metrics, with labels.
-        x, reconstruction: (S, C) in the units of the model.
         names: of the channels.
     """
 
@@ -81,7 +80,6 @@ class Timeline:
     alarms: np.ndarray
     ends: tuple[int, ...]
     join: int
-    x: np.ndarray
     names: tuple[str, ...]
     labels: np.ndarray | None = None
     baselines: dict[str, np.ndarray] = field(default_factory=dict)
@@ -192,10 +190,8 @@ def timeline(
         known = None
     alarms = found.scores[score] > thresholds[score]
     join = max(1, x.length // 4) if join is None else join
-    own = torch.cat([split.take(part).x.cpu() for part in torch.arange(len(split)).split(1_024)])
-    values = StepMeans.of(x.places, own)[1].numpy()
     result = Timeline(
-        x.axis, found, score, quantile, thresholds, alarms, ends, join, values, x_names(run), known
+        x.axis, found, score, quantile, thresholds, alarms, ends, join, x_names(run), known
     )  # fmt: skip
     if known is None:
         return result
@@ -264,12 +260,12 @@ def figure(run: Run, result: Timeline) -> np.ndarray:
     grid = drawing.subplots(
         len(spans) * (count + 1), 1, squeeze=False, gridspec_kw={"height_ratios": ([1] * count + [1.3]) * len(spans)}
     )[:, 0]
-    reconstruction = result.x - result.found.residual
+    signal, reconstruction = result.found.x, result.found.x - result.found.residual
     for k, (i, start, stop) in enumerate(spans):
         here, t = slice(start, stop), result.found.steps[start:stop] - result.axis.starts[i]
         order = np.sort(np.argsort(-result.found.channels[here].mean(0), kind="stable")[:count])
         for axes, c in zip(grid[k * (count + 1) :], order, strict=False):
-            for x, name in ((result.x, "signal"), (reconstruction, "reconstruction")):
+            for x, name in ((signal, "signal"), (reconstruction, "reconstruction")):
                 axes.plot(t, x[here, c] * scale[c] + center[c], linewidth=0.8, label=name)
             axes.set_ylabel(result.names[c], fontsize=7, rotation=0, ha="right")
         lowest = grid[k * (count + 1) + count]

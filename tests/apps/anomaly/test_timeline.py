@@ -90,6 +90,7 @@ def test_errors_and_blame_are_those_of_a_sum_by_hand(loaded: Run) -> None:
     inside = [(n, step - int(p)) for n, p in enumerate(split.x.places) if 0 <= step - int(p) < W]
     square = np.mean([error[n, :, t] ** 2 for n, t in inside], 0)
     assert found.scores["error"][7] == pytest.approx((square / detector.scale).mean(), rel=1e-4)
+    assert found.x[7] == pytest.approx(x[inside[0][0], :, inside[0][1]], abs=1e-5)
     part = square / detector.scale
     np.testing.assert_allclose(found.channels[7], part / part.sum(), rtol=1e-4)
     mean = np.mean([error[n, :, t] for n, t in inside], 0)
