@@ -190,7 +190,8 @@ def train_together(jobs: Sequence[Job]) -> list[dict[str, Any] | BaseException]:
         trainings = [
             training(job.config, job.run_dir, job.choices, job.resume, parts.data, shown=job is first) for job in jobs
         ]
-        return replicas.together(trainings, device)
+        with seeded(first.config["seed"]):  # restores the generators of the caller
+            return replicas.together(trainings, device)
 
 
 def assist() -> None:

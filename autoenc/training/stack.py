@@ -31,7 +31,7 @@ RANDOM: tuple[Callable[..., Any], ...] = (
 
 
 class Random:
-    """The random numbers of a model: a context in which the generators of torch are its own."""
+    """The random numbers of a model: a context in which the generators of torch are its own. It leaves them so."""
 
     def __init__(self, device: torch.device, seed: int = 0):
         self.device = device
@@ -40,12 +40,10 @@ class Random:
             self.state = checkpoint.rng_state(device)
 
     def __enter__(self) -> None:
-        self.outer = checkpoint.rng_state(self.device)
         checkpoint.set_rng_state(self.state, self.device)
 
     def __exit__(self, *exc: object) -> None:
         self.state = checkpoint.rng_state(self.device)
-        checkpoint.set_rng_state(self.outer, self.device)
 
 
 class _Changed(Exception):
@@ -89,7 +87,7 @@ class _Player(TorchFunctionMode):
         if func not in RANDOM:
             return func(*args, **(kwargs or {}))
         if not self.left or self.left[0][0].function is not func:
-            raise _Changed
+            raise _Changed("draws other random numbers at once than alone")
         return self.left.pop(0)[1]
 
 
@@ -125,6 +123,7 @@ class Stack:
         modules = [_Losses(*each) for each in parts]
         self.parts, self.first = parts, modules[0]
         self.draws: dict[torch.Size, list[_Draw]] = {}  # by the shape of a batch
+        self.weights: dict[str, tuple[list[float], Tensor]] = {}  # the last weights of regularizers, and on the device
         self.parameters = {name: _stacked(each) for name, each in _named(nn.Module.named_parameters, modules)}
         self.buffers = {name: _stacked(each) for name, each in _named(nn.Module.named_buffers, modules)}
         self.own = [[p for p in module.parameters() if p.requires_grad] for module in modules]
@@ -138,32 +137,16 @@ class Stack:
         Args:
             batches: uncorrupted, of the same shape. randoms: the generators of the runs.
         """
-        corrupted = []
-        for (model, objective), batch, random in zip(self.parts, batches, randoms, strict=True):
-            with random:
-                corrupted.append(objective.corrupted(model, batch))
-        inputs = _joined(corrupted)
-        weights = self._weights(step, inputs["x"].device)
-        shape, before = batches[0].x.shape, [random.state for random in randoms]
-        for attempt in range(2):
-            if attempt or shape not in self.draws:
-                self.draws[shape] = self._record(corrupted[0], step)
-            draws = self.draws[shape]
-            values = self._drawn(draws, randoms)
-
-            def one(parameters: Any, buffers: Any, inputs: Any, values: Any, weights: Any) -> Any:
-                with _Player(draws, values) as player:  # noqa: B023
-                    loss = functional_call(self.first, (parameters, buffers), (Batch(**inputs), step, weights))
-                if player.left:
-                    raise _Changed
-                return loss.total, loss.parts
-
+        before = [random.state for random in randoms]
+        for again in (False, True):
             try:
-                with precision, warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", "There is a performance drop")  # of operations without a rule
-                    totals, parts = torch.vmap(one)(self.parameters, self.buffers, inputs, values, weights)
+                with precision:
+                    totals, parts = self._losses(batches, step, randoms)
                 break
             except _Changed:  # the model draws other numbers at this step than before
+                if again:
+                    raise
+                del self.draws[batches[0].x.shape]
                 for random, state in zip(randoms, before, strict=True):
                     random.state = state
         (total,) = totals.values()
@@ -177,13 +160,40 @@ class Stack:
         rows = torch.stack([part.detach() for part in parts.values()], 1).unbind()  # (P,) each
         return [dict(zip(parts, row.unbind(), strict=True)) for row in rows]
 
+    def _losses(
+        self, batches: Sequence[Batch], step: int, randoms: Sequence[Random]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the losses of the players and the parts, (R,) each."""
+        shape, corrupted, drawn = batches[0].x.shape, [], []
+        for (model, objective), batch, random in zip(self.parts, batches, randoms, strict=True):
+            with random:
+                corrupted.append(objective.corrupted(model, batch))
+                if shape not in self.draws:
+                    self.draws[shape] = self._record(corrupted[0], step)
+                drawn.append([draw() for draw in self.draws[shape]])
+        draws, values = self.draws[shape], [torch.stack(each) for each in zip(*drawn, strict=True)]
+
+        def one(parameters: Any, buffers: Any, inputs: Any, values: Any, weights: Any) -> Any:
+            with _Player(draws, values) as player:
+                loss = functional_call(self.first, (parameters, buffers), (Batch(**inputs), step, weights))
+            if player.left:
+                raise _Changed("draws fewer random numbers at once than alone")
+            return loss.total, loss.parts
+
+        weights = self._weights(step, batches[0].x.device)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop")  # of operations without a rule
+            return torch.vmap(one)(self.parameters, self.buffers, _joined(corrupted), values, weights)
+
     def _weights(self, step: int, device: torch.device) -> dict[str, Tensor]:
         """Return the weights of the regularizers that are not the same in all runs, (R,) each."""
         found = {}
         for name in self.first.objective.regularizers:
             values = [weight_at(objective.regularizers[name].weight, step) for _, objective in self.parts]
             if len(set(values)) > 1:
-                found[name] = torch.tensor(values, device=device)
+                if self.weights.get(name, ([], None))[0] != values:
+                    self.weights[name] = values, torch.tensor(values, device=device)
+                found[name] = self.weights[name][1]
         return found
 
     def _record(self, batch: Batch, step: int) -> list[_Draw]:
@@ -194,15 +204,6 @@ class Stack:
         with torch.random.fork_rng(devices), torch.enable_grad(), _Recorder() as recorder:
             functional_call(self.first, (first, buffers), (batch, step, {}))
         return recorder.draws
-
-    @staticmethod
-    def _drawn(draws: Sequence[_Draw], randoms: Sequence[Random]) -> list[Tensor]:
-        """Return the numbers that each run draws, stacked: (R, ...) each."""
-        values = []
-        for random in randoms:
-            with random:
-                values.append([draw() for draw in draws])
-        return [torch.stack(each) for each in zip(*values, strict=True)]
 
 
 def _named(names: Callable[[nn.Module], Iterator[tuple[str, Any]]], modules: Sequence[nn.Module]) -> Iterator[Any]:
