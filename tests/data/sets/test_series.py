@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from autoenc.data import kinds, oscillations, series
+from autoenc.data.dataset import without
 from autoenc.data.kinds.series.channels import Channels, fit
 from autoenc.data.readers.recordings import steps
 from autoenc.data.sets.series import recordings as module
@@ -182,10 +183,26 @@ def test_oscillations_have_anomalies_in_test_recordings_only() -> None:
     assert torch.equal(data.train.tensor, again.train.tensor)
 
 
+def test_nothing_is_learnt_from_classes_left_out(tmp_path: Path) -> None:
+    for i in range(12):
+        loud = i % 2
+        frame = pd.DataFrame({"x": (1 + 9 * loud) * RNG.normal(size=80)})
+        frame.to_csv(tmp_path / f"{'loud' if loud else 'quiet'}_{i}.csv", index=False)
+    options = {"window": 8, "file_label": "(loud|quiet)_"}
+    both, quiet = series(str(tmp_path), **options), series(str(tmp_path), **options, excluded=["loud"])
+    assert both.spec.classes == quiet.spec.classes == ("loud", "quiet")
+    assert quiet.spec.kind.channels.scale[0] == pytest.approx(1, abs=0.15)
+    assert both.spec.kind.channels.scale[0] > 4
+    assert (without(quiet, ["loud"]).train.y == 1).all()
+    with pytest.raises(DataError, match="anomaly_classes=loud,quiet: leaves no windows"):
+        series(str(tmp_path), **options, excluded=["loud", "quiet"])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"window": 200}, r"no window is left to train on: windows of data\.window=200 .* has 90"),
+        ({"window": 200}, r"no window is left to train on: a window has data\.window=200 .* without a gap 90$"),
+        ({"window": 40, "split": "time"}, r"left to train on: .* 90; a smaller data\.window or data\.gap leaves some"),
         ({"window": 1}, "window=1: must be 2 or more"),
         ({"split": "half"}, "split=half: must be one of auto, recording, time"),
         ({"normal": "fine"}, r"data\.normal=fine: no step is of this class; there are 0, 1"),

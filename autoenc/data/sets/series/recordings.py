@@ -109,7 +109,7 @@ def series(
         )
         raise ConfigError("step", None, why)
     tests = None if test_path is None else counts[0]
-    return assembled(paths[0].stem, axis, reader.format, cutting, kind, tests, reader.notes)
+    return assembled(paths[0].stem, axis, reader.format, cutting, kind, tests, reader.notes, str(path))
 
 
 def seconds_of_step(step: float | str | None) -> float | None:

@@ -111,11 +111,12 @@ class Cutting:
 
 def assembled(
     name: str, axis: Axis, format: Format, cutting: Cutting, kind: Series | None, tests: int | None = None,
-    notes: Sequence[str] = (),
+    notes: Sequence[str] = (), what: str = "",
 ) -> Data:  # fmt: skip
     """Return the windows of the recordings of an axis as a data set.
 
     Args:
+        what: the source, for messages.
         kind: kind of a finished run, used instead of learning one from the training windows.
         tests: see `Cutting.parts`.
 
@@ -151,13 +152,18 @@ def assembled(
     for part, use in zip(PARTS, ("train", "validate", "test"), strict=True):
         if not len(found[part]):
             of = f" of the class {cutting.normal}" if cutting.normal is not None and part != "test" else ""
-            why = f"windows of data.window={cutting.window} steps; the longest stretch without a gap has {longest}"
-            raise DataError(f"{name}: no window{of} is left to {use} on: {why}")
+            why = f"a window has data.window={cutting.window} steps, the longest stretch without a gap {longest}"
+            remedy = "" if longest < cutting.window + lead else "; a smaller data.window or data.gap leaves some"
+            raise DataError(f"{what or name}: no window{of} is left to {use} on: {why}{remedy}")
     if kind is None:
         learnt = found["train"]
         if cutting.excluded and classes and y["train"] is not None:
             out = torch.tensor([classes.index(each) for each in cutting.excluded if each in classes])
             learnt = learnt[~torch.isin(y["train"], out)] if len(out) else learnt
+            if not len(learnt):
+                raise DataError(
+                    f"anomaly_classes={','.join(cutting.excluded)}: leaves no windows of {name} to train on"
+                )
         used = covered(learnt, cutting.window, len(axis.steps))
         channels = fit(format.channels, axis.steps, used, cutting.scaling, cutting.log, cutting.differences)
         shape = (len(format.channels), cutting.window)
