@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from autoenc import launched, sweeps
 from autoenc.config import checks as config
 from autoenc.config import schema
-from autoenc.config.arguments import argument_message
+from autoenc.config.arguments import argument_message, launcher_message
 from autoenc.config.messages import hydra_message
 from autoenc.errors import (
     STOPS,
@@ -52,6 +52,7 @@ from autoenc.metric_table import metric
 DONE, WRONG, FAILED = 0, 2, 1
 REFUSED = -math.inf  # value of jobs that cannot train at once
 LENGTH = ("trainer.epochs", "trainer.steps", "trainer.patience")  # may change when a run resumes
+KILLED = ("TerminatedWorkerError", "UncompletedJobError")  # errors of joblib and submitit
 PATIENCE = 10.0  # seconds that the jobs of a sweep that was killed get for their checkpoints
 
 HELP = """\
@@ -183,6 +184,8 @@ def _estimate(folder: Path, jobs: list[list[str]], launcher: DictConfig) -> None
     before = f", of which {len(jobs) - len(missing)} are finished" if len(missing) < len(jobs) else ""
     print(f"{len(jobs)} jobs in {folder}{before}", flush=True)
     if not missing or Callbacks.together:  # estimates are of jobs one after the other
+        return
+    if launcher._target_.endswith("SlurmLauncher"):  # on other machines
         return
     expected = forecast([jobs[number] for number in missing], launcher)
     print(expected.text, flush=True)
@@ -415,6 +418,8 @@ def _run(args: list[str]) -> int:
             args = sys.argv[1:] = sweeps.arguments(folder, others)
         elif (at_once := sweeps.replicated(args)) != args:
             args = sys.argv[1:] = at_once
+        if wrong := launcher_message(args):
+            return _say(wrong, WRONG)
         schema.register()
         hydra.main(version_base="1.3", config_path=str(schema.CONFIGS), config_name="config")(job)()
         if Callbacks.error is not None:
@@ -446,7 +451,7 @@ def _run(args: list[str]) -> int:
     except Exception as error:
         if out_of_memory(error):
             return _say(f"{_reason(error)}; try a smaller trainer.batch_size or a smaller model", FAILED)
-        if Callbacks.sweep_dir is not None and "TerminatedWorker" in type(error).__name__:
+        if Callbacks.sweep_dir is not None and type(error).__name__ in KILLED:
             _report_sweep()
             return _say(
                 f"a process of the sweep was killed; resume with: python train.py resume={Callbacks.sweep_dir}", FAILED

@@ -13,9 +13,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
-from autoenc.errors import STOPS, Interrupted
+from autoenc.errors import STOPS, Interrupted, one_line
 
 T = TypeVar("T")
 # Imported once before the jobs of a sweep are forked, instead of in every job: several seconds. None starts threads.
@@ -40,7 +40,8 @@ def isolated(attempt: Callable[[], T], killed: Callable[[str], None], limit: int
     """Return the result of a function, plain values, that runs in a process of its own; None if it has none.
 
     A job that is killed, for want of memory for instance, does not end the sweep, and leaves no memory to it. Signals
-    that end the sweep are passed on to the job, which writes a checkpoint.
+    that end the sweep are passed on to the job, which writes a checkpoint. So is the signal by which a cluster
+    announces the end of its time, if submitit handles it: the job is queued again after the checkpoint.
 
     Args:
         killed: called with the reason if the process was killed.
@@ -50,6 +51,7 @@ def isolated(attempt: Callable[[], T], killed: Callable[[str], None], limit: int
         return attempt()
     preload()
     child, last = 0, 0.0
+    queued_again, announced = _cluster_handlers(), 0
 
     def stop(signum: int, frame: object) -> None:
         nonlocal last
@@ -60,14 +62,23 @@ def isolated(attempt: Callable[[], T], killed: Callable[[str], None], limit: int
         elif not child and orphaned():
             os._exit(128 + signum)
 
+    def announce(signum: int, frame: object) -> None:
+        nonlocal announced
+        announced = signum
+        if child:
+            os.kill(child, signal.SIGTERM)
+
     handled = [s for s in STOPS if signal.getsignal(s) != signal.SIG_IGN]
     sys.stdout.flush()
     sys.stderr.flush()
     reader, writer = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     previous = {s: signal.signal(s, stop) for s in handled}
+    previous |= {s: signal.signal(s, announce) for s in queued_again}
     child = os.fork()
     if child == 0:
+        for s in queued_again:  # a cluster signals every process of a job
+            signal.signal(s, signal.SIG_IGN)
         signal.alarm(limit)
         _child(attempt, writer)
     if Sweep.stopped is not None:  # by a signal that another thread received before `child` was known
@@ -85,9 +96,20 @@ def isolated(attempt: Callable[[], T], killed: Callable[[str], None], limit: int
         text = result.read()
     if os.WIFSIGNALED(status):
         killed(f"killed by signal {os.WTERMSIG(status)}")
+    if announced and status:  # the job has not finished
+        try:
+            queued_again[announced](announced, None)  # exits
+        except Exception as error:  # too often, see hydra.launcher.max_num_timeout
+            killed(one_line(error))
     if Sweep.stopped is not None and multiprocessing.parent_process() is None:
         raise Interrupted(Sweep.stopped)
     return json.loads(text) if text else None
+
+
+def _cluster_handlers() -> dict[int, Callable[[int, Any], object]]:
+    """Return the handlers of signals that announce the end of the time of this process on a cluster."""
+    found = {s: signal.getsignal(s) for s in (signal.SIGUSR1, signal.SIGUSR2)}
+    return {s: handler for s, handler in found.items() if callable(handler)}
 
 
 def _child(attempt: Callable[[], object], writer: int) -> NoReturn:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import shutil
 from typing import NoReturn
 
 import hydra
@@ -72,6 +74,21 @@ def argument_message(args: list[str]) -> str:
         name, _, value = word.lstrip("+").partition("=")
         if word.startswith("+") and "." not in name and (keys := keys_named(name, compose([]))) and name not in keys:
             return f"{word}: no such key; did you mean {_either(keys, value)}?"
+    return ""
+
+
+def launcher_message(args: list[str]) -> str:
+    """Return one line if the jobs of a sweep are to be started by what this machine lacks; empty otherwise."""
+    chosen = [arg for arg in args if arg.startswith("hydra/launcher=submitit")]
+    if not chosen:
+        return ""
+    if not {"-m", "--multirun"} & set(args):
+        return f"{chosen[0]}: starts the jobs of a sweep; add -m"
+    if importlib.util.find_spec("submitit") is None or importlib.util.find_spec("hydra_plugins") is None:
+        return f"{chosen[0]}: needs submitit; pip install 'autoenc[slurm]'"
+    if chosen[0].endswith("slurm") and shutil.which("sbatch") is None:
+        why = "sbatch is not on this machine; start it where jobs are submitted, or try hydra/launcher=submitit_local"
+        return f"{chosen[0]}: {why}"
     return ""
 
 
