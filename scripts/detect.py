@@ -28,6 +28,7 @@ EXAMPLES = """scores, higher is more anomalous:
   local         knn, divided by the mean knn of those 10
   forest        isolation forest on code and error
   combined      error, knn and forest: sum of -log p, p the fraction of training rows that score as high
+  feedback      weighted sum of -log p over the scores; after --feedback
 scores of each time step of recordings (data=series): means over the windows of the step of those above, and
   residual      Mahalanobis distance of the errors of the channels
   error         squared errors of the channels, each relative to that of training windows
@@ -44,6 +45,7 @@ examples:
   python scripts/detect.py RUN --input new.csv --alarm-rate 0.01 --calibrate normal.csv
   python scripts/detect.py RUN --input new.csv --fdr 0.1            of the alarms, 10% normal rows at most
   tail -f -n +1 log.csv | python scripts/detect.py RUN --follow -   recordings: each row as it comes
+  python scripts/detect.py RUN --feedback scores.csv                labelled rows re-weight the scores: --score feedback
   python train.py -m model=ae data=mnist model.latent_dim=32 'anomaly_classes=[0],[1],[2]'
   python scripts/detect.py outputs/sweeps/mnist-*/[0-9]*/           the runs of a sweep, and their mean
 
@@ -61,6 +63,8 @@ def main(args: argparse.Namespace) -> Results:
     """Score, print, write."""
     from autoenc.errors import UserError
 
+    if args.feedback:
+        return learn(args)
     if args.labels and not args.input:
         raise UserError("--labels needs --input; for the test split, --anomaly names classes")
     if args.anomaly and args.input:
@@ -80,7 +84,7 @@ def one(args: argparse.Namespace) -> Results:
     """Score the test split of a run, or new data."""
     from autoenc import load_run
     from autoenc.apps import inputs
-    from autoenc.apps.anomaly import conformal, detect, labelled, timeline
+    from autoenc.apps.anomaly import conformal, detect, feedback, labelled, timeline
     from autoenc.apps.anomaly import inspection as defects
     from autoenc.apps.anomaly.scores import Detector
     from autoenc.errors import UserError
@@ -96,7 +100,7 @@ def one(args: argparse.Namespace) -> Results:
         raise UserError(
             f"--{'follow' if args.follow else 'join'}: is for recordings, and {run.path} has none: data=series"
         )
-    detector = Detector(run)
+    detector = feedback.load(run) if args.score == feedback.NAME else Detector(run)
     if args.score is not None:
         detector.check(args.score)
     if args.input:
@@ -128,6 +132,42 @@ def one(args: argparse.Namespace) -> Results:
     else:
         print("no files are written; --output NAME.csv stores the scores of each row")
     return result.summary()
+
+
+def learn(args: argparse.Namespace) -> Results:
+    """Learn a combination of the scores from labelled rows, and store it in the run."""
+    from autoenc import load_run
+    from autoenc.apps.anomaly import feedback, timeline
+    from autoenc.apps.anomaly import inspection as defects
+    from autoenc.apps.anomaly.scores import Detector
+    from autoenc.apps.outputs import Outputs
+    from autoenc.errors import UserError
+
+    others = ("input", "labels", "anomaly", "output", "score", "calibrate", "alarm_rate", "fdr", "join", "follow")
+    if wrong := [name.replace("_", "-") for name in others if getattr(args, name)]:
+        raise UserError(
+            f"--{wrong[0]}: has no effect with --feedback, after which --score {feedback.NAME} is for new rows"
+        )
+    if len(args.run) > 1:
+        raise UserError(f"--feedback {args.feedback}: needs one run, {len(args.run)} are given")
+    run = load_run(args.run[0], args.device)
+    if defects.inspects(run) or timeline.on_time_axis(run):
+        raise UserError(
+            f"--feedback {args.feedback}: is for scores of rows, and those of {run.path} are of pixels or steps"
+        )
+    detector = Detector(run)
+    with Outputs(run, feedback.NAME, None, args.force) as out:
+        found = feedback.learn(detector, args.feedback)
+        out.json(vars(found))
+    rows = {name: {"auroc": value, "weight": found.weights.get(name, "")} for name, value in found.auroc.items()}
+    out.table(f"{found.anomalies:,} anomalies, {found.normal:,} normal rows", rows)
+    better = "better" if found.better else "not shown to be better"
+    out.say(
+        f"{feedback.NAME}: AUROC {found.auroc[feedback.NAME]:.3f} of rows that it was not fitted to, {better} than "
+        f"{detector.best}, {found.auroc[detector.best]:.3f}"
+    )
+    out.say(f"to use it: python scripts/detect.py {run.path} --score {feedback.NAME} --input NEW")
+    return out.summary
 
 
 def inspect(run: Run, args: argparse.Namespace) -> Results:
@@ -374,6 +414,8 @@ if __name__ == "__main__":
                        help="threshold: a normal row is an alarm with at most this probability")  # fmt: skip
     rules.add_argument("--fdr", metavar="RATE", type=fraction,
                        help="threshold: the highest expected share of normal rows among the alarms")  # fmt: skip
+    arguments.add_argument("--feedback", metavar="FILE",
+                           help="learn the score feedback from a detect.csv with a column label")  # fmt: skip
     arguments.add_argument("--calibrate", metavar="FILE",
                            help="normal rows that the run has not seen (default: the validation rows)")  # fmt: skip
     arguments.add_argument("--join", metavar="STEPS", type=positive,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -84,8 +85,17 @@ class Detector:
         scores["forest"] = -self._forest.score_samples(_forest_features(table))
         if self._prior is not None:
             scores["prior"] = self.run.over_codes(z, self._prior.energy).double().numpy()
-        scores["combined"] = np.sum([rarity(self._combined[name], scores[name]) for name in COMBINED], axis=0)
+        scores["combined"] = self.combine(scores)
         return scores
+
+    def combine(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return `combined` of rows, given the other scores: (N,)."""
+        return np.sum([rarity(self._combined[name], scores[name]) for name in COMBINED], axis=0)
+
+    @cached_property
+    def training_scores(self) -> dict[str, np.ndarray]:
+        """The scores of the reference rows but `elbo`, name -> (N,); error, knn and forest as for `combined`."""
+        return Detector._scored(self, self._table) | self._combined
 
     @cached_property
     def _table(self) -> np.ndarray:
