@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FILES = ("comparison.csv", "comparison.png", "comparison.html", "trials.csv", "result.json")
 FRONT = 8  # trials of a Pareto front whose commands are printed
+WIDTH = 2.6  # inches of one axes of several
 LEGEND = 12  # trials that a legend names
 SINGLE = "groups of one run: differences may be chance; "
 STATES = {
@@ -170,6 +171,7 @@ def _save(path: Path, draw: Callable[[], Any]) -> Path | None:
             warnings.simplefilter("ignore")  # these plots are marked as experimental
             axes = draw()
         figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
+        figure.set_figwidth(max(figure.get_figwidth(), WIDTH * len(figure.axes)))
         for axes in figure.axes:
             _tidy(axes)
         with atomic(path) as file:
@@ -179,6 +181,11 @@ def _save(path: Path, draw: Callable[[], Any]) -> Path | None:
         return None
     finally:
         pyplot.close("all")
+
+
+def _power(value: float, position: object = None) -> str:
+    """Return a number of a logarithmic axis in few characters: 5e-4, 0.01, 20."""
+    return f"{value:g}" if value >= 0.01 else f"{value:.0e}".replace("e-0", "e-")
 
 
 def _tidy(axes: Axes) -> None:
@@ -194,7 +201,7 @@ def _tidy(axes: Axes) -> None:
     ):
         if scale == "log":
             axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_major_formatter(FuncFormatter(_power))
             axis.set_minor_formatter(NullFormatter())
     if (legend := axes.get_legend()) is not None and len(legend.get_texts()) > LEGEND:
         legend.remove()
