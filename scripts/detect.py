@@ -103,6 +103,7 @@ def one(args: argparse.Namespace) -> Results:
     detector = feedback.load(run) if args.score == feedback.NAME else Detector(run)
     if args.score is not None:
         detector.check(args.score)
+    out, prefix = outputs(run, args)
     if args.input:
         new = inputs.read(run, args.input, args.resize)
         split, names = new.split, new.names
@@ -115,7 +116,6 @@ def one(args: argparse.Namespace) -> Results:
             labels = None
     if labels is not None:
         labelled.check_labels(labels, f"--labels {args.labels}" if args.labels else f"{run.path}: test split")
-    out, prefix = outputs(run, args)
     calibration = conformal.of_file(detector, args.calibrate, args.resize) if args.calibrate else None
     result = detect.detect(detector, split, labels, args.score, rule, calibration)
     if out is not None:
