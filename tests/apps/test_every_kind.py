@@ -176,7 +176,7 @@ REFUSED: dict[str, dict[str, str]] = {
     "defects": dict.fromkeys(("embed", "finetune", "generate set"), NO_LABELS)
     | {"embed new": PATCHES, "retrieve new": PATCHES},
     "channels": {},
-    "series": {"denoise": NO_IMAGES},
+    "series": {"denoise": NO_IMAGES, "drift": "the windows of a recording depend on each other"},
     "shapes": {},
     "sparse_codes": {"denoise": NO_IMAGES} | dict.fromkeys(("embed", "finetune", "generate set"), NO_LABELS),
 }
