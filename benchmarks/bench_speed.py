@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench import OUT, ROOT, article_network, figure, main, train
+from bench import OUT, article_network, figure, main, plain_script, train
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -207,35 +207,19 @@ def jacobian() -> None:
 
 
 def fast() -> None:
-    """Time to the final test error of a plain script with 10 epochs, from the start of the process to the last file."""
-    from torchvision import datasets, transforms
+    """Time to the final test error of a plain script with 10 epochs, 0.0130, from the start to the last file.
 
-    def plain(epochs: int = 10) -> tuple[float, float]:
-        started = time.perf_counter()
-        sets = [datasets.MNIST(str(ROOT / "data"), train=t, transform=transforms.ToTensor()) for t in (True, False)]
-        loader, test = (torch.utils.data.DataLoader(s, batch_size=128, shuffle=True) for s in sets)
-        net = article_network()
-        optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-        for _ in range(epochs):
-            for x, _ in loader:
-                x = x.view(len(x), -1)
-                loss = F.mse_loss(net(x), x)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-        with torch.no_grad():
-            errors = [F.mse_loss(net(x.view(len(x), -1)), x.view(len(x), -1)).item() * len(x) for x, _ in test]
-        return time.perf_counter() - started, sum(errors) / len(sets[1])
-
-    first = train("article_fast", "experiment=article_fast")
-    seconds, mse = plain()
-    second = train("article_fast", "experiment=article_fast")
-    ours = min(first["wall"], second["wall"])
-    figure("plain script, 10 epochs: seconds", seconds)
-    figure("  test MSE", mse)
-    figure("experiment=article_fast: test MSE", second["test"]["mse"], "<= 0.0130", second["test"]["mse"] <= 0.0130)
-    figure("  seconds, with start, evaluation and files", ours)
-    figure("  of the plain script's time", ours / seconds, "<= 0.1", ours / seconds <= 0.1)
+    Only one epoch of the script is measured at a time, as all take the same time.
+    """
+    ours, plain = [], []
+    for _ in range(2):
+        summary = train("article_fast", "experiment=article_fast")
+        ours.append(summary["wall"])
+        plain.append(10 * 60_000 / plain_script())
+    mse = summary["test"]["mse"]
+    figure("experiment=article_fast: test MSE", mse, "<= 0.0130", mse <= 0.0130)
+    figure("  seconds, with start, evaluation and files", min(ours))
+    figure("  of the plain script's 10 epochs", min(ours) / min(plain), "<= 0.1", min(ours) <= 0.1 * min(plain))
 
 
 def machine() -> tuple[float, float]:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from autoenc.core import Autoencoder, Batch
 from autoenc.data.split import Split
 from autoenc.errors import one_line, out_of_memory
-from autoenc.objective import Objective, parameters_of, train_step
+from autoenc.objective import Objective, apply_gradients, parameters_of, train_step
 
 log = logging.getLogger("autoenc")
 EAGER = 3  # steps before a CUDA graph is captured: optimizers and libraries allocate what they need
@@ -112,10 +112,7 @@ class CompiledStep:
         for player, values in gradients.items():
             for p, value in zip(self.parameters[player], values, strict=True):
                 p.grad = value
-            if self.clip is not None:
-                nn.utils.clip_grad_norm_(self.parameters[player], self.clip)
-        for player in gradients:
-            self.optimizers[player].step()
+        apply_gradients({player: self.optimizers[player] for player in gradients}, self.clip)
 
     def _give_up(self, error: Exception) -> None:
         self.compiled = None
