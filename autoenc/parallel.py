@@ -20,6 +20,7 @@ import datetime
 import io
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -316,4 +317,5 @@ def _talking() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise ProcessLost(f"another process of the run has ended ({one_line(error)})") from None
+        why = re.sub(r"^\[[^\]]*\] |\. This is typically.*", "", one_line(error))  # gloo's line of source, and advice
+        raise ProcessLost(f"another process of the run has ended ({why})") from None
