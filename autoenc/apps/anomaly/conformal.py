@@ -149,7 +149,7 @@ class FalseDiscoveryRate(Rule):
     """Benjamini-Hochberg: the expected fraction of normal rows among the alarms of the batch is at most `level`.
 
     The p-values share their calibration rows, which leaves them positively dependent: the procedure keeps its level
-    (Bates et al. 2023, theorem 2).
+    (Bates et al. 2023).
     """
 
     option: ClassVar[str] = "fdr"
@@ -199,10 +199,9 @@ class Calibration:
     source: str
     remark: str = ""
 
-    def summary(self) -> dict[str, object]:
-        """Return the source and the number of rows, for detect.json."""
-        rows = max(len(values) for values in self.scores.values())
-        return {"source": self.source, "rows": rows, "remark": self.remark}
+    def summary(self, score: str) -> dict[str, object]:
+        """Return the source and the number of rows with the score, for detect.json."""
+        return {"source": self.source, "rows": len(self.scores[score]), "remark": self.remark}
 
     def meaning(self, rule: Rule, calibration: np.ndarray, values: np.ndarray) -> str:
         """Return in words what the threshold of a rule means, and the remark if the rule states a rate."""

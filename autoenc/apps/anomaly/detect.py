@@ -67,8 +67,15 @@ class Detected:
         if (found := self.interval()) is not None:
             counts["normal"], counts["auroc_interval"] = found[1], list(found[2])
         remark = {"remark": self.remark} if self.remark else {}
-        return {"score": self.score, **self.rule.summary(*self.compared), "calibration": self.calibration.summary(),
-                **counts, "thresholds": self.thresholds, "numbers": self.numbers, **remark}  # fmt: skip
+        return {
+            "score": self.score,
+            **self.rule.summary(*self.compared),
+            "calibration": self.calibration.summary(self.score),
+            **counts,
+            "thresholds": self.thresholds,
+            "numbers": self.numbers,
+            **remark,
+        }
 
     @property
     def compared(self) -> tuple[np.ndarray, np.ndarray]:

@@ -49,8 +49,14 @@ class Inspected:
     def summary(self) -> dict[str, object]:
         """Return the contents of detect.json."""
         counts = {"images": len(self.defective), "above_threshold": int(self.defective.sum())}
-        return {"score": self.score, **self.rule.summary(*self.compared), "calibration": self.calibration.summary(),
-                **counts, "thresholds": self.thresholds, "numbers": self.numbers}  # fmt: skip
+        return {
+            "score": self.score,
+            **self.rule.summary(*self.compared),
+            "calibration": self.calibration.summary(self.score),
+            **counts,
+            "thresholds": self.thresholds,
+            "numbers": self.numbers,
+        }
 
     @property
     def compared(self) -> tuple[np.ndarray, np.ndarray]:

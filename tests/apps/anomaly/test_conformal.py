@@ -15,6 +15,7 @@ from autoenc import load_run
 from autoenc.apps.anomaly import conformal
 from autoenc.apps.anomaly.conformal import AlarmRate, FalseDiscoveryRate, Quantile, p_values, rows_needed
 from autoenc.apps.anomaly.scores import Detector
+from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
 
@@ -117,6 +118,14 @@ def test_calibration_rows_that_were_trained_on_are_refused(run: Run, tmp_path: P
     np.save(tmp_path / "some.npy", np.concatenate([unseen, train[3:6]]))
     with pytest.raises(UserError, match=f"some.npy: 3 of {len(unseen) + 3} rows were trained on"):
         conformal.of_file(detector, tmp_path / "some.npy")
+
+
+def test_rows_are_recognized_whatever_their_padding_and_storage() -> None:
+    short, long = torch.tensor([[5, 6, 0]]), torch.tensor([[5, 6, 0, 0, 0], [5, 6, 7, 8, 9]])
+    assert conformal._digests(Split(short)) == conformal._digests(Split(long))[:1]
+    assert len(set(conformal._digests(Split(long)))) == 2
+    whole, part = torch.tensor([[0, 51, 255]], dtype=torch.uint8), torch.tensor([[0, 51, 255]]).float() * (1 / 255)
+    assert conformal._digests(Split(whole, scale=1 / 255)) == conformal._digests(Split(part))
 
 
 def test_rows_that_repeat_themselves_in_the_training_data_may_repeat_in_calibration(run: Run, tmp_path: Path) -> None:
