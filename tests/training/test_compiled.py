@@ -33,6 +33,9 @@ def traced(function: Callable[..., Any], **options: object) -> Callable[..., Any
     return COMPILE(function, backend="aot_eager", fullgraph=True, dynamic=False)
 
 
+WAY = COMPILE if shutil.which("g++") else traced
+
+
 def trained(compiled: bool, *overrides: str) -> tuple[list[dict[str, float]], dict[str, torch.Tensor], bool]:
     """Losses and weights of four steps on digits, and whether they were compiled."""
     torch.manual_seed(0)
