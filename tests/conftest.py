@@ -25,6 +25,8 @@ from autoenc.data.kinds.vector import Vector
 from autoenc.data.split import Split
 
 torch.set_num_threads(1)  # the models are tiny: threads cost more than they bring
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell, whose jobs ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from hydra.errors import OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from autoenc.config import schema
 from autoenc.config.arguments import compose, keys_like, keys_named
@@ -84,10 +84,9 @@ def _unknown_key(key: str, args: list[str]) -> str:
         return f"{key}: no such key as configured; {', '.join(f'{group}={option}' for option in owners)} has it"
     if not above and len(parts) > 1 and parts[0] in composed.model:
         return f"{key}: no such key; did you mean model.{key}={value}?"
-    siblings = difflib.get_close_matches(parts[0].lower(), [*names, *([] if above else ["experiment"])], n=1)
+    siblings = difflib.get_close_matches(parts[0].lower(), [*names, *([] if above else ["experiment"])], n=3)
     near = [".".join(filter(None, (above, sibling, *parts[1:]))) for sibling in siblings]
-    if above != parent and near and OmegaConf.select(composed, near[0]) is None:
-        near = []
+    near = [found for found in near if above == parent or _is_set(composed, found)][:1]
     if above.endswith(".weight") and not isinstance(node, DictConfig):
         typed = any(a.startswith(f"{above}=") for a in args)
         remedy = f"leave out {above}={node:g}" if typed else "a schedule with model=vae regularizer=[kl_warmup]"
@@ -97,3 +96,13 @@ def _unknown_key(key: str, args: list[str]) -> str:
     if not isinstance(node, DictConfig):
         return f"{key}: no such key; {above} has no keys of its own"
     return f"{key}: no such key; {schema.suggest(parts[0], names)}"
+
+
+def _is_set(composed: DictConfig, key: str) -> bool:
+    """Return whether the config has the key, with a value."""
+    node: Any = composed
+    for part in key.split("."):
+        if not isinstance(node, DictConfig) or node.get(part) is None:
+            return False
+        node = node[part]
+    return True

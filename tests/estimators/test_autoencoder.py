@@ -203,7 +203,7 @@ def test_convolutions_on_rows_that_are_images() -> None:
     assert back.shape == (10, 64)
     assert 0 < back.min() < back.max() < 1
     assert -model.score(X[:600] / 16) < 0.95 * (X[:600] / 16).var(0).mean()
-    with pytest.raises(ValueError, match=r"conv needs images; the data are vectors of 64 numbers"):
+    with pytest.raises(ValueError, match=r"conv needs images or series; the data are vectors of 64 numbers"):
         small(**options).fit(X[:50] / 16)
 
 

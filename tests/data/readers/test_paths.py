@@ -42,7 +42,7 @@ def test_what_cannot_be_read_is_named_with_its_key(data_set: str, there: Path) -
         for name, why in {
             "none.csv": "no such folder" if folder else "no such file",
             "empty.csv": "is a file, not a folder" if folder else "is empty",
-            "nothing_in_it": "has no images" if folder else "is a folder",
+            "nothing_in_it": {"series": "has no files in"}.get(data_set, "has no images" if folder else "is a folder"),
         }.items():
             with pytest.raises(DataError, match=rf"^data\.{key}=.*{name}: {why}"):
                 check(data_set, **{**options, key: str(there / name)})
