@@ -365,7 +365,7 @@ def main() -> int:
         return DONE
     if launched.rank() > 0:
         with tolerant_streams():
-            return _assist()
+            return _left(_assist())
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises instead of printing and exiting
     for s in STOPS:
         if signal.getsignal(s) != signal.SIG_IGN:  # nohup
@@ -376,7 +376,19 @@ def main() -> int:
             from autoenc import run
 
             run.dismiss()
-        return code
+        return _left(code)
+
+
+def _left(code: int) -> int:
+    """Return the exit code, or end here if this process has joined others, whose exchange leaves threads behind.
+
+    With them, the interpreter sometimes aborts at its end, and torchrun takes a finished run for a failed one.
+    """
+    if launched.Meeting.held:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _assist() -> int:

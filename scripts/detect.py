@@ -8,6 +8,7 @@ isolation forest. Several runs: a table of AUROC (higher is better) with their m
 from __future__ import annotations
 
 import argparse
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -253,7 +254,7 @@ def on_time_axis(run: Run, args: argparse.Namespace) -> Results:
     limit, events = result.thresholds[result.score], result.events()
     screen.print(
         f"{int(result.alarms.sum()):,} of {len(result.alarms):,} steps above the threshold, in {len(events):,} "
-        f"intervals: {result.score} > {limit:.4g}, the {result.quantile:g} quantile of the validation steps"
+        f"interval{'s' * (len(events) != 1)}: {result.score} > {limit:.4g}, the {result.quantile:g} quantile of the validation steps"
     )
     for event in sorted(events, key=lambda event: -event.peak)[:HIGHEST]:
         screen.print(f"  {event.recording} {event.first} to {event.last} ({event.peak:.4g}): {event.channels}")
@@ -276,14 +277,17 @@ def follow(run: Run, args: argparse.Namespace) -> Results:
     if wrong := [name for name in ("input", "labels", "anomaly", "resize", "join") if getattr(args, name)]:
         raise UserError(f"--{wrong[0]}: has no effect with --follow")
     follower = following.Follower(StepDetector(run), args.score, args.quantile)
+    if follower.caution:
+        print(f"{run.path}: {follower.caution}", file=sys.stderr)
     if args.output:
         check_new(Path(args.output), args.force)
     file = open(args.output, "w", newline="", encoding="utf-8") if args.output else sys.stdout  # noqa: SIM115
     counts = {"rows": 0, "alarms": 0}
     try:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(following.HEADER)
         for rows in following.follow(follower, args.follow):
+            if not counts["rows"]:  # nothing before the input is known to be right
+                writer.writerow(following.HEADER)
             writer.writerows(row.cells() for row in rows)
             file.flush()
             counts["rows"] += len(rows)
@@ -331,9 +335,9 @@ def report(result: Detected, names: list[str]) -> None:
             f"{result.numbers[result.score]['auroc']:.3f}, 95% interval {low:.3f} to {high:.3f}"
         )
     limit, values = result.thresholds[result.score], result.scores[result.score]
+    above = f" > {limit:.4g}" if isfinite(limit) else ", which no score can reach"
     screen.print(
-        f"{result.anomaly.sum():,} of {len(names):,} rows above the threshold: {result.score} > {limit:.4g}, "
-        f"{result.meaning}"
+        f"{result.anomaly.sum():,} of {len(names):,} rows above the threshold: {result.score}{above}, {result.meaning}"
     )
     screen.print("highest: " + ", ".join(f"{names[i]} ({values[i]:.4g})" for i in result.order()[:HIGHEST]))
 

@@ -28,8 +28,8 @@ def main(args: argparse.Namespace) -> Results:
     from autoenc.apps.outputs import Outputs
 
     run = load_run(args.run, args.device)
+    split = inputs.read(run, args.input, args.resize).split if args.input else run.data.test
     with Outputs(run, "drift", args.output, args.force) as out:
-        split = inputs.read(run, args.input, args.resize).split if args.input else run.data.test
         found = drift.drift(run, split, args.input or "the test split", args.level)
         out.csv("drift", drift.HEADER, found.table())
         out.json(found.summary())

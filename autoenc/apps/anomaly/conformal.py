@@ -59,7 +59,7 @@ class Rule:
             option = f"--{self.option} {self.level:g}" if self.exchangeable else f"--calibrate {calibrate}"
             raise UserError(
                 f"{option}: the time steps of a recording depend on each other, so that no rate of false alarms "
-                f"follows from them; --quantile sets the threshold for {run.path}"
+                "follows from them; use --quantile"
             )
 
     def check_rows(self, n: int, source: str) -> None:

@@ -22,6 +22,7 @@ from autoenc.errors import DataError, UserError
 from autoenc.reference import errors
 
 WAIT = 0.2  # seconds between looks at a file
+FEW = 100  # scores
 HEADER = ("time", "score", "anomaly", "channels")
 
 
@@ -52,6 +53,9 @@ class Follower:
     Args:
         score: residual or error; None: residual.
 
+    Attributes:
+        caution: a sentence if the threshold rests on few scores, else empty.
+
     Raises:
         UserError: another score.
     """
@@ -62,7 +66,14 @@ class Follower:
         if self.score not in OWN:
             raise UserError(f"--score {score}: rows that come one by one have the scores {', '.join(OWN)}")
         self.names = x_names(detector.run)
-        self.threshold = threshold(detector.validation_last[self.score], quantile)
+        normal = detector.validation_last[self.score]
+        self.threshold = threshold(normal, quantile)
+        self.caution = ""
+        if len(normal) < FEW:
+            self.caution = (
+                f"the threshold is a quantile of {len(normal):,} scores only, one for each validation window: too few "
+                "to trust; a larger data.val_fraction or a smaller data.stride gives more"
+            )
         self.size = int(kind.window + kind.channels.lead)
         self.rows: list[np.ndarray] = []  # the last ones, on the grid of steps
         self.seconds: float | None = None

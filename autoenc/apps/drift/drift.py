@@ -109,7 +109,7 @@ def drift(run: Run, split: Split, what: str, level: float = LEVEL) -> Drift:
     if kind.timed:
         raise UserError(
             f"{what}: the windows of a recording depend on each other, and the tests are of independent rows; "
-            f"scripts/detect.py scores the steps of recordings for {run.path}"
+            "scripts/detect.py scores the steps of recordings"
         )
     if (fewest := min(len(split), len(reference.val_table))) < FEWEST:
         rows = f"{what}: has" if len(split) < FEWEST else f"{run.path}: validation has"

@@ -186,6 +186,15 @@ def test_rows_that_come_one_by_one_are_scored_by_the_window_they_end(
     assert np.mean(alarms[80:100]) > 0.5 > np.mean(alarms[:40])
 
 
+def test_a_threshold_of_few_scores_is_said(loaded: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = StepDetector(loaded)
+    n = len(detector.validation_last["error"])
+    for few in (n, n + 1):
+        monkeypatch.setattr(follow, "FEW", few)
+        said = follow.Follower(detector, "error").caution
+        assert (f"a quantile of {n:,} scores only" in said) == (few > n)
+
+
 def test_short_gaps_and_empty_cells_do_not_stop_the_scores(
     loaded: Run, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
