@@ -254,7 +254,8 @@ def on_time_axis(run: Run, args: argparse.Namespace) -> Results:
     limit, events = result.thresholds[result.score], result.events()
     screen.print(
         f"{int(result.alarms.sum()):,} of {len(result.alarms):,} steps above the threshold, in {len(events):,} "
-        f"interval{'s' * (len(events) != 1)}: {result.score} > {limit:.4g}, the {result.quantile:g} quantile of the validation steps"
+        f"interval{'s' * (len(events) != 1)}: {result.score} > {limit:.4g}, the {result.quantile:g} quantile "
+        "of the validation steps"
     )
     for event in sorted(events, key=lambda event: -event.peak)[:HIGHEST]:
         screen.print(f"  {event.recording} {event.first} to {event.last} ({event.peak:.4g}): {event.channels}")
