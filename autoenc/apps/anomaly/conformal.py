@@ -209,6 +209,38 @@ class Calibration:
         return f"{words}. {self.remark[0].upper()}{self.remark[1:]}" if self.remark and rule.exchangeable else words
 
 
+class Judged:
+    """What results that a threshold decides have in common; the attributes are those of the result."""
+
+    score: str  # the deciding one
+    rule: Rule
+    scores: dict[str, np.ndarray]
+    thresholds: dict[str, float]
+    calibration: Calibration
+    numbers: Mapping[str, object]
+
+    @property
+    def compared(self) -> tuple[np.ndarray, np.ndarray]:
+        """The deciding score of the calibration rows (n,) and of the rows (N,)."""
+        return self.calibration.scores[self.score], self.scores[self.score]
+
+    @property
+    def meaning(self) -> str:
+        """What the threshold means, in words."""
+        return self.calibration.meaning(self.rule, *self.compared)
+
+    def judgement(self, counts: Mapping[str, object]) -> dict[str, object]:
+        """Return how the rows were judged, and the counts, for detect.json."""
+        return {
+            "score": self.score,
+            **self.rule.summary(*self.compared),
+            "calibration": self.calibration.summary(self.score),
+            **counts,
+            "thresholds": self.thresholds,
+            "numbers": self.numbers,
+        }
+
+
 def rule(quantile: float = Quantile.level, alarm_rate: float | None = None, fdr: float | None = None) -> Rule:
     """Return the rule of the options of a script."""
     if alarm_rate is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from autoenc.apps.anomaly import conformal
-from autoenc.apps.anomaly.conformal import Calibration, Quantile, Rule
+from autoenc.apps.anomaly.conformal import Calibration, Judged, Quantile, Rule
 from autoenc.apps.anomaly.labelled import check_labels, known_rows, quality
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.untrained import remark, untrained
@@ -28,7 +28,7 @@ EQUAL = 1e-6  # relative difference of equal scores, in float32
 
 
 @dataclass(frozen=True)
-class Detected:
+class Detected(Judged):
     """The scores of N rows.
 
     Args:
@@ -66,26 +66,7 @@ class Detected:
             counts["anomalies_above_threshold"] = int((self.labels & self.anomaly).sum())
         if (found := self.interval()) is not None:
             counts["normal"], counts["auroc_interval"] = found[1], list(found[2])
-        remark = {"remark": self.remark} if self.remark else {}
-        return {
-            "score": self.score,
-            **self.rule.summary(*self.compared),
-            "calibration": self.calibration.summary(self.score),
-            **counts,
-            "thresholds": self.thresholds,
-            "numbers": self.numbers,
-            **remark,
-        }
-
-    @property
-    def compared(self) -> tuple[np.ndarray, np.ndarray]:
-        """The deciding score of the calibration rows (n,) and of the rows (N,)."""
-        return self.calibration.scores[self.score], self.scores[self.score]
-
-    @property
-    def meaning(self) -> str:
-        """What the threshold means, in words."""
-        return self.calibration.meaning(self.rule, *self.compared)
+        return self.judgement(counts) | ({"remark": self.remark} if self.remark else {})
 
     def interval(self) -> tuple[int, int, tuple[float, float]] | None:
         """Return the numbers of anomalies and normal rows, and the 95% interval of the AUROC of the deciding score."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autoenc.apps.anomaly.conformal import Calibration, Quantile, Rule, chose_the_checkpoint, p_values
+from autoenc.apps.anomaly.conformal import Calibration, Judged, Quantile, Rule, chose_the_checkpoint, p_values
 from autoenc.apps.anomaly.defect_metrics import image_score, pixel_numbers
 from autoenc.apps.anomaly.defect_scores import BEST, SCORES, Inspector
 from autoenc.data.readers.folders import tree
@@ -26,7 +26,7 @@ ALL = "all"  # all kinds of defect
 
 
 @dataclass(frozen=True)
-class Inspected:
+class Inspected(Judged):
     """The scores of N images.
 
     Args:
@@ -48,25 +48,7 @@ class Inspected:
 
     def summary(self) -> dict[str, object]:
         """Return the contents of detect.json."""
-        counts = {"images": len(self.defective), "above_threshold": int(self.defective.sum())}
-        return {
-            "score": self.score,
-            **self.rule.summary(*self.compared),
-            "calibration": self.calibration.summary(self.score),
-            **counts,
-            "thresholds": self.thresholds,
-            "numbers": self.numbers,
-        }
-
-    @property
-    def compared(self) -> tuple[np.ndarray, np.ndarray]:
-        """The deciding score of the held-out good images (n,) and of the images (N,)."""
-        return self.calibration.scores[self.score], self.scores[self.score]
-
-    @property
-    def meaning(self) -> str:
-        """What the threshold means, in words."""
-        return self.calibration.meaning(self.rule, *self.compared)
+        return self.judgement({"images": len(self.defective), "above_threshold": int(self.defective.sum())})
 
     def table(self, parts: Sequence[Part]) -> tuple[list[str], list[list[str]]]:
         """Return header and rows for a CSV: image, kind, the scores, the p-value, and defective."""
