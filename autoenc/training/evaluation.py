@@ -45,18 +45,14 @@ class Evaluation:
 
 @contextmanager
 def evaluation_mode(*modules: nn.Module) -> Iterator[None]:
-    """Set modules to evaluation mode and the generators to the seed of evaluation, and restore both afterwards.
-
-    Networks run uncompiled: other batch sizes would be compiled again, and compiled networks do not support the
-    repeated backward passes of a Jacobian.
-    """
+    """Set modules to evaluation mode and the generators to the seed of evaluation, and restore both afterwards."""
     was_training = [module.training for module in modules]
     for module in modules:
         module.eval()
     device = next(modules[0].parameters()).device
     devices = [device] if device.type == "cuda" else []
     try:
-        with torch.compiler.set_stance("force_eager"), torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices):
             torch.manual_seed(SEED)
             yield
     finally:
