@@ -100,7 +100,7 @@ def training(
     device = build.pick_device(settings.device)
     with seeded(config["seed"]), resumable(run_dir):
         built = config | {"data": located(config["data"], run_dir)} if resume else config
-        parts = build.build(config, device, data or build.build_data(built))
+        parts = build.build(built, device, data)
         check_monitor(parts, resume, watch.metrics)
         text = yaml.safe_dump(config, sort_keys=False)
         fingerprint = parts.data.train.fingerprint()
@@ -142,8 +142,9 @@ def training(
                 if not trainer.step:
                     parts.objective.start(parts.data.train, progress.line)
                 with parallel.joined():
-                    begun = {"config": built, "device": device.type, "data": fingerprint, "state": trainer.state()}
-                    parallel.shared(begun)
+                    if parallel.count() > 1:
+                        begun = {"config": built, "device": device.type, "data": fingerprint}
+                        parallel.shared(begun | {"state": trainer.state()})
                     yield from trainer.steps(progress)
                 summary = report.finish(trainer, parts, config, choices or {}, progress, started)
                 record.write("finished")
