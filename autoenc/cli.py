@@ -40,8 +40,10 @@ from autoenc.errors import (
     NotFinite,
     ProcessLost,
     UserError,
+    failure,
     one_line,
     out_of_memory,
+    reason_of,
     require,
 )
 from autoenc.files import locked, printable, tolerant_streams
@@ -294,17 +296,17 @@ def _attempt_at_once(configs: dict[int, DictConfig], folders: dict[int, Path]) -
         results = run.train_together(jobs)
     except Exception as error:
         for folder in folders.values():
-            sweeps.note_failure(folder, _reason(error))
+            sweeps.note_failure(folder, reason_of(error))
         if not isinstance(error, UserError) and not out_of_memory(error):
             raise
-        _say(_reason(error), FAILED)
+        _say(reason_of(error), FAILED)
         return REFUSED if isinstance(error, UserError) else float("nan")
-    values = []
-    for cfg, folder, result in zip(configs.values(), folders.values(), results, strict=True):
+    for folder, result in zip(folders.values(), results, strict=True):
         if isinstance(result, BaseException):
             _note_error(folder, result)
-        values.append(float("nan") if isinstance(result, BaseException) else _value(result, cfg.trainer.monitor))
-    return values[0]
+    first = results[0]
+    monitor = next(iter(configs.values())).trainer.monitor
+    return float("nan") if isinstance(first, BaseException) else _value(first, monitor)
 
 
 def _attempt(cfg: DictConfig, run_dir: Path) -> float:
@@ -316,14 +318,10 @@ def _attempt(cfg: DictConfig, run_dir: Path) -> float:
 
 
 def _note_error(run_dir: Path, error: BaseException) -> None:
-    known = isinstance(error, UserError | NotFinite) or out_of_memory(error)
-    _note_failure(run_dir, ("" if known else f"{type(error).__name__}: ") + _reason(error))
+    text, known = failure(error)
+    _note_failure(run_dir, text)
     if not known:
         traceback.print_exception(error)
-
-
-def _reason(error: BaseException) -> str:
-    return f"out of memory ({one_line(error)})" if out_of_memory(error) else one_line(error)
 
 
 def _value(summary: dict[str, Any], monitor: str) -> float:
@@ -409,7 +407,7 @@ def _assist() -> int:
     except Exception as error:
         if not out_of_memory(error):
             raise
-        return _say(f"process {launched.rank()}: {_reason(error)}; try a smaller trainer.batch_size", FAILED)
+        return _say(f"process {launched.rank()}: {reason_of(error)}; try a smaller trainer.batch_size", FAILED)
 
 
 def _run(args: list[str]) -> int:
@@ -462,7 +460,7 @@ def _run(args: list[str]) -> int:
         return _say(f"interrupted{how}", 128 + stopped.signum)
     except Exception as error:
         if out_of_memory(error):
-            return _say(f"{_reason(error)}; try a smaller trainer.batch_size or a smaller model", FAILED)
+            return _say(f"{reason_of(error)}; try a smaller trainer.batch_size or a smaller model", FAILED)
         if Callbacks.sweep_dir is not None and type(error).__name__ in KILLED:
             _report_sweep()
             return _say(

@@ -84,6 +84,17 @@ def check_new(path: Path, force: bool = False) -> None:
         raise UserError(f"{path}: already exists; --force overwrites it")
 
 
+def failure(error: BaseException) -> tuple[str, bool]:
+    """Return what to say of an error that has ended a run, and whether it is known, so that no trace is needed."""
+    known = isinstance(error, UserError | NotFinite) or out_of_memory(error)
+    return ("" if known else f"{type(error).__name__}: ") + reason_of(error), known
+
+
+def reason_of(error: BaseException) -> str:
+    """Return an error on one line; of one for want of memory, say so."""
+    return f"out of memory ({one_line(error)})" if out_of_memory(error) else one_line(error)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, in Python, NumPy or torch, on the CPU or a GPU."""
     text = str(error)

@@ -7,11 +7,10 @@ import signal
 import sys
 from typing import Any
 
+from autoenc.command import DONE, FAILED
 from autoenc.errors import Interrupted, UserError
 from autoenc.files import printable
 from autoenc.search.plan import Plan
-
-DONE, FAILED = 0, 1
 
 
 def run(plan: Plan) -> tuple[int, dict[str, Any]]:

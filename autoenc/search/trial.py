@@ -13,7 +13,7 @@ from pathlib import Path
 from optuna.trial import Trial
 
 from autoenc.config.composed import compose_with_choices
-from autoenc.errors import NotFinite, Pruned, UserError, one_line, out_of_memory
+from autoenc.errors import Pruned, UserError, failure
 from autoenc.files import read_json, read_text
 from autoenc.search.goals import Goal
 from autoenc.sweeps import note_failure
@@ -54,10 +54,8 @@ def attempt(overrides: Sequence[str], run_dir: Path, watch: Watch, resume: bool 
             note_failure(run_dir, str(error))
             return WRONG
         except Exception as error:
-            memory = out_of_memory(error)
-            known = isinstance(error, NotFinite) or memory
-            text = f"out of memory ({one_line(error)})" if memory else one_line(error)
-            note_failure(run_dir, text if known else f"{type(error).__name__}: {text}")
+            text, known = failure(error)
+            note_failure(run_dir, text)
             if not known:
                 traceback.print_exception(error, file=sys.stderr)
             return FAILED
