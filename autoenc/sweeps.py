@@ -125,10 +125,14 @@ def config_of(cfg: DictConfig, overrides: list[str]) -> DictConfig:
 def prepare(folder: Path, number: int, overrides: list[str]) -> Path:
     """Make the folder of a job, with its overrides, and return it."""
     run_dir = folder / f"{number}_{short_name(overrides)}"
-    own = run_dir / ".hydra"
-    own.mkdir(parents=True, exist_ok=True)
-    (own / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    write_overrides(run_dir, overrides)
     return run_dir
+
+
+def write_overrides(run_dir: Path, overrides: Sequence[str]) -> None:
+    """Write the overrides of a run as Hydra does."""
+    (run_dir / ".hydra").mkdir(parents=True, exist_ok=True)
+    (run_dir / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
 
 
 def check_jobs(folder: Path, jobs: list[list[str]]) -> None:

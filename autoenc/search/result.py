@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import TrialState
 
 from autoenc import files
+from autoenc.apps.protocol import compare_table
 from autoenc.apps.protocol.compare import Row, ranked, read_run
-from autoenc.apps.protocol.compare_plot import plot
-from autoenc.apps.protocol.compare_table import Comparison, csv_text, page_text, print_comparison
+from autoenc.apps.protocol.compare_table import Comparison, print_comparison
 from autoenc.files import atomic, write_json, write_text
 from autoenc.metric_table import metric
 from autoenc.search.goals import shown
@@ -26,11 +26,11 @@ from autoenc.training.tracking import console
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FILES = ("comparison.csv", "comparison.png", "comparison.html", "trials.csv", "result.json")
+TRIALS, RESULT = "trials.csv", "result.json"
+FILES = (*compare_table.FILES, TRIALS, RESULT)
 FRONT = 8  # trials of a Pareto front whose commands are printed
 WIDTH = 2.6  # inches of one axes of several
 LEGEND = 12  # trials that a legend names
-SINGLE = "groups of one run: differences may be chance; "
 STATES = {
     TrialState.COMPLETE: "finished",
     TrialState.PRUNED: "pruned",
@@ -46,22 +46,16 @@ def show(search: Search) -> dict[str, Any]:
     first = next(goal for goal in plan.goals if goal.part == "val")
     rows = ranked([row for variant in plan.variants for row in _rows(search, variant)], first.name)
     names = [goal.name for goal in plan.goals]
-    compared = Comparison(rows, keys, first.name, names)
-    compared.columns = [column for column in compared.columns if column[0] != "run"]
     remedy = "--seeds 3 repeats them with other seeds" if len(plan.goals) == 1 else "the front is of one seed"
-    compared.remarks = [
-        line.partition(SINGLE)[0] + SINGLE + remedy if SINGLE in line else line for line in compared.remarks
-    ]
+    compared = Comparison(rows, keys, first.name, names, remedy)
+    compared.columns = [column for column in compared.columns if column[0] != "run"]
     compared.remarks += [f"{goal.label}: {metric(goal.name).meaning}" for goal in plan.goals]
     variants = {variant.name: _result(search, variant) for variant in plan.variants}
     compared.remarks += [line for name, found in variants.items() for line in _lines(name, found)]
     results = {"metrics": [goal.label for goal in plan.goals], "variants": variants}
-    table, figure, page, trials, whole = (plan.folder / name for name in FILES)
-    write_text(table, csv_text(rows, keys))
-    has_figure = plot(rows, keys[:1], figure, first.name, names)
-    write_text(page, page_text(compared, figure if has_figure else None))
-    write_text(trials, trials_csv(search))
-    write_json(whole, results)
+    compare_table.write(compared, plan.folder, keys[:1])
+    write_text(plan.folder / TRIALS, trials_csv(search))
+    write_json(plan.folder / RESULT, results)
     print_comparison(compared, screen)
     drawn = [path for variant in plan.variants for path in plots(search, variant)]
     screen.print(f"{', '.join(FILES)} and {len(drawn)} of Optuna's plots in {plan.folder}", soft_wrap=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -165,7 +164,7 @@ class Search:
         with lock:
             if (summary := sweeps.earlier(run_dir)) is not None:
                 return summary
-            self._prepare(run_dir, overrides)
+            sweeps.write_overrides(run_dir, overrides)
             code = self._train(overrides, run_dir, watching(self.plan.goals))
             if code == WRONG:
                 raise UserError(reason(run_dir))
@@ -182,12 +181,6 @@ class Search:
         return isolated(
             lambda: attempt(settings, run_dir, watch, resume), lambda why: sweeps.note_failure(run_dir, why)
         )
-
-    @staticmethod
-    def _prepare(run_dir: Path, overrides: Sequence[str]) -> None:
-        """Write the settings of a run as Hydra does."""
-        (run_dir / ".hydra").mkdir(parents=True, exist_ok=True)
-        (run_dir / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
 
     def _ask(self) -> tuple[Variant, Trial, FileLock] | None:
         """Return a trial to resume, or a new one of the variant that has the fewest; None if all have enough."""
@@ -242,7 +235,7 @@ class Search:
         overrides, started = self.settings(variant, trial), time.monotonic()
         watch = watching(goals, trial)
         with lock:
-            self._prepare(run_dir, overrides)
+            sweeps.write_overrides(run_dir, overrides)
             code = self._train(overrides, run_dir, watch)
             summary = sweeps.earlier(run_dir)
             values = [goal.of(summary) for goal in goals] if summary is not None else []

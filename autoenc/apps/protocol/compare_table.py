@@ -25,7 +25,7 @@ from autoenc.apps.protocol.compare import (
     short,
 )  # fmt: skip
 from autoenc.apps.protocol.compare_plot import plot
-from autoenc.apps.protocol.groups import Group, cautions, grouped, named_alike, verdicts, with_baselines
+from autoenc.apps.protocol.groups import MORE_SEEDS, Group, cautions, grouped, named_alike, verdicts, with_baselines
 from autoenc.apps.protocol.statistics import half_width
 from autoenc.files import write_text
 from autoenc.metric_table import label as metric_label
@@ -55,14 +55,17 @@ class Comparison:
         keys: the settings in which they differ.
         metric: the validation metric whose mean the groups of runs are ranked by.
         show: test metrics besides the usual ones.
+        remedy: for groups of one run, in words.
 
     Attributes:
         columns: headings and cells of the table, a cell for each group of runs that differ only in their seeds.
         remarks: what marks, arrows and units mean; whether differences are more than chance; cautions; errors.
     """
 
-    def __init__(self, rows: Sequence[Row], keys: Sequence[str], metric: str, show: Sequence[str]):
-        self.rows, self.differing, self.metric, self.show = rows, keys, metric, show
+    def __init__(
+        self, rows: Sequence[Row], keys: Sequence[str], metric: str, show: Sequence[str], remedy: str = MORE_SEEDS
+    ):
+        self.rows, self.differing, self.metric, self.show, self.remedy = rows, keys, metric, show, remedy
         self.asked = list(dict.fromkeys((metric, *show)))
         groups, self.keys = grouped(named_alike(rows), keys)
         self.groups = ranked(groups, metric)
@@ -119,7 +122,7 @@ class Comparison:
             if row.state != "finished"
         ]
         lines += verdicts(groups, self.keys, metric, [n for n in self.asked if n in self.shown])
-        return lines + [f"Attention: {line}" for line in cautions(groups, self.keys, self.asked)]
+        return lines + [f"Attention: {line}" for line in cautions(groups, self.keys, self.asked, self.remedy)]
 
 
 def tables(columns: Sequence[Column], width: int) -> list[Table]:
@@ -193,11 +196,16 @@ def csv_text(rows: Sequence[Row], keys: Sequence[str]) -> str:
     return files.csv_text([header, *([record.get(name) for name in header] for record in found)])
 
 
-def write(compared: Comparison, folder: Path) -> list[Path]:
-    """Write comparison.csv (each run), .png if a run has metrics, and .html; return what was written."""
+def write(compared: Comparison, folder: Path, lines: Sequence[str] | None = None) -> list[Path]:
+    """Write comparison.csv (each run), .png if a run has metrics, and .html; return what was written.
+
+    Args:
+        lines: the settings that tell the lines of the figure apart; None: all in which the runs differ.
+    """
     table, figure, page_file = (folder / name for name in FILES)
     write_text(table, csv_text(compared.rows, compared.differing))
-    drawn = plot(compared.rows, compared.differing, figure, compared.metric, compared.show)
+    apart = compared.differing if lines is None else lines
+    drawn = plot(compared.rows, apart, figure, compared.metric, compared.show)
     write_text(page_file, page_text(compared, figure if drawn else None))
     return [table, figure, page_file] if drawn else [table, page_file]
 

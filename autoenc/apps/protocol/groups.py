@@ -15,6 +15,7 @@ from autoenc.files import ranges
 from autoenc.metric_table import metric as metric_row
 
 SEEDS = ("seed", "labels_seed", "data.split_seed", "data.data_seed")
+MORE_SEEDS = "seed=0,1,2 shows the spread"
 LISTED = 8  # comparisons that have a line each
 BASELINES = ("untrained", "PCA", "raw")
 
@@ -169,14 +170,18 @@ def _word(name: str, found: Difference, p: float | None) -> str:
     return {0: "different", 1: "worse", -1: "better"}[int(math.copysign(1, sign * found.mean)) if sign else 0]
 
 
-def cautions(groups: Sequence[Group], keys: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return what makes the comparison unfair or uncertain, in words: single runs, other sizes, more trials."""
+def cautions(groups: Sequence[Group], keys: Sequence[str], names: Sequence[str], remedy: str = MORE_SEEDS) -> list[str]:
+    """Return what makes the comparison unfair or uncertain, in words: single runs, other sizes, more trials.
+
+    Args:
+        remedy: for groups of one run, in words.
+    """
     done = [g for g in groups if g.numbers]
     if len(done) < 2:
         return []
     lines = []
     if any(len(g.runs) == 1 for g in done):
-        lines.append("groups of one run: differences may be chance; seed=0,1,2 shows the spread")
+        lines.append(f"groups of one run: differences may be chance; {remedy}")
     sizes = {g.described(keys): g.numbers["parameters"] for g in done if "parameters" in g.numbers}
     steps = {
         g.described(keys): float(max(s)) for g in done if (s := [r.validation[-1][0] for r in g.runs if r.validation])
