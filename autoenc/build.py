@@ -25,7 +25,7 @@ from autoenc.errors import ConfigError, keys_below, one_line
 from autoenc.initialization import initialize, start_at_mean, start_tied
 from autoenc.networks.parts import Pair
 from autoenc.objective import Objective
-from autoenc.regularizers.jacobian import BATCH_STATISTICS
+from autoenc.parallel import BATCH_STATISTICS
 from autoenc.training.settings import TrainerSettings
 
 TYPES: dict[str, type] = {

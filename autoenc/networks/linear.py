@@ -8,9 +8,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoenc.core import Entries, EntriesDecoder
 from autoenc.data.kinds.kind import Kind
-from autoenc.networks.parts import ColumnLinear, Pair, input_module
+from autoenc.networks.parts import ColumnLinear, EntriesSequential, Pair, input_module
 
 
 class UnitNormLinear(ColumnLinear):
@@ -31,16 +30,6 @@ class UnitNormLinear(ColumnLinear):
         return F.linear(x, self.atoms, self.bias)
 
 
-class LinearDecoder(nn.Sequential, EntriesDecoder):
-    """A linear layer and the shape of an example."""
-
-    def of_entries(self, entries: Entries) -> Tensor:
-        layer, shape = self
-        assert isinstance(layer, ColumnLinear)
-        out: Tensor = shape(layer.of_entries(entries))
-        return out
-
-
 def linear(
     input_shape: tuple[int, ...],
     latent_dim: int,
@@ -59,6 +48,6 @@ def linear(
     layer = UnitNormLinear if unit_norm else ColumnLinear
     return Pair(
         encoder=input_module(normalize, size, kind, usual="none"),
-        decoder=LinearDecoder(layer(latent_dim, size), nn.Unflatten(-1, input_shape)),
+        decoder=EntriesSequential(layer(latent_dim, size), nn.Unflatten(-1, input_shape)),
         feature_shape=(size,),
     )

@@ -11,7 +11,15 @@ from torch import nn
 
 from autoenc.data.kinds.kind import Kind
 from autoenc.errors import require
-from autoenc.networks.parts import ColumnLinear, Pair, VectorDecoder, activation_module, check_widths, input_module
+from autoenc.networks.parts import (
+    ColumnLinear,
+    EntriesSequential,
+    Pair,
+    VectorDecoder,
+    activation_module,
+    check_widths,
+    input_module,
+)
 
 NORMS: dict[str, type[nn.Module]] = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
@@ -58,7 +66,7 @@ def mlp(
             input_module(normalize, size, kind, usual="center"), *layers([size, *hidden], encoder_bias)
         ),
         decoder=VectorDecoder(
-            nn.Sequential(
+            EntriesSequential(
                 *layers([latent_dim, *back]), ColumnLinear([latent_dim, *back][-1], size), nn.Unflatten(-1, input_shape)
             )
         ),

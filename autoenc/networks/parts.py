@@ -67,18 +67,25 @@ class ColumnLinear(nn.Linear):
         return out if self.bias is None else out + self.bias
 
 
-class VectorDecoder(LeadingDims, EntriesDecoder):
-    """Layers (*S, K) -> (*S, *shape), of which the first is a `ColumnLinear`."""
-
-    module: nn.Sequential
+class EntriesSequential(nn.Sequential, EntriesDecoder):
+    """Layers of which the first is a `ColumnLinear`."""
 
     def of_entries(self, entries: Entries) -> Tensor:
-        first, *others = self.module
+        first, *others = self
         assert isinstance(first, ColumnLinear)
         out = first.of_entries(entries)
         for layer in others:
             out = layer(out)
         return out
+
+
+class VectorDecoder(LeadingDims, EntriesDecoder):
+    """Layers (*S, K) -> (*S, *shape)."""
+
+    module: EntriesSequential
+
+    def of_entries(self, entries: Entries) -> Tensor:
+        return self.module.of_entries(entries)
 
 
 class UnitLength(nn.Module):

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from autoenc.core import Autoencoder, Autoregressive, Batch, Output, Regularizer
 from autoenc.errors import ConfigError, require
-
-BATCH_STATISTICS = nn.modules.batchnorm._BatchNorm
+from autoenc.parallel import BATCH_STATISTICS
 
 
 def jacobian_norm(model: Autoencoder, batch: Batch, projections: int | None, create_graph: bool = True) -> Tensor:

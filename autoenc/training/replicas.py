@@ -93,8 +93,7 @@ class _Update:
             for p, copies in zip(stack.learning, zip(*stack.own, strict=True), strict=True):
                 states = [o.state[own] for o, own in zip(self.own, copies, strict=True) if own in o.state]
                 for name, value in states[0].items() if states else ():
-                    apart = _apart(name, value)
-                    merged = torch.stack([state[name] for state in states]) if apart else copy.deepcopy(value)
+                    merged = torch.stack([s[name] for s in states]) if _apart(name, value) else copy.deepcopy(value)
                     self.whole.state[p][name] = merged
             self._share()
 
