@@ -28,9 +28,9 @@ def synthetic(run: Any) -> dict[str, dict[str, float]]:
 
     The kinds of defect take turns.
     """
-    from autoenc.apps.anomaly import inspection as defects
-    from autoenc.apps.anomaly.defect_metrics import image_score
-    from autoenc.apps.anomaly.defect_scores import SCORES, Inspector
+    from autoenc.apps.anomaly.pixels import inspection as defects
+    from autoenc.apps.anomaly.pixels.metrics import image_score
+    from autoenc.apps.anomaly.pixels.scores import SCORES, Inspector
     from autoenc.data.sets.defects import read_image
 
     layout, random = defects.layout_of(run), np.random.default_rng(PAINTER)
@@ -56,7 +56,7 @@ def synthetic(run: Any) -> dict[str, dict[str, float]]:
 def measure(name: str, *overrides: str) -> None:
     """Train, choose, test; means over the seeds."""
     from autoenc import load_run
-    from autoenc.apps.anomaly import inspection as defects
+    from autoenc.apps.anomaly.pixels import inspection as defects
 
     chosen: list[dict[str, dict[str, float]]] = []
     tested: list[dict[str, dict[str, dict[str, float]]]] = []

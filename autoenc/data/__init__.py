@@ -33,6 +33,7 @@ HOMES = {
     "oscillations": "sets.series.oscillations",
     "torchvision_images": "sets.torchvision_images",
 }
+DETECTION = {"defects": "pixels"}  # data sets with another way to detect anomalies than their kind, see Kind.detection
 __all__ = [
     "Data",
     "DataSpec",

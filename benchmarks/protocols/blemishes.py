@@ -98,7 +98,7 @@ class Candidates:
     """All maps of one run: those of scripts/detect.py and others."""
 
     def __init__(self, run: Any, good: Sequence[Path]):
-        from autoenc.apps.anomaly.defect_scores import Inspector
+        from autoenc.apps.anomaly.pixels.scores import Inspector
         from autoenc.data.sets.defects import read_image
 
         self.inspector, self.read = Inspector(run, good), lambda file: read_image(file, run.spec.kind)
@@ -145,8 +145,8 @@ def numbers(maps: dict[str, np.ndarray]) -> dict[str, float]:
 def measure(kind: str, seed: int, overrides: Sequence[str], folder: Path, most: int | None, paintings: int) -> None:
     """Train without one kind or group (`none`: with all kinds), and write the scores of good and painted images."""
     from autoenc import load_run
-    from autoenc.apps.anomaly import inspection
-    from autoenc.apps.anomaly.defect_metrics import pixel_numbers
+    from autoenc.apps.anomaly.pixels import inspection
+    from autoenc.apps.anomaly.pixels.metrics import pixel_numbers
 
     run_dir = folder / f"{kind}_{seed}"
     left_out = GROUPS.get(kind, (kind,))

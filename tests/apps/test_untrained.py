@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from autoenc import build, load_run
-from autoenc.apps.anomaly import detect
+from autoenc.apps.anomaly.rows import detect
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.codes import features
 from autoenc.apps.untrained import remark, untrained

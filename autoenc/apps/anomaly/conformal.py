@@ -7,23 +7,16 @@ which the scores were fitted to, are exchangeable, so that the rank of its score
 from __future__ import annotations
 
 import math
-import warnings
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from autoenc.apps import inputs
-from autoenc.apps.anomaly.scores import Detector, threshold
-from autoenc.data.split import CHUNK, Split
+from autoenc.apps.anomaly.scores import threshold
 from autoenc.errors import UserError
-from autoenc.loading import Run
 
 ROUNDING = 1e-9  # of (n + 1) * rate, which is a whole number for rates such as 0.1
-COINCIDENCE = 0.001  # probability of as many repeated rows in unseen data, below which they are not unseen
 COVERAGE = 0.95  # of intervals
 
 
@@ -52,15 +45,6 @@ class Rule:
     level: float
     option: ClassVar[str] = ""
     exchangeable: ClassVar[bool] = True
-
-    def check(self, run: Run, calibrate: str | None = None) -> None:
-        """Raise UserError if the rows of the run cannot be exchangeable, which a file `calibrate` does not change."""
-        if run.spec.kind.timed and (self.exchangeable or calibrate):
-            option = f"--{self.option} {self.level:g}" if self.exchangeable else f"--calibrate {calibrate}"
-            raise UserError(
-                f"{option}: the time steps of a recording depend on each other, so that no rate of false alarms "
-                "follows from them; use --quantile"
-            )
 
     def check_rows(self, n: int, source: str) -> None:
         """Raise UserError if n calibration rows are too few."""
@@ -241,73 +225,6 @@ class Judged:
         }
 
 
-def rule(quantile: float = Quantile.level, alarm_rate: float | None = None, fdr: float | None = None) -> Rule:
-    """Return the rule of the options of a script."""
-    if alarm_rate is not None:
-        return AlarmRate(alarm_rate)
-    return Quantile(quantile) if fdr is None else FalseDiscoveryRate(fdr)
-
-
-def validation(detector: Detector) -> Calibration:
-    """Return the scores of the validation rows of the run."""
-    remark = f"{chose_the_checkpoint('validation rows')}; --calibrate names a file of unseen normal rows"
-    return Calibration(detector.validation, "validation rows", remark)
-
-
 def chose_the_checkpoint(rows: str) -> str:
     """Return why the rate that follows from validation rows is not exact."""
     return f"the {rows} chose the checkpoint, so that unseen normal rows may score higher and be alarms more often"
-
-
-def of_file(detector: Detector, path: str | Path, resize: bool = False) -> Calibration:
-    """Return the scores of the rows of a file; of those labelled as normal if the data set has such labels.
-
-    Raises:
-        UserError: no row is normal, or training rows are among them, as far as the run has them in reference.npz.
-        DataError: the file cannot be read.
-    """
-    run = detector.run
-    split = inputs.read(run, path, resize).split
-    labels = run.spec.kind.anomalies(Path(path), run.config["data"])
-    if labels is not None:
-        normal = np.flatnonzero(~np.ma.filled(labels, True).astype(bool))
-        if len(normal) < len(split):
-            others = f"{len(split) - len(normal):,} of {len(split):,} rows"
-            warnings.warn(f"--calibrate {path}: {others} are not labelled as normal and left out", stacklevel=2)
-        if not len(normal):
-            raise UserError(f"--calibrate {path}: no row is labelled as normal; name a file with normal rows")
-        import torch
-
-        split = split.subset(torch.from_numpy(normal))
-    remark = _check_unseen(run, split, f"--calibrate {path}")
-    return Calibration(detector.scores(split), f"rows of {Path(path).name}", remark)
-
-
-def _check_unseen(run: Run, split: Split, what: str) -> str:
-    """Raise UserError if training rows are among the rows; return a remark if some training rows are not known.
-
-    Data of few values repeat themselves: as many repetitions are accepted as there are among the training rows.
-    """
-    from scipy.stats import binom
-
-    known, size = run.reference.rows, run.reference.size
-    counts = Counter(_digests(known))
-    repeated = sum(count for count in counts.values() if count > 1) / max(len(known), 1)
-    seen = sum(digest in counts for digest in _digests(split))
-    if seen > binom.ppf(1 - COINCIDENCE, len(split), repeated):
-        raise UserError(
-            f"{what}: {seen:,} of {len(split):,} rows were trained on, and their scores are too low for a threshold; "
-            "name normal rows that the run has not seen"
-        )
-    if len(known) < size:
-        return f"the run stores {len(known):,} of {size:,} training rows; whether others are among these is not known"
-    return ""
-
-
-def _digests(split: Split) -> list[int]:
-    """Return a hash of each example, (N,); padding of token ids does not count."""
-    if not len(split):
-        return []
-    return [
-        hash(row.tobytes().rstrip(b"\0")) for batch in split.in_order(CHUNK) for row in batch.x.flatten(1).cpu().numpy()
-    ]

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
-import numpy as np
-
 from autoenc.apps.anomaly.scores import Detector
-from autoenc.apps.drift.two_sample import Tested, energy, holm, kolmogorov_smirnov, marginal
+from autoenc.apps.drift.two_sample import Tested, energy, kolmogorov_smirnov, marginal
+from autoenc.apps.protocol.statistics import holm
 from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
@@ -124,8 +123,8 @@ def drift(run: Run, split: Split, what: str, level: float = LEVEL) -> Drift:
     families = {of: tests for of, tests in families.items() if tests}
     results = []
     for of, tests in families.items():
-        adjusted = holm(np.array([tested.p for tested in tests.values()])) * len(families)
-        found = [Result(of, name, tests[name], min(p, 1.0)) for name, p in zip(tests, adjusted.tolist(), strict=True)]
+        adjusted = [p * len(families) for p in holm([tested.p for tested in tests.values()])]
+        found = [Result(of, name, tests[name], min(p, 1.0)) for name, p in zip(tests, adjusted, strict=True)]
         results += sorted(found, key=lambda result: (result.p, -result.tested.statistic))
     return Drift(results, level, len(split), len(reference.val_table))
 

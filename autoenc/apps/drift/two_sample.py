@@ -112,11 +112,3 @@ def energy(reference: np.ndarray, new: np.ndarray) -> Tested:
     found = -(a * (distances @ a)).sum(0)
     as_large = int((found[1:] >= found[0] * (1 - 1e-9)).sum())
     return Tested("energy distance", float(max(found[0], 0.0)), (1 + as_large) / (1 + PERMUTATIONS))
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Return p-values (T,) adjusted for T tests (Holm 1979): all above a level with probability 1 - level or more."""
-    order = np.argsort(p)
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
-    return adjusted

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from autoenc import metrics
-from autoenc.apps.anomaly import detect, labelled, scores
-from autoenc.apps.anomaly import inspection as defects
+from autoenc.apps.anomaly import labelled, scores
+from autoenc.apps.anomaly.rows import detect
+from autoenc.apps.anomaly.way import way_of
 from autoenc.apps.codes import clustering as clusters
 from autoenc.apps.codes import disentanglement as factors
 from autoenc.apps.codes import features, neighbours, project, retrieve
@@ -166,8 +167,8 @@ def anomaly(subject: Subject) -> Numbers:
     """Return AUROC and average precision of scores, also of the untrained network, and of baselines for the classes
     left out of training."""
     run = subject.run
-    if defects.inspects(run):
-        raise UserError("measured on whole images by scripts/detect.py")
+    if unmeasured := way_of(run).unmeasured:
+        raise UserError(unmeasured)
     labels = labelled.known_anomalies(run)
     if labels is None:
         raise UserError("no class was left out of training (anomaly_classes=[...], normal_classes=[...])")

@@ -76,7 +76,7 @@ class Kind:
         named_dimensions: whether single dimensions are meaningful to the user, such as the columns of a table.
         normalize: default normalization of the input by a network; None: the default of the network.
         parts: config group -> option, for groups whose part must accept what `given` returns.
-        score: the default score of scripts/detect.py.
+        detection: the way to detect anomalies, a folder of apps/anomaly/. score: the default score of rows.
         deep_white: default white value of uint16.
         drawn: whether generated examples are draws from p(x|z) by default, not its means.
     """
@@ -96,6 +96,7 @@ class Kind:
     encodes_objects: ClassVar[bool] = False
     normalize: ClassVar[Literal["l2"] | None] = None
     parts: ClassVar[Mapping[str, str]] = {}
+    detection: ClassVar[str] = "rows"
     score: ClassVar[str] = "combined"
     deep_white: ClassVar[float | None] = None
     drawn: ClassVar[bool] = True

@@ -12,8 +12,8 @@ import torch
 from scipy.stats import binom, false_discovery_control
 
 from autoenc import load_run
-from autoenc.apps.anomaly import conformal
 from autoenc.apps.anomaly.conformal import AlarmRate, FalseDiscoveryRate, Quantile, p_values, rows_needed
+from autoenc.apps.anomaly.rows import calibration
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.data.split import Split
 from autoenc.errors import UserError
@@ -102,7 +102,7 @@ def test_too_few_calibration_rows_are_refused_with_both_numbers(run: Run) -> Non
     n = len(run.reference.val_table)
     detector = Detector(run)
     with pytest.raises(UserError, match=rf"--alarm-rate 0.001: needs 999 calibration rows, there are {n} validation"):
-        AlarmRate(0.001).check_rows(n, conformal.validation(detector).source)
+        AlarmRate(0.001).check_rows(n, calibration.validation(detector).source)
     AlarmRate(1 / (n + 1)).check_rows(n, "")
     with pytest.raises(UserError, match=f"--fdr 0.01: needs 99 calibration rows, there are {n} .* or --fdr 0.0"):
         FalseDiscoveryRate(0.01).check_rows(n, "validation rows")
@@ -112,20 +112,22 @@ def test_too_few_calibration_rows_are_refused_with_both_numbers(run: Run) -> Non
 def test_calibration_rows_that_were_trained_on_are_refused(run: Run, tmp_path: Path) -> None:
     detector, train, unseen = Detector(run), run.data.train.rows(), run.data.test.rows()
     np.save(tmp_path / "unseen.npy", unseen)
-    found = conformal.of_file(detector, tmp_path / "unseen.npy")
+    found = calibration.unseen(run, tmp_path / "unseen.npy")
     assert (found.source, found.remark) == ("rows of unseen.npy", "")
-    assert found.scores["error"] == pytest.approx(np.square(unseen - run.reconstruct(unseen)).mean(1), rel=1e-5)
+    assert found.scored(detector).scores["error"] == pytest.approx(
+        np.square(unseen - run.reconstruct(unseen)).mean(1), rel=1e-5
+    )
     np.save(tmp_path / "some.npy", np.concatenate([unseen, train[3:6]]))
     with pytest.raises(UserError, match=f"some.npy: 3 of {len(unseen) + 3} rows were trained on"):
-        conformal.of_file(detector, tmp_path / "some.npy")
+        calibration.unseen(run, tmp_path / "some.npy")
 
 
 def test_rows_are_recognized_whatever_their_padding_and_storage() -> None:
     short, long = torch.tensor([[5, 6, 0]]), torch.tensor([[5, 6, 0, 0, 0], [5, 6, 7, 8, 9]])
-    assert conformal._digests(Split(short)) == conformal._digests(Split(long))[:1]
-    assert len(set(conformal._digests(Split(long)))) == 2
+    assert calibration._digests(Split(short)) == calibration._digests(Split(long))[:1]
+    assert len(set(calibration._digests(Split(long)))) == 2
     whole, part = torch.tensor([[0, 51, 255]], dtype=torch.uint8), torch.tensor([[0, 51, 255]]).float() * (1 / 255)
-    assert conformal._digests(Split(whole, scale=1 / 255)) == conformal._digests(Split(part))
+    assert calibration._digests(Split(whole, scale=1 / 255)) == calibration._digests(Split(part))
 
 
 def test_rows_that_repeat_themselves_in_the_training_data_may_repeat_in_calibration(run: Run, tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ def test_rows_that_repeat_themselves_in_the_training_data_may_repeat_in_calibrat
     doubled = torch.from_numpy(np.concatenate([train[:200], train[:200]]))
     rows = replace(run.reference.rows, x=doubled)
     run.__dict__["reference"] = replace(run.reference, rows=rows, size=1000)
-    found = conformal.of_file(Detector(run), tmp_path / "some.npy")
+    found = calibration.unseen(run, tmp_path / "some.npy")
     assert found.remark.startswith("the run stores 400 of 1,000 training rows")
 
 
@@ -145,20 +147,11 @@ def test_calibration_rows_that_are_labelled_as_anomalies_are_left_out(
     labels = np.ma.array(np.arange(len(run.data.test)) < 4, mask=np.arange(len(run.data.test)) == 7)
     monkeypatch.setattr(type(run.spec.kind), "anomalies", lambda *_: labels)
     with pytest.warns(UserWarning, match="rows.npy: 5 of .* not labelled as normal and left out"):
-        found = conformal.of_file(Detector(run), tmp_path / "rows.npy")
-    assert len(found.scores["error"]) == len(run.data.test) - 5
+        found = calibration.unseen(run, tmp_path / "rows.npy")
+    assert len(found.split) == len(run.data.test) - 5
     labels = np.ones(len(run.data.test), bool)
     with pytest.warns(UserWarning, match="left out"), pytest.raises(UserError, match="no row is labelled as normal"):
-        conformal.of_file(Detector(run), tmp_path / "rows.npy")
-
-
-def test_windows_of_recordings_have_no_false_alarm_rate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(run.spec.kind), "timed", True)
-    with pytest.raises(UserError, match=r"--fdr 0.1: the time steps of a recording depend on each other"):
-        FalseDiscoveryRate(0.1).check(run)
-    with pytest.raises(UserError, match=r"--calibrate a.csv: the time steps"):
-        Quantile(0.9).check(run, "a.csv")
-    Quantile(0.9).check(run)
+        calibration.unseen(run, tmp_path / "rows.npy")
 
 
 def test_the_script_states_what_the_threshold_means(run: Run, table_run: Path, tmp_path: Path, call: Script) -> None:
@@ -204,6 +197,9 @@ def test_the_script_states_what_the_threshold_means(run: Run, table_run: Path, t
 def test_the_script_refuses_in_one_line(
     table_run: Path, copied: Callable[[Path], Path], call: Script, args: list[str], message: str
 ) -> None:
-    code, _, error = call("detect", copied(table_run), *args)
+    run = copied(table_run)
+    (run / "detect").mkdir()
+    (run / "detect" / "detect.json").touch()  # what cannot be is said first
+    code, _, error = call("detect", run, *args)
     assert (code, len(error.splitlines())) == (2, 1)
     assert message in error

@@ -17,8 +17,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from autoenc import load_run
 from autoenc.apps import inputs
-from autoenc.apps.anomaly import detect, labelled, scores
+from autoenc.apps.anomaly import labelled, scores
 from autoenc.apps.anomaly.conformal import Quantile
+from autoenc.apps.anomaly.rows import detect, figures
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.data.split import Split
 from autoenc.errors import DataError, UserError
@@ -213,7 +214,7 @@ def test_contributions_are_the_columns_that_were_changed(table_run: Path) -> Non
 def test_the_heat_map_is_brightest_where_a_pixel_was_changed(novel: Detector) -> None:
     x = np.repeat(everything(novel.run.data.test)[:1], 12, axis=0)
     x[:, 0, 7, 0] = 1  # a corner that is always black
-    image = detect.heatmap(novel.run, Split(torch.from_numpy(x)), np.arange(12))
+    image = figures.heatmap(novel.run, Split(torch.from_numpy(x)), np.arange(12))
     assert image.shape[2] == 3
     bottom = (
         image[-74:-18, -12 * 58 : -12 * 58 + 56].astype(int).sum(-1)

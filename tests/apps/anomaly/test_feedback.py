@@ -11,7 +11,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from autoenc import load_run
-from autoenc.apps.anomaly import feedback
+from autoenc.apps.anomaly.rows import feedback
 from autoenc.apps.anomaly.scores import Detector, rarity
 from autoenc.errors import DataError, UserError
 
@@ -112,7 +112,7 @@ def test_the_script_stores_the_score_beside_the_others(
     code, _, error = call("detect", run, "--feedback", tmp_path / "a.csv")
     assert (code, "feedback.json: already exists; --force" in error) == (2, True)
     code, _, error = call("detect", run, "--feedback", tmp_path / "a.csv", "--fdr", "0.1")
-    assert (code, error.startswith("--fdr: has no effect with --feedback")) == (2, True)
+    assert (code, error.startswith("--fdr 0.1: has no effect with --feedback")) == (2, True)
     (run / "feedback" / "feedback.json").write_text('{"weights": {"nothing": 1}}')
     code, _, error = call("detect", run, "--score", "feedback", "--force")
     assert (code, error.count("\n"), "feedback.json: damaged" in error) == (2, 1, True)

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from autoenc import load_run
-from autoenc.apps.anomaly import inspection as defects
 from autoenc.apps.anomaly.conformal import Quantile
-from autoenc.apps.anomaly.defect_metrics import image_score, pixel_numbers
-from autoenc.apps.anomaly.defect_scores import (
+from autoenc.apps.anomaly.pixels import inspection as defects
+from autoenc.apps.anomaly.pixels.metrics import image_score, pixel_numbers
+from autoenc.apps.anomaly.pixels.scores import (
     SCORES,
     Inspector,
     Memory,
@@ -279,6 +279,10 @@ def test_what_cannot_be_inspected_is_one_line(
         (("--input", tmp_path / "empty"), f"{tmp_path}/empty: has no images"),
         (("--input", tmp_path / "none"), f"{tmp_path}/none: no such file or folder"),
         (("--anomaly", "flat"), "--anomaly: is not for runs on data=defects"),
+        (("--follow", "-"), f"--follow -: is for recordings, and {run_path} has none"),
+        (("--feedback", "a.csv"), "--feedback a.csv: is for scores of rows"),
+        (("--alarm-rate", "0.001"), "--alarm-rate 0.001: needs 999 calibration rows"),
+        ((run_path,), f"{run_path}: is on data=defects, whose runs are inspected one by one"),
     ):
         code, _, err = call("detect", run_path, *args)
         assert code == 2

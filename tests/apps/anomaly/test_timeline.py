@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from autoenc import load_run, run
-from autoenc.apps.anomaly import follow, time_metrics, timeline
-from autoenc.apps.anomaly.step_scores import StepDetector
-from autoenc.apps.anomaly.time_metrics import Scored, stretches
+from autoenc.apps.anomaly.steps import follow, metrics, timeline
+from autoenc.apps.anomaly.steps.metrics import Scored, stretches
+from autoenc.apps.anomaly.steps.scores import StepDetector
 from autoenc.data.storage.windows import StepMeans
 from autoenc.errors import DataError
 from autoenc.estimators.inmemory import compose
@@ -245,6 +245,8 @@ def test_follow_writes_a_line_for_each_row(
     [
         (["--follow", "-", "--join", "3"], "--join: has no effect with --follow"),
         (["--follow", "-", "--score", "knn"], "--score knn: rows that come one by one have the scores residual, error"),
+        (["--fdr", "0.1"], "--fdr 0.1: the time steps of a recording depend on each other"),
+        (["--calibrate", "a.csv"], "--calibrate a.csv: the time steps"),
         (["--score", "colour"], "--score colour: .* has residual, error"),
         (["--resize"], "--resize: is not for recordings"),
         (["--follow", "missing.csv"], "--follow missing.csv: no such file"),
@@ -288,10 +290,10 @@ def test_stretches_end_at_recordings_and_are_joined() -> None:
 
 def test_rates_events_and_adjustment_by_hand() -> None:
     data = Scored(ALARMS.astype(float), LABELS, ALARMS, (12,))
-    rates = time_metrics.rates(LABELS, ALARMS)
+    rates = metrics.rates(LABELS, ALARMS)
     assert rates == {"step_f1": pytest.approx(2 / 6), "false_alarms": 1 / 8, "missed_alarms": 3 / 4}
-    assert time_metrics.events(data) == {"event_precision": 0.5, "event_recall": 0.5, "delay": 1.0}
-    adjusted = time_metrics.adjusted_alarms(LABELS, ALARMS, (12,))
+    assert metrics.events(data) == {"event_precision": 0.5, "event_recall": 0.5, "delay": 1.0}
+    adjusted = metrics.adjusted_alarms(LABELS, ALARMS, (12,))
     assert adjusted.astype(int).tolist() == [0, 0, 1, 1, 1, 0, 1, 0, 0, 0, 0, 0]
 
 
@@ -300,7 +302,7 @@ def test_point_adjustment_flatters_random_scores() -> None:
     labels = np.zeros(3_000, dtype=bool)
     labels[1_000:1_400] = labels[2_000:2_500] = True
     scores = np.random.default_rng(1).uniform(size=3_000)
-    found = time_metrics.quality(Scored(scores, labels, scores > 0.95, (3_000,)), buffer=0)
+    found = metrics.quality(Scored(scores, labels, scores > 0.95, (3_000,)), buffer=0)
     assert found["auroc"] == pytest.approx(0.5, abs=0.05)
     assert found["adjusted_f1"] > 0.85
     assert found["adjusted_f1_random"] == pytest.approx(found["adjusted_f1"], abs=0.05)
@@ -335,5 +337,5 @@ def test_vus_pr_is_its_definition(buffer: int) -> None:
     random = np.random.default_rng(buffer)
     scores = np.round(random.normal(size=40) + 2 * np.repeat([0, 1, 0, 1], [10, 5, 20, 5]), 1)  # with ties
     labels = np.repeat([False, True, False, True], [10, 5, 20, 5])
-    assert time_metrics.vus_pr(labels, scores, (40,), buffer) == pytest.approx(_definition(labels, scores, buffer))
-    assert time_metrics.vus_pr(labels, labels.astype(float), (40,), 0) == pytest.approx(1.0, abs=0.51)
+    assert metrics.vus_pr(labels, scores, (40,), buffer) == pytest.approx(_definition(labels, scores, buffer))
+    assert metrics.vus_pr(labels, labels.astype(float), (40,), 0) == pytest.approx(1.0, abs=0.51)

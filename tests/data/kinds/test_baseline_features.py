@@ -9,7 +9,8 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from autoenc import load_run
-from autoenc.apps.anomaly import detect, labelled
+from autoenc.apps.anomaly import labelled
+from autoenc.apps.anomaly.rows import detect
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.codes import features, project
 from autoenc.data.kinds.tokens import Tokens

@@ -14,8 +14,9 @@ import scipy.io
 import torch
 from table_files import fitted, shop
 
-from autoenc.apps.anomaly import detect, labelled
+from autoenc.apps.anomaly import labelled
 from autoenc.apps.anomaly.conformal import Calibration, Quantile
+from autoenc.apps.anomaly.rows import detect
 from autoenc.config.checks import check_node
 from autoenc.data import table
 from autoenc.errors import ConfigError, DataError
@@ -344,8 +345,9 @@ def test_streamed_and_in_memory_agree(tmp_path: Path) -> None:
 
 MEASURE = """
 import resource, sys
-from autoenc.apps.anomaly import detect, labelled
+from autoenc.apps.anomaly import labelled
 from autoenc.apps.anomaly.conformal import Calibration, Quantile
+from autoenc.apps.anomaly.rows import detect
 from autoenc.config.checks import check_node
 from autoenc.data import table
 data = table(sys.argv[1], stream=True, cache=sys.argv[2], test_fraction=0.05, val_fraction=0.05)

@@ -14,7 +14,8 @@ from table_files import fitted, shop
 
 from autoenc import likelihoods, load_run
 from autoenc.apps import inputs
-from autoenc.apps.anomaly import detect, labelled
+from autoenc.apps.anomaly import labelled
+from autoenc.apps.anomaly.rows import detect
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.build import build_data
 from autoenc.data import table
@@ -261,7 +262,7 @@ def test_what_made_a_row_unusual_is_named(tmp_path: Path, train_run: Callable[..
         train_run("data=table", f"data.path={tmp_path / 't.csv'}", "model.latent_dim=2", "network.hidden=[32]",
                   "trainer.epochs=40")
     )  # fmt: skip
-    from autoenc.apps.anomaly.detect import contributions
+    from autoenc.apps.anomaly.rows.detect import contributions
 
     broken = pd.DataFrame({"a": [1.0, 1.0], "twice": [2.0, -14.0], "sign": ["minus", "plus"], "free": [0.0, 0.0]})
     found = contributions(run, run.inputs(broken))

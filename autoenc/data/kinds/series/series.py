@@ -48,6 +48,7 @@ class Series(Kind):
     noun: ClassVar[str] = "windows of recordings"
     encodes_objects: ClassVar[bool] = True
     timed: ClassVar[bool] = True
+    detection: ClassVar[str] = "steps"
 
     @property
     def window(self) -> int:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from autoenc.apps.anomaly.scores import Detector, threshold
 from autoenc.data.split import Split
@@ -104,8 +105,8 @@ class StepDetector:
         means = StepMeans(int(x.places.min()), int(x.places.max()) + x.length, 3 * channels + len(names))
         for part in torch.arange(len(split)).split(CHUNK):
             error = self.run.over(split.subset(part), lambda batch: errors(self.run.model, batch))
-            spread = table[part].float().expand(-1, -1, x.length)
-            means.add(x.places[part], torch.cat([error, error.square(), x[part], spread], 1))
+            whole_windows = table[part].float().expand(-1, -1, x.length)
+            means.add(x.places[part], torch.cat([error, error.square(), x[part], whole_windows], 1))
         steps, found = (each.numpy() for each in means.means())
         mean, square = found[:, :channels].astype(np.float64), found[:, channels : 2 * channels].astype(np.float64)
         scores = self.own(mean, square)
@@ -133,8 +134,7 @@ class StepDetector:
             if name in found:
                 continue
             if len(each) == len(places):
-                spread = torch.from_numpy(each).float()[:, None, None].expand(-1, 1, length)
-                each = StepMeans.of(places, spread)[1][:, 0].double().numpy()
+                each = spread(places, each, length)
             found[name] = each
         return found
 
@@ -148,3 +148,9 @@ class StepDetector:
         """Return the quantile of the scores of the validation steps."""
         self.check(name)
         return threshold(self.validation[name], quantile)
+
+
+def spread(places: Tensor, values: np.ndarray, length: int) -> np.ndarray:
+    """Return scores of windows (N,) at these places as scores of their steps (S,)."""
+    wide = torch.from_numpy(values).float()[:, None, None].expand(-1, 1, length)
+    return StepMeans.of(places, wide)[1][:, 0].double().numpy()

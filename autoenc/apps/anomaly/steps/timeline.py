@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from autoenc.apps.anomaly import detect
 from autoenc.apps.anomaly.labelled import check_labels
-from autoenc.apps.anomaly.step_scores import StepDetector, StepScores
-from autoenc.apps.anomaly.time_metrics import Scored, quality, stretches
+from autoenc.apps.anomaly.rows.detect import baselines
+from autoenc.apps.anomaly.steps.metrics import Scored, quality, stretches
+from autoenc.apps.anomaly.steps.scores import StepDetector, StepScores, spread
 from autoenc.apps.untrained import untrained
 from autoenc.data.split import Split
-from autoenc.data.storage.windows import Axis, StepMeans, Windows
+from autoenc.data.storage.windows import Axis, Windows
 from autoenc.errors import UserError
-from autoenc.figures import new_figure, pixels
 from autoenc.loading import Run
 
 if TYPE_CHECKING:
     from autoenc.data.readers.recordings import Recording
 
-SHOWN, CHANNELS = 3, 4  # recordings and channels in the figure
 BLAMED = 3  # channels named beside a score
 LONGEST = 100  # largest tolerance of VUS-PR, in steps
-
-
-def on_time_axis(run: Run) -> bool:
-    """Whether the scores of a run are those of time steps."""
-    return run.spec.kind.timed
+SHORT = ("auroc", "average_precision", "vus_pr", "auroc_untrained")
+ALARMS = ("step_f1", "false_alarms", "missed_alarms", "event_precision", "event_recall", "delay", "adjusted_f1",
+          "adjusted_f1_random")  # fmt: skip
 
 
 def windows_of(run: Run, path: str | None) -> Split:
@@ -197,7 +192,7 @@ def timeline(
         return result
     methods, before = {}, {}
     if compare:
-        methods = {name: spread(x, each) for name, each in detect.baselines(run, split).items()}
+        methods = {name: spread(x.places, each, x.length) for name, each in baselines(run, split).items()}
         methods["random"] = np.random.default_rng(0).uniform(size=len(known))
         before = StepDetector(untrained(run)).scores(split).scores
     buffer = min(LONGEST, x.length)
@@ -209,19 +204,13 @@ def timeline(
             from sklearn.metrics import roc_auc_score
 
             numbers[name]["auroc_untrained"] = float(roc_auc_score(known, before[name]))
-    return Timeline(**{**vars(result), "baselines": methods, "numbers": numbers})
+    return replace(result, baselines=methods, numbers=numbers)
 
 
 def x_names(run: Run) -> tuple[str, ...]:
     """Return the names of the channels."""
     kind: Any = run.spec.kind
     return tuple(kind.channels.names)
-
-
-def spread(x: Windows, values: np.ndarray) -> np.ndarray:
-    """Return scores of windows (N,) as scores of their steps (S,)."""
-    wide = torch.from_numpy(values).float()[:, None, None].expand(-1, 1, x.length)
-    return StepMeans.of(x.places, wide)[1][:, 0].double().numpy()
 
 
 def labels_of_steps(run: Run, axis: Axis, rows: np.ndarray | None) -> np.ndarray | None:
@@ -249,56 +238,6 @@ def labels_of_steps(run: Run, axis: Axis, rows: np.ndarray | None) -> np.ndarray
     return np.concatenate([np.asarray(r.labels, dtype=object) != kind.normal for r in axis.recordings])
 
 
-def figure(run: Run, result: Timeline) -> np.ndarray:
-    """Draw the recordings with the highest scores: signal, reconstruction, score, alarms and known anomalies."""
-    values, limit = result.found.scores[result.score], result.thresholds[result.score]
-    spans = sorted(result.spans, key=lambda span: -float(values[span[1] : span[2]].max()))[:SHOWN]
-    kind: Any = run.spec.kind
-    center, scale = np.array(kind.channels.center), np.array(kind.channels.scale)
-    count = min(CHANNELS, len(result.names))
-    drawing = new_figure(11, (1.1 * count + 1.3) * len(spans) + 0.6)
-    grid = drawing.subplots(
-        len(spans) * (count + 1), 1, squeeze=False, gridspec_kw={"height_ratios": ([1] * count + [1.3]) * len(spans)}
-    )[:, 0]
-    signal, reconstruction = result.found.x, result.found.x - result.found.residual
-    for k, (i, start, stop) in enumerate(spans):
-        here, t = slice(start, stop), result.found.steps[start:stop] - result.axis.starts[i]
-        order = np.sort(np.argsort(-result.found.channels[here].mean(0), kind="stable")[:count])
-        for axes, c in zip(grid[k * (count + 1) :], order, strict=False):
-            for x, name in ((signal, "signal"), (reconstruction, "reconstruction")):
-                axes.plot(t, x[here, c] * scale[c] + center[c], linewidth=0.8, label=name)
-            axes.set_ylabel(result.names[c], fontsize=7, rotation=0, ha="right")
-        lowest = grid[k * (count + 1) + count]
-        lowest.plot(t, values[here], color="black", linewidth=0.8, label=f"score: {result.score}")
-        lowest.axhline(limit, color="tab:red", linewidth=0.9, linestyle="--", label="threshold")
-        lowest.set_ylabel("score", fontsize=7, rotation=0, ha="right")
-        if (values[here].max() > 20 * limit) and limit > 0:
-            lowest.set_yscale("log")
-        for axes in grid[k * (count + 1) : (k + 1) * (count + 1)]:
-            axes.tick_params(labelsize=6)
-            axes.set_xlim(t[0], t[-1] + 1)
-            for n, (a, b) in enumerate(stretches(result.alarms[here], (stop - start,), result.join)):
-                axes.axvspan(t[a], t[b - 1] + 1, ymax=0.06, color="tab:red", label="alarm" if n == 0 else None)
-            if result.labels is not None:
-                for n, (a, b) in enumerate(stretches(result.labels[here], (stop - start,))):
-                    label = "known anomaly" if n == 0 else None
-                    axes.axvspan(t[a], t[b - 1] + 1, color="tab:orange", alpha=0.2, linewidth=0, label=label)
-        for axes in grid[k * (count + 1) : (k + 1) * (count + 1) - 1]:
-            axes.set_xticklabels([])
-        grid[k * (count + 1)].set_title(result.axis.recordings[i].name, fontsize=9, loc="left")
-    shown: dict[str, Any] = {}
-    for axes in (grid[0], grid[count]):
-        shown |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    drawing.legend(shown.values(), shown.keys(), fontsize=8, loc="outside upper center", ncols=len(shown))
-    grid[-1].set_xlabel("time step", fontsize=8)
-    return pixels(drawing)
-
-
-SHORT = ("auroc", "average_precision", "vus_pr", "auroc_untrained")
-ALARMS = ("step_f1", "false_alarms", "missed_alarms", "event_precision", "event_recall", "delay", "adjusted_f1",
-          "adjusted_f1_random")  # fmt: skip
-
-
 def brief(numbers: Mapping[str, float]) -> dict[str, float]:
     """Return the numbers that need no threshold."""
     return {name: numbers[name] for name in SHORT if name in numbers}
@@ -307,11 +246,6 @@ def brief(numbers: Mapping[str, float]) -> dict[str, float]:
 def of_alarms(result: Timeline) -> dict[str, float]:
     """Return the numbers of the alarms of the deciding score."""
     return {name: result.numbers[result.score][name] for name in ALARMS}
-
-
-def shown(result: Timeline) -> tuple[str, ...]:
-    """Return the score and the baselines that are shown for each class of anomalies."""
-    return (result.score, *result.baselines)
 
 
 def rows_of(split: Split) -> int:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from autoenc.apps.anomaly.scores import threshold
-from autoenc.apps.anomaly.step_scores import OWN, StepDetector
-from autoenc.apps.anomaly.timeline import blamed, x_names
+from autoenc.apps.anomaly.steps.scores import OWN, StepDetector
+from autoenc.apps.anomaly.steps.timeline import blamed, x_names
 from autoenc.core import Batch
 from autoenc.data.readers.recordings.steps import seconds_of
 from autoenc.errors import DataError, UserError

@@ -9,17 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc.apps.anomaly import conformal
-from autoenc.apps.anomaly.conformal import Calibration, Judged, Quantile, Rule
+from autoenc.apps.anomaly.conformal import Calibration, Judged, Quantile, Rule, p_values
 from autoenc.apps.anomaly.labelled import check_labels, known_rows, quality
+from autoenc.apps.anomaly.rows.calibration import validation
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.untrained import remark, untrained
-from autoenc.canvas import as_rgb
 from autoenc.core import Batch
 from autoenc.data.split import Split
-from autoenc.figures import new_figure, picture_grid, pixels, titled
 from autoenc.loading import Run
-from autoenc.metric_table import label as metric_label
 from autoenc.metrics import auroc_exceeds, auroc_interval
 from autoenc.reference import column_nll
 
@@ -80,7 +77,7 @@ class Detected(Judged):
         """Return header and rows for a CSV: name, scores, p-value, anomaly, and columns and label if any."""
         header = ["name", *self.scores, "p_value", "anomaly"]
         cells = [list(names), *([f"{v:.7g}" for v in values] for values in self.scores.values())]
-        cells.append([f"{p:.4g}" for p in conformal.p_values(*self.compared)])
+        cells.append([f"{p:.4g}" for p in p_values(*self.compared)])
         cells.append([str(int(v)) for v in self.anomaly])
         for name, values in self.annotations.items():
             header.append(name)
@@ -121,8 +118,7 @@ def detect(
     detector.check(score)
     if labels is not None:
         check_labels(labels)
-    rule.check(detector.run)
-    calibration = calibration or conformal.validation(detector)
+    calibration = calibration or validation(detector)
     rule.check_rows(len(calibration.scores[score]), calibration.source)
     scores = detector.scores(split)
     thresholds = {name: rule.threshold(calibration.scores[name], values) for name, values in scores.items()}
@@ -208,44 +204,3 @@ def contributions(run: Run, split: Split, count: int = 3) -> np.ndarray:
         above = [names[c] for c in row if excess[i, c] > 0 and cells[names[c]][i] != reconstructed[names[c]][i]][:count]
         texts[i, : len(above)] = [f"{name}={cells[name][i]} (not {reconstructed[name][i]})" for name in above]
     return texts
-
-
-def roc(result: Detected) -> np.ndarray:
-    """Draw the ROC curves of the scores (the deciding one bold) and of the baselines (dashed)."""
-    from sklearn.metrics import roc_curve
-
-    assert result.labels is not None
-    known, _ = known_rows(result.labels, result.labels)
-    figure = new_figure(6.5, 5.5)
-    axes = figure.subplots()
-    for name, values in (result.scores | result.baselines).items():
-        false, true, _ = roc_curve(*known_rows(result.labels, values))
-        style = "--" if name in result.baselines else "-"
-        label = f"{name}: {result.numbers[name]['auroc']:.3f}"
-        axes.plot(false, true, style, label=label, linewidth=2.5 if name == result.score else 1.2)
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
-    axes.set(
-        xlabel="false positive rate",
-        ylabel="true positive rate",
-        title=f"ROC curves: {len(known):,} labelled examples, {int(known.sum()):,} anomalies",
-    )
-    axes.legend(fontsize=8, loc="lower right", title=metric_label("auroc"), title_fontsize=8)
-    return pixels(figure)
-
-
-def heatmap(run: Run, split: Split, rows: np.ndarray) -> np.ndarray:
-    """Draw input, reconstruction and squared error (mean over channels, bright is large) of some images."""
-    from matplotlib import colormaps
-
-    chosen = split.subset(torch.from_numpy(rows))
-    x, x_hat = chosen.take(slice(None)).x.cpu(), run.over(chosen, run.model.reconstruct)
-    error = (x - x_hat).square().mean(1).numpy()  # (n, H, W)
-    low, high = run.spec.low, run.spec.high
-    errors = [f"{value:.2g}" for value in error.mean((1, 2))]
-    heat = colormaps["inferno"](error / max(error.max(), 1e-12))[..., :3]
-    colour = torch.from_numpy(heat).float().permute(0, 3, 1, 2) * (high - low) + low  # to the range of the data
-    images = torch.cat([as_rgb(x), as_rgb(x_hat), colour])
-    texts = [""] * (2 * len(rows)) + errors
-    grid = picture_grid(images, len(rows), low, high, ["input", "output", "error, mse"], texts)
-    title = f"the {len(rows)} highest scores of {len(split):,} images, and the squared error of each pixel"
-    return titled(grid, title, ("inferno", "0", f"{error.max():.2g}"))

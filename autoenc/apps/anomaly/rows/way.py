@@ -1,0 +1,118 @@
+"""Detection of anomalous rows or images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from math import isfinite
+from typing import Any, ClassVar
+
+import numpy as np
+
+from autoenc.apps import inputs
+from autoenc.apps.anomaly import labelled
+from autoenc.apps.anomaly.rows import calibration, detect, feedback, figures
+from autoenc.apps.anomaly.rows.detect import Detected
+from autoenc.apps.anomaly.scores import Detector
+from autoenc.apps.anomaly.way import HIGHEST, NO_RECORDINGS, Options, Way
+from autoenc.apps.outputs import Outputs
+from autoenc.data.split import Examples
+from autoenc.loading import Run
+from autoenc.training.tracking import console, method_table
+
+IMAGES = 12  # in the heat map
+
+
+class Rows(Way[Detected]):
+    """Anomalies among the test rows of a run, or among new ones."""
+
+    noun: ClassVar[str] = "rows"
+    refused: ClassVar[Mapping[str, str]] = NO_RECORDINGS
+
+    def __init__(self, run: Run, options: Options):
+        super().__init__(run, options)
+        self.detector = feedback.load(run) if options.score == feedback.NAME else Detector(run)
+        score = options.score or self.detector.best
+        self.detector.check(score)
+        self.normal = calibration.unseen(run, options.calibrate, options.resize) if options.calibrate else None
+        known = calibration.validation_rows(run, score) if self.normal is None else self.normal.known
+        options.rule.check_rows(*known)
+
+    @cached_property
+    def examples(self) -> Examples:
+        """The rows, with their names."""
+        if self.options.input:
+            return inputs.read(self.run, self.options.input, self.options.resize)
+        return Examples(self.run.data.test, self.run.data.example_names("test"))
+
+    def labels(self) -> np.ndarray | None:
+        """Return which rows are anomalies, (N,) bool; None if it is not known."""
+        given, path = self.options.labels, self.options.input
+        if path and not given:
+            return labelled.labels_in(self.run, path)
+        if given:
+            labels, source = inputs.labels(given, len(self.examples.split)) != 0, f"--labels {given}"
+        else:
+            labels, source = labelled.known_anomalies(self.run, self.options.anomaly), f"{self.run.path}: test split"
+            if labels is not None and not self.options.anomaly and not labels.any():
+                print("no row of the test split is an anomaly: scores without AUROC")
+                return None
+        if labels is not None:
+            labelled.check_labels(labels, source)
+        return labels
+
+    def detect(self) -> Detected:
+        split, labels = self.examples.split, self.labels()
+        normal = None if self.normal is None else self.normal.scored(self.detector)
+        return detect.detect(self.detector, split, labels, self.options.score, self.options.rule, normal)
+
+    def write(self, out: Outputs, prefix: str, result: Detected) -> None:
+        out.csv(out.name, *result.table(self.examples.names))
+        out.json(result.summary())
+        if result.labels is not None:
+            out.figure(f"{prefix}roc", figures.roc(result))
+        if self.run.spec.kind.images:
+            rows = result.order()[:IMAGES]
+            out.figure(f"{prefix}heatmap", figures.heatmap(self.run, self.examples.split, rows))
+
+    def show(self, result: Detected) -> None:
+        screen, names = console(), self.examples.names
+        if result.numbers:
+            screen.print(method_table("anomalies", result.numbers))
+        if result.remark:
+            screen.print(result.remark)
+        if (found := result.interval()) is not None:
+            anomalies, normal, (low, high) = found
+            screen.print(
+                f"{anomalies:,} anomalies, {normal:,} normal rows: auroc of {result.score} "
+                f"{result.numbers[result.score]['auroc']:.3f}, 95% interval {low:.3f} to {high:.3f}"
+            )
+        limit, values = result.thresholds[result.score], result.scores[result.score]
+        above = f" > {limit:.4g}" if isfinite(limit) else ", which no score can reach"
+        screen.print(
+            f"{result.anomaly.sum():,} of {len(names):,} rows above the threshold: {result.score}{above}, "
+            f"{result.meaning}"
+        )
+        screen.print("highest: " + ", ".join(f"{names[i]} ({values[i]:.4g})" for i in result.order()[:HIGHEST]))
+
+    def results(self) -> Mapping[str, Any]:
+        return self.learned(self.options.feedback) if self.options.feedback else super().results()
+
+    def learned(self, path: str) -> dict[str, Any]:
+        """Learn a combination of the scores from the labelled rows of a file, and store it in the run."""
+        best = self.detector.best
+        with Outputs(self.run, feedback.NAME, None, self.options.force) as out:
+            found = feedback.learn(self.detector, path)
+            out.json(vars(found))
+        rows = {name: {"auroc": value, "weight": found.weights.get(name, "")} for name, value in found.auroc.items()}
+        out.table(f"{found.anomalies:,} anomalies, {found.normal:,} normal rows", rows)
+        better = "better" if found.better else "not shown to be better"
+        out.say(
+            f"{feedback.NAME}: AUROC {found.auroc[feedback.NAME]:.3f} of rows that it was not fitted to, {better} than "
+            f"{best}, {found.auroc[best]:.3f}"
+        )
+        out.say(f"to use it: python scripts/detect.py {self.run.path} --score {feedback.NAME} --input NEW")
+        return out.summary
+
+
+WAY = Rows

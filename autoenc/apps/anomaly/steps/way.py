@@ -1,0 +1,108 @@
+"""Detection of anomalous time steps in recordings."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from autoenc.apps import inputs
+from autoenc.apps.anomaly.steps import timeline
+from autoenc.apps.anomaly.steps.figure import figure
+from autoenc.apps.anomaly.steps.follow import HEADER, Follower, follow
+from autoenc.apps.anomaly.steps.scores import StepDetector
+from autoenc.apps.anomaly.steps.timeline import Timeline
+from autoenc.apps.anomaly.way import HIGHEST, NO_ROWS, Options, Way
+from autoenc.apps.outputs import Outputs
+from autoenc.errors import check_new
+from autoenc.loading import Run
+from autoenc.training.tracking import console, method_table, result_table
+
+DEPENDENT = (
+    "the time steps of a recording depend on each other, so that no rate of false alarms follows from them; use "
+    "--quantile"
+)
+
+
+class Steps(Way[Timeline]):
+    """Anomalies in the test recordings of a run on data=series, in new ones, or in one that is being written."""
+
+    noun: ClassVar[str] = "steps"
+    refused: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("alarm_rate", "fdr", "calibrate"), DEPENDENT),
+        **dict.fromkeys(
+            ("anomaly", "resize"), "is not for recordings, whose data.label and data.normal say what is anomalous"
+        ),
+        **NO_ROWS,
+    }
+
+    def __init__(self, run: Run, options: Options):
+        for name in ("input", "labels", "anomaly", "resize", "join") if options.follow else ():
+            options.refuse(name, "has no effect with --follow")
+        super().__init__(run, options)
+        self.detector = StepDetector(run)
+
+    def detect(self) -> Timeline:
+        options = self.options
+        split = timeline.windows_of(self.run, options.input)
+        labels = inputs.labels(options.labels, timeline.rows_of(split)) != 0 if options.labels else None
+        return timeline.timeline(self.detector, split, options.score, options.quantile, options.join, labels)
+
+    def write(self, out: Outputs, prefix: str, result: Timeline) -> None:
+        out.csv(out.name, *result.table(whole=bool(self.options.input)))
+        out.csv(f"{prefix}events", *result.event_table())
+        out.json(result.summary())
+        out.figure(f"{prefix}timeline", figure(self.run, result))
+
+    def show(self, result: Timeline) -> None:
+        screen = console()
+        if result.numbers:
+            brief = {name: timeline.brief(each) for name, each in result.numbers.items()}
+            screen.print(method_table("time steps", brief))
+            screen.print(result_table("alarms", {result.score: timeline.of_alarms(result)}))
+            if kinds := timeline.by_kind(result):
+                shown = (result.score, *result.baselines)
+                rows = {name: {m: v for m, v in each.items() if m in shown} for name, each in kinds.items()}
+                screen.print(method_table("AUROC by class", rows))
+        limit, events = result.thresholds[result.score], result.events()
+        screen.print(
+            f"{int(result.alarms.sum()):,} of {len(result.alarms):,} steps above the threshold, in {len(events):,} "
+            f"interval{'s' * (len(events) != 1)}: {result.score} > {limit:.4g}, the {result.quantile:g} quantile "
+            "of the validation steps"
+        )
+        for event in sorted(events, key=lambda event: -event.peak)[:HIGHEST]:
+            screen.print(f"  {event.recording} {event.first} to {event.last} ({event.peak:.4g}): {event.channels}")
+
+    def results(self) -> Mapping[str, Any]:
+        return self.followed(self.options.follow) if self.options.follow else super().results()
+
+    def followed(self, source: str) -> dict[str, Any]:
+        """Score the rows of a file, or of standard input, as they come."""
+        options = self.options
+        follower = Follower(self.detector, options.score, options.quantile)
+        if follower.caution:
+            print(f"{self.run.path}: {follower.caution}", file=sys.stderr)
+        if options.output:
+            check_new(Path(options.output), options.force)
+        file = open(options.output, "w", newline="", encoding="utf-8") if options.output else sys.stdout  # noqa: SIM115
+        counts = {"rows": 0, "alarms": 0}
+        try:
+            writer = csv.writer(file, lineterminator="\n")
+            for rows in follow(follower, source):
+                if not counts["rows"]:  # nothing before the input is known to be right
+                    writer.writerow(HEADER)
+                writer.writerows(row.cells() for row in rows)
+                file.flush()
+                counts["rows"] += len(rows)
+                counts["alarms"] += sum(row.alarm for row in rows)
+        except KeyboardInterrupt:
+            pass  # the way to end it
+        finally:
+            if options.output:
+                file.close()
+        return {"score": follower.score, "threshold": follower.threshold, **counts}
+
+
+WAY = Steps

@@ -1,0 +1,164 @@
+"""A way to detect anomalies: what has a score, which options it takes, and what it writes and prints.
+
+Each is a folder with a `way.py`: rows/, steps/ of recordings, pixels/ of images. The data set or its kind names it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from autoenc import data
+from autoenc.apps.anomaly import labelled
+from autoenc.apps.anomaly.conformal import AlarmRate, FalseDiscoveryRate, Quantile, Rule
+from autoenc.apps.outputs import Outputs
+from autoenc.errors import UserError, check_new
+from autoenc.loading import Run
+
+HIGHEST = 5  # scores that are printed
+ONE_RUN = ("feedback", "calibrate", "input", "follow")
+NO_RECORDINGS = dict.fromkeys(("follow", "join"), "is for recordings, and {run} has none: data=series")
+NO_ROWS = {"feedback": "is for scores of rows, and those of {run} are of pixels or steps"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of scripts/detect.py; those not given are None, False or empty."""
+
+    input: str | None = None
+    output: str | None = None
+    force: bool = False
+    resize: bool = False
+    labels: str | None = None
+    anomaly: Sequence[str] = ()
+    score: str | None = None
+    quantile: float = Quantile.level
+    alarm_rate: float | None = None
+    fdr: float | None = None
+    calibrate: str | None = None
+    feedback: str | None = None
+    join: int | None = None
+    follow: str | None = None
+
+    @property
+    def rule(self) -> Rule:
+        """How thresholds follow from calibration scores."""
+        if self.alarm_rate is not None:
+            return AlarmRate(self.alarm_rate)
+        return Quantile(self.quantile) if self.fdr is None else FalseDiscoveryRate(self.fdr)
+
+    def refuse(self, name: str, why: str) -> None:
+        """Raise UserError if an option is given."""
+        if value := getattr(self, name):
+            shown = f" {value}" if isinstance(value, str | float) else ""
+            raise UserError(f"--{name.replace('_', '-')}{shown}: {why}")
+
+    def check(self, runs: int) -> None:
+        """Raise UserError if the options contradict each other, or need one run and there are several."""
+        if self.feedback:
+            for name in ("input", "labels", "anomaly", "output", "score", "calibrate", "alarm_rate", "fdr", "join",
+                         "follow"):  # fmt: skip
+                self.refuse(name, "has no effect with --feedback, after which --score feedback is for new rows")
+        if self.labels and not self.input:
+            raise UserError("--labels needs --input; for the test split, --anomaly names classes")
+        if self.anomaly and self.input:
+            raise UserError("--anomaly is for the test split; with --input, --labels says which rows are anomalies")
+        if self.calibrate and self.input and Path(self.calibrate).absolute() == Path(self.input).absolute():
+            self.refuse("calibrate", "is the file of --input; name a file of known normal rows")
+        for name in ONE_RUN if runs > 1 else ():
+            self.refuse(name, f"needs one run, {runs} are given")
+
+
+class Result(Protocol):
+    """Scores and what follows from them; `numbers` are the metrics of each score, empty without labels."""
+
+    @property
+    def numbers(self) -> dict[str, Any]: ...
+
+    def summary(self) -> Mapping[str, Any]:
+        """Return the contents of detect.json."""
+
+
+R = TypeVar("R", bound=Result)
+
+
+class Way(ABC, Generic[R]):
+    """A way to detect anomalies in the test split of a run, or in new data.
+
+    Attributes:
+        noun: of what has a score, in the plural.
+        refused: option -> why it is refused.
+        unmeasured: why scripts/evaluate.py does not measure the detection of classes; empty if it does.
+    """
+
+    noun: ClassVar[str]
+    refused: ClassVar[Mapping[str, str]]
+    unmeasured: ClassVar[str] = ""
+
+    def __init__(self, run: Run, options: Options):
+        self.run, self.options = run, options
+        for name, why in self.refused.items():
+            options.refuse(name, why.format(run=run.path))
+
+    @abstractmethod
+    def detect(self) -> R:
+        """Score the data, and mark what is above the threshold."""
+
+    @abstractmethod
+    def write(self, out: Outputs, prefix: str, result: R) -> None:
+        """Write tables, figures and the summary; `prefix` begins the names of further files."""
+
+    @abstractmethod
+    def show(self, result: R) -> None:
+        """Print the metrics, the number of anomalies and the highest scores."""
+
+    def results(self) -> Mapping[str, Any]:
+        """Detect, write, print; return the summary."""
+        out, prefix = self.outputs()
+        result = self.detect()
+        if out is not None:
+            with out:
+                self.write(out, prefix, result)
+        self.show(result)
+        print(self.stored(out))
+        return result.summary()
+
+    def outputs(self) -> tuple[Outputs | None, str]:
+        """Return the outputs, or None if results are only printed, and the prefix of the names of further files."""
+        options = self.options
+        if not options.input:
+            return Outputs(self.run, "detect", options.output, options.force), ""
+        if not options.output:
+            return None, ""
+        path = Path(options.output)
+        if path.suffix != ".csv" or path.is_dir():
+            raise UserError(f"--output {path}: with --input, name a .csv file")
+        for given in (options.input, options.labels):
+            if given and path.exists() and path.samefile(given):
+                raise UserError(f"--output {path}: is an input file; name another file")
+        check_new(path, options.force)
+        return Outputs(self.run, path.stem, path.parent, options.force), f"{path.stem}_"
+
+    def stored(self, out: Outputs | None) -> str:
+        """Return where the results are, in words."""
+        if out is None:
+            return "no files are written; --output NAME.csv stores the scores of each row"
+        return f"scores of each row: {out.folder / out.name}.csv"
+
+    def classes(self) -> list[str]:
+        """Return the classes that are anomalies in the test split; UserError if there are none."""
+        if not (found := list(self.options.anomaly) or labelled.anomalies_of(self.run)):
+            raise UserError(f"{self.run.path}: was trained on every class; name the anomalies with --anomaly")
+        return found
+
+
+def way_of(run: Run) -> type[Way[Any]]:
+    """Return the way to detect anomalies that the data of a run name."""
+    data_set = run.config["data"]["_target_"].rpartition(".")[2]
+    name = data.DETECTION.get(data_set, run.spec.kind.detection)
+    found: type[Way[Any]] = import_module(f"autoenc.apps.anomaly.{name}.way").WAY
+    return found
