@@ -53,8 +53,7 @@ results: detect.json (thresholds, counts, AUROC, average precision), detect.csv 
 def main(args: argparse.Namespace) -> Results:
     """Detect in the way that the data of the run name, or compare several runs."""
     from autoenc import load_run
-    from autoenc.apps.anomaly.several import several
-    from autoenc.apps.anomaly.way import Options, way_of
+    from autoenc.apps.anomaly.way import Options, several, way_of
 
     options = Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
     options.check(len(args.run))

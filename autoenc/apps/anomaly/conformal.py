@@ -7,9 +7,10 @@ which the scores were fitted to, are exchangeable, so that the rank of its score
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from autoenc.errors import UserError
 
 ROUNDING = 1e-9  # of (n + 1) * rate, which is a whole number for rates such as 0.1
 COVERAGE = 0.95  # of intervals
+HIGHEST = 5  # scores that are printed
 
 
 def p_values(calibration: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -183,42 +185,63 @@ class Calibration:
     source: str
     remark: str = ""
 
-    def summary(self, score: str) -> dict[str, object]:
-        """Return the source and the number of rows with the score, for detect.json."""
-        return {"source": self.source, "rows": len(self.scores[score]), "remark": self.remark}
 
-    def meaning(self, rule: Rule, calibration: np.ndarray, values: np.ndarray) -> str:
-        """Return in words what the threshold of a rule means, and the remark if the rule states a rate."""
-        words = rule.words(calibration, values, self.source)
-        return f"{words}. {self.remark[0].upper()}{self.remark[1:]}" if self.remark and rule.exchangeable else words
-
-
+@dataclass(frozen=True)
 class Judged:
-    """What results that a threshold decides have in common; the attributes are those of the result."""
+    """Scores of N rows, images or steps, and what a threshold decides.
 
-    score: str  # the deciding one
+    Args:
+        score: the deciding score. rule: how thresholds follow from the calibration.
+        scores: name -> (N,). calibration: scores of normal data.
+        numbers: score -> metrics, with labels; higher is better.
+    """
+
+    score: str
     rule: Rule
     scores: dict[str, np.ndarray]
-    thresholds: dict[str, float]
     calibration: Calibration
-    numbers: Mapping[str, object]
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def thresholds(self) -> dict[str, float]:
+        """Score -> its threshold."""
+        known = self.calibration.scores
+        return {name: self.rule.threshold(known[name], values) for name, values in self.scores.items()}
+
+    @cached_property
+    def alarms(self) -> np.ndarray:
+        """Whether the deciding score is above its threshold, (N,) bool."""
+        return self.scores[self.score] > self.thresholds[self.score]
 
     @property
     def compared(self) -> tuple[np.ndarray, np.ndarray]:
-        """The deciding score of the calibration rows (n,) and of the rows (N,)."""
+        """The deciding score of the calibration (n,) and of the data (N,)."""
         return self.calibration.scores[self.score], self.scores[self.score]
 
     @property
-    def meaning(self) -> str:
-        """What the threshold means, in words."""
-        return self.calibration.meaning(self.rule, *self.compared)
+    def decided(self) -> str:
+        """The threshold and what it means, in words; the remark of the calibration if the rule states a rate."""
+        limit, remark = self.thresholds[self.score], self.calibration.remark
+        above = f" > {limit:.4g}" if math.isfinite(limit) else ", which no score can reach"
+        words = f"{self.score}{above}, {self.rule.words(*self.compared, self.calibration.source)}"
+        return f"{words}. {remark[0].upper()}{remark[1:]}" if remark and self.rule.exchangeable else words
 
-    def judgement(self, counts: Mapping[str, object]) -> dict[str, object]:
-        """Return how the rows were judged, and the counts, for detect.json."""
+    def highest(self, names: Sequence[str]) -> str:
+        """Return the names of the highest scores, in words."""
+        values = self.scores[self.score]
+        return "highest: " + ", ".join(f"{names[i]} ({values[i]:.4g})" for i in self.order()[:HIGHEST])
+
+    def order(self) -> np.ndarray:
+        """Return numbers of rows, images or steps, the most anomalous first."""
+        return np.argsort(-self.scores[self.score], kind="stable")
+
+    def judgement(self, counts: Mapping[str, object]) -> dict[str, Any]:
+        """Return how the data were judged, and the counts, for detect.json."""
+        calibration = self.calibration
         return {
             "score": self.score,
             **self.rule.summary(*self.compared),
-            "calibration": self.calibration.summary(self.score),
+            "calibration": {"source": calibration.source, "rows": len(self.compared[0]), "remark": calibration.remark},
             **counts,
             "thresholds": self.thresholds,
             "numbers": self.numbers,

@@ -145,7 +145,7 @@ def test_the_threshold_is_the_smallest_score_that_the_quantile_does_not_exceed(n
             limit = novel.threshold(name, quantile)
             assert limit in values
             assert (values <= limit).mean() >= quantile > (values < limit).mean()
-    assert detect.detect(novel, novel.run.data.val, rule=Quantile(0.9)).anomaly.mean() <= 0.1
+    assert detect.detect(novel, novel.run.data.val, rule=Quantile(0.9)).alarms.mean() <= 0.1
     with pytest.raises(UserError, match="--quantile=1"):
         novel.threshold("error", 1)
 
@@ -164,7 +164,7 @@ def test_a_class_left_out_of_training_is_found_better_than_by_pca_and_an_isolati
         assert result.numbers[name]["average_precision"] == average_precision_score(labels, values)
     summary = result.summary()
     assert (summary["rows"], summary["anomalies"]) == (360, int(labels.sum()))
-    assert summary["anomalies_above_threshold"] == int((labels & result.anomaly).sum())
+    assert summary["anomalies_above_threshold"] == int((labels & result.alarms).sum())
 
 
 def test_auroc_counts_pairs() -> None:

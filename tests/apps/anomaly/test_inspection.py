@@ -262,7 +262,7 @@ def test_the_threshold_is_a_quantile_of_held_out_good_images(run_path: Path) -> 
     result = defects.inspect(run, parts, layout, score="error", rule=Quantile(0.5))
     values = np.sort(result.scores["error"])
     assert result.thresholds["error"] == values[int(np.ceil(len(values) / 2)) - 1]
-    assert result.defective.sum() == len(values) // 2
+    assert result.alarms.sum() == len(values) // 2
     assert [m.shape for m in result.maps] == [Image.open(file).size[::-1] for file in layout.held_out]
     assert result.numbers == {}
 

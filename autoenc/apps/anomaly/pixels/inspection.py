@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +16,13 @@ from autoenc.data.readers.folders import tree
 from autoenc.data.readers.inspection_folders import GOOD, Layout, Part, layout, read_mask
 from autoenc.data.sets.defects import read_image
 from autoenc.errors import DataError, UserError
+from autoenc.figures import new_figure, pixels
 from autoenc.loading import Run
 from autoenc.training.rundir import located
 
 HELD_OUT = "held-out good images"
+SHOWN = 12  # images in the contact sheet
+OPACITY = 0.7  # of the heat map over an image, at the threshold and above
 ALL = "all"  # all kinds of defect
 
 
@@ -27,38 +31,26 @@ class Inspected(Judged):
     """The scores of N images.
 
     Args:
-        score: the deciding score. scores: name -> (N,), see `image_score`.
-        thresholds: name -> number, by the rule, from the held-out good images, which are the calibration.
-        maps: (H, W) of each image, by the deciding score. defective: (N,) bool, whether it is above its threshold.
+        scores: name -> (N,), see `image_score`. calibration: the held-out good images.
+        maps: (H, W) of each image, by the deciding score.
         numbers: score -> kind of defect, or `all` -> {image_auroc, pixel_auroc, pro}, of these and the good images,
             higher is better; empty if the kinds are not known.
     """
 
-    score: str
-    rule: Rule
-    scores: dict[str, np.ndarray]
-    thresholds: dict[str, float]
-    maps: list[np.ndarray]
-    defective: np.ndarray
-    calibration: Calibration
-    numbers: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    maps: list[np.ndarray] = field(default_factory=list)
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> dict[str, Any]:
         """Return the contents of detect.json."""
-        return self.judgement({"images": len(self.defective), "above_threshold": int(self.defective.sum())})
+        return self.judgement({"images": len(self.alarms), "above_threshold": int(self.alarms.sum())})
 
     def table(self, parts: Sequence[Part]) -> tuple[list[str], list[list[str]]]:
         """Return header and rows for a CSV: image, kind, the scores, the p-value, and defective."""
         values, p = list(zip(*self.scores.values(), strict=True)), p_values(*self.compared)
         rows = [
-            [part.name, part.kind, *(f"{v:.7g}" for v in values[i]), f"{p[i]:.4g}", str(int(self.defective[i]))]
+            [part.name, part.kind, *(f"{v:.7g}" for v in values[i]), f"{p[i]:.4g}", str(int(self.alarms[i]))]
             for i, part in enumerate(parts)
         ]
         return ["image", "kind", *self.scores, "p_value", "defective"], rows
-
-    def order(self) -> np.ndarray:
-        """Return the numbers of the images, the most defective first."""
-        return np.argsort(-self.scores[self.score], kind="stable")
 
 
 def layout_of(run: Run) -> Layout:
@@ -117,14 +109,11 @@ def inspect(
             truth.append(read_mask(parts[i], maps[score].shape) if parts[i].marked else None)
     held_out = {name: np.array([each[name] for each in good]) for name in SCORES}
     scores = {name: np.array([image_score(maps[name]) for maps in found]) for name in SCORES}
-    thresholds = {name: rule.threshold(held_out[name], values) for name, values in scores.items()}
     kinds = np.array([part.kind for part in parts])
     numbers = {name: measured(kinds, values, [maps[name] for maps in found], truth) for name, values in scores.items()}
     numbers = {name: each for name, each in numbers.items() if each}
-    chosen = [maps[score] for maps in found]
-    defective = scores[score] > thresholds[score]
     calibration = Calibration(held_out, HELD_OUT, chose_the_checkpoint(HELD_OUT))
-    return Inspected(score, rule, scores, thresholds, chosen, defective, calibration, numbers)
+    return Inspected(score, rule, scores, calibration, numbers, [maps[score] for maps in found])
 
 
 def measured(
@@ -148,3 +137,38 @@ def measured(
         if marked:
             numbers[name] |= pixel_numbers(*map(list, zip(*marked, strict=True)))
     return numbers
+
+
+def overlay(run: Run, part: Part, values: np.ndarray, limit: float) -> np.ndarray:
+    """Draw a map (H, W) over its image, brightest from the threshold `limit` on: (H, W, 3) uint8."""
+    from matplotlib import colormaps
+
+    level = (values / max(limit, 1e-12)).clip(0, 1)[..., None]
+    heat = colormaps["inferno"](level[..., 0])[..., :3]
+    grey = read_image(part.file, run.spec.kind).mean(0)[..., None] / 255
+    return ((OPACITY * level * heat + (1 - OPACITY * level) * grey) * 255).round().astype(np.uint8)
+
+
+def contact_sheet(run: Run, result: Inspected, parts: Sequence[Part]) -> np.ndarray:
+    """Draw the most defective images above their heat maps, with kind, score and the outline of the mask."""
+    rows = result.order()[:SHOWN]
+    tallest = max(result.maps[i].shape[0] / result.maps[i].shape[1] for i in rows)
+    figure = new_figure(1.5 * len(rows), 2 * 1.5 * min(max(tallest, 0.5), 2.5) + 0.6)
+    limit = result.thresholds[result.score]
+    for column, i in enumerate(rows):
+        image = read_image(parts[i].file, run.spec.kind)
+        mask = read_mask(parts[i], image.shape[1:])
+        for row, drawn in enumerate((image.transpose(1, 2, 0), overlay(run, parts[i], result.maps[i], limit))):
+            axes = figure.add_subplot(2, len(rows), row * len(rows) + column + 1)
+            axes.imshow(drawn, cmap="gray", vmin=0, vmax=255)
+            axes.axis("off")
+            if row and mask.any():
+                axes.contour(mask, levels=[0.5], colors="cyan", linewidths=0.6)
+            if not row:
+                axes.set_title(
+                    f"{parts[i].kind or parts[i].file.stem[:12]}\n{result.scores[result.score][i]:.3g}", fontsize=8
+                )
+    figure.suptitle(
+        f"the {len(rows)} highest scores of {len(parts):,} images: kind and {result.score} score", fontsize=10
+    )
+    return pixels(figure)

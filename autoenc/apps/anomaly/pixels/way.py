@@ -8,9 +8,8 @@ from typing import ClassVar
 from PIL import Image
 
 from autoenc.apps.anomaly.pixels import inspection
-from autoenc.apps.anomaly.pixels.figures import contact_sheet, overlay
 from autoenc.apps.anomaly.pixels.inspection import Inspected
-from autoenc.apps.anomaly.way import HIGHEST, NO_RECORDINGS, NO_ROWS, Options, Way
+from autoenc.apps.anomaly.way import NO_RECORDINGS, NO_ROWS, Options, Way
 from autoenc.apps.outputs import Outputs
 from autoenc.errors import UserError
 from autoenc.loading import Run
@@ -52,24 +51,20 @@ class Pixels(Way[Inspected]):
         out.csv("detect", *result.table(self.parts))
         out.json(result.summary())
         for part, values in zip(self.parts, result.maps, strict=True):
-            heat = overlay(self.run, part, values, result.thresholds[result.score])
+            heat = inspection.overlay(self.run, part, values, result.thresholds[result.score])
             path = out.path(f"heat_{part.name.replace('.', '_').replace('/', '_')}.png")
             while path.exists():  # a_b/c.png and a/b_c.png
                 path = path.with_stem(f"{path.stem}_")
             Image.fromarray(heat).save(path)
-        out.figure("heatmap", contact_sheet(self.run, result, self.parts))
+        out.figure("heatmap", inspection.contact_sheet(self.run, result, self.parts))
 
     def show(self, result: Inspected) -> None:
         screen = console()
         for kind in next(iter(result.numbers.values()), {}):
             rows = {name: each[kind] for name, each in result.numbers.items()}
             screen.print(method_table(f"defects: {kind}", rows))
-        screen.print(
-            f"{result.defective.sum():,} of {len(self.parts):,} images above the threshold: {result.score} > "
-            f"{result.thresholds[result.score]:.4g}, {result.meaning}"
-        )
-        highest = (f"{self.parts[i].name} ({result.scores[result.score][i]:.4g})" for i in result.order()[:HIGHEST])
-        screen.print("highest: " + ", ".join(highest))
+        screen.print(f"{result.alarms.sum():,} of {len(self.parts):,} images above the threshold: {result.decided}")
+        screen.print(result.highest([part.name for part in self.parts]))
         for note in () if self.options.input else self.layout.notes:
             print(note)
 

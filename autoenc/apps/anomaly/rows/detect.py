@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,38 +30,28 @@ class Detected(Judged):
     """The scores of N rows.
 
     Args:
-        score: the deciding score. scores: name -> (N,). thresholds: name -> number, by the rule.
-        anomaly: (N,) bool, whether the deciding score is above its threshold.
-        calibration: the scores of normal rows that thresholds and p-values follow from.
         columns: (N, <= 3) `contributions`, for vectors and tables.
         labels: (N,) bool, True for anomalies, or None; rows without a label are masked.
         baselines: method -> (N,), with labels. annotations: name -> (N,), such as the fraction of unknown words.
-        numbers: score or method -> {auroc, average_precision}, with labels; higher is better. Scores also have
-            auroc_untrained, that of the same score of the untrained network.
+        numbers: score or method -> {auroc, average_precision}, with labels. Scores also have auroc_untrained, that of
+            the same score of the untrained network.
         remark: which scores are constant and, with labels, better than those of the untrained network.
     """
 
-    score: str
-    rule: Rule
-    scores: dict[str, np.ndarray]
-    thresholds: dict[str, float]
-    anomaly: np.ndarray
-    calibration: Calibration
     columns: np.ndarray | None = None
     labels: np.ndarray | None = None
     baselines: dict[str, np.ndarray] = field(default_factory=dict)
     annotations: dict[str, np.ndarray] = field(default_factory=dict)
-    numbers: dict[str, dict[str, float]] = field(default_factory=dict)
     remark: str = ""
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> dict[str, Any]:
         """Return the contents of detect.json."""
-        counts: dict[str, object] = {"rows": len(self.anomaly), "above_threshold": int(self.anomaly.sum())}
+        counts: dict[str, object] = {"rows": len(self.alarms), "above_threshold": int(self.alarms.sum())}
         if self.labels is not None:
             counts["anomalies"] = int(self.labels.sum())
             if unlabelled := int(np.ma.getmaskarray(self.labels).sum()):
                 counts["unlabelled"] = unlabelled
-            counts["anomalies_above_threshold"] = int((self.labels & self.anomaly).sum())
+            counts["anomalies_above_threshold"] = int((self.labels & self.alarms).sum())
         if (found := self.interval()) is not None:
             counts["normal"], counts["auroc_interval"] = found[1], list(found[2])
         return self.judgement(counts) | ({"remark": self.remark} if self.remark else {})
@@ -78,7 +69,7 @@ class Detected(Judged):
         header = ["name", *self.scores, "p_value", "anomaly"]
         cells = [list(names), *([f"{v:.7g}" for v in values] for values in self.scores.values())]
         cells.append([f"{p:.4g}" for p in p_values(*self.compared)])
-        cells.append([str(int(v)) for v in self.anomaly])
+        cells.append([str(int(v)) for v in self.alarms])
         for name, values in self.annotations.items():
             header.append(name)
             cells.append([f"{v:.4g}" for v in values])
@@ -89,10 +80,6 @@ class Detected(Judged):
             header.append("label")
             cells.append(["" if v is None else str(int(v)) for v in self.labels.tolist()])
         return header, [list(row) for row in zip(*cells, strict=True)]
-
-    def order(self) -> np.ndarray:
-        """Return row numbers, the most anomalous first."""
-        return np.argsort(-self.scores[self.score], kind="stable")
 
 
 def detect(
@@ -121,7 +108,6 @@ def detect(
     calibration = calibration or validation(detector)
     rule.check_rows(len(calibration.scores[score]), calibration.source)
     scores = detector.scores(split)
-    thresholds = {name: rule.threshold(calibration.scores[name], values) for name, values in scores.items()}
     others = {} if labels is None else baselines(detector.run, split)
     numbers: dict[str, dict[str, float]] = {}
     better: dict[str, bool] = {}
@@ -132,12 +118,9 @@ def detect(
             known, ours = known_rows(labels, scores[name])
             better[name] = auroc_exceeds(known, ours, known_rows(labels, values)[1])
     columns = contributions(detector.run, split) if detector.run.spec.kind.named_dimensions else None
-    anomaly = scores[score] > thresholds[score]
     annotations = detector.run.spec.kind.annotations(split)
     remarks = ". ".join(filter(None, (constant(scores), remark(better))))
-    return Detected(
-        score, rule, scores, thresholds, anomaly, calibration, columns, labels, others, annotations, numbers, remarks
-    )
+    return Detected(score, rule, scores, calibration, numbers, columns, labels, others, annotations, remarks)
 
 
 def constant(scores: Mapping[str, np.ndarray]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from math import isfinite
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from autoenc.apps.anomaly import labelled
 from autoenc.apps.anomaly.rows import calibration, detect, feedback, figures
 from autoenc.apps.anomaly.rows.detect import Detected
 from autoenc.apps.anomaly.scores import Detector
-from autoenc.apps.anomaly.way import HIGHEST, NO_RECORDINGS, Options, Way
+from autoenc.apps.anomaly.way import NO_RECORDINGS, Options, Way
 from autoenc.apps.outputs import Outputs
 from autoenc.data.split import Examples
 from autoenc.loading import Run
@@ -87,13 +86,8 @@ class Rows(Way[Detected]):
                 f"{anomalies:,} anomalies, {normal:,} normal rows: auroc of {result.score} "
                 f"{result.numbers[result.score]['auroc']:.3f}, 95% interval {low:.3f} to {high:.3f}"
             )
-        limit, values = result.thresholds[result.score], result.scores[result.score]
-        above = f" > {limit:.4g}" if isfinite(limit) else ", which no score can reach"
-        screen.print(
-            f"{result.anomaly.sum():,} of {len(names):,} rows above the threshold: {result.score}{above}, "
-            f"{result.meaning}"
-        )
-        screen.print("highest: " + ", ".join(f"{names[i]} ({values[i]:.4g})" for i in result.order()[:HIGHEST]))
+        screen.print(f"{result.alarms.sum():,} of {len(names):,} rows above the threshold: {result.decided}")
+        screen.print(result.highest(names))
 
     def results(self) -> Mapping[str, Any]:
         return self.learned(self.options.feedback) if self.options.feedback else super().results()

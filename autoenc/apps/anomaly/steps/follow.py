@@ -127,9 +127,7 @@ class Follower:
             error = errors(run.model, Batch(x.to(run.device)))[:, :, -1].cpu().double().numpy()
         square = np.square(error)
         values = self.detector.own(error, square)[self.score]
-        parts = square / self.detector.scale
-        parts /= parts.sum(1, keepdims=True).clip(min=1e-300)
-        alarms = values > self.threshold
+        alarms, parts = values > self.threshold, self.detector.shares(square)
         blame = [blamed(part, self.names) if alarm else "" for part, alarm in zip(parts, alarms, strict=True)]
         return list(zip(values.tolist(), alarms.tolist(), blame, strict=True))
 

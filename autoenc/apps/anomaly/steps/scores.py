@@ -94,6 +94,11 @@ class StepDetector:
             "error": (square / self.scale).mean(1),
         }
 
+    def shares(self, square: np.ndarray) -> np.ndarray:
+        """Return the part of each channel in `error`, (S, C) with sums of 1, given mean squares (S, C)."""
+        parts = square / self.scale
+        return parts / parts.sum(1, keepdims=True).clip(min=1e-300)
+
     def scores(self, split: Split) -> StepScores:
         """Return the scores of the steps of windows."""
         x = split.x
@@ -111,9 +116,7 @@ class StepDetector:
         mean, square = found[:, :channels].astype(np.float64), found[:, channels : 2 * channels].astype(np.float64)
         scores = self.own(mean, square)
         scores |= {name: found[:, 3 * channels + i].astype(np.float64) for i, name in enumerate(names)}
-        parts = square / self.scale
-        parts /= parts.sum(1, keepdims=True).clip(min=1e-300)
-        return StepScores(steps, scores, parts, found[:, 2 * channels : 3 * channels], mean)
+        return StepScores(steps, scores, self.shares(square), found[:, 2 * channels : 3 * channels], mean)
 
     @cached_property
     def validation(self) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autoenc.apps.anomaly.conformal import Calibration, Judged, Quantile, Rule
 from autoenc.apps.anomaly.labelled import check_labels
 from autoenc.apps.anomaly.rows.detect import baselines
 from autoenc.apps.anomaly.steps.metrics import Scored, quality, stretches
@@ -55,30 +56,24 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Timeline:
-    """Scores of the steps of recordings.
+class Timeline(Judged):
+    """Scores of the S steps of recordings that windows cover.
 
     Args:
-        axis: of the recordings. found: scores and contributions of the S steps that windows cover.
-        score: the deciding score. thresholds: name -> quantile of the validation steps.
-        alarms: (S,) bool. ends: of the stretches of recordings without a gap, in S.
+        axis: of the recordings. found: scores and contributions of the steps.
+        ends: of the stretches of recordings without a gap, in S.
         join: alarms fewer steps apart are one event.
-        labels: (S,) bool, or None. baselines: method -> (S,). numbers: score or method -> metrics, with labels.
+        labels: (S,) bool, or None. baselines: method -> (S,), which have numbers, too.
         names: of the channels.
     """
 
-    axis: Axis
-    found: StepScores
-    score: str
-    quantile: float
-    thresholds: dict[str, float]
-    alarms: np.ndarray
-    ends: tuple[int, ...]
-    join: int
-    names: tuple[str, ...]
+    axis: Axis = field(kw_only=True)
+    found: StepScores = field(kw_only=True)
+    ends: tuple[int, ...] = field(kw_only=True)
+    join: int = field(kw_only=True)
+    names: tuple[str, ...] = field(kw_only=True)
     labels: np.ndarray | None = None
     baselines: dict[str, np.ndarray] = field(default_factory=dict)
-    numbers: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def spans(self) -> list[tuple[int, int, int]]:
@@ -142,12 +137,11 @@ class Timeline:
 
     def summary(self) -> dict[str, Any]:
         """Return the contents of detect.json."""
-        found: dict[str, Any] = {"score": self.score, "quantile": self.quantile, "steps": len(self.alarms),
-                                 "above_threshold": int(self.alarms.sum()), "events": len(self.events())}  # fmt: skip
-        if self.labels is not None:
-            found |= {"anomalies": int(self.labels.sum()), "anomalous_events": len(stretches(self.labels, self.ends))}
-        kinds = {"auroc_by_class": by_kind(self)} if self.labels is not None else {}
-        return {**found, "thresholds": self.thresholds, "numbers": self.numbers, **kinds}
+        counts = {"steps": len(self.alarms), "above_threshold": int(self.alarms.sum()), "events": len(self.events())}
+        if self.labels is None:
+            return self.judgement(counts)
+        counts |= {"anomalies": int(self.labels.sum()), "anomalous_events": len(stretches(self.labels, self.ends))}
+        return self.judgement(counts) | {"auroc_by_class": by_kind(self)}
 
 
 def blamed(parts: np.ndarray, names: Sequence[str]) -> str:
@@ -157,15 +151,14 @@ def blamed(parts: np.ndarray, names: Sequence[str]) -> str:
 
 
 def timeline(
-    detector: StepDetector, split: Split, score: str | None = None, quantile: float = 0.99, join: int | None = None,
-    labels: np.ndarray | None = None, compare: bool = True,
+    detector: StepDetector, split: Split, score: str | None = None, rule: Rule = Quantile(),  # noqa: B008
+    join: int | None = None, labels: np.ndarray | None = None,
 ) -> Timeline:  # fmt: skip
     """Score the steps of windows, and mark those above the threshold.
 
     Args:
         join: alarms that are fewer steps apart are one event; None: a quarter of a window.
         labels: (R,) whether each row of the recordings is an anomaly; None: those of the recordings.
-        compare: with labels, compare with the untrained network and baselines.
 
     Raises:
         UserError: the run does not have the score.
@@ -174,7 +167,6 @@ def timeline(
     assert isinstance(x, Windows)
     score = score or detector.best
     detector.check(score)
-    thresholds = {name: detector.threshold(name, quantile) for name in detector.names}
     found = detector.scores(split)
     which = np.searchsorted(x.axis.starts, found.steps, side="right")
     breaks = (np.diff(which) != 0) | (np.diff(found.steps) != 1)
@@ -183,22 +175,21 @@ def timeline(
     known = None if known is None else known[found.steps]
     if known is not None and (known.all() or not known.any()):
         known = None
-    alarms = found.scores[score] > thresholds[score]
     join = max(1, x.length // 4) if join is None else join
+    calibration = Calibration(detector.validation, "validation steps")
     result = Timeline(
-        x.axis, found, score, quantile, thresholds, alarms, ends, join, x_names(run), known
+        score, rule, found.scores, calibration, axis=x.axis, found=found, ends=ends, join=join, names=x_names(run),
+        labels=known,
     )  # fmt: skip
     if known is None:
         return result
-    methods, before = {}, {}
-    if compare:
-        methods = {name: spread(x.places, each, x.length) for name, each in baselines(run, split).items()}
-        methods["random"] = np.random.default_rng(0).uniform(size=len(known))
-        before = StepDetector(untrained(run)).scores(split).scores
+    methods = {name: spread(x.places, each, x.length) for name, each in baselines(run, split).items()}
+    methods["random"] = np.random.default_rng(0).uniform(size=len(known))
+    before = StepDetector(untrained(run)).scores(split).scores
     buffer = min(LONGEST, x.length)
-    numbers = {}
+    numbers, thresholds = {}, result.thresholds
     for name, each in (found.scores | methods).items():
-        limit = thresholds[name] if name in thresholds else np.quantile(each, 1 - alarms.mean())
+        limit = thresholds[name] if name in thresholds else np.quantile(each, 1 - result.alarms.mean())
         numbers[name] = quality(Scored(each, known, each > limit, ends, join), buffer)
         if name in before:
             from sklearn.metrics import roc_auc_score
@@ -236,16 +227,6 @@ def labels_of_steps(run: Run, axis: Axis, rows: np.ndarray | None) -> np.ndarray
     if kind.normal is None or any(r.labels is None for r in axis.recordings):
         return None
     return np.concatenate([np.asarray(r.labels, dtype=object) != kind.normal for r in axis.recordings])
-
-
-def brief(numbers: Mapping[str, float]) -> dict[str, float]:
-    """Return the numbers that need no threshold."""
-    return {name: numbers[name] for name in SHORT if name in numbers}
-
-
-def of_alarms(result: Timeline) -> dict[str, float]:
-    """Return the numbers of the alarms of the deciding score."""
-    return {name: result.numbers[result.score][name] for name in ALARMS}
 
 
 def rows_of(split: Split) -> int:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from autoenc.apps import inputs
+from autoenc.apps.anomaly.conformal import HIGHEST
 from autoenc.apps.anomaly.steps import timeline
 from autoenc.apps.anomaly.steps.figure import figure
 from autoenc.apps.anomaly.steps.follow import HEADER, Follower, follow
 from autoenc.apps.anomaly.steps.scores import StepDetector
 from autoenc.apps.anomaly.steps.timeline import Timeline
-from autoenc.apps.anomaly.way import HIGHEST, NO_ROWS, Options, Way
+from autoenc.apps.anomaly.way import NO_ROWS, Options, Way
 from autoenc.apps.outputs import Outputs
 from autoenc.errors import check_new
 from autoenc.loading import Run
@@ -48,7 +49,7 @@ class Steps(Way[Timeline]):
         options = self.options
         split = timeline.windows_of(self.run, options.input)
         labels = inputs.labels(options.labels, timeline.rows_of(split)) != 0 if options.labels else None
-        return timeline.timeline(self.detector, split, options.score, options.quantile, options.join, labels)
+        return timeline.timeline(self.detector, split, options.score, options.rule, options.join, labels)
 
     def write(self, out: Outputs, prefix: str, result: Timeline) -> None:
         out.csv(out.name, *result.table(whole=bool(self.options.input)))
@@ -59,18 +60,18 @@ class Steps(Way[Timeline]):
     def show(self, result: Timeline) -> None:
         screen = console()
         if result.numbers:
-            brief = {name: timeline.brief(each) for name, each in result.numbers.items()}
+            brief = {name: {m: each[m] for m in timeline.SHORT if m in each} for name, each in result.numbers.items()}
             screen.print(method_table("time steps", brief))
-            screen.print(result_table("alarms", {result.score: timeline.of_alarms(result)}))
+            of_alarms = {name: result.numbers[result.score][name] for name in timeline.ALARMS}
+            screen.print(result_table("alarms", {result.score: of_alarms}))
             if kinds := timeline.by_kind(result):
                 shown = (result.score, *result.baselines)
                 rows = {name: {m: v for m, v in each.items() if m in shown} for name, each in kinds.items()}
                 screen.print(method_table("AUROC by class", rows))
-        limit, events = result.thresholds[result.score], result.events()
+        events = result.events()
         screen.print(
             f"{int(result.alarms.sum()):,} of {len(result.alarms):,} steps above the threshold, in {len(events):,} "
-            f"interval{'s' * (len(events) != 1)}: {result.score} > {limit:.4g}, the {result.quantile:g} quantile "
-            "of the validation steps"
+            f"interval{'s' * (len(events) != 1)}: {result.decided}"
         )
         for event in sorted(events, key=lambda event: -event.peak)[:HIGHEST]:
             screen.print(f"  {event.recording} {event.first} to {event.last} ({event.peak:.4g}): {event.channels}")
