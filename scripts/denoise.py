@@ -1,7 +1,8 @@
-"""Denoise images with a trained run.
+"""Denoise images or windows of recordings with a trained run.
 
-Without --input: test images with noise, compared with the clean images and the best classical filter of scikit-image,
-which is selected on validation images. With --input: new noisy images (files, a folder, .npy, .npz).
+Without --input: test examples with noise, compared with the clean ones and the best classical filter (scikit-image;
+for recordings Wiener and Savitzky-Golay of scipy), which is selected on validation examples. With --input: new noisy
+images (files, a folder, .npy, .npz) or recordings.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ EXAMPLES = """examples:
   python scripts/denoise.py RUN                                     test images with the noise of training
   python scripts/denoise.py RUN --noise salt_pepper --level 0.2     test images with other noise
   python scripts/denoise.py RUN --input scans/ --output clean/      new images
+  python scripts/denoise.py RUN --input log.csv --output clean/     a new recording
 
-results: denoise.json (PSNR [dB] and SSIM before and after, higher is better), denoise.npz (noisy, denoised, clean),
-examples.png; with --input also a PNG for each image, in the folders of the input
+results: denoise.json (PSNR [dB] and SSIM, or SNR [dB], before and after, higher is better), denoise.npz (noisy,
+denoised, clean), examples.png; with --input also a PNG for each image, in the folders of the input, or denoised.csv
 """
 
 
 def main(args: argparse.Namespace) -> Results:
     """Denoise, print, write."""
+    import torch
+
     from autoenc import load_run
     from autoenc.apps import inputs
     from autoenc.apps.generation import denoise
@@ -36,7 +40,9 @@ def main(args: argparse.Namespace) -> Results:
         noisy = inputs.read(run, args.input, args.resize, noisy=True)
         clean = inputs.read(run, args.clean, args.resize).split if args.clean else None
         if clean is not None and len(clean) != len(noisy.split):
-            raise UserError(f"--clean {args.clean}: {len(clean)} images, {args.input} has {len(noisy.split)}")
+            raise UserError(
+                f"--clean {args.clean}: {len(clean)} {run.spec.kind.noun}, {args.input} has {len(noisy.split)}"
+            )
     else:
         denoise.corruption(run, args.noise, args.level)
     with Outputs(run, "denoise", args.output, args.force, "input" if args.input else args.noise or "") as out:
@@ -48,22 +54,26 @@ def main(args: argparse.Namespace) -> Results:
         out.npz("denoise", **{name: array for name, array in arrays.items() if array is not None})
         out.figure("examples", denoise.figure(run, result))
         if noisy is not None:
-            out.images(noisy.names, result.denoised)
-        out.json({"images": len(result.noisy), "filter": result.filter, **result.numbers})
+            table = run.spec.kind.restored(noisy.split, torch.from_numpy(result.denoised))
+            if table is None:
+                out.images(noisy.names, result.denoised)
+            else:
+                out.csv("denoised", *table)
+        out.json({run.spec.kind.noun.split()[0]: len(result.noisy), "filter": result.filter, **result.numbers})
     labels = {"noisy": "noisy", "model": run.name, "filter": result.filter}
     out.table("denoising", {labels[k]: v for k, v in result.numbers.items()})
     shown = "noisy and denoised" if result.clean is None else "noisy, denoised and clean"
-    out.say(f"{len(result.noisy):,} images; {shown} side by side: {out.folder / 'examples.png'}")
+    out.say(f"{len(result.noisy):,} {run.spec.kind.noun}; {shown} side by side: {out.folder / 'examples.png'}")
     return out.summary
 
 
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES)
-    add_input(arguments, "noisy images")
-    arguments.add_argument("--clean", metavar="PATH", help="the same images without noise, for PSNR and SSIM")
+    add_input(arguments, "noisy images or recordings")
+    arguments.add_argument("--clean", metavar="PATH", help="the same without noise, for PSNR and SSIM, or SNR")
     arguments.add_argument(
         "--noise", choices=("gaussian", "masking", "salt_pepper"), help="default: the noise of training"
     )
-    arguments.add_argument("--level", type=float, help="standard deviation, or fraction of the pixels (default: 0.3)")
-    arguments.add_argument("--count", type=positive, default=200, help="test images (default: 200)")
+    arguments.add_argument("--level", type=float, help="standard deviation, or fraction of the values (default: 0.3)")
+    arguments.add_argument("--count", type=positive, default=200, help="test examples (default: 200)")
     execute(main, arguments)

@@ -1,6 +1,7 @@
 """Every kind of data, from the user's files to every application: what each writes, or the one line that refuses it."""
 
 import csv
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -165,20 +166,20 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "compare": ([], {"comparison.csv", "comparison.png", "comparison.html"}),
 }
 # What a kind of data has not, and the words that say so.
-NO_IMAGES, NO_LABELS, ONLY_OTHERS = "denoising is for images", "has no labels", "was trained on text data"
+NO_SIGNAL, NO_LABELS, ONLY_OTHERS = "denoising is for images and series", "has no labels", "was trained on text data"
 PATCHES = "expected 16x16 pixels, found 20x18; --resize scales images"
 REFUSED: dict[str, dict[str, str]] = {
-    "table": {"denoise": NO_IMAGES},
-    "text": {"denoise": NO_IMAGES, "dream": "no gradient moves token ids"}
+    "table": {"denoise": NO_SIGNAL},
+    "text": {"denoise": NO_SIGNAL, "dream": "no gradient moves token ids"}
     | dict.fromkeys(("generate traversal", "generate sheet", "generate set"), ONLY_OTHERS),
-    "bag_of_words": {"denoise": NO_IMAGES},
+    "bag_of_words": {"denoise": NO_SIGNAL},
     "image_folder": {},
     "defects": dict.fromkeys(("embed", "finetune", "generate set"), NO_LABELS)
     | {"embed new": PATCHES, "retrieve new": PATCHES},
     "channels": {},
-    "series": {"denoise": NO_IMAGES, "drift": "the windows of a recording depend on each other"},
+    "series": {"drift": "the windows of a recording depend on each other"},
     "shapes": {},
-    "sparse_codes": {"denoise": NO_IMAGES} | dict.fromkeys(("embed", "finetune", "generate set"), NO_LABELS),
+    "sparse_codes": {"denoise": NO_SIGNAL} | dict.fromkeys(("embed", "finetune", "generate set"), NO_LABELS),
 }
 
 
@@ -230,6 +231,26 @@ def test_eight_channels_are_exported_and_new_arrays_denoised(
     assert call("export", run_dir, "--output", tmp_path / "export")[0] == 0
     assert call("denoise", run_dir, "--input", new, "--output", tmp_path / "clean")[0] == 0
     assert np.load(tmp_path / "clean" / "denoise.npz")["denoised"].shape == (3, 8, 12, 10)
+
+
+@pytest.mark.parametrize("kind", ["series"], indirect=True)
+def test_denoised_recordings_have_the_users_rows_and_the_means_of_overlapping_windows(
+    kind: tuple[str, Path, Path], call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    _, run_dir, new = kind
+    assert call("denoise", run_dir, "--input", new, "--clean", new, "--output", tmp_path)[0] == 0
+    found, given = pd.read_csv(tmp_path / "denoised.csv"), pd.read_csv(new)
+    assert list(found) == ["time", "a", "b"]
+    assert found["time"].tolist() == given["time"].tolist()
+    arrays = np.load(tmp_path / "denoise.npz")
+    run = load_run(run_dir, "cpu")
+    windows = run.spec.kind.decode(arrays["denoised"])
+    covered = [windows[i][:, 20 - 8 * i] for i in (1, 2)]  # windows begin at the steps 0, 8 and 16
+    assert found.loc[20, ["a", "b"]].to_numpy(float) == pytest.approx(np.mean(covered, axis=0), rel=1e-4)
+    numbers = json.loads((tmp_path / "denoise.json").read_text())
+    error = np.square(arrays["denoised"] - arrays["clean"]).sum((1, 2))
+    expected = 10 * np.log10(np.square(arrays["clean"]).sum((1, 2)) / error).mean()
+    assert numbers["model"]["snr"] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["table", "bag_of_words", "sparse_codes"], indirect=True)

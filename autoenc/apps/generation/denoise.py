@@ -1,38 +1,33 @@
-"""Denoising of images, compared with the best classical filter."""
+"""Denoising of images and signals, compared with the best classical filter."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
 from autoenc import noise
+from autoenc.data.kinds.denoising import Denoising, Filter
 from autoenc.data.split import Split
 from autoenc.errors import UserError, require
-from autoenc.figures import picture_grid, titled
+from autoenc.figures import titled
 from autoenc.loading import Run
-from autoenc.metrics import mse_per_example, psnr, ssim
 from autoenc.training.tracking import track
 
-TUNED_ON = 50  # validation images that the classical filter and its strength are selected on
+TUNED_ON = 50  # validation examples that the classical filter and its strength are selected on
 SEED = 0
-
-Filter = Callable[[np.ndarray], np.ndarray]  # (H, W) or (H, W, C) in the range of the data -> the same
 
 
 @dataclass(frozen=True)
 class Denoised:
-    """Images (N, *shape) in data space: noisy, denoised by the model, and by the best classical filter.
+    """Examples (N, *shape) in data space: noisy, denoised by the model, and by the best classical filter.
 
     Args:
-        filter: name and strength of the filter, selected on validation images.
-        numbers: noisy, model or filter -> {psnr [dB], ssim}, means over images, higher is better; empty without clean
-            images.
+        filter: name and strength of the filter, selected on validation examples.
+        numbers: noisy, model or filter -> `Denoising.quality`, higher is better; empty without clean examples.
     """
 
     noisy: np.ndarray
@@ -43,13 +38,24 @@ class Denoised:
     numbers: dict[str, dict[str, float]]
 
 
+def check(run: Run) -> Denoising:
+    """Return how the examples are denoised.
+
+    Raises:
+        UserError: they are not.
+    """
+    if (found := run.spec.kind.denoising) is None:
+        raise UserError(f"{run.path}: denoising is for images and series; {run.spec.name} has {run.spec.kind.noun}")
+    return found
+
+
 def corruption(run: Run, kind: str | None = None, level: float | None = None) -> nn.Module:
     """Return noise of a kind (gaussian, masking, salt_pepper) and level (std or p); default: the noise of training.
 
     Raises:
         UserError: no kind is given, and the run was trained without noise.
     """
-    _need_images(run)
+    check(run)
     if kind is None:
         if level is not None:
             raise UserError("--level needs --noise")
@@ -66,32 +72,30 @@ def corruption(run: Run, kind: str | None = None, level: float | None = None) ->
 
 
 def denoise(run: Run, noisy: Split, clean: Split | None = None, tune: tuple[Split, Split] | None = None) -> Denoised:
-    """Denoise images.
+    """Denoise examples.
 
     Args:
         noisy: values may lie outside the range of clean data.
-        clean: the same images without noise, for PSNR and SSIM.
-        tune: (noisy, clean) images that the classical filter is selected on; None: no filter.
+        clean: the same examples without noise, for the numbers.
+        tune: (noisy, clean) examples that the classical filter is selected on; None: no filter.
     """
-    _need_images(run)
-    low, high = run.spec.low, run.spec.high
+    kind = check(run)
     x = _array(noisy)
     denoised = run.over(noisy, run.model.reconstruct).numpy()
     name, filtered = "", None
     if tune is not None:
-        name, best = _best_filter(_array(tune[0]), _array(tune[1]), high - low)
-        filtered = np.stack([_filtered(best, image, low, high) for image in track(list(x), f"filter: {name}")])
+        name, best = _best_filter(kind, _array(tune[0]), _array(tune[1]))
+        filtered = np.stack([_filtered(kind, best, each) for each in track(list(x), f"filter: {name}")])
     numbers: dict[str, dict[str, float]] = {}
     if clean is not None:
         truth = _array(clean)
-        methods = {"noisy": x.clip(low, high), "model": denoised} | ({} if filtered is None else {"filter": filtered})
-        numbers = {method: quality(truth, images, high - low) for method, images in methods.items()}
+        methods = {"noisy": kind.clip(x), "model": denoised} | ({} if filtered is None else {"filter": filtered})
+        numbers = {method: kind.quality(truth, each) for method, each in methods.items()}
     return Denoised(x, denoised, None if clean is None else _array(clean), filtered, name, numbers)
 
 
 def denoise_test(run: Run, count: int, kind: str | None = None, level: float | None = None) -> Denoised:
-    """Denoise `count` test images, with noise from a fixed seed."""
-    _need_images(run)
+    """Denoise `count` test examples, but those of anomalous classes, with noise from a fixed seed."""
     corrupt = corruption(run, kind, level)
 
     def pair(split: Split, n: int, seed: int) -> tuple[Split, Split]:
@@ -100,74 +104,51 @@ def denoise_test(run: Run, count: int, kind: str | None = None, level: float | N
             torch.manual_seed(seed)
             return Split(corrupt(clean.x), clean.y), Split(clean.x)
 
-    noisy, clean = pair(run.data.test, count, SEED)
+    noisy, clean = pair(_normal(run), count, SEED)
     return denoise(run, noisy, clean, tune=pair(run.data.val, TUNED_ON, SEED + 1))
 
 
-def quality(clean: np.ndarray, images: np.ndarray, data_range: float) -> dict[str, float]:
-    """Return the mean PSNR [dB] and SSIM of images (N, C, H, W)."""
-    error = mse_per_example(torch.from_numpy(clean), torch.from_numpy(np.ascontiguousarray(images)))
-    return {
-        "psnr": float(psnr(error, data_range).mean()),
-        "ssim": float(np.mean([ssim(a, b, data_range) for a, b in zip(clean, images, strict=True)])),
-    }
-
-
-def figure(run: Run, result: Denoised, count: int = 12) -> np.ndarray:
-    """Draw rows of images: noisy, filtered, denoised, clean; with clean images, the PSNR is below the others."""
+def figure(run: Run, result: Denoised) -> np.ndarray:
+    """Draw some examples: noisy, filtered, denoised, clean; with clean ones, with their signal-to-noise ratios."""
+    kind = check(run)
+    count = min(kind.shown, len(result.noisy))
     rows = {"noisy": result.noisy, "filter": result.filtered, "denoised": result.denoised, "clean": result.clean}
-    shown = {name: torch.from_numpy(images[:count]) for name, images in rows.items() if images is not None}
-    n = min(count, len(result.noisy))
-    low, high = run.spec.low, run.spec.high
-    texts: list[str] = []
-    for name, images in shown.items():
-        if name == "clean" or "clean" not in shown:
-            texts += [""] * n
-        else:
-            texts += [f"{value:.1f}" for value in psnr(mse_per_example(shown["clean"], images), high - low).tolist()]
-    scored = {name: f"{name}, dB" if name != "clean" and "clean" in shown else name for name in shown}
-    title = f"{n} of {len(result.noisy):,} images" + ("; PSNR [dB], higher is better" if "clean" in shown else "")
-    title += f"\nfilter: {result.filter}" if "filter" in shown else ""
-    return titled(picture_grid(torch.cat(list(shown.values())), n, low, high, list(scored.values()), texts), title)
+    drawn = {name: x[:count] for name, x in rows.items() if x is not None}
+    texts = {}
+    if (clean := drawn.get("clean")) is not None:
+        others = {name: x for name, x in drawn.items() if name != "clean"}
+        texts = {name: [f"{value:.1f}" for value in kind.ratios(clean, x)] for name, x in others.items()}
+    title = f"{count} of {len(result.noisy):,} {run.spec.kind.noun}"
+    title += f"; {kind.ratio.upper()} [dB], higher is better" if texts else ""
+    title += f"\nfilter: {result.filter}" if "filter" in drawn else ""
+    return titled(kind.draw({name: torch.from_numpy(x) for name, x in drawn.items()}, texts), title)
 
 
-def _need_images(run: Run) -> None:
-    if not run.spec.kind.images:
-        raise UserError(f"{run.path}: denoising is for images; {run.spec.name} has {run.spec.kind.noun}")
+def _normal(run: Run) -> Split:
+    """Return the test examples that are not of classes left out of training."""
+    test, spec = run.data.test, run.spec
+    if test.y is None or not spec.anomalies:
+        return test
+    left_out = torch.tensor([spec.classes.index(name) for name in spec.anomalies])
+    kept = (~torch.isin(test.y, left_out)).nonzero().squeeze(1)
+    return test.subset(kept) if len(kept) else test
 
 
 def _array(split: Split) -> np.ndarray:
     return split.take(slice(None)).x.cpu().numpy()
 
 
-def _filters(sigma: float) -> Iterator[tuple[str, Filter]]:
-    """Yield denoisers of scikit-image with several strengths. sigma: standard deviation of the noise."""
-    from skimage import filters, morphology, restoration
-
-    for weight in (0.1, 0.2, 0.4, 0.8, 1.2):
-        yield f"total variation, weight {weight}", partial(restoration.denoise_tv_chambolle, weight=weight)
-    for factor in (0.6, 0.8, 1.2):
-        means = partial(restoration.denoise_nl_means, patch_size=5, patch_distance=6, h=factor * sigma, sigma=sigma)
-        yield f"non-local means, h {factor} sigma", means
-    for width in (0.5, 1.0, 1.5):
-        yield f"Gaussian, width {width}", partial(filters.gaussian, sigma=width, preserve_range=True)
-    for radius in (1, 2):
-        yield f"median, radius {radius}", partial(filters.median, footprint=morphology.disk(radius))
-
-
-def _best_filter(noisy: np.ndarray, clean: np.ndarray, data_range: float) -> tuple[str, Filter]:
-    """Return the filter with the highest mean PSNR."""
-    low, high = float(clean.min()), float(clean.min()) + data_range
+def _best_filter(kind: Denoising, noisy: np.ndarray, clean: np.ndarray) -> tuple[str, Filter]:
+    """Return the filter with the highest mean signal-to-noise ratio."""
     sigma = math.sqrt(float(np.square(noisy - clean).mean()))
     scored = []
-    for name, candidate in _filters(sigma):
-        images = np.stack([_filtered(candidate, image, low, high) for image in noisy])
-        error = mse_per_example(torch.from_numpy(clean), torch.from_numpy(images))
-        scored.append((float(psnr(error, data_range).mean()), name, candidate))
+    for name, candidate in kind.filters(sigma):
+        filtered = np.stack([_filtered(kind, candidate, x) for x in noisy])
+        scored.append((float(kind.ratios(clean, filtered).mean()), name, candidate))
     _, name, best = max(scored, key=lambda entry: entry[0])
     return name, best
 
 
-def _filtered(function: Filter, image: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Apply a filter to each channel and clip to the range of the data: (C, H, W) -> (C, H, W) float32."""
-    return np.stack([np.asarray(function(channel), np.float32) for channel in image]).clip(low, high)
+def _filtered(kind: Denoising, function: Filter, x: np.ndarray) -> np.ndarray:
+    """Apply a filter to each channel and clip to the range of the data: (C, ...) -> (C, ...) float32."""
+    return kind.clip(np.stack([np.asarray(function(channel), np.float32) for channel in x]))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from autoenc.canvas import picture_grid
+from autoenc.data.kinds.denoising.images import Images
 from autoenc.data.kinds.kind import REAL, Kind, common, squared_errors
 from autoenc.data.readers import images
 from autoenc.data.readers.arrays import numbers_of_file
@@ -184,6 +185,10 @@ class Image(Kind):
         """Return mse, and psnr in dB relative to the range of the data."""
         mse = mse_per_example(x, x_hat)
         return {"mse": mse, "psnr": psnr(mse, self.high - self.low)}
+
+    @property
+    def denoising(self) -> Images:
+        return Images(self.low, self.high)
 
     def clip(self, x: np.ndarray) -> np.ndarray:
         return x.clip(self.low, self.high)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from autoenc.canvas import line_panels
 from autoenc.core import Likelihood
+from autoenc.data.kinds.denoising import Denoising
 from autoenc.data.kinds.observed import Column
 from autoenc.data.readers.arrays import numbers_of_file
 from autoenc.data.readers.class_names import MISSING, class_name, known_class
@@ -288,6 +289,18 @@ class Kind:
         Empty for data without a time axis.
         """
         return torch.empty(0, 0)
+
+    @property
+    def denoising(self) -> Denoising | None:
+        """How examples are denoised; None for kinds that are not."""
+        return None
+
+    def restored(self, split: Split, x: Tensor) -> tuple[list[str], list[list[str]]] | None:
+        """Return header and rows of the user's file with the values of x (N, *shape) in place of those of its examples.
+
+        None for kinds whose examples are files of their own.
+        """
+        return None
 
     # Sizes for the parts of a model
 

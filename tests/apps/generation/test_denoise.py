@@ -1,5 +1,6 @@
 """Denoising: what is measured, and that it beats doing nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from autoenc import load_run, noise
 from autoenc.apps.generation import denoise
+from autoenc.data.kinds.denoising.images import Images
+from autoenc.data.kinds.series.channels import Channels
+from autoenc.data.kinds.series.denoising import Signals
 from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
@@ -35,8 +39,8 @@ def test_psnr_is_the_mean_over_images_of_torchmetrics_own(run: Run) -> None:
     clean, other = random.random((2, 6, 1, 8, 8)).astype(np.float32)
     expected = [float(peak_signal_noise_ratio(torch.tensor(b), torch.tensor(a), data_range=1.0)) for a, b in
                 zip(clean, other, strict=True)]  # fmt: skip
-    assert denoise.quality(clean, other, 1.0)["psnr"] == pytest.approx(np.mean(expected), rel=1e-5)
-    assert denoise.quality(clean, clean, 1.0)["ssim"] == 1.0
+    assert Images(0.0, 1.0).quality(clean, other)["psnr"] == pytest.approx(np.mean(expected), rel=1e-5)
+    assert Images(0.0, 1.0).quality(clean, clean)["ssim"] == 1.0
 
 
 def test_the_filter_is_chosen_on_the_images_given_for_it_and_not_on_those_it_is_measured_on(run: Run) -> None:
@@ -80,5 +84,30 @@ def test_noise_that_is_not_known_or_makes_no_sense_is_refused(run: Run, ae_run: 
         denoise.corruption(run, None, 0.5)
     with pytest.raises(UserError, match=r"--level=1\.5: must lie between 0 and 1 for masking"):
         denoise.corruption(run, "masking", 1.5)
-    with pytest.raises(UserError, match="denoising is for images; table has vectors"):
+    with pytest.raises(UserError, match="denoising is for images and series; table has vectors"):
         denoise.denoise_test(load_run(table_run, "cpu"), 5, "gaussian")
+
+
+def test_filters_of_signals_remove_noise_and_the_ratio_is_that_of_the_powers() -> None:
+    kind = Signals(Channels(("a",), (0.0,), (1.0,)), 64)
+    random = np.random.default_rng(0)
+    clean = np.sin(2 * np.pi * (np.arange(64) / 32 + random.random((5, 1, 1)))).astype(np.float32)
+    noisy = clean + 0.5 * random.normal(size=clean.shape).astype(np.float32)
+    expected = [10 * np.log10(np.var(a) / np.mean((b - a) ** 2)) for a, b in zip(clean, noisy, strict=True)]
+    assert kind.ratios(clean, noisy) == pytest.approx(expected, rel=1e-3)  # whole periods: their mean is 0
+    filters = dict(kind.filters(0.5))
+    assert all(int(name.split(", ")[1].split()[0]) <= 33 for name in filters)
+    smoothed = np.stack([filters["Savitzky-Golay, 17 steps, order 2"](x[0]) for x in noisy])[:, None]
+    assert kind.quality(clean, smoothed)["snr"] > kind.quality(clean, noisy)["snr"] + 4
+    assert set(dict(Signals(kind.channels, 5).filters(0.5))) == {
+        "Wiener, 3 steps", "Wiener, 5 steps", "Savitzky-Golay, 3 steps, order 1",
+        *(f"Savitzky-Golay, 5 steps, order {order}" for order in (1, 2, 3)),
+    }  # fmt: skip
+
+
+def test_anomalous_test_examples_are_not_denoised(run: Run) -> None:
+    spec = replace(run.spec, anomalies=(run.spec.classes[3],))
+    other = Run(run.path, run.model, run.config, spec, run.record, run.device)
+    other.data = run.data
+    kept = run.data.test.y != 3
+    assert len(denoise.denoise_test(other, 10_000).noisy) == int(kept.sum()) < len(run.data.test)

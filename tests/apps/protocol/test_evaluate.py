@@ -41,7 +41,7 @@ def test_twice_the_same_and_what_the_training_measured(vae_run: Path, monkeypatc
 def test_tables_of_numbers_have_no_images_to_denoise(table_run: Path) -> None:
     found = evaluate.evaluate(load_run(table_run, "cpu"), ["reconstruction", "denoising", "anomaly"])
     assert found["skipped"] == {
-        "denoising": "needs images",
+        "denoising": "needs images or series",
         "anomaly": "no class was left out of training (anomaly_classes=[...], normal_classes=[...])",
     }
     assert "ssim" not in found["reconstruction"]

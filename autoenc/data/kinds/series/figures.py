@@ -14,20 +14,24 @@ ACROSS, MOST = 4, 24  # panels of an overview
 
 
 def compared(versions: Mapping[str, np.ndarray], names: Sequence[str], titles: Sequence[str]) -> np.ndarray:
-    """Draw the same windows in several versions, (n, C, W) each: a column for each window, a row for each channel."""
+    """Draw the same windows in several versions, (n, C, W) each: a column for each window, a row for each channel.
+
+    The first of more than two versions, such as a noisy one, is grey.
+    """
     count, channels = len(titles), min(CHANNELS, len(names))
     figure = new_figure(max(6.5, 3.0 * count), 1.2 + 1.3 * channels)
     grid = figure.subplots(channels, count, squeeze=False, sharex=True, sharey="row")
     for c in range(channels):
         for i in range(count):
-            for name, x in versions.items():
-                grid[c, i].plot(x[i, c], label=legend_name(name), linewidth=0.9, alpha=0.85)
+            for k, (name, x) in enumerate(versions.items()):
+                color = "0.7" if k == 0 and len(versions) > 2 else f"C{k}"
+                grid[c, i].plot(x[i, c], label=legend_name(name), linewidth=0.9, alpha=0.85, color=color)
             grid[c, i].tick_params(labelsize=7)
         grid[c, 0].set_ylabel(names[c], fontsize=8)
     for i, title in enumerate(titles):
         grid[0, i].set_title(title, fontsize=9)
         grid[-1, i].set_xlabel("step", fontsize=8)
-    grid[0, 0].legend(fontsize=7)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), fontsize=7, loc="outside upper right", ncols=len(versions))
     return pixels(figure)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from autoenc.data.kinds.kind import REAL, Kind, common, squared_errors
 from autoenc.data.kinds.series.channels import Channels
+from autoenc.data.kinds.series.denoising import Signals
 from autoenc.data.kinds.series.figures import compared, overview
 from autoenc.data.readers.recordings import Format, Reader, Recording
 from autoenc.data.scaling import is_numeric
@@ -97,7 +98,6 @@ class Series(Kind):
         split = self.cut(recordings, what)
         assert isinstance(split.x, Windows)
         names = [split.x.axis.name(place) for place in split.x.places.tolist()]
-        split = Split(split.x[:])
         self._check(split, what, noisy, support)
         return Examples(split, names)
 
@@ -169,6 +169,33 @@ class Series(Kind):
 
     def sheet(self, x: Tensor, columns: int, labels: Sequence[str] = ()) -> np.ndarray:
         return overview(self.channels.inverse(x.float()).numpy(), self.channels.names, columns, labels)
+
+    @property
+    def denoising(self) -> Signals:
+        return Signals(self.channels, self.window)
+
+    def restored(self, split: Split, x: Tensor) -> tuple[list[str], list[list[str]]]:
+        """Return the rows of recordings with the means over the windows that their steps are in; other cells are empty.
+
+        Raises:
+            DataError: x are differences.
+        """
+        if self.channels.differences:
+            raise DataError("differences do not tell the values of a recording; train with data.differences=false")
+        assert isinstance(split.x, Windows)
+        axis = split.x.axis
+        steps, means = StepMeans.of(split.x.places, x)
+        values = np.full(axis.steps.shape, np.nan, np.float32)
+        values[steps] = self.channels.inverse(means.T).T
+        several = len(axis.recordings) > 1
+        rows = []
+        for i, recording in enumerate(axis.recordings):
+            found = recording.label_rows(values[axis.starts[i] : axis.starts[i + 1]])
+            stamps = recording.stamps or [str(row) for row in range(len(found))]
+            for stamp, row in zip(stamps, found, strict=True):
+                cells = ["" if np.isnan(value) else f"{value:.7g}" for value in row]
+                rows.append([*([recording.name] if several else []), stamp, *cells])
+        return [*(["recording"] if several else []), self.format.time or "step", *self.channels.names], rows
 
     # Files
 
