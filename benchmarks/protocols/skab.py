@@ -33,8 +33,8 @@ from sklearn.ensemble import IsolationForest
 
 from autoenc import load_run
 from autoenc import run as training
-from autoenc.apps.anomaly.step_scores import StepDetector
-from autoenc.apps.anomaly.time_metrics import rates
+from autoenc.apps.anomaly.steps.metrics import rates
+from autoenc.apps.anomaly.steps.scores import StepDetector
 from autoenc.apps.untrained import untrained
 from autoenc.data.split import Split
 from autoenc.estimators.inmemory import compose
