@@ -20,6 +20,7 @@ from autoenc.errors import UserError
 ROUNDING = 1e-9  # of (n + 1) * rate, which is a whole number for rates such as 0.1
 COVERAGE = 0.95  # of intervals
 HIGHEST = 5  # scores that are printed
+NAMED = "named by --score"
 
 
 def p_values(calibration: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -191,7 +192,7 @@ class Judged:
     """Scores of N rows, images or steps, and what a threshold decides.
 
     Args:
-        score: the deciding score. rule: how thresholds follow from the calibration.
+        score: the deciding score. chosen: how it was chosen. rule: how thresholds follow from the calibration.
         scores: name -> (N,). calibration: scores of normal data.
         numbers: score -> metrics, with labels; higher is better.
     """
@@ -201,6 +202,7 @@ class Judged:
     scores: dict[str, np.ndarray]
     calibration: Calibration
     numbers: dict[str, Any] = field(default_factory=dict)
+    chosen: str = ""
 
     @cached_property
     def thresholds(self) -> dict[str, float]:
@@ -240,6 +242,7 @@ class Judged:
         calibration = self.calibration
         return {
             "score": self.score,
+            "chosen": self.chosen,
             **self.rule.summary(*self.compared),
             "calibration": {"source": calibration.source, "rows": len(self.compared[0]), "remark": calibration.remark},
             **counts,

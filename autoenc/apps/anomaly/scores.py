@@ -15,6 +15,11 @@ from autoenc.reference import bound, row_table
 
 NAMES = ("error", "nll", "elbo", "prior", "mahalanobis", "knn", "local", "forest", "combined")
 COMBINED = ("error", "knn", "forest")
+REASONS = {
+    "local": "the default for images: highest mean AUROC with each class of data=digits as the anomaly",
+    "combined": "the default for data other than images: most consistent over three models on six tables of ADBench",
+}
+TRAINED = "the score that the objective trains"
 NEIGHBOURS = 10
 FLOOR = 1e-3  # of the mean distance between neighbours: relative to exact copies, all distances would be infinite
 SEED = 0
@@ -40,10 +45,9 @@ class Detector:
     The score of a row does not depend on other rows or the batch size. Training rows are their own neighbours.
 
     Attributes:
-        best: the default score. `local` for images: the highest mean AUROC with each class of scikit-learn's digits as
-            the anomaly (`benchmarks/bench_apps.py --only choice`), images that no published result is of.
-            `combined` for other data: the most consistent over three models on the six ADBench tables, on splits
-            without published results. An objective that trains a score names it, as model=deep_svdd does.
+        best: the default score: that of an objective which trains one, else that of the kind of data. No label of the
+            data at hand has a part in it. reason: how it was chosen, in words; digits are images that no published
+            result is of (`benchmarks/bench_apps.py --only choice`), the splits of the tables those without any.
     """
 
     def __init__(self, run: Run):
@@ -51,7 +55,9 @@ class Detector:
         self._bounded = len(run.reference.val_bound) > 0
         bottleneck, objective = run.model.bottleneck, run.objective
         self._prior = None if bottleneck.symbols or bottleneck.no_density is not None else bottleneck.prior
-        self.best = (objective.score if objective is not None else None) or run.spec.kind.score
+        trained = objective.score if objective is not None else None
+        self.best = trained or run.spec.kind.score
+        self.reason = TRAINED if trained else REASONS[self.best]
 
     @property
     def names(self) -> list[str]:

@@ -192,5 +192,5 @@ def several(paths: Sequence[str], options: Options, device: str = "auto") -> dic
     table["mean"] = {name: numbers["auroc"] for name, numbers in mean.items()}
     beside = {name: numbers["auroc_untrained"] for name, numbers in mean.items() if "auroc_untrained" in numbers}
     table["mean of untrained networks"] = beside
-    console().print(method_table("AUROC", table))
+    console().print(method_table("AUROC", table, metrics=False))
     return summary

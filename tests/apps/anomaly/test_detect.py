@@ -19,7 +19,7 @@ from autoenc import load_run
 from autoenc.apps import inputs
 from autoenc.apps.anomaly import labelled, scores
 from autoenc.apps.anomaly.conformal import Quantile
-from autoenc.apps.anomaly.rows import detect, figures
+from autoenc.apps.anomaly.rows import baselines, detect, figures
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.data.split import Split
 from autoenc.errors import DataError, UserError
@@ -148,6 +148,25 @@ def test_the_threshold_is_the_smallest_score_that_the_quantile_does_not_exceed(n
     assert detect.detect(novel, novel.run.data.val, rule=Quantile(0.9)).alarms.mean() <= 0.1
     with pytest.raises(UserError, match="--quantile=1"):
         novel.threshold("error", 1)
+
+
+def test_ecod_by_hand_and_neighbours_of_rows_by_all_distances(novel: Detector) -> None:
+    """Of 1, 2, 3 and the row itself: 3 of 4 are as high as 1.5, 1 as 9; 3 are as low as 2, a training row."""
+    found = baselines.ecod(np.array([[1.0], [2.0], [3.0]]), np.array([[1.5], [9.0], [2.0]]))
+    assert found == pytest.approx([math.log(4 / 2), math.log(4 / 1), math.log(4 / 3)])
+    constant = np.zeros((5, 2))
+    assert baselines.ecod(constant, constant) == pytest.approx(0)
+    train, x = (everything(split).reshape(len(split), -1) for split in (novel.run.data.train, novel.run.data.test))
+    nearest = np.sort(cdist(x, train), 1)[:, :10].mean(1)
+    assert baselines.baselines(novel.run, novel.run.data.test)["raw_knn"] == pytest.approx(nearest, rel=1e-4)
+
+
+def test_ecod_is_that_of_its_authors() -> None:
+    ecod = pytest.importorskip("pyod.models.ecod").ECOD
+    random = np.random.default_rng(0)
+    train, x = random.exponential(size=(60, 4)), random.exponential(2, size=(5, 4))
+    alone = [ecod().fit(train).decision_function(row[None])[0] for row in x]  # of several, each would see the others
+    assert baselines.ecod(train, x) == pytest.approx(alone)
 
 
 def test_a_class_left_out_of_training_is_found_better_than_by_pca_and_an_isolation_forest(novel: Detector) -> None:

@@ -115,11 +115,11 @@ def test_a_test_split_is_detected_with_metrics_and_files(
     assert "a" in out
     assert {p.name for p in tmp_path.iterdir()} == {"detect.json", "detect.csv", "events.csv", "timeline.png"}
     found = json.loads((tmp_path / "detect.json").read_text())
-    assert found["score"] == "residual"
+    assert (found["score"], found["chosen"]) == ("residual", StepDetector(load_run(trained, "cpu")).reason)
     assert found["anomalous_events"] == 1
     numbers = found["numbers"]
     assert numbers["residual"]["auroc"] > 0.9 > numbers["random"]["auroc"]
-    assert {"pca", "isolation_forest", "random"} <= numbers.keys()
+    assert {"pca", "isolation_forest", "raw_knn", "ecod", "random"} <= numbers.keys()
     assert "auroc_untrained" in numbers["residual"]
     rows = list(csv.DictReader((tmp_path / "detect.csv").open()))
     assert len(rows) == STEPS - 20

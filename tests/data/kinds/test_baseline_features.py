@@ -56,7 +56,7 @@ def test_baselines_of_texts_tell_topics_apart(data: str, train_run: Callable[...
     assert labels is not None
     assert labels.sum() == 20
     result = detect.detect(Detector(run), run.data.test, labels)
-    assert set(result.baselines) == {"lsa", "isolation_forest"}
+    assert set(result.baselines) == {"lsa", "isolation_forest", "raw_knn"}
     header, table = result.table(run.data.example_names("test"))
     assert float(table[int(np.flatnonzero(labels)[0])][header.index("unknown")]) == 1
     assert all(np.isfinite(values).all() for values in result.baselines.values())

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from autoenc.apps.anomaly.conformal import Calibration, Judged, Quantile, Rule, chose_the_checkpoint, p_values
+from autoenc.apps.anomaly.conformal import NAMED, Calibration, Judged, Quantile, Rule, chose_the_checkpoint, p_values
 from autoenc.apps.anomaly.pixels.metrics import image_score, pixel_numbers
-from autoenc.apps.anomaly.pixels.scores import BEST, SCORES, Inspector
+from autoenc.apps.anomaly.pixels.scores import BEST, REASON, SCORES, Inspector
 from autoenc.data.readers.folders import tree
 from autoenc.data.readers.inspection_folders import GOOD, Layout, Part, layout, read_mask
 from autoenc.data.sets.defects import read_image
@@ -91,7 +91,7 @@ def inspect(
         UserError: an unknown score, or too few held-out images.
         DataError: a file is not an image, smaller than a patch, or has a mask of another size.
     """
-    score = score or BEST
+    chosen, score = NAMED if score else REASON, score or BEST
     if score not in SCORES:
         raise UserError(f"--score {score}: must be one of {', '.join(SCORES)}")
     rule.check_rows(len(files.held_out), HELD_OUT)
@@ -113,7 +113,7 @@ def inspect(
     numbers = {name: measured(kinds, values, [maps[name] for maps in found], truth) for name, values in scores.items()}
     numbers = {name: each for name, each in numbers.items() if each}
     calibration = Calibration(held_out, HELD_OUT, chose_the_checkpoint(HELD_OUT))
-    return Inspected(score, rule, scores, calibration, numbers, [maps[score] for maps in found])
+    return Inspected(score, rule, scores, calibration, numbers, chosen, [maps[score] for maps in found])
 
 
 def measured(

@@ -98,6 +98,7 @@ SCORES: dict[str, Callable[[Seen], np.ndarray]] = {
     "combined": lambda seen: np.sqrt(_shift(seen) * seen.distance),  # geometric mean of shift and memory
 }
 BEST = "combined"  # see docs/inspection.md: limits
+REASON = "the default for data=defects: chosen on painted defects and on cracks in tiles, see docs/inspection.md"
 
 
 def responses(x: np.ndarray) -> np.ndarray:

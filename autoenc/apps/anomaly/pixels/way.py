@@ -63,6 +63,8 @@ class Pixels(Way[Inspected]):
         for kind in next(iter(result.numbers.values()), {}):
             rows = {name: each[kind] for name, each in result.numbers.items()}
             screen.print(method_table(f"defects: {kind}", rows))
+        if result.numbers:
+            screen.print(f"{result.score} decides: {result.chosen}")
         screen.print(f"{result.alarms.sum():,} of {len(self.parts):,} images above the threshold: {result.decided}")
         screen.print(result.highest([part.name for part in self.parts]))
         for note in () if self.options.input else self.layout.notes:

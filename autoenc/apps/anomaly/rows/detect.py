@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc.apps.anomaly.conformal import Calibration, Judged, Quantile, Rule, p_values
+from autoenc.apps.anomaly.conformal import NAMED, Calibration, Judged, Quantile, Rule, p_values
 from autoenc.apps.anomaly.labelled import check_labels, known_rows, quality
+from autoenc.apps.anomaly.rows.baselines import baselines
 from autoenc.apps.anomaly.rows.calibration import validation
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.untrained import remark, untrained
@@ -21,7 +22,6 @@ from autoenc.loading import Run
 from autoenc.metrics import auroc_exceeds, auroc_interval
 from autoenc.reference import column_nll
 
-SEED = 0
 EQUAL = 1e-6  # relative difference of equal scores, in float32
 
 
@@ -101,6 +101,7 @@ def detect(
     Raises:
         UserError: the run does not have the score, the labels are all equal, or the calibration rows are too few.
     """
+    chosen = NAMED if score else detector.reason
     score = score or detector.best
     detector.check(score)
     if labels is not None:
@@ -120,43 +121,13 @@ def detect(
     columns = contributions(detector.run, split) if detector.run.spec.kind.named_dimensions else None
     annotations = detector.run.spec.kind.annotations(split)
     remarks = ". ".join(filter(None, (constant(scores), remark(better))))
-    return Detected(score, rule, scores, calibration, numbers, columns, labels, others, annotations, remarks)
+    return Detected(score, rule, scores, calibration, numbers, chosen, columns, labels, others, annotations, remarks)
 
 
 def constant(scores: Mapping[str, np.ndarray]) -> str:
     """Return in words which scores are the same for all of several rows, up to rounding; empty if none is."""
     names = [name for name, v in scores.items() if len(v) > 1 and np.ptp(v) <= EQUAL * np.abs(v).max()]
     return f"the same for all rows, and therefore no ranking: {', '.join(names)}" if names else ""
-
-
-def baselines(run: Run, split: Split) -> dict[str, np.ndarray]:
-    """Return scores of classical methods, fitted to the reference rows (at most 20,000 training rows): name -> (N,).
-
-    pca: mean squared error of the reconstruction from as many components as the code has values, or from those with 95%
-    of the variance if the code has as many as the data; for texts lsa, of TF-IDF (Deerwester et al. 1990).
-    isolation_forest: Liu, Ting & Zhou 2008. Empty where `Kind.features` has nothing.
-    """
-    from scipy.sparse import issparse
-    from sklearn.decomposition import PCA, TruncatedSVD
-    from sklearn.ensemble import IsolationForest
-
-    features = run.spec.kind.features(run.reference_rows(), split)
-    if features is None:
-        return {}
-    train, x = features
-    forest = -IsolationForest(random_state=SEED).fit(train).score_samples(x)
-    if issparse(train):
-        if min(train.shape) < 2:
-            return {"isolation_forest": forest}
-        lsa = TruncatedSVD(min(run.latent_dim, min(train.shape) - 1), random_state=SEED).fit(train)
-        left = np.asarray(x.multiply(x).sum(1)).ravel() - np.square(lsa.transform(x)).sum(1)  # orthonormal components
-        return {"lsa": left / train.shape[1], "isolation_forest": forest}
-    components = min(run.latent_dim, len(train)) if run.latent_dim < train.shape[1] else 0.95
-    pca = PCA(components, random_state=SEED).fit(train)
-    return {
-        "pca": np.square(x - pca.inverse_transform(pca.transform(x))).mean(1),
-        "isolation_forest": forest,
-    }
 
 
 def contributions(run: Run, split: Split, count: int = 3) -> np.ndarray:

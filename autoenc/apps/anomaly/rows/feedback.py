@@ -52,7 +52,7 @@ class FeedbackDetector(Detector):
 
     def __init__(self, run: Run, weights: Weights):
         super().__init__(run)
-        self.best, self._weights = NAME, weights
+        self.best, self.reason, self._weights = NAME, "learnt from labelled rows", weights
 
     @property
     def names(self) -> list[str]:

@@ -78,6 +78,7 @@ class Rows(Way[Detected]):
         screen, names = console(), self.examples.names
         if result.numbers:
             screen.print(method_table("anomalies", result.numbers))
+            screen.print(f"{result.score} decides: {result.chosen}")
         if result.remark:
             screen.print(result.remark)
         if (found := result.interval()) is not None:

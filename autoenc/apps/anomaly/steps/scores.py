@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc.apps.anomaly.scores import Detector, threshold
+from autoenc.apps.anomaly.scores import TRAINED, Detector, threshold
 from autoenc.data.split import Split
 from autoenc.data.storage.windows import StepMeans, Windows
 from autoenc.errors import DataError, UserError
@@ -18,6 +18,7 @@ from autoenc.reference import errors
 
 CHUNK = 4_096  # windows
 OWN = ("residual", "error")
+REASON = "the default for recordings: highest mean AUROC over the anomalies of data=oscillations, model=ae and vae"
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,13 @@ class StepDetector:
 
     @property
     def best(self) -> str:
-        """The default score: that of an objective which trains one, else `residual`.
+        """The default score: that of an objective which trains one, else `residual`."""
+        return self.windows.best if self.windows.reason == TRAINED else OWN[0]
 
-        It has the highest mean AUROC over the five kinds of anomalies of data=oscillations, with model=ae and vae.
-        """
-        objective = self.run.objective
-        return (objective.score if objective is not None else None) or OWN[0]
+    @property
+    def reason(self) -> str:
+        """How it was chosen, in words."""
+        return TRAINED if self.windows.reason == TRAINED else REASON
 
     def check(self, name: str) -> None:
         """Raise UserError unless the run has the score."""

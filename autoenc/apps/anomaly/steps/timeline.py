@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autoenc.apps.anomaly.conformal import Calibration, Judged, Quantile, Rule
+from autoenc.apps.anomaly.conformal import NAMED, Calibration, Judged, Quantile, Rule
 from autoenc.apps.anomaly.labelled import check_labels
-from autoenc.apps.anomaly.rows.detect import baselines
+from autoenc.apps.anomaly.rows.baselines import baselines
 from autoenc.apps.anomaly.steps.metrics import Scored, quality, stretches
 from autoenc.apps.anomaly.steps.scores import StepDetector, StepScores, spread
 from autoenc.apps.untrained import untrained
@@ -165,6 +165,7 @@ def timeline(
     """
     run, x = detector.run, split.x
     assert isinstance(x, Windows)
+    chosen = NAMED if score else detector.reason
     score = score or detector.best
     detector.check(score)
     found = detector.scores(split)
@@ -178,8 +179,8 @@ def timeline(
     join = max(1, x.length // 4) if join is None else join
     calibration = Calibration(detector.validation, "validation steps")
     result = Timeline(
-        score, rule, found.scores, calibration, axis=x.axis, found=found, ends=ends, join=join, names=x_names(run),
-        labels=known,
+        score, rule, found.scores, calibration, chosen=chosen, axis=x.axis, found=found, ends=ends, join=join,
+        names=x_names(run), labels=known,
     )  # fmt: skip
     if known is None:
         return result

@@ -62,12 +62,13 @@ class Steps(Way[Timeline]):
         if result.numbers:
             brief = {name: {m: each[m] for m in timeline.SHORT if m in each} for name, each in result.numbers.items()}
             screen.print(method_table("time steps", brief))
+            screen.print(f"{result.score} decides: {result.chosen}")
             of_alarms = {name: result.numbers[result.score][name] for name in timeline.ALARMS}
             screen.print(result_table("alarms", {result.score: of_alarms}))
             if kinds := timeline.by_kind(result):
                 shown = (result.score, *result.baselines)
                 rows = {name: {m: v for m, v in each.items() if m in shown} for name, each in kinds.items()}
-                screen.print(method_table("AUROC by class", rows))
+                screen.print(method_table("AUROC by class", rows, metrics=False))
         events = result.events()
         screen.print(
             f"{int(result.alarms.sum()):,} of {len(result.alarms):,} steps above the threshold, in {len(events):,} "
