@@ -19,7 +19,7 @@ EXAMPLES = """examples:
   python scripts/retrieve.py RUN --text "a probe in orbit" "a fast graphics card"
 
 results: retrieve.json, hits.csv (query, rank, row of the training split, score, label; for text data the beginning of
-each text), hits.png (query | hits, for images)
+each text), hits.png (queries and hits, for images and series)
 """
 
 SHOWN = 10  # queries whose hits are printed
@@ -85,13 +85,12 @@ def main(args: argparse.Namespace) -> Results:
             lines.append(line + ([] if texts is None else [texts[i]]))
         header = ["query", "rank", "row", metric, "label"]
         out.csv("hits", header + ([] if texts is None else ["text" if captions else "name"]), lines)
-        if kind.images:
-            out.figure("hits", retrieve.figure(run, queries, names, hits, rows))
-            inside = hits.positions[retrieve.in_figure(len(queries))]
+        image = retrieve.figure(run, queries, names, hits, rows)
+        if image is not None:
+            out.figure("hits", image)
+            inside = hits.positions[retrieve.in_figure(run, len(queries))]
             if missing := int((~rows.shown(inside)).sum()):
-                out.say(
-                    f"hits.png: {missing} of {inside.size} hits are blank: their images are not stored in {run.path}"
-                )
+                out.say(f"hits.png: {missing} of {inside.size} hits are blank: they are not stored in {run.path}")
         facts = {"queries": len(names), "indexed": len(rows), "k": args.k, "metric": metric}
         hashes = hashing.compare(run, queries, args.k) if metric == "hamming" and not given else {}
         out.json({**facts, **numbers, **others} | ({"hashing": hashes} if hashes else {}))

@@ -203,6 +203,8 @@ def test_every_application_works_or_says_why_not(
         assert code == 0
         assert not err or (data == "image_folder" and err.startswith(other_size))
         assert files <= found, "what the help promises"
+        drawn = data in ("image_folder", "defects", "channels", "series", "shapes")
+        assert ("hits.png" in found) == (script == "retrieve" and drawn)
 
 
 @pytest.mark.parametrize("kind", [name for name in KINDS if name != "defects"], indirect=True)  # learnt from patches

@@ -17,12 +17,11 @@ from autoenc.apps.codes.neighbours import Hits, Index, Metric, nearest_sparse
 from autoenc.core import UNLABELLED
 from autoenc.data.split import Split, drawn
 from autoenc.errors import UserError
-from autoenc.figures import picture_grid, titled
+from autoenc.figures import titled
 from autoenc.files import check_inside, read_json, write_json
 from autoenc.loading import Run
 
 FOLDER = "index"  # in the run directory
-DRAWN = 10  # queries in the figure
 QUERY, RIGHT, WRONG = "#1f77b4", "#2ca02c", "#d62728"  # colours of frames
 
 
@@ -52,14 +51,13 @@ class Indexed:
         """Return which positions are those of `rows`: bool."""
         return np.isin(positions, self.row_index)
 
-    def images(self, positions: np.ndarray) -> Tensor:
-        """Return the rows at some positions (n, *shape), blank if they are not among `rows`."""
-        images = self.rows.take(
+    def stored(self, positions: np.ndarray) -> Tensor:
+        """Return the rows at some positions (n, *shape), NaN if they are not among `rows`."""
+        found = self.rows.take(
             torch.from_numpy(np.searchsorted(self.row_index, positions).clip(0, len(self.rows) - 1))
-        ).x
-        images = images.clone()
-        images[~torch.from_numpy(self.shown(positions))] = 0
-        return images
+        ).x.clone()
+        found[~torch.from_numpy(self.shown(positions))] = torch.nan
+        return found
 
 
 def indexed(run: Run) -> Indexed:
@@ -157,19 +155,21 @@ def baseline(run: Run, queries: Split, y_query: np.ndarray, k: int) -> dict[str,
     return {"TF-IDF": {f"precision@{k}": float(right.mean())}}
 
 
-def in_figure(queries: int) -> list[int]:
-    """Return the positions of the queries that `figure` shows: up to ten, drawn at random, in order."""
-    return sorted(drawn(queries, DRAWN).tolist())
+def in_figure(run: Run, queries: int) -> list[int]:
+    """Return the positions of the queries that `figure` shows, drawn at random, in order."""
+    return sorted(drawn(queries, run.spec.kind.queries).tolist())
 
 
-def figure(run: Run, queries: Split, names: Sequence[str], hits: Hits, rows: Indexed) -> np.ndarray:
-    """Draw a row of images for each query of `in_figure`: the query and its hits, blank if not stored.
+def figure(run: Run, queries: Split, names: Sequence[str], hits: Hits, rows: Indexed) -> np.ndarray | None:
+    """Draw the queries of `in_figure` and their hits; None for kinds without such a figure.
 
-    Queries have a blue frame. Hits of the class of their query have a green frame, those of other classes a red one and
-    the word "wrong".
+    Queries are blue. Hits of the class of their query are green, those of other classes red, with the word "wrong".
     """
-    chosen = in_figure(len(queries))
-    tiles = [torch.cat([queries.take(slice(q, q + 1)).x, rows.images(hits.positions[q])]) for q in chosen]
+    kind = run.spec.kind
+    if not kind.queries:
+        return None
+    chosen = in_figure(run, len(queries))
+    tiles = [torch.cat([queries.take(slice(q, q + 1)).x, rows.stored(hits.positions[q])]) for q in chosen]
     y = None if rows.labels is None or queries.y is None else queries.y.cpu().numpy()
     texts: list[str] = []
     frames: list[str | None] = []
@@ -179,8 +179,9 @@ def figure(run: Run, queries: Split, names: Sequence[str], hits: Hits, rows: Ind
         texts += ["query", *(f"{rank}{mark}" for rank, mark in enumerate(marks, 1))]
         frames += [QUERY, *(None if right is None else WRONG if mark else RIGHT for mark in marks)]
     title = f"{len(chosen)} of {len(queries):,} queries, and the {hits.positions.shape[1]} nearest training examples"
-    title += "" if y is None else "\ngreen: of the class of the query; red: of another class"
-    captions = [f"query {names[q]}"[:24] for q in chosen]
-    low, high = run.spec.low, run.spec.high
-    image = picture_grid(torch.cat(tiles), hits.positions.shape[1] + 1, low, high, captions, texts, frames)
-    return titled(image, title)
+    title += (
+        "; queries are blue"
+        if y is None
+        else "\nblue: queries; green: of the class of the query; red: of another class"
+    )
+    return titled(kind.ranked(torch.cat(tiles), [f"query {names[q]}" for q in chosen], texts, frames), title)

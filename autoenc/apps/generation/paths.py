@@ -32,7 +32,7 @@ def interpolate(run: Run, a: np.ndarray, b: np.ndarray, steps: int = 11, sphere:
     check_path(run, steps)
     ends = run.codes(Split(torch.from_numpy(np.stack([a, b]))))
     way = "great circle" if sphere else "line"
-    title = f"reconstructions of two examples, left and right, and {steps - 2} codes on the {way} between theirs"
+    title = f"reconstructions of two examples, first and last, and {steps - 2} codes on the {way} between theirs"
     return decode(run, between(ends[0], ends[1], steps, sphere), title)
 
 

@@ -51,6 +51,7 @@ class Image(Kind):
     encodes_objects: ClassVar[bool] = True
     score: ClassVar[str] = "local"
     deep_white: ClassVar[float | None] = 65_535.0
+    queries: ClassVar[int] = 10
     drawn: ClassVar[bool] = False  # the noise of single pixels is no part of an image
 
     @property
@@ -215,6 +216,14 @@ class Image(Kind):
 
     def sheet(self, x: Tensor, columns: int, labels: Sequence[str] = ()) -> np.ndarray:
         return picture_grid(x, min(columns, len(x)), self.low, self.high, list(labels) or None)
+
+    def ranked(
+        self, x: Tensor, captions: Sequence[str], texts: Sequence[str], colors: Sequence[str | None]
+    ) -> np.ndarray:
+        """Draw a row of images for each query; hits that are not known are blank."""
+        labels = [caption[:24] for caption in captions]
+        across = len(x) // len(captions)
+        return picture_grid(x.nan_to_num(), across, self.low, self.high, labels, list(texts), list(colors))
 
     def state(self) -> dict[str, Any]:
         look = None if self.format is None else asdict(self.format)

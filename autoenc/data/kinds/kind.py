@@ -80,6 +80,7 @@ class Kind:
         detection: the way to detect anomalies, a folder of apps/anomaly/. score: the default score of rows.
         deep_white: default white value of uint16.
         drawn: whether generated examples are draws from p(x|z) by default, not its means.
+        queries: how many queries `ranked` draws; 0: there is no such figure.
     """
 
     shape: tuple[int, ...]
@@ -101,6 +102,7 @@ class Kind:
     score: ClassVar[str] = "combined"
     deep_white: ClassVar[float | None] = None
     drawn: ClassVar[bool] = True
+    queries: ClassVar[int] = 0
 
     # New data
 
@@ -347,6 +349,16 @@ class Kind:
         rows = x.flatten(1).split(columns)
         panels = [{str(i): line.numpy() for i, line in enumerate(row)} for row in rows]
         return line_panels(panels, list(labels), gradient=True)
+
+    def ranked(
+        self, x: Tensor, captions: Sequence[str], texts: Sequence[str], colors: Sequence[str | None]
+    ) -> np.ndarray:
+        """Draw queries and their hits (N, *shape), those of each query after it; NaN where a hit is not known.
+
+        Args:
+            captions: of the queries. texts, colors: of queries and hits.
+        """
+        raise NotImplementedError
 
     # Files
 

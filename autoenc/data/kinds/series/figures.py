@@ -55,8 +55,35 @@ def overview(x: np.ndarray, names: Sequence[str], columns: int, titles: Sequence
             axes.plot(line, linewidth=0.9, color=color, label=None if many else names[c])
         axes.set_title(titles[i] if i < len(titles) else f"{names[0]}, row {i}" if many else "", fontsize=8)
         axes.tick_params(labelsize=7)
+        if i % across == 0 and (many or len(names) == 1):
+            axes.set_ylabel(names[0], fontsize=8)
+        if i + across >= len(panels):
+            axes.tick_params(labelbottom=True)
+            axes.set_xlabel("step" + ("; first line dark, last yellow" if many else ""), fontsize=8)
     if len(names) > 1 and not many:
-        grid[0].legend(fontsize=6)
-    for axes in grid[-across:]:
-        axes.set_xlabel("step" + ("; first line dark, last yellow" if many else ""), fontsize=8)
+        figure.legend(*grid[0].get_legend_handles_labels(), fontsize=7, loc="outside upper right", ncols=CHANNELS)
+    return pixels(figure)
+
+
+def ranked(x: np.ndarray, names: Sequence[str], titles: Sequence[str], colors: Sequence[str | None]) -> np.ndarray:
+    """Draw windows over each other: a column for each title, a row for each channel.
+
+    Args:
+        x: (N, C, W), as many windows for each title, the first of them bold; NaN where one is not known.
+        colors: of the windows; None: grey.
+    """
+    count, channels, each = len(titles), min(CHANNELS, len(names)), len(x) // len(titles)
+    figure = new_figure(max(6.5, 3.0 * count), 0.8 + 1.3 * channels)
+    grid = figure.subplots(channels, count, squeeze=False, sharex=True, sharey="row")
+    for i, title in enumerate(titles):
+        for k in reversed(range(i * each, (i + 1) * each)):  # the query is on top
+            first = k == i * each
+            for c in range(channels):
+                style = {"color": colors[k] or "0.6", "linewidth": 1.8 if first else 0.7}
+                grid[c, i].plot(x[k, c], alpha=1.0 if first else 0.7, **style)
+                grid[c, i].tick_params(labelsize=7)
+        grid[0, i].set_title(title, fontsize=8)
+        grid[-1, i].set_xlabel("step", fontsize=8)
+    for c in range(channels):
+        grid[c, 0].set_ylabel(names[c], fontsize=8)
     return pixels(figure)

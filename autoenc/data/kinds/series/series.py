@@ -14,7 +14,7 @@ from torch import Tensor
 from autoenc.data.kinds.kind import REAL, Kind, common, squared_errors
 from autoenc.data.kinds.series.channels import Channels
 from autoenc.data.kinds.series.denoising import Signals
-from autoenc.data.kinds.series.figures import compared, overview
+from autoenc.data.kinds.series.figures import compared, overview, ranked
 from autoenc.data.readers.recordings import Format, Reader, Recording
 from autoenc.data.scaling import is_numeric
 from autoenc.data.split import Examples, Split
@@ -49,6 +49,7 @@ class Series(Kind):
     noun: ClassVar[str] = "windows of recordings"
     encodes_objects: ClassVar[bool] = True
     timed: ClassVar[bool] = True
+    queries: ClassVar[int] = SHOWN
     detection: ClassVar[str] = "steps"
 
     @property
@@ -166,6 +167,14 @@ class Series(Kind):
         titles = [f"example {i}" + (f", mse {errors[i]:.2g}" if errors else "") for i in range(count)]
         drawn = {name: self.channels.inverse(x[:count].float()).numpy() for name, x in versions.items()}
         return compared(drawn, self.channels.names, titles)
+
+    def ranked(
+        self, x: Tensor, captions: Sequence[str], texts: Sequence[str], colors: Sequence[str | None]
+    ) -> np.ndarray:
+        """Draw each query and its hits over each other: a column for each query, a row for each channel."""
+        return ranked(
+            self.channels.inverse(x.float()).numpy(), self.channels.names, [each[:40] for each in captions], colors
+        )
 
     def sheet(self, x: Tensor, columns: int, labels: Sequence[str] = ()) -> np.ndarray:
         return overview(self.channels.inverse(x.float()).numpy(), self.channels.names, columns, labels)
