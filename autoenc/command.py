@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from autoenc import launched
 from autoenc.errors import UserError, one_line, out_of_memory
 from autoenc.files import finite, printable
 
@@ -86,6 +87,7 @@ def execute(main: Callable[[argparse.Namespace], Results], arguments: argparse.A
         main: prints for people and returns the results, which --json prints instead.
     """
     args = arguments.parse_args(argv)
+    launched.calm()
     warnings.showwarning = _attention  # type: ignore[assignment]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:

@@ -1,5 +1,6 @@
 """Small models and small data, and a generator that starts the same for every test."""
 
+import os
 import runpy
 import shutil
 import signal
@@ -8,6 +9,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+# Two workers of two threads each wait for one another more than they compute. Read when numpy and torch are imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hydra
 import numpy as np
@@ -24,7 +28,6 @@ from autoenc.data.kinds.image import Image
 from autoenc.data.kinds.vector import Vector
 from autoenc.data.split import Split
 
-torch.set_num_threads(1)  # the models are tiny: threads cost more than they bring
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell, whose jobs ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
