@@ -19,7 +19,10 @@ from autoenc.errors import STOPS, Interrupted, one_line
 
 T = TypeVar("T")
 # Imported once before the jobs of a sweep are forked, instead of in every job: several seconds. None starts threads.
-PRELOADED = ("autoenc.run", "torch.utils.tensorboard", "torch._dynamo", "sklearn.datasets", "sklearn.decomposition")
+PRELOADED = (
+    *("autoenc.run", "autoenc.data", "torch.utils.tensorboard", "torch._dynamo", "sklearn.datasets"),
+    *("sklearn.decomposition", "matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.PngImagePlugin"),
+)
 CLEAR = "\r\x1b[2K"  # what a line begins with on a terminal that other processes write to: it replaces a live line
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,13 @@ ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["network.hidden=[16]", "trainer.figures=0", "trainer.epochs=1", "trainer.threads=1"]
 
 
+def forked(cwd: Path, *args: str) -> forks.Done:
+    """Run train.py in a fork of this process, without the seconds that imports take."""
+    return forks.start(cwd / f"out_{len(list(cwd.glob('out_*')))}", cwd, args).wait()
+
+
 def train(cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run train.py in a new process."""
     command = [sys.executable, str(ROOT / "train.py"), *args]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
@@ -167,7 +174,7 @@ def test_train_then_use_the_same_directory_again(tmp_path: Path) -> None:
     assert done.stdout.count("run: here") == done.stdout.count("epoch   1 ") == 1
     assert "epoch   1 " in (tmp_path / "here" / "train.log").read_text()
     before = (tmp_path / "here" / ".hydra" / "config.yaml").read_bytes()
-    again = train(tmp_path, "model=ae", "hydra.run.dir=here", *QUICK)
+    again = forked(tmp_path, "model=ae", "hydra.run.dir=here", *QUICK)
     assert again.returncode == 2
     assert again.stderr == "hydra.run.dir=here: is already in use; name another, or use resume=here\n"
     assert (tmp_path / "here" / ".hydra" / "config.yaml").read_bytes() == before
@@ -183,7 +190,7 @@ def test_a_folder_that_has_only_files_of_hydra_is_not_in_use(tmp_path: Path) -> 
 
 def test_sweep_goes_on_past_a_failing_job_and_ends_with_a_comparison(tmp_path: Path) -> None:
     args = ["-m", "model=ae,topk", "model.latent_dim=2,12", *QUICK[1:]]
-    done = forks.start(tmp_path / "out", tmp_path, args).wait()
+    done = forked(tmp_path, *args)
     assert done.returncode == 1
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     assert sorted(p.name.split("_")[0] for p in sweep.iterdir() if p.is_dir()) == ["0", "1", "2", "3"]
@@ -201,7 +208,7 @@ def test_sweep_goes_on_past_a_failing_job_and_ends_with_a_comparison(tmp_path: P
     before = (kept / "summary.json").stat().st_mtime_ns
     for name in ("run.json", "checkpoints/last.pt"):
         (lost / name).unlink()
-    again = train(tmp_path, f"resume={sweep}")
+    again = forked(tmp_path, f"resume={sweep}")
     assert again.returncode == 1, "job 2 is tried again and fails again"
     assert (kept / "summary.json").stat().st_mtime_ns == before
     assert again.stdout.count(": finished before") == 2
@@ -233,9 +240,22 @@ def test_sweep_is_refused_whole_where_a_job_cannot_be_composed(tmp_path: Path) -
     assert not list(tmp_path.rglob("*"))
 
 
+@pytest.mark.parametrize(("given", "threads"), [({}, {1}), ({"OPENBLAS_NUM_THREADS": "2"}, {2})])
+def test_numpy_has_one_thread_unless_the_environment_says_otherwise(given: dict[str, str], threads: set[int]) -> None:
+    program = (
+        "from autoenc import launched; launched.calm(); import numpy; from threadpoolctl import threadpool_info;"
+        "print([each['num_threads'] for each in threadpool_info() if each['internal_api'] == 'openblas'])"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=kept | given, capture_output=True, text=True, check=True
+    )
+    assert set(json.loads(done.stdout)) <= {min(each, os.cpu_count() or 1) for each in threads}
+
+
 def test_sweep_in_parallel(tmp_path: Path) -> None:
     args = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "model=vae", "seed=1,2", *QUICK]
-    done = train(tmp_path, *args)
+    done = forked(tmp_path, *args)
     assert done.returncode == 0, done.stderr
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     rows = sorted(csv.DictReader((sweep / "comparison.csv").open()), key=lambda row: row["run"])
