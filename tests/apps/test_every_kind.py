@@ -111,6 +111,17 @@ def _series(folder: Path) -> tuple[list[str], Path]:
     return ["data=series", f"data.path={folder / 'logs'}", *options, "network.hidden=null"], folder / "new.csv"
 
 
+def _spectrogram(folder: Path) -> tuple[list[str], Path]:
+    """The logs of `_series`, as images of nine frequencies and frames."""
+    overrides, new = _series(folder)
+    view = ["data.view=spectrogram", "data.fft=16", "data.hop=1", "data.window=24", "data.stride=4"]
+    return [
+        *(each for each in overrides if not each.startswith(("data.window", "data.stride"))),
+        *view,
+        "network=conv",
+    ], new
+
+
 def _generated(*overrides: str) -> Callable[[Path], tuple[list[str], Path]]:
     def made(folder: Path) -> tuple[list[str], Path]:
         return list(overrides), folder / "new.npy"
@@ -126,6 +137,7 @@ KINDS: dict[str, Callable[[Path], tuple[list[str], Path]]] = {
     "defects": _defects,
     "channels": _channels,
     "series": _series,
+    "spectrogram": _spectrogram,
     "shapes": _generated("data=shapes", "data.size=16", "data.count=300", "network.hidden=[16]"),
     "sparse_codes": _generated("data=sparse_codes", "data.count=300", "network.hidden=[16]"),
 }
@@ -178,6 +190,7 @@ REFUSED: dict[str, dict[str, str]] = {
     | {"embed new": PATCHES, "retrieve new": PATCHES},
     "channels": {},
     "series": {"drift": "the windows of a recording depend on each other"},
+    "spectrogram": {},
     "shapes": {},
     "sparse_codes": {"denoise": NO_SIGNAL} | dict.fromkeys(("embed", "finetune", "generate set"), NO_LABELS),
 }

@@ -19,6 +19,7 @@ KINDS = {
     "table": "autoenc.data.kinds.table.Table",
     "counts": "autoenc.data.kinds.counts.Counts",
     "series": "autoenc.data.kinds.series.Series",
+    "spectrogram": "autoenc.data.kinds.series.Spectrogram",
     "tokens": "autoenc.data.kinds.tokens.Tokens",
 }  # name -> dotted path of the class, imported on first use
 

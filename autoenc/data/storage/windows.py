@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from torch import Tensor
 from autoenc.data.readers.recordings import Recording
 
 CHUNK = 2**20  # steps of a full pass
+PART = 1_024  # windows that are transformed at once
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,17 @@ class Axis:
                 found[i] = np.maximum.accumulate(first).clip(min=0)
         return found
 
+    @cached_property
+    def classes(self) -> tuple[np.ndarray, np.ndarray]:
+        """First step and class of each stretch of steps of one class, if all recordings have labels."""
+        firsts, names = [], []
+        for start, recording in zip(self.starts, self.recordings, strict=False):
+            labels = np.asarray(recording.labels, dtype=object)
+            changes = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))
+            firsts.append(start + changes)
+            names.append(labels[changes])
+        return np.concatenate(firsts), np.concatenate(names)
+
     def fingerprint(self) -> int:
         """Return the CRC-32 of all steps."""
         crc = 0
@@ -83,7 +96,8 @@ class Windows:
     Args:
         places: (N,) int64, the step of the axis at which each window begins.
         length: W. lead: steps before a window that `transform` needs.
-        transform: (n, lead + W, C) as in the files -> (n, C, W) as the model is fed them.
+        transform: (n, lead + W, C) as in the files -> (n, C, W) as the model is fed them, or another shape.
+        keep: bytes of transformed windows, up to which they are computed once.
     """
 
     axis: Axis
@@ -91,25 +105,35 @@ class Windows:
     length: int
     lead: int
     transform: Callable[[Tensor], Tensor]
+    keep: int = 0
     crc: dict[str, int] = field(default_factory=dict)  # of the axis, shared by selections
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of all windows: (N, C, W)."""
-        return len(self), self.axis.steps.shape[1], self.length
+        """Shape of all windows: (N, C, W), or another by `transform`."""
+        return len(self), *self._cut(slice(1)).shape[1:]
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, index: Tensor | slice) -> Tensor:
         """Return windows (n, C, W)."""
+        return self._cut(index) if self._kept is None else self._kept[index]
+
+    @cached_property
+    def _kept(self) -> Tensor | None:
+        if self.keep == 0 or 4 * math.prod(self.shape) > self.keep:
+            return None
+        return torch.cat([self._cut(part) for part in torch.arange(len(self)).split(PART)])
+
+    def _cut(self, index: Tensor | slice) -> Tensor:
         places = self.places[index]
         steps = places[:, None] + torch.arange(-self.lead, self.length)
         return self.transform(self.axis.steps[steps])
 
     def select(self, index: Tensor | slice) -> Windows:
         """Return a view of the windows at `index`."""
-        return Windows(self.axis, self.places[index], self.length, self.lead, self.transform, self.crc)
+        return Windows(self.axis, self.places[index], self.length, self.lead, self.transform, self.keep, self.crc)
 
     def fetch(self, indexes: Sequence[Tensor | slice]) -> Iterator[Tensor]:
         """Yield self[index] for each index, in order."""
@@ -145,9 +169,9 @@ def places_between(start: int, stop: int, length: int, lead: int, stride: int, w
 
 def classes_of(axis: Axis) -> tuple[str, ...]:
     """Return the names of the classes of the steps; empty unless all recordings have labels."""
-    labels = [recording.labels for recording in axis.recordings]
-    known = [set(each) for each in labels if each is not None]
-    return tuple(sorted(map(str, set().union(*known)))) if len(known) == len(labels) else ()
+    if any(recording.labels is None for recording in axis.recordings):
+        return ()
+    return tuple(sorted({str(name) for name in axis.classes[1]}))
 
 
 def labels_of(axis: Axis, places: Tensor, length: int, classes: Sequence[str], normal: str | None) -> Tensor:
@@ -156,11 +180,15 @@ def labels_of(axis: Axis, places: Tensor, length: int, classes: Sequence[str], n
     Args:
         normal: a class that only windows have of which all steps are of it; None: no such class.
     """
-    names = np.concatenate([np.asarray(recording.labels, dtype=object) for recording in axis.recordings])
+    firsts, names = axis.classes
+    lengths = np.diff(np.append(firsts, len(axis.steps)))
+    edges = np.stack([places.numpy(), places.numpy() + length])
+    stretch = np.searchsorted(firsts, edges, side="right") - 1
     counts = torch.empty(len(classes), len(places), dtype=torch.int64)
     for i, name in enumerate(classes):
-        total = torch.from_numpy(np.concatenate([[0], np.cumsum(names == name)]))
-        counts[i] = total[places + length] - total[places]
+        own = (names == name).astype(np.int64)
+        before = np.concatenate([[0], np.cumsum(own * lengths)])[stretch] + own[stretch] * (edges - firsts[stretch])
+        counts[i] = torch.from_numpy(before[1] - before[0])
     if normal in classes:
         n = classes.index(normal)
         counts[n] = torch.where(counts[n] == length, length, -1)

@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from autoenc.canvas import legend_name, new_figure, pixels
+from autoenc.data.kinds.series.spectra import Spectra
 
+SHOWN = 4  # windows in a figure
 CHANNELS = 6  # drawn of each window
+TICKS = 6  # of the axis of frequencies
 ACROSS, MOST = 4, 24  # panels of an overview
 
 
@@ -86,4 +89,37 @@ def ranked(x: np.ndarray, names: Sequence[str], titles: Sequence[str], colors: S
         grid[-1, i].set_xlabel("step", fontsize=8)
     for c in range(channels):
         grid[c, 0].set_ylabel(names[c], fontsize=8)
+    return pixels(figure)
+
+
+def spectrograms(
+    versions: Mapping[str, np.ndarray], titles: Sequence[str], spectra: Spectra, low: float, high: float
+) -> np.ndarray:
+    """Draw the same spectrograms in several versions, (n, F, T) in dB each: a column for each, a row for each version.
+
+    Args:
+        low, high: range of the colours in dB.
+    """
+    count, (_, rows, columns) = len(titles), next(iter(versions.values())).shape
+    figure = new_figure(max(6.5, 0.9 + 2.4 * count), 0.8 + 1.9 * len(versions))
+    grid = figure.subplots(len(versions), count, squeeze=False, sharex=True, sharey=True)
+    seconds = 1 / (spectra.rate or 1.0)
+    ends = [spectra.fft / 2 * seconds, (spectra.fft / 2 + (columns - 1) * spectra.hop) * seconds]
+    half = spectra.hop * seconds / 2
+    ticks = np.unique(np.linspace(0, rows - 1, min(TICKS, rows)).round().astype(int))
+    for line, (name, levels) in zip(grid, versions.items(), strict=True):
+        for axes, level in zip(line, levels, strict=True):
+            extent = (ends[0] - half, ends[1] + half, rows - 0.5, -0.5)
+            image = axes.imshow(level, cmap="magma", vmin=low, vmax=high, aspect="auto", extent=extent)
+            axes.set_yticks(ticks, [f"{spectra.frequencies[i]:.3g}" for i in ticks] if spectra.rate is None else
+                            [f"{spectra.frequencies[i]:,.0f}" for i in ticks])  # fmt: skip
+            axes.tick_params(labelsize=7)
+        line[0].set_ylabel(f"{name}\n{'cycles per step' if spectra.rate is None else 'Hz'}", fontsize=8)
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, fontsize=9)
+    for axes in grid[-1]:
+        axes.set_xlabel("step" if spectra.rate is None else "time [s]", fontsize=8)
+    bar = figure.colorbar(image, ax=grid, fraction=0.04, pad=0.01)
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label("level [dB]", fontsize=8)
     return pixels(figure)

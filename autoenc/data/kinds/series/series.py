@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,17 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoenc.data.kinds.denoising import Denoising
 from autoenc.data.kinds.kind import REAL, Kind, common, squared_errors
 from autoenc.data.kinds.series.channels import Channels
 from autoenc.data.kinds.series.denoising import Signals
-from autoenc.data.kinds.series.figures import compared, overview, ranked
+from autoenc.data.kinds.series.figures import SHOWN, compared, overview, ranked
 from autoenc.data.readers.recordings import Format, Reader, Recording
 from autoenc.data.scaling import is_numeric
 from autoenc.data.split import Examples, Split
 from autoenc.data.storage.windows import Axis, StepMeans, Windows, classes_of, labels_of, laid, places_between
 from autoenc.errors import DataError, one_line
 
-SHOWN = 4  # windows in a figure
 NEAR = 0.05  # relative difference of steps that are the same
 STRETCH = 200  # consecutive windows
 VALUES = 2_000_000  # of steps whose errors are stored, about
@@ -50,6 +51,7 @@ class Series(Kind):
     encodes_objects: ClassVar[bool] = True
     timed: ClassVar[bool] = True
     queries: ClassVar[int] = SHOWN
+    keep: ClassVar[int] = 0  # bytes of windows that are kept as the model is fed them; scaling is fast
     detection: ClassVar[str] = "steps"
 
     @property
@@ -85,7 +87,11 @@ class Series(Kind):
 
     def windows(self, axis: Axis, places: Tensor) -> Split:
         """Return the windows at places of an axis."""
-        return Split(Windows(axis, places, self.window, self.channels.lead, self.channels.forward))
+        return Split(Windows(axis, places, self.window, self.channels.lead, self.forward, self.keep))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return windows of recordings as the model is fed them: (N, lead + W, C) -> (N, *shape)."""
+        return self.channels.forward(x)
 
     def read(
         self, path: Path, resize: bool = False, noisy: bool = False, support: tuple[float, float] = REAL
@@ -122,8 +128,7 @@ class Series(Kind):
         return self._examples(list(Reader(self.format).of_frame(frame, what)), what, noisy, support).split
 
     def _shaped(self, x: Tensor, what: str) -> Tensor:
-        channels, steps = self.shape
-        if x.shape[1:] == (channels * steps,):
+        if x.shape[1:] == (math.prod(self.shape),):
             return x.unflatten(1, self.shape)
         return super()._shaped(x, what)
 
@@ -137,7 +142,7 @@ class Series(Kind):
 
     # Scores of time steps
 
-    def representative(self, size: int, most: int) -> np.ndarray:
+    def representative(self, size: int, most: int) -> np.ndarray | None:
         """Return stretches of consecutive windows, which overlap as those of new recordings do."""
         most = min(most, max(STRETCH, VALUES // (self.shape[0] * self.stride)))
         if size <= most:
@@ -157,7 +162,7 @@ class Series(Kind):
         """Return windows (N, C, W) in the units of the files; differences are summed up from 0."""
         return self.channels.inverse(torch.as_tensor(np.asarray(x)).float()).numpy()
 
-    def listing(self, x: Tensor) -> tuple[list[str], list[list[Any]]]:
+    def listing(self, x: Tensor) -> tuple[list[str], list[list[Any]]] | None:
         header = [f"{name} {t}" for name in self.channels.names for t in range(self.window)]
         return header, self.channels.inverse(x).flatten(1).tolist()
 
@@ -180,7 +185,7 @@ class Series(Kind):
         return overview(self.channels.inverse(x.float()).numpy(), self.channels.names, columns, labels)
 
     @property
-    def denoising(self) -> Signals:
+    def denoising(self) -> Denoising:
         return Signals(self.channels, self.window)
 
     def restored(self, split: Split, x: Tensor) -> tuple[list[str], list[list[str]]]:
@@ -214,15 +219,18 @@ class Series(Kind):
 
     @classmethod
     def load(cls, folder: Path, values: dict[str, Any]) -> Series:
-        channels, form = plain(values["channels"]), plain(values["format"])
-        return cls(
-            **common(values),
-            channels=Channels(**channels),
-            stride=int(values["stride"]),
-            format=Format(**form),
-            normal=values["normal"],
-            step=values.get("step"),
-        )
+        return cls(**cls.arguments(values))
+
+    @classmethod
+    def arguments(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the kind that kind.json describes."""
+        return common(values) | {
+            "channels": Channels(**plain(values["channels"])),
+            "stride": int(values["stride"]),
+            "format": Format(**plain(values["format"])),
+            "normal": values["normal"],
+            "step": values.get("step"),
+        }
 
     def description(self) -> dict[str, Any]:
         channels = self.channels

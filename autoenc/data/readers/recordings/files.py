@@ -31,6 +31,7 @@ FORMATS = ".csv, .tsv, .txt (also .gz), .parquet, .feather, .npy, .npz or .wav"
 TIMES = ("time", "timestamp", "datetime", "date", "date_time", "t", "ts", "utc")
 
 Layout = Literal["auto", "recordings", "channels"]
+Short = Literal["drop", "zeros", "last", "refuse"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Format:
         window: steps of a window, by which `auto` decides.
         step: seconds between steps; None: the median of each recording.
         max_gap: number of missing steps up to which values are interpolated.
+        short: what happens to recordings of fewer than `least` steps: drop: they have no window; zeros or last: zeros,
+            or the last step repeated, follow them; refuse.
     """
 
     channels: tuple[str, ...] = ()
@@ -66,6 +69,8 @@ class Format:
     window: int = 1
     step: float | None = None
     max_gap: int = 5
+    short: Short = "drop"
+    least: int = 1
 
 
 def files_of(path: Path) -> list[Path]:
@@ -122,7 +127,7 @@ class Reader:
         for file in files_of(path):
             for rows in self._rows(file, str(file.relative_to(root))):
                 try:
-                    recording = regular(rows, self.format.step, self.format.max_gap)
+                    recording = self._regular(rows)
                 except DataError as error:
                     raise DataError(str(error).replace(rows.name, f"{root / rows.name}", 1)) from None
                 count += 1
@@ -137,11 +142,23 @@ class Reader:
             raise DataError(f"{missing[0]}: no file in {path} has such a column; there are {there}")
         self._remark(path, totals, count)
 
+    def _regular(self, rows: Rows) -> Recording:
+        recording, least = regular(rows, self.format.step, self.format.max_gap), self.format.least
+        if self.format.short == "drop" or len(recording) >= least:
+            return recording
+        if self.format.short == "refuse":
+            remedy = "data.short=drop leaves it out, zeros and last pad it"
+            raise DataError(f"{rows.name}: has {len(recording)} steps, a window {least}; {remedy}")
+        return recording.padded(least, "edge" if self.format.short == "last" else "constant")
+
     def _remark(self, path: Path, totals: dict[str, int], count: int) -> None:
         if n := totals.get("irregular"):
             self.notes.append(f"{path}: irregular time stamps in {n:,} of {count:,} recordings: resampled")
         if n := totals.get("interpolated"):
             self.notes.append(f"{path}: {n:,} missing steps are interpolated")
+        if n := totals.get("padded"):
+            what = "their last steps are repeated" if self.format.short == "last" else "zeros follow them"
+            self.notes.append(f"{path}: {n:,} of {count:,} recordings are shorter than a window: {what}")
         if n := totals.get("gaps"):
             self.notes.append(
                 f"{path}: {n:,} gaps of more than data.max_gap={self.format.max_gap} steps; no window spans one"
@@ -205,7 +222,7 @@ class Reader:
     def of_frame(self, frame: pd.DataFrame, what: str = "the data frame") -> Iterator[Recording]:
         """Yield the recordings of a data frame."""
         for rows in self._of_table(Source().plain(frame.set_axis(range(1, len(frame) + 1))), what, what):
-            yield regular(rows, self.format.step, self.format.max_gap)
+            yield self._regular(rows)
 
     def _of_table(self, frame: pd.DataFrame, file: Path | str, name: str) -> Iterator[Rows]:
         wanted = self.format

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -80,6 +80,16 @@ class Recording:
         found = values[np.maximum(self.rows, 0)]
         found[self.rows < 0] = missing
         return found
+
+    def padded(self, length: int, mode: Literal["constant", "edge"]) -> Recording:
+        """Return a recording of `length` steps, the last of which are 0 or the last step, with its label."""
+        extra = length - len(self)
+        rows = np.arange(len(self)) if self.rows is None else self.rows
+        labels = None if self.labels is None else np.pad(self.labels, (0, extra), "edge")
+        return replace(
+            self, values=np.pad(self.values, ((0, extra), (0, 0)), mode), rows=rows, labels=labels,
+            runs=(*self.runs[:-1], (self.runs[-1][0], length)), notes=self.notes | {"padded": 1},
+        )  # fmt: skip
 
 
 def seconds_of(cells: pd.Series, where: str) -> np.ndarray:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from autoenc.data.dataset import Data
 from autoenc.data.kinds.kind import Kind
+from autoenc.data.kinds.series import Spectra
 from autoenc.data.kinds.series.series import Series, plain
 from autoenc.data.readers import path_of
 from autoenc.data.readers.class_names import class_name
@@ -21,7 +22,7 @@ from autoenc.data.readers.delimited import separator_of
 from autoenc.data.readers.recordings import Format, Reader, Recording
 from autoenc.data.readers.recordings.files import files_of
 from autoenc.data.readers.recordings.steps import parts_of
-from autoenc.data.sets.series.splits import Cutting, assembled
+from autoenc.data.sets.series.splits import Cutting, assembled, check_pattern
 from autoenc.data.storage.cache import FOLDER, Writer, cached, stamp
 from autoenc.data.storage.windows import Axis, laid
 from autoenc.errors import ConfigError, require
@@ -50,7 +51,16 @@ def series(
     scaling: Literal["standard", "robust", "none"] = "standard",
     log: bool = False,
     differences: bool = False,
+    short: Literal["drop", "zeros", "last", "refuse"] = "drop",
+    view: Literal["spectrogram"] | None = None,
+    fft: int | None = None,
+    hop: int | None = None,
+    mels: int | None = None,
+    range: float | None = None,
+    relative: bool | None = None,
     split: Literal["auto", "recording", "time"] = "auto",
+    group: str | None = None,
+    test_files: str | None = None,
     gap: int | None = None,
     train_steps: int | None = None,
     cache: str = FOLDER,
@@ -60,17 +70,19 @@ def series(
     kind: Kind | None = None,
     excluded: Sequence[str] = (),
 ) -> Data:
-    """Load recordings as windows (C, W): C channels, W time steps.
+    """Load recordings as windows (C, W): C channels, W time steps; or as spectrograms (C, F, T) of the windows.
 
     Args:
         path: file or folder of .csv, .tsv, .txt, .parquet, .feather, .npy, .npz or .wav.
         test_path: more recordings, all of them for testing.
-        window, stride, split, gap, train_steps, normal: see splits.Cutting.
-        time, id, label, file_label, drop, separator, decimal, header, encoding, layout, max_gap: see
+        window, stride, split, group, test_files, gap, train_steps, normal: see splits.Cutting.
+        time, id, label, file_label, drop, separator, decimal, header, encoding, layout, max_gap, short: see
             readers.recordings.Format.
         step: seconds between steps, or text such as 1min, 100ms, 8000Hz; recordings are resampled to it. None: the
             median of each, which must agree.
         scaling, log, differences: of the channels; see kinds.series.Channels.
+        view: spectrogram, or None. fft, hop, mels, range, relative: of spectrograms; see kinds.series.Spectra. They are
+            scaled by `scaling`, each frequency by itself.
         cache: folder of the steps of files of more than 200 MB.
         kind: kind of a finished run, used instead of learning one. excluded: classes that nothing is learnt from.
 
@@ -88,15 +100,19 @@ def series(
     require(
         normal is None or (label or file_label) is not None, "normal", normal, "needs data.label or data.file_label"
     )
+    check_pattern("file_label", file_label, 1)
+    require(short in ("drop", "zeros", "last", "refuse"), "short", short, "must be one of drop, zeros, last, refuse")
+    require(test_files is None or test_path is None, "test_files", test_files, "data.test_path has the test recordings")
     normal = None if normal is None else class_name(normal)
     cutting = Cutting(
         window, stride, split, gap, train_steps, val_fraction, test_fraction, split_seed, scaling, log, differences,
-        normal, tuple(excluded),
+        normal, tuple(excluded), spectra_of(window, view, fft=fft, hop=hop, mels=mels, range=range, relative=relative),
+        group, test_files,
     )  # fmt: skip
     cutting.check()
     format = Format(
         (), time, id, label, file_label, tuple(map(class_name, drop)), separator, decimal, header, encoding, layout,
-        window, seconds_of_step(step), max_gap,
+        window, seconds_of_step(step), max_gap, short, window + int(differences),
     )  # fmt: skip
     paths = [Path(each).expanduser() for each in (path, test_path) if each is not None]
     reader = Reader(format if kind is None else kind.format)
@@ -110,6 +126,17 @@ def series(
         raise ConfigError("step", None, why)
     tests = None if test_path is None else counts[0]
     return assembled(paths[0].stem, axis, reader.format, cutting, kind, tests, reader.notes, str(path))
+
+
+def spectra_of(window: int, view: str | None, **options: Any) -> Spectra | None:
+    """Return the spectra of windows, None without a view; ConfigError for options that have no effect."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if view is None:
+        for name, value in given.items():
+            raise ConfigError(name, value, "has no effect without data.view=spectrogram")
+        return None
+    require(view == "spectrogram", "view", view, "must be spectrogram, or null for the windows themselves")
+    return Spectra.of(window, given.pop("fft", None), given.pop("hop", None), **given)
 
 
 def seconds_of_step(step: float | str | None) -> float | None:

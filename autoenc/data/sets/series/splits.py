@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,8 +12,9 @@ import torch
 from torch import Tensor
 
 from autoenc.data.dataset import Data, DataSpec
-from autoenc.data.kinds.series import Series
+from autoenc.data.kinds.series import Series, Spectra
 from autoenc.data.kinds.series.channels import Scaling, fit
+from autoenc.data.kinds.series.spectrogram import learnt as spectrogram
 from autoenc.data.readers.recordings import Format
 from autoenc.data.split import check_fractions, divided
 from autoenc.data.storage.windows import Axis, classes_of, labels_of, places_between
@@ -28,10 +31,14 @@ class Cutting:
     Args:
         window: steps of a window. stride: steps between windows; None: an eighth of a window.
         by: recording: whole recordings are held out; time: the end of each; auto: recording from 10 recordings on.
+        group: regular expression whose group, in the name of a recording, names the group that it is held out with;
+            None: each recording by itself.
+        test_files: regular expression in the names of the recordings that are test recordings; None: they are drawn.
         gap: steps left out between the parts of a recording; None: as many as a window has.
         train_steps: first steps of each recording to train and validate on, the rest are test steps; None: fractions.
         normal: class of the steps that windows of training and validation have; None: all.
         excluded: classes that nothing is learnt from.
+        view: how windows are seen; None: as they are.
     """
 
     window: int
@@ -47,6 +54,9 @@ class Cutting:
     differences: bool = False
     normal: str | None = None
     excluded: tuple[str, ...] = ()
+    view: Spectra | None = None
+    group: str | None = None
+    test_files: str | None = None
 
     def check(self) -> None:
         """Raise ConfigError for a value out of range."""
@@ -63,6 +73,10 @@ class Cutting:
         least, steps = self.window + int(self.differences), self.train_steps
         require(steps is None or steps >= 2 * least, "train_steps", steps, f"must be {2 * least} or more: two windows")
         check_fractions(val_fraction=self.val_fraction, test_fraction=self.test_fraction)
+        check_pattern("group", self.group, 1)
+        check_pattern("test_files", self.test_files)
+        alone = self.group is None or (self.by != "time" and steps is None)
+        require(alone, "group", self.group, "holds out whole recordings: without data.split=time and data.train_steps")
 
     def parts(self, axis: Axis, tests: int | None) -> list[tuple[str, int, int]]:
         """Return stretches of the axis: the part (train, val, test), first step and end.
@@ -70,25 +84,48 @@ class Cutting:
         Args:
             tests: number of the recording from which on all are test recordings; None: they are chosen here.
         """
-        count = len(axis.recordings) if tests is None else tests
-        by = ("recording" if count >= MANY else "time") if self.by == "auto" else self.by
-        test_fraction = self.test_fraction if tests is None else 0.0
+        held = self._held(axis) if tests is None else set(range(tests, len(axis.recordings)))
+        rest = [i for i in range(len(axis.recordings)) if i not in held]
+        whole = len(rest) >= MANY or self.group is not None
+        by = ("recording" if whole else "time") if self.by == "auto" else self.by
+        test_fraction = 0.0 if held else self.test_fraction
         found: list[tuple[str, int, int]] = []
         if by == "recording" and self.train_steps is None:
-            order = self.drawn(count, test_fraction)
-            return [(order.get(i, "test"), start, stop) for i, start, stop in self._whole(axis)]
+            groups = {i: self._group(axis.recordings[i].name, i) for i in rest}
+            distinct = list(dict.fromkeys(groups.values()))
+            order = self.drawn(len(distinct), test_fraction)
+            part = {group: order[i] for i, group in enumerate(distinct)}
+            return [("test" if i in held else part[groups[i]], start, stop) for i, start, stop in self._whole(axis)]
         for i, start, stop in self._whole(axis):
-            if i >= count:
+            if i in held:
                 found.append(("test", start, stop))
                 continue
             gap = self.window if self.gap is None else self.gap
             first = round((stop - start) * (1 - test_fraction)) if self.train_steps is None else self.train_steps
-            held = start + min(first, stop - start)
-            middle = held - max(1, round((held - start) * self.val_fraction))
-            if self.val_fraction > 0 and held - middle < self.window + int(self.differences):
-                middle = held - self.window - int(self.differences)  # validation has a window at least
-            found += [("train", start, middle - gap), ("val", middle, held), ("test", held + gap, stop)]
+            end = start + min(first, stop - start)
+            middle = end - max(1, round((end - start) * self.val_fraction))
+            if self.val_fraction > 0 and end - middle < self.window + int(self.differences):
+                middle = end - self.window - int(self.differences)  # validation has a window at least
+            found += [("train", start, middle - gap), ("val", middle, end), ("test", end + gap, stop)]
         return found
+
+    def _held(self, axis: Axis) -> set[int]:
+        """Return the numbers of the recordings that `test_files` names."""
+        if self.test_files is None:
+            return set()
+        names = [recording.name for recording in axis.recordings]
+        held = {i for i, name in enumerate(names) if re.search(self.test_files, name)}
+        why = f"matches {len(held)} of the {len(names):,} recordings, the first is {names[0]}"
+        require(0 < len(held) < len(names), "test_files", self.test_files, why)
+        return held
+
+    def _group(self, name: str, number: int) -> str:
+        if self.group is None:
+            return str(number)
+        match = re.search(self.group, name)
+        require(match is not None and match[1] is not None, "group", self.group, f"no group of it matches {name}")
+        assert match is not None
+        return str(match[1])
 
     def _whole(self, axis: Axis) -> list[tuple[int, int, int]]:
         return [(i, axis.starts[i], axis.starts[i + 1]) for i in range(len(axis.recordings))]
@@ -102,7 +139,8 @@ class Cutting:
         tests = math.ceil((self.test_fraction if test_fraction is None else test_fraction) * count)
         vals = math.ceil(self.val_fraction * (count - tests))
         if tests + vals >= count:
-            raise DataError(f"data.split=recording: {count} recordings are too few to divide; data.split=time")
+            what, remedy = ("recordings", "data.split=time") if self.group is None else ("groups", "data.group=null")
+            raise DataError(f"data.split=recording: {count} {what} are too few to divide; {remedy}")
         rest, test = divided(count, tests, self.seed)
         train, val = divided(len(rest), vals, self.seed)
         parts = dict.fromkeys(test.tolist(), "test") | dict.fromkeys(rest[val].tolist(), "val")
@@ -126,8 +164,9 @@ def assembled(
     lead, stride = int(cutting.differences), cutting.stride or max(1, cutting.window // 8)
     places: dict[str, list[Tensor]] = {part: [] for part in PARTS}
     runs = list(axis.runs())
+    firsts = [first for _, first, _ in runs]
     for part, start, stop in cutting.parts(axis, tests):
-        for _, first, end in runs:
+        for _, first, end in runs[max(0, bisect_right(firsts, start) - 1) : bisect_left(firsts, stop)]:
             if max(first, start) < min(end, stop):
                 inside = max(first, start), min(end, stop)
                 places[part].append(places_between(*inside, cutting.window, lead, stride, whole=part == "test"))
@@ -165,9 +204,12 @@ def assembled(
                     f"anomaly_classes={','.join(cutting.excluded)}: leaves no windows of {name} to train on"
                 )
         used = covered(learnt, cutting.window, len(axis.steps))
-        channels = fit(format.channels, axis.steps, used, cutting.scaling, cutting.log, cutting.differences)
+        scaling: Scaling = cutting.scaling if cutting.view is None else "none"
+        channels = fit(format.channels, axis.steps, used, scaling, cutting.log, cutting.differences)
         shape = (len(format.channels), cutting.window)
         kind = Series(shape, 0.0, 0.0, channels, stride, format, cutting.normal, axis.recordings[0].step)
+        if cutting.view is not None:
+            kind = spectrogram(kind, cutting.view, axis, learnt, cutting.scaling)
         low, high = kind.windows(axis, learnt).range()
         kind = replace(kind, low=low, high=high)
     train, val, test = (replace(kind.windows(axis, found[part]), y=y[part]) for part in PARTS)
@@ -175,6 +217,15 @@ def assembled(
     names = {part: [axis.name(place) for place in found[part].tolist()] for part in ("train", "test")}
     spec = DataSpec(name, kind, classes, anomalies)
     return Data(spec, train, val, test, notes=tuple(notes), names=names)
+
+
+def check_pattern(key: str, pattern: str | None, groups: int = 0) -> None:
+    """Raise ConfigError unless a regular expression is valid and has as many groups."""
+    try:
+        valid = pattern is None or re.compile(pattern).groups >= groups
+    except re.error:
+        valid = False
+    require(valid, key, pattern, "must be a regular expression" + (" with a group (...)" if groups else ""))
 
 
 def covered(places: Tensor, length: int, total: int) -> Tensor:
