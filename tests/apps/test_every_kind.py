@@ -190,7 +190,7 @@ REFUSED: dict[str, dict[str, str]] = {
     | {"embed new": PATCHES, "retrieve new": PATCHES},
     "channels": {},
     "series": {"drift": "the windows of a recording depend on each other"},
-    "spectrogram": {},
+    "spectrogram": {"drift": "the windows of a recording depend on each other"},
     "shapes": {},
     "sparse_codes": {"denoise": NO_SIGNAL} | dict.fromkeys(("embed", "finetune", "generate set"), NO_LABELS),
 }

@@ -21,7 +21,7 @@ from autoenc.loading import Run, load_run
 from autoenc.training.tracking import console, method_table, track
 
 ONE_RUN = ("feedback", "calibrate", "input", "follow")
-NO_RECORDINGS = dict.fromkeys(("follow", "join"), "is for recordings, and {run} has none: data=series")
+NO_RECORDINGS = dict.fromkeys(("follow", "join"), "is for recordings, and {run} scores no time steps: data=series")
 NO_ROWS = {"feedback": "is for scores of rows, and those of {run} are of pixels or steps"}
 
 

@@ -105,10 +105,10 @@ def drift(run: Run, split: Split, what: str, level: float = LEVEL) -> Drift:
         UserError: fewer than 10 rows, or windows of recordings, which depend on each other.
     """
     kind, reference = run.spec.kind, run.reference
-    if kind.timed:
+    if kind.dependent:
         raise UserError(
             f"{what}: the windows of a recording depend on each other, and the tests are of independent rows; "
-            "scripts/detect.py scores the steps of recordings"
+            "scripts/detect.py scores recordings"
         )
     if (fewest := min(len(split), len(reference.val_table))) < FEWEST:
         rows = f"{what}: has" if len(split) < FEWEST else f"{run.path}: validation has"

@@ -285,6 +285,11 @@ class Kind:
         """Return the positions of at most `most` of `size` rows whose scores thresholds are drawn from; None: any."""
         return None
 
+    @property
+    def dependent(self) -> bool:
+        """Whether examples depend on each other, as windows that share time steps do."""
+        return False
+
     def per_step(self, split: Split, values: Tensor) -> Tensor:
         """Return values of windows (N, K, W), for each time step the mean over the windows that it is in: (S, K).
 

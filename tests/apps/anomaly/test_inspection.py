@@ -279,7 +279,7 @@ def test_what_cannot_be_inspected_is_one_line(
         (("--input", tmp_path / "empty"), f"{tmp_path}/empty: has no images"),
         (("--input", tmp_path / "none"), f"{tmp_path}/none: no such file or folder"),
         (("--anomaly", "flat"), "--anomaly: is not for runs on data=defects"),
-        (("--follow", "-"), f"--follow -: is for recordings, and {run_path} has none"),
+        (("--follow", "-"), f"--follow -: is for recordings, and {run_path} scores no time steps"),
         (("--feedback", "a.csv"), "--feedback a.csv: is for scores of rows"),
         (("--alarm-rate", "0.001"), "--alarm-rate 0.001: needs 999 calibration rows"),
         ((run_path,), f"{run_path}: is on data=defects, whose runs are inspected one by one"),

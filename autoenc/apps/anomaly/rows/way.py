@@ -20,6 +20,10 @@ from autoenc.loading import Run
 from autoenc.training.tracking import console, method_table
 
 IMAGES = 12  # in the heat map
+DEPENDENT = (
+    "windows that overlap depend on each other, so that no rate of false alarms follows from them; use --quantile, or "
+    "train with data.stride={window}"
+)
 
 
 class Rows(Way[Detected]):
@@ -30,6 +34,8 @@ class Rows(Way[Detected]):
 
     def __init__(self, run: Run, options: Options):
         super().__init__(run, options)
+        for name in ("alarm_rate", "fdr") if run.spec.kind.dependent else ():
+            options.refuse(name, DEPENDENT.format(window=run.config["data"]["window"]))
         self.detector = feedback.load(run) if options.score == feedback.NAME else Detector(run)
         score = options.score or self.detector.best
         self.detector.check(score)

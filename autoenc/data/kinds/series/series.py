@@ -142,6 +142,10 @@ class Series(Kind):
 
     # Scores of time steps
 
+    @property
+    def dependent(self) -> bool:
+        return True
+
     def representative(self, size: int, most: int) -> np.ndarray | None:
         """Return stretches of consecutive windows, which overlap as those of new recordings do."""
         most = min(most, max(STRETCH, VALUES // (self.shape[0] * self.stride)))

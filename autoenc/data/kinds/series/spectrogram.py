@@ -71,6 +71,10 @@ class Spectrogram(Series):
         """Return levels in dB: (N, C, F, T) as the model is fed them -> the same shape."""
         return x.cpu().float() * torch.tensor(self.scale)[..., None] + torch.tensor(self.center)[..., None]
 
+    @property
+    def dependent(self) -> bool:
+        return self.stride < self.window
+
     def representative(self, size: int, most: int) -> None:
         return None
 
@@ -99,6 +103,13 @@ class Spectrogram(Series):
 
     def sheet(self, x: Tensor, columns: int, labels: Sequence[str] = ()) -> np.ndarray:
         return picture_grid(self.levels(x), min(columns, len(x)), self.floor, self.top, list(labels) or None)
+
+    def ranked(
+        self, x: Tensor, captions: Sequence[str], texts: Sequence[str], colors: Sequence[str | None]
+    ) -> np.ndarray:
+        """Draw a row of spectrograms for each query; hits that are not known are blank."""
+        across, levels = len(x) // len(captions), self.levels(x).nan_to_num(self.floor)
+        return picture_grid(levels, across, self.floor, self.top, list(captions), list(texts), list(colors))
 
     # Files
 
