@@ -61,6 +61,9 @@ TABLE = {
         Metric("mse", "", LOWER, "squared error of the reconstruction of clean input, mean over values and examples"),
         Metric("psnr", "dB", HIGHER, "peak signal-to-noise ratio of the reconstruction of clean input"),
         Metric("ssim", "", HIGHER, "structural similarity (Wang et al. 2004), at most 1"),
+        Metric(
+            "rmse", "", LOWER, "root mean squared error of hidden steps of windows, relative to the scaled channels"
+        ),
         Metric("snr", "dB", HIGHER, "signal-to-noise ratio of denoised windows of recordings, mean over windows"),
         Metric("accuracy", "", HIGHER, "fraction of the tokens that are the likeliest given those before"),
         Metric("words", "words", NEITHER, "words, or tokens with the end, per example"),

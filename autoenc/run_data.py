@@ -63,6 +63,15 @@ class RunData:
             )
         return data
 
+    def normal_test(self) -> Split:
+        """Return the test examples that are not of classes left out of training; all if none is."""
+        test, spec = self.data.test, self.spec
+        if test.y is None or not spec.anomalies:
+            return test
+        left_out = torch.tensor([spec.classes.index(name) for name in spec.anomalies])
+        kept = (~torch.isin(test.y, left_out)).nonzero().squeeze(1)
+        return test.subset(kept) if len(kept) else test
+
     @cached_property
     def reference(self) -> Reference:
         """reference.npz. Runs of version 0.1 get it on the first call, from their training data.

@@ -28,8 +28,8 @@ def main(args: argparse.Namespace) -> Results:
 
     from autoenc import load_run
     from autoenc.apps import inputs
-    from autoenc.apps.generation import denoise
     from autoenc.apps.outputs import Outputs
+    from autoenc.apps.restoration import denoise
     from autoenc.errors import UserError
 
     if args.clean and not args.input:

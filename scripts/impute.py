@@ -1,7 +1,9 @@
-"""Impute the missing cells of a table with a run that was trained on the observed ones (model=miwae).
+"""Impute the missing cells of a table, or the missing steps of a recording.
 
-One value for each missing cell, the mean given the observed cells of the row, or several versions of the table that are
-draws, whose differences show how uncertain the values are. Other cells and columns stay as they are.
+Tables need a run that was trained on the observed cells (model=miwae). One value for each missing cell, the mean given
+the observed cells of the row, or several versions of the table that are draws, whose differences show how uncertain
+the values are. Recordings take any run with data=series: gaps of up to half a window are filled by the model or, where
+hidden steps of validation windows are nearer to it, by linear interpolation. Other cells and columns stay as they are.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from autoenc.command import Results, execute, parser, positive
 EXAMPLES = """examples:
   python scripts/impute.py RUN --input holes.csv --output whole.csv
   python scripts/impute.py RUN --input holes.csv --output draws.csv --draws 20
+  python scripts/impute.py RUN --input log.csv --output whole.csv              a recording
 
 results: the table, a CSV file; with --draws, the versions below each other, numbered by the first column, `draw`
 """
@@ -25,32 +28,48 @@ def main(args: argparse.Namespace) -> Results:
 
     from autoenc import load_run
     from autoenc.apps import inputs
-    from autoenc.apps.generation import impute
+    from autoenc.apps.restoration import gaps, impute
     from autoenc.errors import UserError, check_new
     from autoenc.files import write_text
-    from autoenc.training.tracking import console
+    from autoenc.training.tracking import console, method_table
 
     run = load_run(args.run, args.device)
     if not args.input or not args.output:
         raise UserError("--input and --output are needed: the table with missing cells, and the CSV file to write")
     if Path(args.output).suffix.lower() != ".csv":
         raise UserError(f"--output {args.output}: must end in .csv")
-    impute.check(run)
-    split = inputs.read(run, args.input).split
-    check_new(Path(args.output), args.force)
-    whole = run.spec.kind.completed(Path(args.input), impute.impute(run, split, args.draws or 0, args.samples))
+    path, hidden = Path(args.input), None
+    if (missing := run.spec.kind.gaps(path)) is None:
+        impute.check(run)
+        split = inputs.read(run, args.input).split
+        check_new(Path(args.output), args.force)
+        filled = impute.impute(run, split, args.draws or 0, args.samples)
+    else:
+        if args.draws:
+            raise UserError(f"--draws {args.draws}: is for tables; {run.path} has {run.spec.kind.noun}")
+        check_new(Path(args.output), args.force)
+        x, hidden = gaps.fill(run, missing)
+        filled = [x]
+    whole = run.spec.kind.completed(path, filled)
     assert whole is not None, "only kinds with missing cells pass the check"
     for number, version in enumerate(whole.versions, 1):
         if args.draws:
             version.insert(0, "draw", number, allow_duplicates=True)
     write_text(Path(args.output), pd.concat(whole.versions).to_csv(index=False))
-    console().print(f"{whole.described}; written: {args.output}", soft_wrap=True, markup=False, highlight=False)
-    return {**whole.counts, "file": args.output}
+    left = int(whole.versions[0][whole.missing.columns].isna().sum().sum())
+    longer = f"; {left:,} cells in gaps longer than half a window are left empty" if left else ""
+    console().print(f"{whole.described}{longer}; written: {args.output}", soft_wrap=True, markup=False, highlight=False)
+    if hidden is None:
+        return {**whole.counts, "file": args.output}
+    numbers = {name: {"rmse": value} for name, value in hidden.numbers.items()}
+    console().print(method_table(f"{hidden.length} hidden steps of test windows", numbers))
+    console().print(f"filled by: {hidden.method}, the best on validation windows", soft_wrap=True)
+    return {**whole.counts, "file": args.output, "hidden_steps": hidden.length, "method": hidden.method, **numbers}
 
 
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES, output="file")
-    arguments.add_argument("--input", metavar="FILE", help="table with missing cells, in a format of data=table")
+    arguments.add_argument("--input", metavar="FILE", help="table or recording with missing cells")
     arguments.add_argument("--draws", type=positive, metavar="N", help="write N versions (multiple imputation)")
     arguments.add_argument("--samples", type=positive, default=1000, help="importance samples per row (default: 1000)")
     execute(main, arguments)

@@ -272,6 +272,36 @@ def test_denoised_recordings_have_the_users_rows_and_the_means_of_overlapping_wi
     assert numbers["model"]["snr"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["series"], indirect=True)
+def test_missing_steps_of_recordings_are_filled_and_other_cells_stay(
+    kind: tuple[str, Path, Path], call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    _, run_dir, new = kind
+    given = pd.read_csv(new).assign(note="kept")
+    given.loc[9:10, "b"] = np.nan
+    given.drop(index=[3, 4, 5]).to_csv(tmp_path / "holes.csv", index=False)
+    output = tmp_path / "whole.csv"
+    code, said, _ = call("impute", run_dir, "--input", tmp_path / "holes.csv", "--output", output, "--json")
+    assert code == 0
+    values = json.loads(said)
+    assert (values["cells"], values["rows"], values["hidden_steps"]) == (8, 5, 3)
+    assert values["linear interpolation"]["rmse"] > 0
+    found = pd.read_csv(output)
+    assert found["time"].tolist() == given["time"].tolist()
+    assert found["note"].isna().tolist() == [i in (3, 4, 5) for i in range(32)]
+    assert not found[["a", "b"]].isna().any().any()
+    kept = given["b"].notna() & ~found.index.isin([3, 4, 5])
+    assert (found[kept] == given[kept]).all().all()
+    if values["method"] == "linear interpolation":
+        assert found["a"][2:7].tolist() == pytest.approx(np.linspace(given["a"][2], given["a"][6], 5), rel=1e-4)
+    for arguments, message in {("--draws", "2"): "is for tables", ("--input", str(new)): "no step is missing"}.items():
+        options = ["--input", str(tmp_path / "holes.csv"), "--output", str(tmp_path / "again.csv"), *arguments]
+        code, _, error = call("impute", run_dir, *options)
+        assert code == 2
+        assert message in error
+        assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize("kind", ["table", "bag_of_words", "sparse_codes"], indirect=True)
 def test_tables_are_generated_in_their_own_units(kind: tuple[str, Path, Path], call: Any, tmp_path: Path) -> None:
     data, run_dir, _ = kind

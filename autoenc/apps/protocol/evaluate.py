@@ -18,9 +18,10 @@ from autoenc.apps.codes import clustering as clusters
 from autoenc.apps.codes import disentanglement as factors
 from autoenc.apps.codes import features, neighbours, project, retrieve
 from autoenc.apps.codes import recovery as known
-from autoenc.apps.generation import classifier, denoise, density, generate, quality
+from autoenc.apps.generation import classifier, density, generate, quality
 from autoenc.apps.generation import texts as text
 from autoenc.apps.protocol import bounds as likelihood_bounds
+from autoenc.apps.restoration import denoise
 from autoenc.apps.untrained import NAME, untrained
 from autoenc.config.remedies import against_collapse
 from autoenc.errors import ConfigError, UserError

@@ -60,6 +60,19 @@ class Completed:
 
 
 @dataclass(frozen=True)
+class Gaps:
+    """Windows (N, C, W) of a recording whose missing values are interpolated.
+
+    Args:
+        missing: (N, C, W) bool. length: of the gap that a missing value is in, in steps: the median.
+    """
+
+    split: Split
+    missing: Tensor
+    length: int
+
+
+@dataclass(frozen=True)
 class Kind:
     """What one example is. The base class is a vector of numbers.
 
@@ -300,6 +313,10 @@ class Kind:
     @property
     def denoising(self) -> Denoising | None:
         """How examples are denoised; None for kinds that are not."""
+        return None
+
+    def gaps(self, path: Path) -> Gaps | None:
+        """Return the examples of a file on a time axis and which of their values are missing; else None."""
         return None
 
     def restored(self, split: Split, x: Tensor) -> tuple[list[str], list[list[str]]] | None:

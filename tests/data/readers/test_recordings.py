@@ -103,6 +103,8 @@ def test_short_gaps_are_interpolated_and_long_ones_cut(tmp_path: Path) -> None:
     assert found.runs == ((0, 6), (6, 13))
     np.testing.assert_allclose(found.values[:, 0], [0, 1, 2, 3, 4, 5, *range(30, 37)])
     assert found.notes == {"interpolated": 1, "gaps": 1}
+    assert found.observed is not None
+    assert np.argwhere(~found.observed).tolist() == [[3, 0], [3, 1]]
     np.testing.assert_array_equal(found.rows, [0, 1, 2, 4, 5, *range(6, 13)])
 
 
@@ -112,6 +114,8 @@ def test_missing_values_of_one_channel_are_interpolated_or_cut_too() -> None:
     values[8:15, 1] = np.nan
     found = regular(Rows("r", values), None, max_gap=3)
     assert found.runs == ((0, 8), (8, 13))
+    assert found.observed is not None
+    assert np.argwhere(~found.observed).tolist() == [[4, 0]]
     np.testing.assert_allclose(found.values[:, 0], [*range(8), *range(15, 20)])
     np.testing.assert_array_equal(found.rows[7:16], [7, *[-1] * 7, 8])
     np.testing.assert_array_equal(found.label_rows(np.arange(13.0))[[7, 8, 15]], [7, np.nan, 8])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from autoenc.data.kinds.denoising import Denoising
-from autoenc.data.kinds.kind import REAL, Kind, common, squared_errors
+from autoenc.data.kinds.kind import REAL, Completed, Gaps, Kind, common, squared_errors
 from autoenc.data.kinds.series.channels import Channels
 from autoenc.data.kinds.series.denoising import Signals
 from autoenc.data.kinds.series.figures import SHOWN, compared, overview, ranked
-from autoenc.data.readers.recordings import Format, Reader, Recording
+from autoenc.data.kinds.series.gaps import completed, gap_length
+from autoenc.data.readers.recordings import TABLES, Format, Reader, Recording
+from autoenc.data.readers.tables import format_of
 from autoenc.data.scaling import is_numeric
 from autoenc.data.split import Examples, Split
 from autoenc.data.storage.windows import Axis, StepMeans, Windows, classes_of, labels_of, laid, places_between
@@ -25,6 +27,7 @@ from autoenc.errors import DataError, one_line
 
 NEAR = 0.05  # relative difference of steps that are the same
 STRETCH = 200  # consecutive windows
+DIFFERENCES = "differences do not tell the values of a recording; train with data.differences=false"
 VALUES = 2_000_000  # of steps whose errors are stored, about
 
 
@@ -192,6 +195,45 @@ class Series(Kind):
     def denoising(self) -> Denoising:
         return Signals(self.channels, self.window)
 
+    def gaps(self, path: Path) -> Gaps:
+        """Return the windows of a recording, whose gaps of up to half a window are interpolated.
+
+        Raises:
+            DataError: no value is missing, or there are several recordings; differences.
+        """
+        recording, windows = self._gapped(path)
+        if recording.observed is None:
+            raise DataError(f"{path}: no step is missing in gaps of up to {self.window // 2} steps, half a window")
+        steps = windows.places[:, None] + torch.arange(self.window)
+        missing = torch.from_numpy(~recording.observed)[steps].transpose(1, 2)
+        return Gaps(Split(windows), missing, gap_length(recording.observed))
+
+    def completed(self, path: Path, versions: Sequence[Tensor]) -> Completed:
+        """Return the rows of a recording with a row for each missing step, and missing cells filled with means.
+
+        The means are those over the windows that a step is in. Cells in longer gaps stay empty.
+        """
+        recording, windows = self._gapped(path)
+        values = np.full((len(versions), len(recording), self.shape[0]), np.nan, np.float32)
+        for i, x in enumerate(versions):
+            steps, means = StepMeans.of(windows.places, x)
+            values[i, steps] = self.channels.inverse(means.T).T
+        return completed(Reader(self.format).frame(path), recording, values, self.format)
+
+    def _gapped(self, path: Path) -> tuple[Recording, Windows]:
+        """Return a recording and its windows, with gaps of up to half a window interpolated."""
+        if self.channels.differences:
+            raise DataError(DIFFERENCES)
+        if format_of(path) not in TABLES:
+            raise DataError(f"{path}: gaps are filled in tables: {', '.join(TABLES)}")
+        format = replace(self.format, max_gap=self.window // 2, step=self.format.step or self.step)
+        recordings = replace(self, format=format).recordings(path)
+        if len(recordings) > 1:
+            raise DataError(f"{path}: has {len(recordings)} recordings; name a file of one")
+        windows = self.cut(recordings, str(path)).x
+        assert isinstance(windows, Windows)
+        return recordings[0], windows
+
     def restored(self, split: Split, x: Tensor) -> tuple[list[str], list[list[str]]]:
         """Return the rows of recordings with the means over the windows that their steps are in; other cells are empty.
 
@@ -199,7 +241,7 @@ class Series(Kind):
             DataError: x are differences.
         """
         if self.channels.differences:
-            raise DataError("differences do not tell the values of a recording; train with data.differences=false")
+            raise DataError(DIFFERENCES)
         assert isinstance(split.x, Windows)
         axis = split.x.axis
         steps, means = StepMeans.of(split.x.places, x)

@@ -172,7 +172,7 @@ class Reader:
         elif suffix in ARRAYS:
             yield from self._of_array(file, name, self._arrays(file))
         else:
-            yield from self._of_table(self._frame(file), file, name)
+            yield from self._of_table(self.frame(file), file, name)
 
     def _arrays(self, file: Path) -> np.ndarray:
         """Return the recordings of an array file: (N, T, C)."""
@@ -260,7 +260,8 @@ class Reader:
                 None, numbers[rows],
             )  # fmt: skip
 
-    def _frame(self, file: Path) -> pd.DataFrame:
+    def frame(self, file: Path) -> pd.DataFrame:
+        """Read a table; its index numbers the rows from 1."""
         format = self.format
         separator = format.separator
         if not separator and format_of(file) in (".csv", ".txt"):

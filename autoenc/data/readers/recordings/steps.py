@@ -57,6 +57,7 @@ class Recording:
         step: seconds between steps; None: not known.
         labels: (T,) names of classes, or None.
         rows: (R,) the step of each row of the file, -1 for rows in a gap; None: row i is step i.
+        observed: (T, C) bool, which values a row has; None: all.
         stamps: as in `Rows`.
         notes: remarks, such as how many steps are interpolated.
     """
@@ -69,6 +70,7 @@ class Recording:
     rows: np.ndarray | None = None
     stamps: list[str] | None = None
     notes: dict[str, int] = field(default_factory=dict)
+    observed: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -172,6 +174,11 @@ def regular(rows: Rows, step: float | None, max_gap: int) -> Recording:
         wanted = np.rint(place).astype(np.int64)
         target = np.searchsorted(kept, wanted).clip(max=len(kept) - 1)
         target[kept[target] != wanted] = -1
+    observed: np.ndarray | None = None
+    if fresh:
+        observed = np.zeros(found.shape, dtype=bool)
+        steps = np.arange(len(rows.values)) if target is None else target
+        np.logical_or.at(observed, steps[steps >= 0], np.isfinite(rows.values[steps >= 0]))
     notes = {
         "interpolated": fresh,
         "gaps": len(runs) - 1,
@@ -179,7 +186,7 @@ def regular(rows: Rows, step: float | None, max_gap: int) -> Recording:
     }
     return Recording(
         rows.name, found, runs, step, None if labels is None else labels[source], target, rows.stamps,
-        {name: n for name, n in notes.items() if n},
+        {name: n for name, n in notes.items() if n}, observed,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from autoenc import load_run, noise
-from autoenc.apps.generation import denoise
+from autoenc.apps.restoration import denoise
 from autoenc.data.kinds.denoising.images import Images
 from autoenc.data.kinds.series.channels import Channels
 from autoenc.data.kinds.series.denoising import Signals

@@ -13,7 +13,7 @@ from torch.distributions import Normal
 
 from autoenc import bottlenecks, likelihoods, load_run
 from autoenc.apps.deploy.portable import Score
-from autoenc.apps.generation.impute import impute
+from autoenc.apps.restoration.impute import impute
 from autoenc.core import Autoencoder, Code
 from autoenc.data.dataset import DataSpec
 from autoenc.data.kinds.observed import Column

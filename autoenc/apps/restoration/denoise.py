@@ -104,7 +104,7 @@ def denoise_test(run: Run, count: int, kind: str | None = None, level: float | N
             torch.manual_seed(seed)
             return Split(corrupt(clean.x), clean.y), Split(clean.x)
 
-    noisy, clean = pair(_normal(run), count, SEED)
+    noisy, clean = pair(run.normal_test(), count, SEED)
     return denoise(run, noisy, clean, tune=pair(run.data.val, TUNED_ON, SEED + 1))
 
 
@@ -122,16 +122,6 @@ def figure(run: Run, result: Denoised) -> np.ndarray:
     title += f"; {kind.ratio.upper()} [dB], higher is better" if texts else ""
     title += f"\nfilter: {result.filter}" if "filter" in drawn else ""
     return titled(kind.draw({name: torch.from_numpy(x) for name, x in drawn.items()}, texts), title)
-
-
-def _normal(run: Run) -> Split:
-    """Return the test examples that are not of classes left out of training."""
-    test, spec = run.data.test, run.spec
-    if test.y is None or not spec.anomalies:
-        return test
-    left_out = torch.tensor([spec.classes.index(name) for name in spec.anomalies])
-    kept = (~torch.isin(test.y, left_out)).nonzero().squeeze(1)
-    return test.subset(kept) if len(kept) else test
 
 
 def _array(split: Split) -> np.ndarray:
