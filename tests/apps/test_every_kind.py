@@ -272,6 +272,18 @@ def test_denoised_recordings_have_the_users_rows_and_the_means_of_overlapping_wi
     assert numbers["model"]["snr"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["spectrogram"], indirect=True)
+@pytest.mark.parametrize("script", ["denoise", "impute"])
+def test_spectrograms_are_not_written_as_recordings(
+    script: str, kind: tuple[str, Path, Path], call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    _, run_dir, new = kind
+    output = tmp_path / {"denoise": "clean", "impute": "whole.csv"}[script]
+    code, _, error = call(script, run_dir, "--input", new, "--output", output)
+    assert (code, output.exists()) == (2, False)
+    assert "spectrograms do not tell the values of a recording; train without data.view" in error
+
+
 @pytest.mark.parametrize("kind", ["series"], indirect=True)
 def test_missing_steps_of_recordings_are_filled_and_other_cells_stay(
     kind: tuple[str, Path, Path], call: Callable[..., tuple[int, str, str]], tmp_path: Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,14 +15,17 @@ from torch import Tensor
 from autoenc.canvas import picture_grid
 from autoenc.data.kinds.denoising import Denoising
 from autoenc.data.kinds.denoising.images import Images
-from autoenc.data.kinds.kind import squared_errors
+from autoenc.data.kinds.kind import Gaps, squared_errors
 from autoenc.data.kinds.series.channels import QUARTILES, Scaling
 from autoenc.data.kinds.series.figures import SHOWN, spectrograms
 from autoenc.data.kinds.series.series import Series
 from autoenc.data.kinds.series.spectra import Spectra
+from autoenc.data.split import Split
 from autoenc.data.storage.windows import Axis
+from autoenc.errors import DataError
 
 BYTES = 2**26  # of the spectrograms that the scaling is learnt from
+LEVELS = "spectrograms do not tell the values of a recording; train without data.view"
 LEAST = 1e-3  # dB; a row that varies less is constant
 
 Rows = tuple[tuple[float, ...], ...]  # (C, F)
@@ -81,6 +85,12 @@ class Spectrogram(Series):
     @property
     def denoising(self) -> Denoising:
         return Images(self.low, self.high)
+
+    def restored(self, split: Split, x: Tensor) -> tuple[list[str], list[list[str]]]:
+        raise DataError(LEVELS)
+
+    def gaps(self, path: Path) -> Gaps:
+        raise DataError(LEVELS)
 
     # Back
 
