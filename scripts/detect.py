@@ -36,6 +36,7 @@ examples:
   python scripts/detect.py RUN --input new.csv --output scores.csv
   python scripts/detect.py RUN --input new.npy --labels truth.npy   AUROC on new rows
   python scripts/detect.py RUN --input new.csv --alarm-rate 0.01 --calibrate normal.csv
+  python scripts/detect.py RUN --input new.csv --contamination auto --calibrate normal.csv
   python scripts/detect.py RUN --input new.csv --fdr 0.1            of the alarms, 10% normal rows at most
   tail -f -n +1 log.csv | python scripts/detect.py RUN --follow -   recordings: each row as it comes
   python scripts/detect.py RUN --feedback scores.csv                labelled rows re-weight the scores: --score feedback
@@ -83,6 +84,8 @@ if __name__ == "__main__":
                        help="threshold: a normal row is an alarm with at most this probability")  # fmt: skip
     rules.add_argument("--fdr", metavar="RATE", type=fraction,
                        help="threshold: the highest expected share of normal rows among the alarms")  # fmt: skip
+    rules.add_argument("--contamination", choices=("auto",),
+                       help="threshold: marks the share of anomalies that --calibrate tells")  # fmt: skip
     arguments.add_argument("--feedback", metavar="FILE",
                            help="learn the score feedback from a detect.csv with a column label")  # fmt: skip
     arguments.add_argument("--calibrate", metavar="FILE",

@@ -20,9 +20,11 @@ from autoenc.errors import UserError, check_new
 from autoenc.loading import Run, load_run
 from autoenc.training.tracking import console, method_table, track
 
-ONE_RUN = ("feedback", "calibrate", "input", "follow")
+ONE_RUN = ("feedback", "calibrate", "contamination", "input", "follow")
 NO_RECORDINGS = dict.fromkeys(("follow", "join"), "is for recordings, and {run} scores no time steps: data=series")
-NO_ROWS = {"feedback": "is for scores of rows, and those of {run} are of pixels or steps"}
+NO_ROWS = dict.fromkeys(
+    ("feedback", "contamination"), "is for scores of rows, and those of {run} are of pixels or steps"
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Options:
     quantile: float = Quantile.level
     alarm_rate: float | None = None
     fdr: float | None = None
+    contamination: str | None = None
     calibrate: str | None = None
     feedback: str | None = None
     join: int | None = None
@@ -60,8 +63,8 @@ class Options:
     def check(self, runs: int) -> None:
         """Raise UserError if the options contradict each other, or need one run and there are several."""
         if self.feedback:
-            for name in ("input", "labels", "anomaly", "output", "score", "calibrate", "alarm_rate", "fdr", "join",
-                         "follow"):  # fmt: skip
+            others = ("input", "labels", "anomaly", "output", "score", "calibrate", "alarm_rate", "fdr")
+            for name in (*others, "contamination", "join", "follow"):
                 self.refuse(name, "has no effect with --feedback, after which --score feedback is for new rows")
         if self.labels and not self.input:
             raise UserError("--labels needs --input; for the test split, --anomaly names classes")

@@ -14,6 +14,7 @@ from scipy.stats import binom, false_discovery_control
 from autoenc import load_run
 from autoenc.apps.anomaly.conformal import AlarmRate, FalseDiscoveryRate, Quantile, p_values, rows_needed
 from autoenc.apps.anomaly.rows import calibration
+from autoenc.apps.anomaly.rows.contamination import Share, share
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.data.split import Split
 from autoenc.errors import UserError
@@ -181,6 +182,50 @@ def test_the_script_states_what_the_threshold_means(run: Run, table_run: Path, t
     )
     assert "the validation rows chose the checkpoint" in said.replace("\n", " ").lower()
     assert json.loads((tmp_path / "scores.json").read_text())["above_threshold"] >= 5
+
+
+@pytest.mark.parametrize("true", [0.0, 0.02, 0.2])
+def test_the_interval_of_the_share_of_anomalies_covers_it(true: float) -> None:
+    """Anomalies that score above most normal rows; 97.5% for either end."""
+    random, trials = np.random.default_rng(0), 150
+    found = []
+    for _ in range(trials):
+        anomaly = random.uniform(size=300) < true
+        found.append(share(random.normal(size=400), random.normal(size=300) + 4 * anomaly))
+    enough = binom.ppf(0.001, trials, 0.975)
+    assert sum(each.low <= true for each in found) >= enough
+    assert sum(each.high >= true for each in found) >= enough
+    assert all((each.estimate is None) == (each.low == 0) for each in found)
+    told = [each.estimate for each in found if each.estimate is not None]
+    assert len(told) >= enough if true == 0.2 else true or len(told) <= trials - enough
+    assert np.mean(told) == pytest.approx(true, abs=0.03) if true == 0.2 else True
+
+
+def test_anomalies_that_look_normal_or_too_few_rows_tell_no_share() -> None:
+    random = np.random.default_rng(0)
+    same = [share(random.normal(size=300), random.normal(size=300)).low for _ in range(100)]
+    assert np.mean(np.array(same) == 0) >= 0.9, "half of them may be anomalies"
+    assert share(np.zeros(0), np.zeros(5)) == share(np.zeros(5), np.zeros(0)) == Share()
+    tied = share(np.zeros(50), np.zeros(50))
+    assert (tied.low, tied.high) == (0, 1)
+
+
+def test_the_script_estimates_the_share_of_anomalies(run: Run, table_run: Path, tmp_path: Path, call: Script) -> None:
+    np.savetxt(tmp_path / "new.csv", run.data.test.rows()[:10], delimiter=",")
+    np.savetxt(tmp_path / "normal.csv", run.data.test.rows()[10:], delimiter=",")
+    file = [table_run, "--input", tmp_path / "new.csv", "--output", tmp_path / "s.csv", "--force"]
+    code, said, error = call("detect", *file, "--contamination", "auto")
+    assert code == 0, error
+    assert "cannot be told without known normal rows; --calibrate names a file" in said.replace("\n", " ")
+    assert json.loads((tmp_path / "s.json").read_text())["contamination"]["estimate"] is None
+    np.savetxt(tmp_path / "low.csv", np.repeat(run.data.train.mean()[None].numpy(), 200, 0), delimiter=",")
+    code, said, error = call("detect", *file, "--contamination", "auto", "--calibrate", tmp_path / "low.csv")
+    assert code == 0, error
+    made = json.loads((tmp_path / "s.json").read_text())
+    found = made["contamination"]
+    assert 0 < found["low"] <= found["estimate"] <= found["high"], "rows nearer to the mean than any of the data"
+    assert made["quantile"] == pytest.approx(1 - found["estimate"])
+    assert f"share of anomalies in the data of training: {found['estimate']:.2g}; at least" in said.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,7 @@ def test_follow_writes_a_line_for_each_row(
         (["--follow", "-", "--join", "3"], "--join: has no effect with --follow"),
         (["--follow", "-", "--score", "knn"], "--score knn: rows that come one by one have the scores residual, error"),
         (["--fdr", "0.1"], "--fdr 0.1: the time steps of a recording depend on each other"),
+        (["--contamination", "auto"], "--contamination auto: is for scores of rows"),
         (["--calibrate", "a.csv"], "--calibrate a.csv: the time steps"),
         (["--score", "colour"], "--score colour: .* has residual, error"),
         (["--resize"], "--resize: is not for recordings"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from autoenc.apps.anomaly.conformal import NAMED, Calibration, Judged, Quantile,
 from autoenc.apps.anomaly.labelled import check_labels, known_rows, quality
 from autoenc.apps.anomaly.rows.baselines import baselines
 from autoenc.apps.anomaly.rows.calibration import validation
+from autoenc.apps.anomaly.rows.contamination import Share
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.untrained import remark, untrained
 from autoenc.core import Batch
@@ -35,6 +36,7 @@ class Detected(Judged):
         baselines: method -> (N,), with labels. annotations: name -> (N,), such as the fraction of unknown words.
         numbers: score or method -> {auroc, average_precision}, with labels. Scores also have auroc_untrained, that of
             the same score of the untrained network.
+        share: of anomalies in the data of training, if asked for.
         remark: which scores are constant and, with labels, better than those of the untrained network.
     """
 
@@ -43,6 +45,7 @@ class Detected(Judged):
     baselines: dict[str, np.ndarray] = field(default_factory=dict)
     annotations: dict[str, np.ndarray] = field(default_factory=dict)
     remark: str = ""
+    share: Share | None = None
 
     def summary(self) -> dict[str, Any]:
         """Return the contents of detect.json."""
@@ -54,6 +57,8 @@ class Detected(Judged):
             counts["anomalies_above_threshold"] = int((self.labels & self.alarms).sum())
         if (found := self.interval()) is not None:
             counts["normal"], counts["auroc_interval"] = found[1], list(found[2])
+        if self.share is not None:
+            counts["contamination"] = asdict(self.share)
         return self.judgement(counts) | ({"remark": self.remark} if self.remark else {})
 
     def interval(self) -> tuple[int, int, tuple[float, float]] | None:

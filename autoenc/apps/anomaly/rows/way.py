@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from autoenc.apps import inputs
 from autoenc.apps.anomaly import labelled
-from autoenc.apps.anomaly.rows import calibration, detect, feedback, figures
+from autoenc.apps.anomaly.conformal import Quantile
+from autoenc.apps.anomaly.rows import calibration, contamination, detect, feedback, figures
 from autoenc.apps.anomaly.rows.detect import Detected
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.anomaly.way import NO_RECORDINGS, Options, Way
@@ -68,8 +70,16 @@ class Rows(Way[Detected]):
 
     def detect(self) -> Detected:
         split, labels = self.examples.split, self.labels()
-        normal = None if self.normal is None else self.normal.scored(self.detector)
-        return detect.detect(self.detector, split, labels, self.options.score, self.options.rule, normal)
+        detector, rule, score = self.detector, self.options.rule, self.options.score
+        normal = None if self.normal is None else self.normal.scored(detector)
+        if not self.options.contamination:
+            return detect.detect(detector, split, labels, score, rule, normal)
+        name, found = score or detector.best, contamination.Share()
+        if normal is not None:
+            found = contamination.share(normal.scores[name], detector.validation[name])
+        if found.estimate is not None:
+            rule = Quantile(1 - found.estimate)
+        return replace(detect.detect(detector, split, labels, score, rule), share=found)
 
     def write(self, out: Outputs, prefix: str, result: Detected) -> None:
         out.csv(out.name, *result.table(self.examples.names))
@@ -93,6 +103,8 @@ class Rows(Way[Detected]):
                 f"{anomalies:,} anomalies, {normal:,} normal rows: auroc of {result.score} "
                 f"{result.numbers[result.score]['auroc']:.3f}, 95% interval {low:.3f} to {high:.3f}"
             )
+        if result.share is not None:
+            screen.print(result.share.words)
         screen.print(f"{result.alarms.sum():,} of {len(names):,} rows above the threshold: {result.decided}")
         screen.print(result.highest(names))
 
