@@ -23,7 +23,7 @@ from autoenc.training.tracking import console, method_table
 
 IMAGES = 12  # in the heat map
 DEPENDENT = (
-    "windows that overlap depend on each other, so that no rate of false alarms follows from them; use --quantile, or "
+    "windows that overlap depend on each other, so that no rate follows from them; use --quantile, or "
     "train with data.stride={window}"
 )
 
@@ -36,7 +36,7 @@ class Rows(Way[Detected]):
 
     def __init__(self, run: Run, options: Options):
         super().__init__(run, options)
-        for name in ("alarm_rate", "fdr") if run.spec.kind.dependent else ():
+        for name in ("alarm_rate", "fdr", "contamination") if run.spec.kind.dependent else ():
             options.refuse(name, DEPENDENT.format(window=run.config["data"]["window"]))
         self.detector = feedback.load(run) if options.score == feedback.NAME else Detector(run)
         score = options.score or self.detector.best
