@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> Results:
 
     run = load_run(args.run, args.device)
     if not args.input or not args.output:
-        raise UserError("--input and --output are needed: the table with missing cells, and the CSV file to write")
+        raise UserError("--input and --output are needed: what has missing cells, and the CSV file to write")
     if Path(args.output).suffix.lower() != ".csv":
         raise UserError(f"--output {args.output}: must end in .csv")
     path, hidden = Path(args.input), None

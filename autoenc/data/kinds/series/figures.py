@@ -13,13 +13,14 @@ from autoenc.data.kinds.series.spectra import Spectra
 SHOWN = 4  # windows in a figure
 CHANNELS = 6  # drawn of each window
 TICKS = 6  # of the axis of frequencies
+NOISY = ("noisy", "corrupted")  # names of versions
 ACROSS, MOST = 4, 24  # panels of an overview
 
 
 def compared(versions: Mapping[str, np.ndarray], names: Sequence[str], titles: Sequence[str]) -> np.ndarray:
     """Draw the same windows in several versions, (n, C, W) each: a column for each window, a row for each channel.
 
-    The first of more than two versions, such as a noisy one, is grey.
+    The version with noise is grey, and below the others.
     """
     count, channels = len(titles), min(CHANNELS, len(names))
     figure = new_figure(max(6.5, 3.0 * count), 1.2 + 1.3 * channels)
@@ -27,8 +28,8 @@ def compared(versions: Mapping[str, np.ndarray], names: Sequence[str], titles: S
     for c in range(channels):
         for i in range(count):
             for k, (name, x) in enumerate(versions.items()):
-                color = "0.7" if k == 0 and len(versions) > 2 else f"C{k}"
-                grid[c, i].plot(x[i, c], label=legend_name(name), linewidth=0.9, alpha=0.85, color=color)
+                style = {"color": "0.7", "zorder": 1} if name in NOISY else {"color": f"C{k}"}
+                grid[c, i].plot(x[i, c], label=legend_name(name), linewidth=0.9, alpha=0.85, **style)
             grid[c, i].tick_params(labelsize=7)
         grid[c, 0].set_ylabel(names[c], fontsize=8)
     for i, title in enumerate(titles):
