@@ -15,7 +15,7 @@ EXAMPLES = """examples:
   python scripts/units.py RUN --most 100
   python scripts/units.py RUN --layer encoder.3        units of another layer, in RUN/units/encoder.3
 
-results: units.csv (unit, frequency, rank, activation, example), units.png for images, units.html for other data
+results: units.csv (unit, frequency, rank, activation, example), units.png for images and series, else units.html
 """
 
 

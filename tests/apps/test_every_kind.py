@@ -272,6 +272,14 @@ def test_denoised_recordings_have_the_users_rows_and_the_means_of_overlapping_wi
     assert numbers["model"]["snr"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["series"], indirect=True)
+def test_windows_that_excite_units_are_drawn(
+    kind: tuple[str, Path, Path], call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    assert call("units", kind[1], "--output", tmp_path, "--examples", "200")[0] == 0, "fewer are stored"
+    assert {path.name for path in tmp_path.iterdir()} == {"units.csv", "units.json", "units.png"}
+
+
 @pytest.mark.parametrize("kind", ["spectrogram"], indirect=True)
 @pytest.mark.parametrize("script", ["denoise", "impute"])
 def test_spectrograms_are_not_written_as_recordings(

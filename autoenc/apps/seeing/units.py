@@ -20,6 +20,7 @@ from autoenc.loading import Run
 
 Pool = Literal["max", "mean"]  # over the positions of a unit
 Tiles = tuple[Tensor, Sequence[str]]  # images (U, *shape), and the text below each
+WIDE = 60  # columns of a table, above which the values of examples are left out
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,16 @@ def names(run: Run, unit: Unit) -> list[str]:
 
 
 def sheet(run: Run, found: Sequence[Unit], examples: int) -> np.ndarray | None:
-    """Draw a row of images for each unit, its column of the decoder first; None for data other than images."""
-    if not run.spec.kind.images:
+    """Draw a row of images for each unit, its column of the decoder first, or a panel of windows; None for the rest."""
+    kind = run.spec.kind
+    if not (kind.images or kind.timed):
         return None
     captions = [f"unit {unit.number}, active {unit.frequency:.2%}" for unit in found]
+    if not kind.images:
+        stored = [run.reference.rows.take(torch.from_numpy(unit.positions)).x.cpu() for unit in found]
+        padded = [torch.cat([x, x.new_full((examples - len(x), *x.shape[1:]), torch.nan)]) for x in stored]
+        image = kind.sheet(torch.cat(padded), examples, captions)
+        return None if image is None else titled(image, "the training windows that excite each unit most")
     atoms = [_grey(run, unit.atom) for unit in found if unit.atom is not None]
     first = [(torch.stack(atoms), ["atom"] * len(atoms))] if atoms else []
     image = rows_of_images(run, found, examples, captions, first)
@@ -167,6 +174,8 @@ def page(run: Run, found: Sequence[Unit], notes: Sequence[str] = ()) -> str:
         header, rows = ["text"], [[text] for text in _captions(reference.captions, reference.row_index[unit.positions])]
         if not rows:
             header, rows = kind.listing(reference.rows.take(torch.from_numpy(unit.positions)).x) or ([], [])
+        if len(header) > WIDE:
+            header, rows = [], [[] for _ in rows]
         examples = zip(unit.activations.tolist(), names(run, unit), rows, strict=True)
         listed = html.table(["activation", "example", *header], ([value, name, *row] for value, name, row in examples))
         parts += [html.heading(f"unit {unit.number}"), html.lines(about), listed]
