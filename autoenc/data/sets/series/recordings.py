@@ -27,6 +27,7 @@ from autoenc.data.storage.cache import FOLDER, Writer, cached, stamp
 from autoenc.data.storage.windows import Axis, laid
 from autoenc.errors import ConfigError, require
 
+VIEWS = ("spectrogram",)
 LARGE = 200 * 2**20  # bytes of files above which steps are memory-mapped
 
 
@@ -135,7 +136,7 @@ def spectra_of(window: int, view: str | None, **options: Any) -> Spectra | None:
         for name, value in given.items():
             raise ConfigError(name, value, "has no effect without data.view=spectrogram")
         return None
-    require(view == "spectrogram", "view", view, "must be spectrogram, or null for the windows themselves")
+    require(view in VIEWS, "view", view, "must be spectrogram, or null for the windows themselves")
     return Spectra.of(window, given.pop("fft", None), given.pop("hop", None), **given)
 
 
