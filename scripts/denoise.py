@@ -11,6 +11,7 @@ import argparse
 
 from autoenc.command import Results, add_input, execute, parser, positive
 
+COUNT = 200
 EXAMPLES = """examples:
   python scripts/denoise.py RUN                                     test images with the noise of training
   python scripts/denoise.py RUN --noise salt_pepper --level 0.2     test images with other noise
@@ -34,6 +35,9 @@ def main(args: argparse.Namespace) -> Results:
 
     if args.clean and not args.input:
         raise UserError("--clean needs --input")
+    for name in ("noise", "level", "count"):
+        if args.input and getattr(args, name) is not None:
+            raise UserError(f"--{name} {getattr(args, name)}: has no effect with --input, which has noise of its own")
     run = load_run(args.run, args.device)
     noisy, clean = None, None
     if args.input:
@@ -49,7 +53,7 @@ def main(args: argparse.Namespace) -> Results:
         if noisy is not None:
             result = denoise.denoise(run, noisy.split, clean)
         else:
-            result = denoise.denoise_test(run, args.count, args.noise, args.level)
+            result = denoise.denoise_test(run, args.count or COUNT, args.noise, args.level)
         arrays = {name: getattr(result, name) for name in ("noisy", "denoised", "clean", "filtered")}
         out.npz("denoise", **{name: array for name, array in arrays.items() if array is not None})
         out.figure("examples", denoise.figure(run, result))
@@ -75,5 +79,5 @@ if __name__ == "__main__":
         "--noise", choices=("gaussian", "masking", "salt_pepper"), help="default: the noise of training"
     )
     arguments.add_argument("--level", type=float, help="standard deviation, or fraction of the values (default: 0.3)")
-    arguments.add_argument("--count", type=positive, default=200, help="test examples (default: 200)")
+    arguments.add_argument("--count", type=positive, help=f"test examples (default: {COUNT})")
     execute(main, arguments)

@@ -43,10 +43,11 @@ def main(args: argparse.Namespace) -> Results:
         impute.check(run)
         split = inputs.read(run, args.input).split
         check_new(Path(args.output), args.force)
-        filled = impute.impute(run, split, args.draws or 0, args.samples)
+        filled = impute.impute(run, split, args.draws or 0, args.samples or impute.SAMPLES)
     else:
-        if args.draws:
-            raise UserError(f"--draws {args.draws}: is for tables; {run.path} has {run.spec.kind.noun}")
+        for name in ("draws", "samples"):
+            if (value := getattr(args, name)) is not None:
+                raise UserError(f"--{name} {value}: is for tables; {run.path} has {run.spec.kind.noun}")
         check_new(Path(args.output), args.force)
         x, hidden = gaps.fill(run, missing)
         filled = [x]
@@ -71,5 +72,5 @@ if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES, output="file")
     arguments.add_argument("--input", metavar="FILE", help="table or recording with missing cells")
     arguments.add_argument("--draws", type=positive, metavar="N", help="write N versions (multiple imputation)")
-    arguments.add_argument("--samples", type=positive, default=1000, help="importance samples per row (default: 1000)")
+    arguments.add_argument("--samples", type=positive, help="importance samples per row of a table (default: 1000)")
     execute(main, arguments)

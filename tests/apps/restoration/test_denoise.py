@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +104,14 @@ def test_filters_of_signals_remove_noise_and_the_ratio_is_that_of_the_powers() -
         "Wiener, 3 steps", "Wiener, 5 steps", "Savitzky-Golay, 3 steps, order 1",
         *(f"Savitzky-Golay, 5 steps, order {order}" for order in (1, 2, 3)),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("option", ["noise", "level", "count"])
+def test_options_of_test_images_are_refused_for_new_ones(option: str, dae_run: Path, call: Any, tmp_path: Path) -> None:
+    value = {"noise": "gaussian", "level": "0.5", "count": "7"}[option]
+    code, _, error = call("denoise", dae_run, "--input", tmp_path / "x.npy", f"--{option}", value)
+    assert code == 2
+    assert f"--{option} {value}: has no effect with --input" in error
 
 
 def test_anomalous_test_examples_are_not_denoised(run: Run) -> None:
