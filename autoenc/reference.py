@@ -106,25 +106,34 @@ def _table(model: Autoencoder, kind: Kind, batch: Batch, code: Tensor, params: T
     return torch.cat([error[:, None], nll[:, None], code.flatten(1).float()], 1)
 
 
-def bound(model: Autoencoder, batch: Batch) -> Tensor:
+def quantile_levels(shape: tuple[int, ...]) -> Tensor:
+    """Return the levels in (0, 1) of the 16 draws of a code of this shape: (16, *shape)."""
+    generator, shape = torch.Generator().manual_seed(SEED), (DRAWS, *shape)
+    strata = torch.rand(shape, generator=generator).argsort(0)
+    return ((strata + torch.rand(shape, generator=generator)) / DRAWS).clamp(1e-6, 1 - 1e-6)
+
+
+def bound(model: Autoencoder, batch: Batch, levels: Tensor | None = None) -> Tensor:
     """Return E_q[-log p(x|z)] + KL(q || p) of each row: (B,) nats; (B, 0) where there is no posterior or no prior.
 
     16 draws for the expectation, and for the KL where it has no closed form. The draws are the same quantiles of every
     row's posterior, a sample that depends on the row alone: a Latin hypercube, one in each sixteenth of every dimension
     (McKay, Beckman & Conover 1979).
+
+    Args:
+        levels: `quantile_levels` if the bound is traced: all draws are decoded at once, which takes more memory.
     """
     code = model.encode(batch)
     posterior = code.posterior
     if posterior is None or model.bottleneck.prior is None:
         return torch.empty(len(batch), 0)
-    generator, shape = torch.Generator().manual_seed(SEED), (DRAWS, *code.mean.shape[1:])
-    strata = torch.rand(shape, generator=generator).argsort(0)
-    u = ((strata + torch.rand(shape, generator=generator)) / DRAWS).clamp(1e-6, 1 - 1e-6).to(code.mean.device)
-    draws = [posterior.icdf(quantiles.expand_as(code.mean)) for quantiles in u]
-    nll = torch.stack([model.nll(z, batch) for z in draws]).mean(0)
+    at_once = levels is not None
+    levels = quantile_levels(code.mean.shape[1:]).to(code.mean.device) if levels is None else levels
+    draws = [posterior.icdf(each[:, None]) for each in levels.split(DRAWS if at_once else 1)]  # (S, B, *latent_shape)
+    nll = torch.cat([model.nll(z, batch) for z in draws]).mean(0)
     kl = kl_per_dim(model, code)
     if kl is None:
-        return nll + torch.stack([kl_estimate(model, code, z) for z in draws]).mean(0)
+        return nll + torch.cat([kl_estimate(model, code, z) for z in draws]).mean(0)
     return nll + kl.flatten(1).sum(-1)
 
 

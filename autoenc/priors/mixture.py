@@ -52,7 +52,8 @@ class GaussianParts(Prior):
         rows = z.reshape(-1, mean.shape[1]).float()
         constant = log_weights - std.log().sum(1) - 0.5 * mean.shape[1] * math.log(2 * math.pi)  # (C,)
         at_once = max(1, AT_ONCE // mean.numel())
-        squares = [((part[:, None] - mean) / std).square().sum(-1) for part in rows.split(at_once)]
+        parts = [rows] if torch.compiler.is_exporting() else rows.split(at_once)  # exported for any number of rows
+        squares = [((part[:, None] - mean) / std).square().sum(-1) for part in parts]
         return (constant - 0.5 * torch.cat(squares)).reshape(*z.shape[: z.dim() - len(self.latent_shape)], -1)
 
 

@@ -67,7 +67,7 @@ class RealNVP(Prior):
 
     def flow(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return f(z) and log |det df/dz|: (N, K) -> (N, K), (N,)."""
-        total = z.new_zeros(len(z))
+        total = z.new_zeros(z.shape[0])
         for coupling in self.couplings:
             z, log_det = coupling(z)
             total = total + log_det

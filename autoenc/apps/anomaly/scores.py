@@ -45,6 +45,7 @@ class Detector:
     The score of a row does not depend on other rows or the batch size. Training rows are their own neighbours.
 
     Attributes:
+        prior: the density of `prior`, or None.
         best: the default score: that of an objective which trains one, else that of the kind of data. No label of the
             data at hand has a part in it. reason: how it was chosen, in words; digits are images that no published
             result is of (`benchmarks/bench_apps.py --only choice`), the splits of the tables those without any.
@@ -54,7 +55,7 @@ class Detector:
         self.run = run
         self._bounded = len(run.reference.val_bound) > 0
         bottleneck, objective = run.model.bottleneck, run.objective
-        self._prior = None if bottleneck.symbols or bottleneck.no_density is not None else bottleneck.prior
+        self.prior = None if bottleneck.symbols or bottleneck.no_density is not None else bottleneck.prior
         trained = objective.score if objective is not None else None
         self.best = trained or run.spec.kind.score
         self.reason = TRAINED if trained else REASONS[self.best]
@@ -62,7 +63,7 @@ class Detector:
     @property
     def names(self) -> list[str]:
         """The scores of this run."""
-        there = {"elbo": self._bounded, "prior": self._prior is not None}
+        there = {"elbo": self._bounded, "prior": self.prior is not None}
         return [name for name in NAMES if there.get(name, True)]
 
     def check(self, name: str) -> None:
@@ -76,58 +77,59 @@ class Detector:
     def scores(self, split: Split) -> dict[str, np.ndarray]:
         """Return the scores of the rows of a split: name -> (N,) float64."""
         model, kind = self.run.model, self.run.spec.kind
-        scores = self._scored(self.run.over(split, lambda batch: row_table(model, kind, batch)).double().numpy())
+        scores = self.of_table(self.run.over(split, lambda batch: row_table(model, kind, batch)).double().numpy())
         if self._bounded:
             scores["elbo"] = self.run.over(split, lambda batch: bound(model, batch)).double().numpy()
         return {name: scores[name] for name in self.names}
 
-    def _scored(self, table: np.ndarray) -> dict[str, np.ndarray]:
+    def of_table(self, table: np.ndarray) -> dict[str, np.ndarray]:
         """Return the scores computed from error, nll and code: (N, 2 + K) -> name -> (N,)."""
         z = table[:, 2:]
-        scores = {"error": table[:, 0], "nll": table[:, 1], "mahalanobis": np.sqrt(self._cloud.mahalanobis(z))}
-        distances, neighbours = self._training.kneighbors(z)
+        scores = {"error": table[:, 0], "nll": table[:, 1], "mahalanobis": np.sqrt(self.cloud.mahalanobis(z))}
+        distances, neighbours = self.neighbours.kneighbors(z)
         scores["knn"] = distances.mean(1)
-        scores["local"] = scores["knn"] / self._spacing[neighbours].mean(1)
-        scores["forest"] = -self._forest.score_samples(_forest_features(table))
-        if self._prior is not None:
-            scores["prior"] = self.run.over_codes(z, self._prior.energy).double().numpy()
+        scores["local"] = scores["knn"] / self.spacing[neighbours].mean(1)
+        scores["forest"] = -self.forest.score_samples(_forest_features(table))
+        if self.prior is not None:
+            scores["prior"] = self.run.over_codes(z, self.prior.energy).double().numpy()
         scores["combined"] = self.combine(scores)
         return scores
 
     def combine(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return `combined` of rows, given the other scores: (N,)."""
-        return np.sum([rarity(self._combined[name], scores[name]) for name in COMBINED], axis=0)
+        return np.sum([rarity(self.components[name], scores[name]) for name in COMBINED], axis=0)
 
     @cached_property
     def training_scores(self) -> dict[str, np.ndarray]:
         """The scores of the reference rows but `elbo`, name -> (N,); error, knn and forest as for `combined`."""
-        return Detector._scored(self, self._table) | self._combined
+        return Detector.of_table(self, self.table) | self.components
 
     @cached_property
-    def _table(self) -> np.ndarray:
+    def table(self) -> np.ndarray:
         """(N, 2 + K) float64 of the reference rows."""
         return self.run.reference.train_table.astype(np.float64)
 
     @cached_property
-    def _combined(self) -> dict[str, np.ndarray]:
+    def components(self) -> dict[str, np.ndarray]:
         """The components of `combined` for the reference rows; no row is its own neighbour."""
         return {
-            "error": self._table[:, 0],
-            "knn": self._training.kneighbors()[0].mean(1),
-            "forest": -self._forest.score_samples(_forest_features(self._table)),
+            "error": self.table[:, 0],
+            "knn": self.neighbours.kneighbors()[0].mean(1),
+            "forest": -self.forest.score_samples(_forest_features(self.table)),
         }
 
     @cached_property
-    def _forest(self) -> Any:
+    def forest(self) -> Any:
+        """The isolation forest."""
         from sklearn.ensemble import IsolationForest
 
-        return IsolationForest(random_state=SEED).fit(_forest_features(self._table))
+        return IsolationForest(random_state=SEED).fit(_forest_features(self.table))
 
     @cached_property
     def validation(self) -> dict[str, np.ndarray]:
         """The scores of at most 20,000 validation rows (2,000 for elbo), whose quantiles are the thresholds."""
         reference = self.run.reference
-        scores = self._scored(reference.val_table.astype(np.float64))
+        scores = self.of_table(reference.val_table.astype(np.float64))
         return scores | ({"elbo": reference.val_bound.astype(np.float64)} if self._bounded else {})
 
     def threshold(self, name: str, quantile: float = 0.99) -> float:
@@ -136,24 +138,26 @@ class Detector:
         return threshold(self.validation[name], quantile)
 
     @cached_property
-    def _cloud(self) -> Any:
+    def cloud(self) -> Any:
+        """Mean and covariance of the training codes."""
         from sklearn.covariance import LedoitWolf
 
-        return LedoitWolf().fit(self._table[:, 2:])
+        return LedoitWolf().fit(self.table[:, 2:])
 
     @cached_property
-    def _training(self) -> Any:
+    def neighbours(self) -> Any:
+        """The search among the training codes."""
         from sklearn.neighbors import NearestNeighbors
 
-        codes = self._table[:, 2:]
+        codes = self.table[:, 2:]
         if len(codes) < 2:
             raise UserError(f"{self.run.path}: needs two training rows or more")
         return NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(codes) - 1)).fit(codes)
 
     @cached_property
-    def _spacing(self) -> np.ndarray:
+    def spacing(self) -> np.ndarray:
         """knn of each training code among the others, bounded away from 0."""
-        knn = self._training.kneighbors()[0].mean(1)
+        knn = self.neighbours.kneighbors()[0].mean(1)
         return np.maximum(knn, max(FLOOR * knn.mean(), np.finfo(np.float64).tiny))
 
 

@@ -74,12 +74,11 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
         raise UserError(f"{run.path}: models of text data cannot be exported; scripts/embed.py writes codes")
     if run.conditional:
         raise UserError(f"{run.path}: a conditional model cannot be exported, as the files would need the labels too")
-    require(OPSETS[0] <= opset <= OPSETS[1], "--opset", opset, f"must lie in [{OPSETS[0]}, {OPSETS[1]}]")
+    check_opset(opset)
     require(
         0 < quantile < 1, "--quantile", quantile, "must lie between 0 and 1"
     )  # before exporting, which takes seconds
-    cpu = Run(run.path, copy.deepcopy(run.model), run.config, run.spec, run.record, torch.device("cpu"))
-    cpu.__dict__["reference"] = run.reference  # reused
+    cpu = on_cpu(run)
     parts = parts_of(cpu.model, run.spec.shape, run.latent_dim)
     files = {f"{name}.onnx": content for name, content in onnx_files(parts, opset, str(run.path)).items()}
     files |= {f"{name}.pt2": pt2_file(part, f"{run.path}: {name}.pt2") for name, part in parts.items()}
@@ -99,7 +98,7 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
     metadata = _metadata(run, parts, opset, quantile, limit) | {
         "verification": {
             "examples": len(inputs["score"]),
-            "ties_left_out": min(EXAMPLES, len(run.reference)) - len(inputs["score"]),  # see _settled
+            "ties_left_out": min(EXAMPLES, len(run.reference)) - len(inputs["score"]),  # see `settled`
             "tolerance": TOLERANCE,
             "differences": differences,
         },
@@ -115,10 +114,23 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
     return Exported(folder, {name: len(content) for name, content in files.items()}, differences, limit, metadata)
 
 
+def check_opset(opset: int) -> None:
+    """Raise ConfigError unless the exporter has the opset."""
+    require(OPSETS[0] <= opset <= OPSETS[1], "--opset", opset, f"must lie in [{OPSETS[0]}, {OPSETS[1]}]")
+
+
+def on_cpu(run: Run) -> Run:
+    """Return a copy of a run on the CPU."""
+    model, objective = copy.deepcopy((run.model, run.objective))
+    cpu = Run(run.path, model, run.config, run.spec, run.record, torch.device("cpu"), objective=objective)
+    cpu.__dict__["reference"] = run.reference  # reused
+    return cpu
+
+
 def _reference(run: Run) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
     """Return input and expected outputs of each part for up to 200 reference rows."""
-    x = _settled(run, run.reference_rows(EXAMPLES).sample(EXAMPLES).take(slice(None)).x)
-    split = Split(x)
+    x = run.reference_rows(EXAMPLES).sample(EXAMPLES).take(slice(None)).x
+    split = Split(x := x[settled(run, Split(x))])
     code, reconstruction = run.codes(split), run.over(split, run.model.reconstruct).numpy()
     model = run.model
     error = run.over(
@@ -128,18 +140,18 @@ def _reference(run: Run) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarr
     return inputs, {"encoder": [code], "decoder": [reconstruction], "score": [error, reconstruction]}
 
 
-def _settled(run: Run, x: Tensor) -> Tensor:
-    """Return the examples whose code does not depend on rounding: no ties between units or entries of a codebook.
+def settled(run: Run, split: Split) -> Tensor:
+    """Return which examples have a code that does not depend on rounding: no ties between units or entries, (N,) bool.
 
-    If there are none, return all.
+    All, if there are none.
     """
 
     def margin(batch: Batch) -> Tensor:
         distance = run.model.bottleneck.margin(run.model.encode(batch))
         return torch.full((len(batch),), torch.inf) if distance is None else distance
 
-    clear = run.over(Split(x), margin) > TOLERANCE
-    return x[clear] if clear.any() else x
+    clear = run.over(split, margin) > TOLERANCE
+    return clear if clear.any() else torch.ones_like(clear)
 
 
 def _difference(call: Call, x: np.ndarray, expected: list[np.ndarray], size: int) -> float:
@@ -153,7 +165,7 @@ def _difference(call: Call, x: np.ndarray, expected: list[np.ndarray], size: int
 
 def _metadata(run: Run, parts: Mapping[str, Part], opset: int, quantile: float, limit: float) -> dict[str, Any]:
     """Return the contents of export.json, without paths."""
-    spec, record = run.spec, run.record
+    spec = run.spec
     by_255 = (spec.low, spec.high) == (0.0, 1.0)
     words = f"{spec.kind.description().pop('text')}; the data set is {spec.name}"
     before = {"file": "kind.json", "kind": spec.kind.name, **spec.kind.description(), "text": words}
@@ -161,18 +173,25 @@ def _metadata(run: Run, parts: Mapping[str, Part], opset: int, quantile: float, 
         "input": {"name": "x", "shape": ["N", *spec.shape], "dtype": "float32", "low": spec.low, "high": spec.high},
         "preprocessing": {"scale": 1.0, "uint8_scale": 1 / 255 if by_255 else None, **before},
         "latent_dim": run.latent_dim,
-        "files": {name: {"input": part.input, "outputs": list(part.outputs)} for name, part in parts.items()},
+        "files": {name: {"input": part.inputs[0], "outputs": list(part.outputs)} for name, part in parts.items()},
         "score": {
             "definition": "mean over dimensions of (x - reconstruction)^2; an anomaly if it is above the threshold",
             "threshold": limit,
             "quantile": quantile,
             "validation_examples": len(run.reference.val_mse),
         },
-        "data": spec.name,
         "classes": list(spec.classes),
+        **provenance(run, opset),
+    }
+
+
+def provenance(run: Run, opset: int) -> dict[str, Any]:
+    """Return what a file was exported from and by, without paths."""
+    record, packages = run.record, ("torch", "onnx", "onnxscript", "onnxruntime")
+    return {
+        "data": run.spec.name,
         "model": run.name,
         "choices": record.get("choices", {}),
         "trained": {"git": record.get("git"), "started": record.get("started"), "versions": record.get("versions", {})},
-        "versions": {"autoenc": __version__, "opset": opset}
-        | {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")},
-    }  # fmt: skip
+        "versions": {"autoenc": __version__, "opset": opset, **{p: importlib.metadata.version(p) for p in packages}},
+    }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import io
+import logging
+import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +20,9 @@ from torch.export import Dim, ExportedProgram
 
 from autoenc import __version__
 from autoenc.core import Autoencoder
+from autoenc.data.kinds.raw import RawInput
+from autoenc.data.kinds.raw.inputs import OTHER
+from autoenc.data.kinds.raw.normal import normal_quantile
 from autoenc.errors import UserError, one_line
 from autoenc.metrics import mse_per_example
 
@@ -26,7 +33,10 @@ if TYPE_CHECKING:
 OPSET = 20
 OPSETS = 18, 25  # supported by the exporter and by onnxscript 0.7
 
-Call = Callable[[np.ndarray], list[np.ndarray]]
+ML, ML_OPSET = "ai.onnx.ml", 3
+ERFINV = torch.ops.aten.erfinv.default  # ONNX has none
+
+Call = Callable[..., list[np.ndarray]]
 
 
 class Encode(nn.Module):
@@ -74,31 +84,33 @@ class Score(nn.Module):
 
 @dataclass(frozen=True)
 class Part:
-    """A module to export, with one input and one or more outputs, and an example (2, ...) of the input."""
+    """A module to export, with an example (2, ...) of each input."""
 
     module: nn.Module
-    input: str
+    inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    example: Tensor
+    examples: tuple[Tensor, ...]
 
 
 def parts_of(model: Autoencoder, shape: tuple[int, ...], latent_dim: int) -> dict[str, Part]:
     """Return encoder, decoder and score of a model (on the CPU, in evaluation mode)."""
     x, code = torch.zeros(2, *shape), torch.zeros(2, latent_dim)
     return {
-        "encoder": Part(Encode(model), "x", ("code",), x),
-        "decoder": Part(Decode(model), "code", ("reconstruction",), code),
-        "score": Part(Score(model), "x", ("score", "reconstruction"), x),
+        "encoder": Part(Encode(model), ("x",), ("code",), (x,)),
+        "decoder": Part(Decode(model), ("code",), ("reconstruction",), (code,)),
+        "score": Part(Score(model), ("x",), ("score", "reconstruction"), (x,)),
     }
 
 
 class _Together(nn.Module):
-    def __init__(self, modules: list[nn.Module]):
+    def __init__(self, parts: list[Part]):
         super().__init__()
-        self.parts = nn.ModuleList(modules)
+        self.parts = nn.ModuleList(part.module for part in parts)
+        self.counts = [len(part.inputs) for part in parts]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        outputs = (part(x) for part, x in zip(self.parts, inputs, strict=True))
+        rest = iter(inputs)
+        outputs = [part(*islice(rest, count)) for part, count in zip(self.parts, self.counts, strict=True)]
         return tuple(tensor for out in outputs for tensor in (out if isinstance(out, tuple) else (out,)))
 
 
@@ -109,11 +121,12 @@ def onnx_files(parts: Mapping[str, Part], opset: int = OPSET, what: str = "model
     """
     from onnx.utils import Extractor
 
-    inputs = [f"{name}.{part.input}" for name, part in parts.items()]
+    inputs = [f"{name}.{each}" for name, part in parts.items() for each in part.inputs]
     outputs = [f"{name}.{output}" for name, part in parts.items() for output in part.outputs]
-    with _user_errors(f"{what}: cannot be exported to ONNX opset {opset}"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # from the exporter
-        program = _traced(_Together([p.module for p in parts.values()]), *(p.example for p in parts.values()))
+    with _user_errors(f"{what}: cannot be exported to ONNX opset {opset}"), _quiet():
+        program = _traced(_Together(list(parts.values())), *(p.examples for p in parts.values()))
+        if any(node.target == ERFINV for node in program.graph.nodes):
+            program = program.run_decompositions({ERFINV: _erfinv})
         translated = torch.onnx.export(
             program, input_names=inputs, output_names=outputs, opset_version=opset, dynamo=True, external_data=False,
             verbose=False,
@@ -126,12 +139,17 @@ def onnx_files(parts: Mapping[str, Part], opset: int = OPSET, what: str = "model
         return {name: _cut(extractor, name, part).SerializeToString() for name, part in parts.items()}
 
 
+def _erfinv(x: Tensor) -> Tensor:
+    return (normal_quantile((x.double() + 1) / 2) / math.sqrt(2)).to(x.dtype)
+
+
 def _cut(extractor: Extractor, name: str, part: Part) -> ModelProto:
     """Return one part of the joint model, with the names of the part and without debugging information."""
     import onnx
 
-    plain = {f"{name}.{word}": word for word in (part.input, *part.outputs)}
-    model = extractor.extract_model([f"{name}.{part.input}"], [f"{name}.{output}" for output in part.outputs])
+    plain = {f"{name}.{word}": word for word in (*part.inputs, *part.outputs)}
+    ends = ([f"{name}.{word}" for word in words] for words in (part.inputs, part.outputs))
+    model = extractor.extract_model(*ends)
     model.producer_name, model.producer_version, model.graph.name = "autoenc", __version__, name
     graph = model.graph
     graph.ClearField("value_info")
@@ -148,19 +166,56 @@ def _cut(extractor: Extractor, name: str, part: Part) -> ModelProto:
     return model
 
 
+def reading_texts(content: bytes, inputs: Sequence[RawInput]) -> bytes:
+    """Return an ONNX model whose inputs of numbered texts take the texts themselves."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    model = onnx.load_from_string(content)
+    for given in (each for each in inputs if each.codes):
+        place = [value.name for value in model.graph.input].index(given.name)
+        numbers = f"{given.name}.numbers"
+        for node in model.graph.node:
+            node.input[:] = [numbers if name == given.name else name for name in node.input]
+        nodes, columns = [], [f"{given.name}.{i}" for i in range(len(given.codes))]
+        for i, (name, codes) in enumerate(zip(columns, given.codes, strict=True)):
+            model.graph.initializer.append(helper.make_tensor(f"{name}.place", TensorProto.INT64, [1], [i]))
+            nodes.append(helper.make_node("Gather", [given.name, f"{name}.place"], [f"{name}.text"], axis=1))
+            tables: dict[str, Any] = {
+                "keys_strings": list(codes),
+                "values_int64s": list(codes.values()),
+                "default_int64": OTHER,
+            }
+            nodes.append(helper.make_node("LabelEncoder", [f"{name}.text"], [name], domain=ML, **tables))
+        nodes.append(helper.make_node("Concat", columns, [numbers], axis=1))
+        rest = list(model.graph.node)
+        model.graph.ClearField("node")
+        model.graph.node.extend([*nodes, *rest])
+        shape: list[str | int] = ["N", *given.shape]
+        model.graph.input[place].CopyFrom(helper.make_tensor_value_info(given.name, TensorProto.STRING, shape))
+        if not any(entry.domain == ML for entry in model.opset_import):
+            model.opset_import.append(helper.make_opsetid(ML, ML_OPSET))
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
 def pt2_file(part: Part, what: str = "model") -> bytes:
     """Return a part in the format of torch.export.save, with a dynamic batch axis."""
-    with _user_errors(f"{what}: cannot be exported by torch.export"):
+    with _user_errors(f"{what}: cannot be exported by torch.export"), _quiet():
         file = io.BytesIO()
-        torch.export.save(_traced(part.module, part.example), file)
+        torch.export.save(_traced(part.module, part.examples), file)
         return file.getvalue()
 
 
 @torch.no_grad()
-def _traced(module: nn.Module, *examples: Tensor) -> ExportedProgram:
-    axes = [{0: Dim(f"N{i}")} for i in range(len(examples))]
-    shapes = (tuple(axes),) if isinstance(module, _Together) else tuple(axes)
-    examples = tuple(example.clone() for example in examples)  # inputs that share memory would become one input
+def _traced(module: nn.Module, *groups: tuple[Tensor, ...]) -> ExportedProgram:
+    """Trace a module; the inputs of a group have the same number of rows."""
+    axes = tuple({0: Dim(f"N{i}")} for i, group in enumerate(groups) for _ in group)
+    variadic = (
+        next(iter(inspect.signature(module.forward).parameters.values())).kind is inspect.Parameter.VAR_POSITIONAL
+    )
+    shapes = (axes,) if variadic else axes
+    examples = tuple(each.clone() for group in groups for each in group)  # inputs that share memory would become one
     program = torch.export.export(module.eval(), examples, dynamic_shapes=shapes)
     graph = program.graph_module.graph
     # The unused sample of a Gaussian bottleneck, and assertions that restrict the file to the CPU.
@@ -169,6 +224,19 @@ def _traced(module: nn.Module, *examples: Tensor) -> ExportedProgram:
         node.meta.pop("stack_trace", None)  # contains paths
     program.graph_module.recompile()
     return program
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out warnings of the exporters, which do not concern the user."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager
@@ -191,8 +259,8 @@ def onnx_call(content: bytes, what: str = "model") -> Call:
     options.log_severity_level = 3  # errors
     with _user_errors(f"{what}: onnxruntime {onnxruntime.__version__} cannot run it"):
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda x: session.run(None, {name: x})
+    names = [each.name for each in session.get_inputs()]
+    return lambda *arrays: session.run(None, dict(zip(names, arrays, strict=True)))
 
 
 def pt2_call(content: bytes, what: str = "model") -> Call:
@@ -201,8 +269,8 @@ def pt2_call(content: bytes, what: str = "model") -> Call:
         module = torch.export.load(io.BytesIO(content)).module()
 
     @torch.no_grad()
-    def call(x: np.ndarray) -> list[np.ndarray]:
-        out = module(torch.from_numpy(x))
+    def call(*arrays: np.ndarray) -> list[np.ndarray]:
+        out = module(*map(torch.from_numpy, arrays))
         return [tensor.numpy() for tensor in (out if isinstance(out, tuple) else (out,))]
 
     return call

@@ -11,10 +11,13 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.kinds.observed import Column
+from autoenc.data.kinds.raw import Category, Raw, RawColumns, RawInput
+from autoenc.data.kinds.raw.inputs import GONE
 from autoenc.data.readers.class_names import MISSING, class_name
 from autoenc.data.readers.dates import HOUR, WEEKDAY, Dated
 from autoenc.data.readers.numbers import Written
-from autoenc.data.readers.tables import Source
+from autoenc.data.readers.tables import MARKERS, Source
+from autoenc.data.split import Split
 from autoenc.errors import DataError
 
 if TYPE_CHECKING:
@@ -283,6 +286,67 @@ class Columns(Kind):
                 missing[each] = missing[each] | gone
         return missing
 
+    def raw(self) -> Raw:
+        steps = {part: (estimator, names) for part, estimator, names in self.transformer.transformers_}
+        encoder, texts = steps.pop("category", (None, []))
+        steps.pop("remainder", None)
+        spellings = [] if encoder is None else [self._codes(own, rare) for own, rare in _categories(encoder)]
+        inputs = []
+        if numbers := self._numeric:
+            text = "numbers, NaN where missing" + ("; dates as seconds since 1970" if self.dates else "")
+            inputs.append(RawInput("numbers", "float64", (len(numbers),), text, numbers, tuple(self.dates)))
+        if texts:
+            text = "texts, empty where missing"
+            inputs.append(RawInput("categories", "str", (len(texts),), text, tuple(texts), codes=tuple(spellings)))
+        return RawColumns(
+            inputs,
+            {name: (_seconds(dated.first), dated.clock) for name, dated in self.dates.items()},
+            [([step for _, step in pipeline.steps], names) for pipeline, names in steps.values()],
+            [] if encoder is None else [_dimensions(own, rare) for own, rare in _categories(encoder)],
+            self.columns,
+            self.indicated,
+            self.most_missing,
+            self.source.infinite == "missing",
+        )
+
+    def _codes(self, own: list[str], rare: set[str]) -> dict[str, int]:
+        """Return the number of each spelling of each value of a column."""
+        codes: dict[str, int] = {}
+        for i, value in [*enumerate(own), *((len(own), value) for value in sorted(rare))]:
+            plain = _plain(value)
+            others = {plain.title(), plain.upper()} if plain in ("true", "false") else {f"{plain}.0"}
+            for spelling in (value, plain, *sorted(others if plain.lstrip("-").isdigit() or len(others) > 1 else ())):
+                codes.setdefault(spelling, i)
+        codes |= {value: i for i, value in enumerate(own)} | dict.fromkeys(rare, len(own))
+        return codes | dict.fromkeys([*sorted(MARKERS), *self.source.missing, MISSING], GONE)
+
+    def raw_rows(self, x: Tensor) -> tuple[Split, list[np.ndarray]]:
+        """Return rows with more cells missing, and some values not seen in training."""
+        import pandas as pd
+
+        frame = pd.DataFrame(self.marginals(x.numpy()))[self._names]
+        for name in self.dates:
+            frame[name] = frame[name].dt.round("s")
+        for i in range(len(frame)):
+            if i % 3 == 1:
+                cells = [i % frame.shape[1], i // 5 % frame.shape[1]] if i % 2 else [i % frame.shape[1]]
+                frame.iloc[i, cells] = None
+        for i, name in enumerate(self.categories):
+            frame.loc[5 + i :: 20, name] = "(never seen)"
+            frame[name] = frame[name].where(frame[name] != MISSING, None)
+        seconds = frame.assign(**{name: _seconds(frame[name]) for name in self.dates})
+        arrays = []
+        if self._numeric:
+            arrays.append(seconds[list(self._numeric)].to_numpy(np.float64))
+        if self.categories:
+            arrays.append(frame[list(self.categories)].astype("object").fillna("").to_numpy(str))
+        return self.encode(frame, "raw rows"), arrays
+
+    @property
+    def _numeric(self) -> tuple[str, ...]:
+        """Names of the user's columns of numbers and dates."""
+        return tuple(name for name in self._names if name not in self.categories)
+
     @property
     def _names(self) -> list[str]:
         """Names of the user's columns."""
@@ -300,6 +364,19 @@ def _check_cells(what: str, name: str, column: pd.Series, bad: pd.Series, wanted
         others = f"; so are {int(bad.sum()) - 1:,} more: {', '.join(more)}" if more else ""
         cell, _, row = first.rpartition(" (row ")
         raise DataError(f"{what}: row {row[:-1]}, column {name}: {cell} is not {wanted}{others}")
+
+
+def _dimensions(own: list[str], rare: set[str]) -> Category:
+    other = len(own) if rare else -1
+    gone = own.index(MISSING) if MISSING in own else other
+    return Category(len(own) + bool(rare), other, gone)
+
+
+def _seconds(moments: Any) -> Any:
+    """Return seconds since 1970, NaN where missing."""
+    import pandas as pd
+
+    return (pd.to_datetime(moments) - pd.Timestamp(0)) / pd.Timedelta(seconds=1)
 
 
 def _cell_of(name: str) -> str:

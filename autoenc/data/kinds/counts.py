@@ -16,6 +16,7 @@ import numpy as np
 
 from autoenc.core import Likelihood
 from autoenc.data.kinds.kind import FILE, common
+from autoenc.data.kinds.raw import Raw, RawCounts, RawInput
 from autoenc.data.kinds.texts import Texts, Tokenized, beginning, shared
 from autoenc.data.split import Split
 from autoenc.data.storage.sparse import SparseRows
@@ -227,6 +228,19 @@ class Counts(Texts):
         return Tokenized(
             rows, 1 - float(known.sum()) / max(total, 1), int((np.diff(known.indptr) == 0).sum()), len(texts), []
         )
+
+    def raw(self) -> Raw:
+        unknown = ", the last one of all other words" if self.counts_unknown else ""
+        text = f"how often each word of vocabulary.json occurs{unknown}; a text without words counts as one of those"
+        return RawCounts(RawInput("counts", "float32", self.shape, text), self.idf)
+
+    def raw_rows(self, x: Tensor) -> tuple[Split, list[np.ndarray]]:
+        """Return rows of other counts of the same words."""
+        from scipy.sparse import csr_matrix
+
+        counts = np.random.default_rng(0).integers(1, 5, x.shape).astype(np.float32) * (x.numpy() > 0)
+        rows = csr_matrix(counts)
+        return Split(SparseRows(rows if self.idf is None else weighed(rows, self.idf))), [counts]
 
     def changes(self, gradient: Tensor, rows: Tensor) -> list[tuple[str, float]]:
         """Return one more of each word (for TF-IDF, of its weight)."""

@@ -20,6 +20,7 @@ from autoenc.canvas import line_panels
 from autoenc.core import Likelihood
 from autoenc.data.kinds.denoising import Denoising
 from autoenc.data.kinds.observed import Column
+from autoenc.data.kinds.raw import Raw, RawInput
 from autoenc.data.readers.arrays import numbers_of_file
 from autoenc.data.readers.class_names import MISSING, class_name, known_class
 from autoenc.data.scaling import check_values, in_units
@@ -409,6 +410,19 @@ class Kind:
         """Return the description of the input for export.json."""
         text = f"float32, (N, {', '.join('CHW' if len(self.shape) == 3 else 'D' * len(self.shape))}), values as in "
         return {"text": f"{text}training: {self.low:.6g} to {self.high:.6g}; nothing is rescaled"}
+
+    # Export
+
+    def raw(self) -> Raw:
+        """Return the preprocessing of raw rows as a module, which is exported with a detector."""
+        return Raw(RawInput("x", "float32", self.shape, self.description()["text"]))
+
+    def raw_rows(self, x: Tensor) -> tuple[Split, list[np.ndarray]]:
+        """Return raw rows like examples (N, *shape): as the model is fed them, and an array for each input of `raw`.
+
+        The two are independent of each other, so that a difference of `raw` and `encode` is found.
+        """
+        return Split(x), [x.numpy()]
 
     # Checks
 

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from autoenc.data.kinds.kind import Kind, common
+from autoenc.data.kinds.raw import Raw, RawInput, Scaled
 from autoenc.data.split import Split
 
 LOOKED_AT = 10_000  # rows used for the remark about scales
@@ -53,6 +54,19 @@ class Vector(Kind):
         white = values.get("white")
         factor = float(values.get("factor", 1.0))
         return cls(**common(values), white=None if white is None else float(white), factor=factor)
+
+    def raw(self) -> Raw:
+        text = f"values as in the training files, {self.low / self._factor:.6g} to {self.high / self._factor:.6g}"
+        return Scaled(self._factor, RawInput("x", "float32", self.shape, text))
+
+    def raw_rows(self, x: Tensor) -> tuple[Split, list[np.ndarray]]:
+        rows = (x / self._factor if self.white is None else (x / self._factor).round()).numpy()
+        return self.encode(rows), [rows]
+
+    @property
+    def _factor(self) -> float:
+        """Factor from the values of the user's files to those of the model."""
+        return self.factor / (self.white or 1.0)
 
     def remark(self, train: Split) -> str | None:
         """Return a warning about constant columns or standard deviations that differ by orders of magnitude."""

@@ -94,7 +94,7 @@ def test_errors_and_blame_are_those_of_a_sum_by_hand(loaded: Run) -> None:
     part = square / detector.scale
     np.testing.assert_allclose(found.channels[7], part / part.sum(), rtol=1e-4)
     mean = np.mean([error[n, :, t] for n, t in inside], 0)
-    assert found.scores["residual"][7] == pytest.approx(np.sqrt(mean @ detector._precision @ mean), rel=1e-3)
+    assert found.scores["residual"][7] == pytest.approx(np.sqrt(mean @ detector.precision @ mean), rel=1e-3)
     whole = detector.windows.scores(split)["knn"]
     assert found.scores["knn"][7] == pytest.approx(np.mean([whole[n] for n, _ in inside]), rel=1e-4)
 

@@ -52,17 +52,17 @@ class FeedbackDetector(Detector):
 
     def __init__(self, run: Run, weights: Weights):
         super().__init__(run)
-        self.best, self.reason, self._weights = NAME, "learnt from labelled rows", weights
+        self.best, self.reason, self.weights = NAME, "learnt from labelled rows", weights
 
     @property
     def names(self) -> list[str]:
         return [*super().names, NAME]
 
-    def _scored(self, table: np.ndarray) -> dict[str, np.ndarray]:
-        found = super()._scored(table)
-        weights = self._weights.weights
+    def of_table(self, table: np.ndarray) -> dict[str, np.ndarray]:
+        found = super().of_table(table)
+        weights = self.weights.weights
         x = features(self.training_scores, found, list(weights))
-        return found | {NAME: x @ np.array(list(weights.values())) + self._weights.intercept}
+        return found | {NAME: x @ np.array(list(weights.values())) + self.weights.intercept}
 
 
 def features(reference: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray], names: list[str]) -> np.ndarray:

@@ -68,12 +68,7 @@ class Follower:
         self.names = x_names(detector.run)
         normal = detector.validation_last[self.score]
         self.threshold = threshold(normal, quantile)
-        self.caution = ""
-        if len(normal) < FEW:
-            self.caution = (
-                f"the threshold is a quantile of {len(normal):,} scores only, one for each validation window: too few "
-                "to trust; a larger data.val_fraction or a smaller data.stride gives more"
-            )
+        self.caution = caution(len(normal))
         self.size = int(kind.window + kind.channels.lead)
         self.rows: list[np.ndarray] = []  # the last ones, on the grid of steps
         self.seconds: float | None = None
@@ -130,6 +125,16 @@ class Follower:
         alarms, parts = values > self.threshold, self.detector.shares(square)
         blame = [blamed(part, self.names) if alarm else "" for part, alarm in zip(parts, alarms, strict=True)]
         return list(zip(values.tolist(), alarms.tolist(), blame, strict=True))
+
+
+def caution(scores: int) -> str:
+    """Return a sentence if a threshold rests on few scores, else an empty text."""
+    if scores >= FEW:
+        return ""
+    return (
+        f"the threshold is a quantile of {scores:,} scores only, one for each validation window: too few to trust; a "
+        "larger data.val_fraction or a smaller data.stride gives more"
+    )
 
 
 def follow(follower: Follower, source: str) -> Iterator[list[Scored]]:

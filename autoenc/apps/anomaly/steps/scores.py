@@ -84,7 +84,7 @@ class StepDetector:
         return np.maximum(np.square(self._training).mean(0), np.finfo(np.float32).tiny)
 
     @cached_property
-    def _precision(self) -> np.ndarray:
+    def precision(self) -> np.ndarray:
         from sklearn.covariance import LedoitWolf
 
         return LedoitWolf(assume_centered=True).fit(self._training).precision_
@@ -92,7 +92,7 @@ class StepDetector:
     def own(self, mean: np.ndarray, square: np.ndarray) -> dict[str, np.ndarray]:
         """Return the scores of steps with these errors of the channels and mean squares, (S, C) each."""
         return {
-            "residual": np.sqrt(np.einsum("sc,cd,sd->s", mean, self._precision, mean).clip(min=0)),
+            "residual": np.sqrt(np.einsum("sc,cd,sd->s", mean, self.precision, mean).clip(min=0)),
             "error": (square / self.scale).mean(1),
         }
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from autoenc.data.kinds.denoising import Denoising
 from autoenc.data.kinds.kind import REAL, Completed, Gaps, Kind, common, squared_errors
+from autoenc.data.kinds.raw import Raw, RawInput, RawWindows
 from autoenc.data.kinds.series.channels import Channels
 from autoenc.data.kinds.series.denoising import Signals
 from autoenc.data.kinds.series.figures import SHOWN, compared, overview, ranked
@@ -256,6 +257,19 @@ class Series(Kind):
                 cells = ["" if np.isnan(value) else f"{value:.7g}" for value in row]
                 rows.append([*([recording.name] if several else []), stamp, *cells])
         return [*(["recording"] if several else []), self.format.time or "step", *self.channels.names], rows
+
+    # Export
+
+    def raw(self) -> Raw:
+        lead = self.channels.lead
+        before = f", and the {lead} before" if lead else ""
+        text = f"windows of {self.window} steps{before}, in the units of the files"
+        shape = (lead + self.window, self.shape[0])
+        return RawWindows(RawInput("x", "float32", shape, text, self.channels.names), self.channels)
+
+    def raw_rows(self, x: Tensor) -> tuple[Split, list[np.ndarray]]:
+        rows = self.channels.inverse(torch.nn.functional.pad(x, (self.channels.lead, 0))).transpose(1, 2)
+        return Split(self.channels.forward(rows)), [rows.numpy()]
 
     # Files
 

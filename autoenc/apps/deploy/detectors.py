@@ -1,0 +1,188 @@
+"""Detectors as torch modules that read raw rows, and what the run computes for the same rows."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from autoenc.apps.anomaly.conformal import Calibration, Judged, p_values
+from autoenc.apps.anomaly.rows import calibration
+from autoenc.apps.anomaly.rows.way import Rows
+from autoenc.apps.anomaly.scores import Detector
+from autoenc.apps.anomaly.steps.follow import OWN, caution
+from autoenc.apps.anomaly.steps.way import Steps
+from autoenc.apps.anomaly.way import Way
+from autoenc.apps.deploy.scoring import EQUAL, PValue, Scores, Spread, constant
+from autoenc.core import Batch
+from autoenc.data.split import Split
+from autoenc.errors import UserError
+from autoenc.reference import bound, errors, quantile_levels, row_table
+
+Values = dict[str, np.ndarray]
+NOISE = 1e-6  # of distances of equal codes
+
+
+class PortableDetector(nn.Module):
+    """A detector that reads raw rows, a tensor for each of `raw.inputs`, and returns a tensor for each of `outputs`.
+
+    Attributes:
+        traced: outputs that are continuous in the input. Others jump, as ranks and trees do; where rounding leads to
+            another side of a jump, the run's value for the `traced` outputs is the right one.
+        caution: a sentence if the threshold rests on few scores, else empty.
+    """
+
+    caution: str = ""
+    outputs: tuple[str, ...]
+    meanings: ClassVar[dict[str, str]]
+    traced: ClassVar[tuple[str, ...]]
+
+    def __init__(self, way: Way[Any], detector: Any, score: str, normal: Calibration):
+        super().__init__()
+        run = way.run
+        self.raw, self.model, self.kind = run.spec.kind.raw(), run.model, run.spec.kind
+        self.run, self.detector, self.score, self.normal = run, detector, score, normal
+        self.judged = self._judged({name: np.empty(0) for name in normal.scores}, way.options.rule)
+        self.threshold = self.judged.thresholds[score]
+        self.limit = constant(self.threshold + EQUAL * abs(self.threshold))
+
+    def _judged(self, scores: Values, rule: Any = None) -> Judged:
+        return Judged(self.score, rule or self.judged.rule, scores, self.normal)
+
+    def alarm(self, score: Tensor) -> Tensor:
+        """Return whether a score is above the threshold; what is not a number is."""
+        return ~(score <= self.limit)
+
+    def expected(self, split: Split) -> Values:
+        """Return the outputs for examples, as the run computes them."""
+        raise NotImplementedError
+
+    def explained(self, found: Values) -> Values:
+        """Return the outputs that are not continuous, as the run computes them from the exported continuous ones."""
+        raise NotImplementedError
+
+
+class PortableRows(PortableDetector):
+    """The scores, p-value and decision of rows."""
+
+    traced: ClassVar[tuple[str, ...]] = ("code", "error", "nll", "elbo")
+    meanings: ClassVar[dict[str, str]] = {
+        "score": "the deciding score",
+        "p_value": "split-conformal: (1 + calibration rows that score as high) / (1 + calibration rows)",
+        "alarm": "whether the score is above the threshold",
+        "code": "the code of the row",
+    }
+
+    def __init__(self, way: Rows):
+        detector = way.detector
+        normal = calibration.validation(detector) if way.normal is None else way.normal.scored(detector)
+        super().__init__(way, detector, way.options.score or detector.best, normal)
+        self.names = detector.names
+        self.outputs = (*self.meanings, *self.names)
+        self.scores, self.p_value = Scores(detector), PValue(normal.scores[self.score])
+        self.levels: Tensor
+        self.register_buffer("levels", quantile_levels(self.model.bottleneck.latent_shape))
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        batch = Batch(self.raw(*tensors))
+        table = row_table(self.model, self.kind, batch)
+        scores = self.scores(table)
+        if "elbo" in self.names:
+            scores["elbo"] = bound(self.model, batch, self.levels).double()
+        score = scores[self.score]
+        return score, self.p_value(score), self.alarm(score), table[:, 2:], *(scores[name] for name in self.names)
+
+    def expected(self, split: Split) -> Values:
+        return {"code": self.run.codes(split)} | self._decided(self.detector.scores(split))
+
+    def explained(self, found: Values) -> Values:
+        table = np.column_stack([found["error"], found["nll"], found["code"]]).astype(np.float64)
+        scores = self.detector.of_table(table) | {name: found[name] for name in self.names if name == "elbo"}
+        scores["local"] = found["local"].clip(*tied(self.detector, table[:, 2:], scores["knn"]))
+        return {name: values for name, values in self._decided(scores).items() if name not in self.traced}
+
+    def _decided(self, scores: Values) -> Values:
+        judged = self._judged(scores)
+        calibrated, values = judged.compared
+        return {"score": values, "p_value": p_values(calibrated, values), "alarm": judged.alarms} | scores
+
+
+class PortableSteps(PortableDetector):
+    """The scores of the steps of a window, and the decision on its last step, as `--follow` takes it."""
+
+    traced: ClassVar[tuple[str, ...]] = (*OWN, "window_error", "nll", "elbo", "code")
+    meanings: ClassVar[dict[str, str]] = {
+        "score": "the deciding score of the last step of the window",
+        "alarm": "whether the score is above the threshold",
+        "code": "the code of the window",
+        "window_error": "mean squared error of the window",
+    }
+
+    def __init__(self, way: Steps):
+        detector = way.detector
+        score = way.options.score or OWN[0]
+        if score not in OWN:
+            raise UserError(f"--score {score}: the last step of a window has the scores {', '.join(OWN)}")
+        normal = detector.validation_last[score]
+        super().__init__(
+            way, detector, score, Calibration(detector.validation_last, "last steps of validation windows")
+        )
+        self.caution = caution(len(normal))
+        self.windows: Detector = detector.windows
+        self.whole = [name for name in self.windows.names if name != "error"]
+        self.outputs = (*self.meanings, *OWN, *self.whole)
+        self.spread, self.scores = Spread(detector.precision, detector.scale), Scores(self.windows)
+        self.levels: Tensor
+        self.register_buffer("levels", quantile_levels(self.model.bottleneck.latent_shape))
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        batch = Batch(self.raw(*tensors))
+        steps = dict(zip(OWN, self.spread(errors(self.model, batch).double()), strict=True))  # (N, W)
+        table = row_table(self.model, self.kind, batch)
+        scores = self.scores(table)
+        if "elbo" in self.whole:
+            scores["elbo"] = bound(self.model, batch, self.levels).double()
+        score = steps[self.score][:, -1]
+        whole = (scores[name] for name in self.whole)
+        return score, self.alarm(score), table[:, 2:], scores["error"], *steps.values(), *whole
+
+    def expected(self, split: Split) -> Values:
+        error = self.run.over(split, lambda batch: errors(self.model, batch)).transpose(1, 2)  # (N, W, C)
+        rows = error.flatten(0, 1).double().numpy()
+        own = {name: values.reshape(error.shape[:2]) for name, values in self.detector.own(rows, rows**2).items()}
+        whole = self.windows.scores(split)
+        found = {"code": self.run.codes(split), "window_error": whole.pop("error")}
+        return found | self._decided(own) | own | whole
+
+    def explained(self, found: Values) -> Values:
+        table = np.column_stack([found["window_error"], found["nll"], found["code"]]).astype(np.float64)
+        whole = self.windows.of_table(table)
+        whole["local"] = found["local"].clip(*tied(self.windows, table[:, 2:], whole["knn"]))
+        return self._decided(found) | {name: whole[name] for name in self.whole if name not in self.traced}
+
+    def _decided(self, own: Values) -> Values:
+        judged = self._judged({name: own[name][:, -1] for name in OWN})
+        return {"score": judged.scores[self.score], "alarm": judged.alarms}
+
+
+def tied(detector: Detector, codes: np.ndarray, knn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and highest `local` of rows, (N,) each, over the choices among equally distant neighbours.
+
+    Codes of few values have many such neighbours, and which ones a search returns is not defined.
+    """
+    from sklearn.metrics.pairwise import euclidean_distances
+
+    count, ends = detector.neighbours.n_neighbors, []
+    for row in euclidean_distances(codes, detector.table[:, 2:]):
+        last = np.partition(row, count - 1)[count - 1]
+        nearer = row < last * (1 - EQUAL) - NOISE
+        equal = np.sort(detector.spacing[~nearer & (row <= last * (1 + EQUAL) + NOISE)])
+        rest = count - int(nearer.sum())
+        nearest = detector.spacing[nearer].sum()
+        ends.append([nearest + equal[:rest].sum(), nearest + equal[len(equal) - rest :].sum()])
+    low, high = np.array(ends).T / count
+    return knn / high, knn / low
+
+
+PORTABLE: dict[type[Way[Any]], type[Any]] = {Rows: PortableRows, Steps: PortableSteps}

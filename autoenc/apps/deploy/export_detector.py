@@ -1,0 +1,196 @@
+"""Export of a detector: raw rows to scores, p-value and decision in one file, compared with the run row by row."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoenc.apps.anomaly.way import Options, way_of
+from autoenc.apps.deploy.detectors import PORTABLE, PortableDetector, Values
+from autoenc.apps.deploy.export import EXAMPLES, TOLERANCE, Unfaithful, check_opset, on_cpu, provenance, settled
+from autoenc.apps.deploy.portable import OPSET, Call, Part, onnx_call, onnx_files, pt2_call, pt2_file, reading_texts
+from autoenc.data.readers.tables import MARKERS
+from autoenc.errors import UserError
+from autoenc.files import write_json
+from autoenc.loading import Run
+
+NAME = "detector"
+BATCHES = 1, 7, EXAMPLES
+
+
+@dataclass(frozen=True)
+class Compared:
+    """An exported file beside the run.
+
+    Args:
+        differences: output -> the largest |file - run| / max(1, |run|).
+        decisions: number of rows that one of the two decides otherwise.
+    """
+
+    differences: dict[str, float]
+    decisions: int
+
+
+@dataclass(frozen=True)
+class ExportedDetector:
+    """Results of `export_detector`.
+
+    Args:
+        sizes: file -> bytes. rows: number of rows that files were compared on. metadata: contents of detector.json.
+        decided: what the threshold means, in words.
+        notes: why there is no detector.pt2, if so; what the threshold rests on, if it is little.
+    """
+
+    sizes: dict[str, int]
+    compared: dict[str, Compared]
+    rows: int
+    decided: str
+    notes: list[str]
+    metadata: dict[str, Any]
+
+
+def check(run: Run) -> None:
+    """Raise UserError unless the detector of a run can be exported."""
+    if (way := way_of(run)) not in PORTABLE:
+        raise UserError(
+            f"{run.path}: --detector: scores of {way.noun} cannot be exported, only those of rows and steps"
+        )
+    if not run.spec.kind.continuous:
+        raise UserError(f"{run.path}: --detector: models of token ids cannot be exported; data=bag_of_words can")
+    if run.conditional:
+        raise UserError(
+            f"{run.path}: --detector: a conditional model cannot be exported, as the file would need labels"
+        )
+
+
+def export_detector(run: Run, folder: Path, options: Options, opset: int = OPSET) -> ExportedDetector:
+    """Write detector.{onnx,pt2}, detector.json and the state of the kind of data into an existing folder.
+
+    Before anything is written, every output of each file is compared with the run for up to 200 raw rows.
+
+    Args:
+        options: the deciding score, its threshold and the calibration rows.
+
+    Raises:
+        Unfaithful: a file differs from the run by more than 1e-4, relative to max(1, |value|).
+        UserError: a detector that cannot be exported.
+    """
+    check(run)
+    check_opset(opset)
+    run = on_cpu(run)
+    way = way_of(run)(run, options)
+    detector = PORTABLE[type(way)](way)
+    inputs = detector.raw.inputs
+    part = Part(detector, tuple(i.name for i in inputs), detector.outputs, tuple(i.example(2) for i in inputs))
+    what = f"{run.path}: {NAME}"
+    files = {f"{NAME}.onnx": reading_texts(onnx_files({NAME: part}, opset, what)[NAME], inputs)}
+    notes = [detector.caution] if detector.caution else []
+    try:
+        files[f"{NAME}.pt2"] = pt2_file(part, f"{what}.pt2")
+    except UserError as error:
+        notes.append(str(error))
+
+    rows = raw_rows(detector)
+    calls = {f"{NAME}.onnx": onnx_call, f"{NAME}.pt2": pt2_call}
+    compared = {}
+    for name, content in files.items():
+        call = calls[name](content, f"{run.path}: {name}")
+        compared[name] = compare(detector, rows, call, f"{run.path}: {name}", as_texts=name.endswith(".onnx"))
+    metadata = _metadata(detector, rows, opset) | {
+        "verification": {
+            "rows": len(rows.expected["alarm"]),
+            "tolerance": TOLERANCE,
+            "files": {name: asdict(each) for name, each in compared.items()},
+        },
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    run.spec.kind.save(folder)
+    write_json(folder / f"{NAME}.json", metadata)
+    sizes = {name: len(content) for name, content in files.items()}
+    return ExportedDetector(sizes, compared, len(rows.expected["alarm"]), detector.judged.decided, notes, metadata)
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Raw rows, an array for each input, and what the run computes for them."""
+
+    arrays: Sequence[np.ndarray]
+    expected: Values
+
+
+def raw_rows(detector: PortableDetector) -> RawRows:
+    """Return at most 200 raw rows like the reference rows, and the outputs of the run."""
+    run = detector.run
+    x = run.reference_rows(EXAMPLES).sample(EXAMPLES).take(slice(None)).x
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of values not seen in training, which are among them
+        split, arrays = run.spec.kind.raw_rows(x)
+    clear = settled(run, split)
+    chosen = split.subset(clear.nonzero().squeeze(1))
+    return RawRows([array[clear.numpy()] for array in arrays], detector.expected(chosen))
+
+
+def compare(detector: PortableDetector, rows: RawRows, call: Call, what: str, as_texts: bool = True) -> Compared:
+    """Compare a file with the run on raw rows, in batches of 1, 7 and 200.
+
+    Args:
+        as_texts: whether the file reads texts as they are, not as numbers.
+
+    Raises:
+        Unfaithful: an output differs by more than 1e-4, relative to max(1, |value|).
+    """
+    inputs = detector.raw.inputs
+    arrays = rows.arrays if as_texts else [i.numbers(a) for i, a in zip(inputs, rows.arrays, strict=True)]
+    differences = dict.fromkeys(detector.outputs, 0.0)
+    for size in BATCHES:
+        found = dict(zip(detector.outputs, call(*(np.ascontiguousarray(a[:size]) for a in arrays)), strict=True))
+        explained = detector.explained(found)
+        for name, values in found.items():
+            expected = rows.expected[name][:size]
+            if values.shape != expected.shape:
+                raise Unfaithful(f"{what}: {name} has the shape {values.shape}, that of the run is {expected.shape}")
+            difference = _relative(values, expected)
+            if name in explained:
+                difference = np.minimum(difference, _relative(values, explained[name]))
+            if not (worst := float(difference.max())) <= TOLERANCE:  # NaN too
+                raise Unfaithful(
+                    f"{what}: {name} differs from the run by {worst:.2g} relative to max(1, |value|), more than "
+                    f"{TOLERANCE:g}; nothing was written"
+                )
+            differences[name] = max(differences[name], worst)
+    return Compared(differences, int((found["alarm"] != rows.expected["alarm"][:EXAMPLES]).sum()))
+
+
+def _relative(values: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return |values - expected| / max(1, |expected|) of each row: (N, ...) -> (N,)."""
+    values, expected = values.astype(np.float64), expected.astype(np.float64)
+    return (np.abs(values - expected) / np.maximum(1, np.abs(expected))).reshape(len(values), -1).max(1)
+
+
+def _metadata(detector: PortableDetector, rows: RawRows, opset: int) -> dict[str, Any]:
+    """Return the contents of detector.json, without paths."""
+    run, judged = detector.run, detector.judged
+    dtypes = {name: str(values.dtype) for name, values in rows.expected.items()}
+    return {
+        "inputs": [
+            {"name": i.name, "dtype": i.dtype, "shape": ["N", *i.shape], "text": i.text, "columns": list(i.columns),
+             "dates": list(i.dates), "codes": [dict(codes) for codes in i.codes]}
+            for i in detector.raw.inputs
+        ],
+        "missing": sorted(MARKERS),
+        "outputs": {
+            name: {"shape": ["N", *rows.expected[name].shape[1:]], "dtype": dtypes[name],
+                   "text": detector.meanings.get(name, f"see {name} in scripts/detect.py --help")}
+            for name in detector.outputs
+        },
+        "decision": {**judged.judgement({}), "threshold": detector.threshold, "text": judged.decided},
+        **provenance(run, opset),
+    }  # fmt: skip
