@@ -421,6 +421,7 @@ def _run(args: list[str]) -> int:
             why = "torchrun trains one run at a time; leave it out: hydra/launcher=joblib trains several at once"
             return _say(f"{several[0]}: {why}", WRONG)
         if resumed:
+            require(resumed[-1] != "resume=", "resume", None, "names no run; resume=RUN, or resume=latest")
             folder, others = Path(resumed[0].partition("=")[2].rstrip("/")), [a for a in args if a not in resumed]
             if not sweeps.is_sweep(folder):
                 return _resume(folder, others)

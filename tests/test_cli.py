@@ -145,6 +145,7 @@ def test_help_shows_groups_choices_and_examples_without_torch(tmp_path: Path) ->
         (["seed=18446744073709551616"], "seed=18446744073709551616: must be 0 or more, and below 2^63"),
         (["data.split_seed=18446744073709551616"], "data.split_seed=18446744073709551616: must be a whole number"),
         (["model.latent_dim=100000000000"], "model.latent_dim=100000000000: must be at most 1,000,000"),
+        (["resume="], "resume: names no run; resume=RUN, or resume=latest"),
         (["~seed"], "seed: must be given"),
         (["=1"], "=1: cannot be applied to the config"),
         (["model=null"], "model=null: cannot be applied to the config"),

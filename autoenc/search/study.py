@@ -6,6 +6,7 @@ import contextlib
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from autoenc.files import locked
 from autoenc.forked import isolated, preload
 from autoenc.search.goals import shown
 from autoenc.search.plan import Plan, Variant, create_folder
-from autoenc.search.space import written
+from autoenc.search.space import OPTION, corners, written
 from autoenc.search.storage import open_studies
-from autoenc.search.trial import DONE, PRUNED, WRONG, attempt, epochs_of, reason, watching
+from autoenc.search.trial import DONE, PRUNED, WRONG, attempt, epochs_of, reason, refusal, watching
 from autoenc.training.trainer import Watch
 
 DEFAULT, KILLED, RUN, ERROR = "default", "killed", "run", "error"  # attributes of trials
@@ -55,10 +56,20 @@ class Search:
         """
         preload()  # not within the time of the first run
         for variant in self.plan.variants:
+            self._check_ends(variant)
+        for variant in self.plan.variants:
             self._default(variant)
         self._estimate()
         while (asked := self._ask()) is not None:
             self._trial(*asked)
+
+    def _check_ends(self, variant: Variant) -> None:
+        """Build the model with the ends of the ranges and each choice, before the first trial; UserError if refused."""
+        if self.trials(variant):
+            return
+        for ends in corners(self.plan.space):
+            if why := isolated(partial(refusal, [*variant.overrides, *ends]), lambda why: None):
+                raise UserError(f"{OPTION}, {variant.name}: {why}")
 
     def repeat(self) -> None:
         """Train the default and the best settings of each variant with seeds of their own."""

@@ -61,6 +61,18 @@ def attempt(overrides: Sequence[str], run_dir: Path, watch: Watch, resume: bool 
             return FAILED
 
 
+def refusal(overrides: Sequence[str]) -> str:
+    """Return why a run with these settings cannot begin, from the building of its data and model; "" if it can."""
+    from autoenc import build
+
+    config, _ = compose_with_choices(overrides)
+    try:
+        build.build(config, build.pick_device(config["trainer"]["device"]))
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def reason(run_dir: Path) -> str:
     """Return the reason in run.json."""
     try:
