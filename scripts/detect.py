@@ -38,6 +38,7 @@ examples:
   python scripts/detect.py RUN --input new.csv --alarm-rate 0.01 --calibrate normal.csv
   python scripts/detect.py RUN --input new.csv --contamination auto --calibrate normal.csv
   python scripts/detect.py RUN --input new.csv --fdr 0.1            of the alarms, 10% normal rows at most
+  python scripts/detect.py RUN --input new/ --alarm-rate 0.05 --calibrate normal/ --block recording
   tail -f -n +1 log.csv | python scripts/detect.py RUN --follow -   recordings: each row as it comes
   python scripts/detect.py RUN --feedback scores.csv                labelled rows re-weight the scores: --score feedback
   python train.py -m model=ae data=mnist model.latent_dim=32 'anomaly_classes=[0],[1],[2]'
@@ -69,6 +70,13 @@ def class_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def block(text: str) -> int | str:
+    """Parse a number of steps, or recording."""
+    return text if text == "recording" else positive(text)
+
+
+block.__name__ = "number of steps, or recording,"  # argparse: invalid <name> value: 'x'
+
 if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES, output="path", several=True)
     add_input(arguments)
@@ -90,6 +98,8 @@ if __name__ == "__main__":
                            help="learn the score feedback from a detect.csv with a column label")  # fmt: skip
     arguments.add_argument("--calibrate", metavar="FILE",
                            help="normal rows that the run has not seen (default: the validation rows)")  # fmt: skip
+    arguments.add_argument("--block", metavar="STEPS", type=block,
+                           help="recordings: --alarm-rate is of blocks, or recording (default: window)")  # fmt: skip
     arguments.add_argument("--join", metavar="STEPS", type=positive,
                            help="recordings: alarms fewer steps apart are one (default: window / 4)")  # fmt: skip
     arguments.add_argument("--follow", metavar="FILE",

@@ -208,7 +208,7 @@ class Judged:
     def thresholds(self) -> dict[str, float]:
         """Score -> its threshold."""
         known = self.calibration.scores
-        return {name: self.rule.threshold(known[name], values) for name, values in self.scores.items()}
+        return {name: self.rule.threshold(known[name], v) for name, v in self.scores.items() if name in known}
 
     @cached_property
     def alarms(self) -> np.ndarray:

@@ -21,7 +21,9 @@ from autoenc.loading import Run, load_run
 from autoenc.training.tracking import console, method_table, track
 
 ONE_RUN = ("feedback", "calibrate", "contamination", "input", "follow")
-NO_RECORDINGS = dict.fromkeys(("follow", "join"), "is for recordings, and {run} scores no time steps: data=series")
+NO_RECORDINGS = dict.fromkeys(
+    ("follow", "join", "block"), "is for recordings, and {run} scores no time steps: data=series"
+)
 NO_ROWS = dict.fromkeys(
     ("feedback", "contamination"), "is for scores of rows, and those of {run} are of pixels or steps"
 )
@@ -44,6 +46,7 @@ class Options:
     contamination: str | None = None
     calibrate: str | None = None
     feedback: str | None = None
+    block: int | str | None = None
     join: int | None = None
     follow: str | None = None
 
@@ -64,7 +67,7 @@ class Options:
         """Raise UserError if the options contradict each other, or need one run and there are several."""
         if self.feedback:
             others = ("input", "labels", "anomaly", "output", "score", "calibrate", "alarm_rate", "fdr")
-            for name in (*others, "contamination", "join", "follow"):
+            for name in (*others, "contamination", "block", "join", "follow"):
                 self.refuse(name, "has no effect with --feedback, after which --score feedback is for new rows")
         if self.labels and not self.input:
             raise UserError("--labels needs --input; for the test split, --anomaly names classes")

@@ -12,8 +12,8 @@ import torch
 from scipy.stats import binom, false_discovery_control
 
 from autoenc import load_run
+from autoenc.apps.anomaly import calibration
 from autoenc.apps.anomaly.conformal import AlarmRate, FalseDiscoveryRate, Quantile, p_values, rows_needed
-from autoenc.apps.anomaly.rows import calibration
 from autoenc.apps.anomaly.rows.contamination import Share, share
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.data.split import Split

@@ -12,9 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.signal import lfilter
+from scipy.stats import binom
 
 from autoenc import load_run, run
-from autoenc.apps.anomaly.steps import follow, metrics, timeline
+from autoenc.apps.anomaly.conformal import AlarmRate
+from autoenc.apps.anomaly.steps import blocks, follow, metrics, timeline
 from autoenc.apps.anomaly.steps.metrics import Scored, stretches
 from autoenc.apps.anomaly.steps.scores import StepDetector
 from autoenc.data.storage.windows import StepMeans
@@ -240,14 +243,80 @@ def test_follow_writes_a_line_for_each_row(
     assert len(out.splitlines()) == STEPS - 20 + 1
 
 
+def test_blocks_share_no_window_and_do_not_cross_gaps_or_recordings() -> None:
+    places = np.array([0, 2, 4, 6, 20, 22, 24])  # windows of 4 steps: 0 to 9 and, in steps 10 to 17, 20 to 27
+    assert blocks.blocks(places, 4, 3, None) == [(0, 3), (7, 10), (10, 13)]
+    assert blocks.blocks(places, 4, 3, [0, 20]) == [(0, 3), (7, 10), (10, 13)]
+    assert blocks.blocks(places, 4, 3, [0, 6, 20]) == [(0, 3), (6, 9), (10, 13)], "a recording begins at step 6"
+    assert blocks.blocks(places, 4, 9, None) == [(0, 9)]
+    assert blocks.blocks(places, 4, "recording", [0, 20, 28]) == [(0, 10), (10, 18)]
+    assert blocks.blocks(np.array([0, 4, 8]), 4, 12, [0]) == [(0, 12)], "known to be one recording"
+    assert blocks.blocks(np.array([0, 4, 8]), 4, 12, None) == []
+
+
+@pytest.mark.parametrize(("steps", "block", "level"), [(2_000, 20, 0.1), (600, 20, 0.1), (60, "recording", 0.1)])
+def test_the_rate_of_blocks_with_an_alarm_is_kept(steps: int, block: int | str, level: float) -> None:
+    """Of an autoregressive process, correlated over 10 steps. Whole recordings have levels of their own, too."""
+    random, trials, length = np.random.default_rng(0), 400, 10
+    series = 1 if block != "recording" else 19
+
+    def process(count: int, n: int) -> np.ndarray:
+        noise = random.normal(size=(count, n + 100))
+        level = random.normal(size=(count, 1)) if block == "recording" else 0
+        return np.abs(lfilter([1], [1, -0.9], noise, axis=1)[:, 100:] + 5 * level)
+
+    alarms = []
+    for _ in range(trials):
+        normal = process(series, steps).ravel()
+        places = np.concatenate([np.arange(i * steps, (i + 1) * steps - length + 1) for i in range(series)])
+        found = blocks.blocks(places, length, block, range(0, series * steps, steps))
+        highest = np.array([normal[a:b].max() for a, b in found])
+        limit = AlarmRate(level).threshold(highest, highest)
+        alarms.append(bool((process(1, steps if block == "recording" else int(block)) > limit).any()))
+    assert binom.ppf(0.001, trials, level / 2) <= sum(alarms) <= binom.ppf(0.999, trials, level)
+
+
+def test_a_rate_of_alarms_is_that_of_blocks(
+    trained: Path, folder: Path, log: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    frame = pd.read_csv(log).drop(columns="fault")[:40]
+    (tmp_path / "normal").mkdir()
+    for i in range(3):
+        frame.assign(a=frame["a"] + 0.01 * (i + 1)).to_csv(tmp_path / f"normal/{i}.csv", index=False)
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    file = [trained, "--input", tmp_path / "new.csv", "--json"]
+
+    def detected(*options: object) -> tuple[dict, str]:
+        code, out, err = call("detect", *file, *options)
+        assert code == 0, err
+        return json.loads(out), " ".join(err.split())
+
+    found, said = detected("--alarm-rate", "0.2", "--block", "8")
+    assert found["calibration"]["source"] == "blocks of 8 steps of the validation recordings"
+    assert found["alarm_rate"] == 0.2 >= found["false_alarm_rate"]
+    assert "The rate is that of blocks of 8 steps with an alarm, if new normal ones are drawn like these; the" in said
+    normal = ["--calibrate", tmp_path / "normal"]
+    found, _ = detected(*normal, "--alarm-rate", "0.25", "--block", "recording")
+    assert (found["calibration"]["source"], found["calibration"]["rows"]) == ("recordings of normal", 3)
+    found, said = detected(*normal, "--quantile", "0.9")
+    assert "the 0.9 quantile of the steps of normal" in said
+    code, _, err = call("detect", *file, "--calibrate", folder)
+    assert (code, "were trained on" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--follow", "-", "--join", "3"], "--join: has no effect with --follow"),
         (["--follow", "-", "--score", "knn"], "--score knn: rows that come one by one have the scores residual, error"),
+        (["--follow", "-", "--alarm-rate", "0.1"], "--alarm-rate 0.1: has no effect with --follow"),
+        (["--block", "9"], "--block: is what --alarm-rate is a rate of"),
+        (["--alarm-rate", "0.5", "--block", "recording"], "--block recording: needs --calibrate, a folder"),
+        (["--alarm-rate", "0.001"], "--alarm-rate 0.001: needs 999 calibration rows, there are .* blocks of 16 steps"),
+        (["--alarm-rate", "0.5", "--block", "x"], "--block: invalid number of steps, or recording, value: 'x'"),
         (["--fdr", "0.1"], "--fdr 0.1: the time steps of a recording depend on each other"),
         (["--contamination", "auto"], "--contamination auto: is for scores of rows"),
-        (["--calibrate", "a.csv"], "--calibrate a.csv: the time steps"),
+        (["--calibrate", "a.csv"], "a.csv: no such file"),
         (["--score", "colour"], "--score colour: .* has residual, error"),
         (["--resize"], "--resize: is not for recordings"),
         (["--follow", "missing.csv"], "--follow missing.csv: no such file"),

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoenc.apps.anomaly.calibration import validation
 from autoenc.apps.anomaly.conformal import NAMED, Calibration, Judged, Quantile, Rule, p_values
 from autoenc.apps.anomaly.labelled import check_labels, known_rows, quality
 from autoenc.apps.anomaly.rows.baselines import baselines
-from autoenc.apps.anomaly.rows.calibration import validation
 from autoenc.apps.anomaly.rows.contamination import Share
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.untrained import remark, untrained

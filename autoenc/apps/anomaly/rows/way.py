@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from autoenc.apps import inputs
-from autoenc.apps.anomaly import labelled
+from autoenc.apps.anomaly import calibration, labelled
 from autoenc.apps.anomaly.conformal import Quantile
-from autoenc.apps.anomaly.rows import calibration, contamination, detect, feedback, figures
+from autoenc.apps.anomaly.rows import contamination, detect, feedback, figures
 from autoenc.apps.anomaly.rows.detect import Detected
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.anomaly.way import NO_RECORDINGS, Options, Way

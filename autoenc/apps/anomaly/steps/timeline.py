@@ -152,22 +152,26 @@ def blamed(parts: np.ndarray, names: Sequence[str]) -> str:
 
 def timeline(
     detector: StepDetector, split: Split, score: str | None = None, rule: Rule = Quantile(),  # noqa: B008
-    join: int | None = None, labels: np.ndarray | None = None,
+    join: int | None = None, labels: np.ndarray | None = None, calibration: Calibration | None = None,
 ) -> Timeline:  # fmt: skip
     """Score the steps of windows, and mark those above the threshold.
 
     Args:
         join: alarms that are fewer steps apart are one event; None: a quarter of a window.
         labels: (R,) whether each row of the recordings is an anomaly; None: those of the recordings.
+        calibration: None: the steps of the validation recordings.
 
     Raises:
-        UserError: the run does not have the score.
+        UserError: the run does not have the score, or the calibration.
     """
     run, x = detector.run, split.x
     assert isinstance(x, Windows)
     chosen = NAMED if score else detector.reason
     score = score or detector.best
     detector.check(score)
+    calibration = calibration or Calibration(detector.validation, "validation steps")
+    if score not in calibration.scores:
+        raise UserError(f"--score {score}: is stored of some validation windows only; --calibrate names recordings")
     found = detector.scores(split)
     which = np.searchsorted(x.axis.starts, found.steps, side="right")
     breaks = (np.diff(which) != 0) | (np.diff(found.steps) != 1)
@@ -177,7 +181,6 @@ def timeline(
     if known is not None and (known.all() or not known.any()):
         known = None
     join = max(1, x.length // 4) if join is None else join
-    calibration = Calibration(detector.validation, "validation steps")
     result = Timeline(
         score, rule, found.scores, calibration, chosen=chosen, axis=x.axis, found=found, ends=ends, join=join,
         names=x_names(run), labels=known,

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from autoenc.apps import inputs
 from autoenc.apps.anomaly.conformal import HIGHEST
-from autoenc.apps.anomaly.steps import timeline
+from autoenc.apps.anomaly.steps import blocks, timeline
 from autoenc.apps.anomaly.steps.figure import figure
 from autoenc.apps.anomaly.steps.follow import HEADER, Follower, follow
 from autoenc.apps.anomaly.steps.scores import StepDetector
@@ -21,10 +21,7 @@ from autoenc.errors import check_new
 from autoenc.loading import Run
 from autoenc.training.tracking import console, method_table, result_table
 
-DEPENDENT = (
-    "the time steps of a recording depend on each other, so that no rate of false alarms follows from them; use "
-    "--quantile"
-)
+DEPENDENT = "the time steps of a recording depend on each other, so that no rate follows from them; use --alarm-rate"
 
 
 class Steps(Way[Timeline]):
@@ -32,7 +29,7 @@ class Steps(Way[Timeline]):
 
     noun: ClassVar[str] = "steps"
     refused: ClassVar[Mapping[str, str]] = {
-        **dict.fromkeys(("alarm_rate", "fdr", "calibrate"), DEPENDENT),
+        "fdr": DEPENDENT,
         **dict.fromkeys(
             ("anomaly", "resize"), "is not for recordings, whose data.label and data.normal say what is anomalous"
         ),
@@ -40,16 +37,24 @@ class Steps(Way[Timeline]):
     }
 
     def __init__(self, run: Run, options: Options):
-        for name in ("input", "labels", "anomaly", "resize", "join") if options.follow else ():
+        without = ("input", "labels", "anomaly", "resize", "join", "alarm_rate", "calibrate", "block")
+        for name in without if options.follow else ():
             options.refuse(name, "has no effect with --follow")
         super().__init__(run, options)
+        if options.alarm_rate is None:
+            options.refuse("block", "is what --alarm-rate is a rate of, and none is given")
         self.detector = StepDetector(run)
+        block = None if options.alarm_rate is None else options.block or run.spec.shape[-1]
+        self.normal = blocks.normal(run, options.calibrate, block)
+        if self.normal.blocks is not None:
+            options.rule.check_rows(len(self.normal.blocks), self.normal.source)
 
     def detect(self) -> Timeline:
         options = self.options
         split = timeline.windows_of(self.run, options.input)
         labels = inputs.labels(options.labels, timeline.rows_of(split)) != 0 if options.labels else None
-        return timeline.timeline(self.detector, split, options.score, options.rule, options.join, labels)
+        normal = self.normal.scored(self.detector)
+        return timeline.timeline(self.detector, split, options.score, options.rule, options.join, labels, normal)
 
     def write(self, out: Outputs, prefix: str, result: Timeline) -> None:
         out.csv(out.name, *result.table(whole=bool(self.options.input)))
