@@ -253,4 +253,4 @@ class Judged:
 
 def chose_the_checkpoint(rows: str) -> str:
     """Return why the rate that follows from validation rows is not exact."""
-    return f"the {rows} chose the checkpoint, so that unseen normal rows may score higher and be alarms more often"
+    return f"the {rows} chose the checkpoint, so that unseen normal ones may score higher and be alarms more often"
