@@ -13,7 +13,7 @@ info = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
 
 
 def value(cell, column, given):  # a cell of a CSV file as the detector reads it
-    if given["dtype"] != "str" and cell in info["missing"]:
+    if cell in given["missing"]:
         return np.nan
     return np.datetime64(cell, "ms").astype(float) / 1000 if column in given["dates"] else cell
 

@@ -87,10 +87,12 @@ def detector(args: argparse.Namespace) -> Results:
         for name in result.metadata["outputs"]
     }
     rows["decisions that differ"] = {file: each.decisions for file, each in result.compared.items()}
+    rows["time per row, us"] = {file: each.microseconds for file, each in result.compared.items()}
     rows["size, kB"] = {file: size / 1000 for file, size in result.sizes.items()}
     out.table(f"largest difference from the run, {result.rows} rows", rows)
     for note in result.notes:
         out.say(note)
+    out.say(f"the run itself takes {result.microseconds:.0f} us per row")
     out.say(f"alarm: {result.decided}")
     out.say(f"{out.folder / export_detector.NAME}.json: inputs, outputs and threshold")
     return result.metadata

@@ -99,7 +99,7 @@ def test_a_shifted_column_is_named_and_unchanged_rows_show_no_drift(table_run: P
 
 def test_windows_of_recordings_are_refused(table_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = load_run(table_run, "cpu")
-    monkeypatch.setattr(type(run.spec.kind), "timed", True)
+    monkeypatch.setattr(type(run.spec.kind), "dependent", True)
     with pytest.raises(UserError, match=r"new.csv: the windows of a recording depend on each other"):
         drift.drift(run, run.data.test, "new.csv")
 

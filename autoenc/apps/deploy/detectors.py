@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
 
-from autoenc.apps.anomaly.conformal import Calibration, Judged, p_values
+from autoenc.apps.anomaly.conformal import NAMED, Calibration, Judged, p_values
 from autoenc.apps.anomaly.rows import calibration
 from autoenc.apps.anomaly.rows.way import Rows
 from autoenc.apps.anomaly.scores import Detector
@@ -43,12 +44,13 @@ class PortableDetector(nn.Module):
         run = way.run
         self.raw, self.model, self.kind = run.spec.kind.raw(), run.model, run.spec.kind
         self.run, self.detector, self.score, self.normal = run, detector, score, normal
-        self.judged = self._judged({name: np.empty(0) for name in normal.scores}, way.options.rule)
+        chosen = NAMED if way.options.score else detector.reason
+        self.judged = Judged(score, way.options.rule, {n: np.empty(0) for n in normal.scores}, normal, chosen=chosen)
         self.threshold = self.judged.thresholds[score]
         self.limit = constant(self.threshold + EQUAL * abs(self.threshold))
 
-    def _judged(self, scores: Values, rule: Any = None) -> Judged:
-        return Judged(self.score, rule or self.judged.rule, scores, self.normal)
+    def _judged(self, scores: Values) -> Judged:
+        return replace(self.judged, scores=scores)
 
     def alarm(self, score: Tensor) -> Tensor:
         """Return whether a score is above the threshold; what is not a number is."""

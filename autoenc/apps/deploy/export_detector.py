@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from autoenc.apps.anomaly.way import Options, way_of
 from autoenc.apps.deploy.detectors import PORTABLE, PortableDetector, Values
 from autoenc.apps.deploy.export import EXAMPLES, TOLERANCE, Unfaithful, check_opset, on_cpu, provenance, settled
 from autoenc.apps.deploy.portable import OPSET, Call, Part, onnx_call, onnx_files, pt2_call, pt2_file, reading_texts
-from autoenc.data.readers.tables import MARKERS
+from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.files import write_json
 from autoenc.loading import Run
@@ -31,10 +32,12 @@ class Compared:
     Args:
         differences: output -> the largest |file - run| / max(1, |run|).
         decisions: number of rows that one of the two decides otherwise.
+        microseconds: time per row, of all rows at once.
     """
 
     differences: dict[str, float]
     decisions: int
+    microseconds: float
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class ExportedDetector:
 
     Args:
         sizes: file -> bytes. rows: number of rows that files were compared on. metadata: contents of detector.json.
+        microseconds: time per row of the run, for the same rows.
         decided: what the threshold means, in words.
         notes: why there is no detector.pt2, if so; what the threshold rests on, if it is little.
     """
@@ -50,6 +54,7 @@ class ExportedDetector:
     sizes: dict[str, int]
     compared: dict[str, Compared]
     rows: int
+    microseconds: float
     decided: str
     notes: list[str]
     metadata: dict[str, Any]
@@ -104,7 +109,7 @@ def export_detector(run: Run, folder: Path, options: Options, opset: int = OPSET
         compared[name] = compare(detector, rows, call, f"{run.path}: {name}", as_texts=name.endswith(".onnx"))
     metadata = _metadata(detector, rows, opset) | {
         "verification": {
-            "rows": len(rows.expected["alarm"]),
+            "rows": len(rows.split),
             "tolerance": TOLERANCE,
             "files": {name: asdict(each) for name, each in compared.items()},
         },
@@ -115,7 +120,8 @@ def export_detector(run: Run, folder: Path, options: Options, opset: int = OPSET
     run.spec.kind.save(folder)
     write_json(folder / f"{NAME}.json", metadata)
     sizes = {name: len(content) for name, content in files.items()}
-    return ExportedDetector(sizes, compared, len(rows.expected["alarm"]), detector.judged.decided, notes, metadata)
+    run_time = _microseconds(lambda: detector.expected(rows.split), len(rows.split))
+    return ExportedDetector(sizes, compared, len(rows.split), run_time, detector.judged.decided, notes, metadata)
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,7 @@ class RawRows:
     """Raw rows, an array for each input, and what the run computes for them."""
 
     arrays: Sequence[np.ndarray]
+    split: Split
     expected: Values
 
 
@@ -135,7 +142,7 @@ def raw_rows(detector: PortableDetector) -> RawRows:
         split, arrays = run.spec.kind.raw_rows(x)
     clear = settled(run, split)
     chosen = split.subset(clear.nonzero().squeeze(1))
-    return RawRows([array[clear.numpy()] for array in arrays], detector.expected(chosen))
+    return RawRows([array[clear.numpy()] for array in arrays], chosen, detector.expected(chosen))
 
 
 def compare(detector: PortableDetector, rows: RawRows, call: Call, what: str, as_texts: bool = True) -> Compared:
@@ -166,7 +173,15 @@ def compare(detector: PortableDetector, rows: RawRows, call: Call, what: str, as
                     f"{TOLERANCE:g}; nothing was written"
                 )
             differences[name] = max(differences[name], worst)
-    return Compared(differences, int((found["alarm"] != rows.expected["alarm"][:EXAMPLES]).sum()))
+    decisions = int((found["alarm"] != rows.expected["alarm"]).sum())
+    return Compared(differences, decisions, _microseconds(lambda: call(*arrays), len(found["alarm"])))
+
+
+def _microseconds(function: Callable[[], object], rows: int) -> float:
+    """Return the time per row of a function of rows."""
+    start = time.perf_counter()
+    function()
+    return 1e6 * (time.perf_counter() - start) / rows
 
 
 def _relative(values: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -182,10 +197,9 @@ def _metadata(detector: PortableDetector, rows: RawRows, opset: int) -> dict[str
     return {
         "inputs": [
             {"name": i.name, "dtype": i.dtype, "shape": ["N", *i.shape], "text": i.text, "columns": list(i.columns),
-             "dates": list(i.dates), "codes": [dict(codes) for codes in i.codes]}
+             "dates": list(i.dates), "missing": list(i.missing), "codes": [dict(codes) for codes in i.codes]}
             for i in detector.raw.inputs
         ],
-        "missing": sorted(MARKERS),
         "outputs": {
             name: {"shape": ["N", *rows.expected[name].shape[1:]], "dtype": dtypes[name],
                    "text": detector.meanings.get(name, f"see {name} in scripts/detect.py --help")}

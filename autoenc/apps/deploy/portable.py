@@ -34,8 +34,6 @@ OPSET = 20
 OPSETS = 18, 25  # supported by the exporter and by onnxscript 0.7
 
 ML, ML_OPSET = "ai.onnx.ml", 3
-ERFINV = torch.ops.aten.erfinv.default  # ONNX has none
-
 Call = Callable[..., list[np.ndarray]]
 
 
@@ -82,6 +80,22 @@ class Score(nn.Module):
         return mse_per_example(x, reconstruction, observed), reconstruction
 
 
+def _erfinv(x: Tensor) -> Tensor:
+    return (normal_quantile((x.double() + 1) / 2) / math.sqrt(2)).to(x.dtype)
+
+
+def _cross_entropy(logits: Tensor, x: Tensor, weight: None = None, pos: None = None, reduction: int = 0) -> Tensor:
+    assert (weight, pos, reduction) == (None, None, 0), "of each dimension, as likelihoods call it"
+    return logits.clamp(min=0) - logits * x + (-logits.abs()).exp().log1p()
+
+
+# ONNX has no inverse of the error function, and the exporter's cross-entropy is infinite for logits of -100.
+DECOMPOSED = {
+    torch.ops.aten.erfinv.default: _erfinv,
+    torch.ops.aten.binary_cross_entropy_with_logits.default: _cross_entropy,
+}
+
+
 @dataclass(frozen=True)
 class Part:
     """A module to export, with an example (2, ...) of each input."""
@@ -125,8 +139,8 @@ def onnx_files(parts: Mapping[str, Part], opset: int = OPSET, what: str = "model
     outputs = [f"{name}.{output}" for name, part in parts.items() for output in part.outputs]
     with _user_errors(f"{what}: cannot be exported to ONNX opset {opset}"), _quiet():
         program = _traced(_Together(list(parts.values())), *(p.examples for p in parts.values()))
-        if any(node.target == ERFINV for node in program.graph.nodes):
-            program = program.run_decompositions({ERFINV: _erfinv})
+        if any(node.target in DECOMPOSED for node in program.graph.nodes):
+            program = program.run_decompositions(DECOMPOSED)
         translated = torch.onnx.export(
             program, input_names=inputs, output_names=outputs, opset_version=opset, dynamo=True, external_data=False,
             verbose=False,
@@ -137,10 +151,6 @@ def onnx_files(parts: Mapping[str, Part], opset: int = OPSET, what: str = "model
             raise UserError(f"the exporter stops at opset {reached}")
         extractor = Extractor(model)
         return {name: _cut(extractor, name, part).SerializeToString() for name, part in parts.items()}
-
-
-def _erfinv(x: Tensor) -> Tensor:
-    return (normal_quantile((x.double() + 1) / 2) / math.sqrt(2)).to(x.dtype)
 
 
 def _cut(extractor: Extractor, name: str, part: Part) -> ModelProto:

@@ -291,10 +291,10 @@ class Columns(Kind):
         encoder, texts = steps.pop("category", (None, []))
         steps.pop("remainder", None)
         spellings = [] if encoder is None else [self._codes(own, rare) for own, rare in _categories(encoder)]
-        inputs = []
+        inputs, missing = [], tuple(sorted({*MARKERS, *self.source.missing}))
         if numbers := self._numeric:
             text = "numbers, NaN where missing" + ("; dates as seconds since 1970" if self.dates else "")
-            inputs.append(RawInput("numbers", "float64", (len(numbers),), text, numbers, tuple(self.dates)))
+            inputs.append(RawInput("numbers", "float64", (len(numbers),), text, numbers, tuple(self.dates), missing))
         if texts:
             text = "texts, empty where missing"
             inputs.append(RawInput("categories", "str", (len(texts),), text, tuple(texts), codes=tuple(spellings)))
@@ -318,7 +318,7 @@ class Columns(Kind):
             for spelling in (value, plain, *sorted(others if plain.lstrip("-").isdigit() or len(others) > 1 else ())):
                 codes.setdefault(spelling, i)
         codes |= {value: i for i, value in enumerate(own)} | dict.fromkeys(rare, len(own))
-        return codes | dict.fromkeys([*sorted(MARKERS), *self.source.missing, MISSING], GONE)
+        return codes | dict.fromkeys([MISSING, *MARKERS, *self.source.missing], GONE)
 
     def raw_rows(self, x: Tensor) -> tuple[Split, list[np.ndarray]]:
         """Return rows with more cells missing, and some values not seen in training."""

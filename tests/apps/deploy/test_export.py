@@ -282,3 +282,10 @@ def test_settings_out_of_range(run: Run, opset: int, quantile: float, named: str
     with pytest.raises(ConfigError, match=named):
         export.export(run, tmp_path / "files", opset, quantile)
     assert not (tmp_path / "files").exists()
+
+
+def test_the_cross_entropy_of_large_logits_is_finite_in_onnx() -> None:
+    logits, x = torch.tensor([-200.0, -100.0, -1.0, 0.0, 3.0, 200.0]), torch.tensor([1.0, 0.3, 0.0, 1.0, 0.5, 0.0])
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="none")
+    entropy = portable.DECOMPOSED[torch.ops.aten.binary_cross_entropy_with_logits.default]
+    torch.testing.assert_close(entropy(logits, x), expected)

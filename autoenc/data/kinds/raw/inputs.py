@@ -22,6 +22,7 @@ class RawInput:
         text: what the values are.
         columns: names of the columns in the user's files, if there are any. dates: those whose values are seconds since
             1970.
+        missing: texts that are missing cells in the user's files.
         codes: for each column of texts, value -> number; -1 is any other value.
     """
 
@@ -31,6 +32,7 @@ class RawInput:
     text: str
     columns: tuple[str, ...] = ()
     dates: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     codes: tuple[Mapping[str, int], ...] = ()
 
     def example(self, rows: int) -> Tensor:
