@@ -67,9 +67,7 @@ def rows(folder: Path = FOLDER) -> list[dict[str, str]]:
 
 @pytest.mark.usefixtures("quick")
 def test_an_end_that_no_model_can_be_built_with_is_refused_before_the_first_run() -> None:
-    with pytest.raises(
-        UserError, match=r"--space, topk: model\.bottleneck\.k=8: must lie in"
-    ):
+    with pytest.raises(UserError, match=r"--space, topk: model\.bottleneck\.k=8: must lie in"):
         search(plan(["model=topk", *SMALL[2:]], "model.latent_dim=int(2,16)", "val/mse", None, 2, 0, pruning=True))
     assert not FOLDER.parent.exists() or not list(FOLDER.parent.iterdir())
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
 
+from autoenc.apps.anomaly import calibration
 from autoenc.apps.anomaly.conformal import NAMED, Calibration, Judged, p_values
-from autoenc.apps.anomaly.rows import calibration
 from autoenc.apps.anomaly.rows.way import Rows
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.anomaly.steps.follow import OWN, caution
@@ -31,10 +32,12 @@ class PortableDetector(nn.Module):
     Attributes:
         traced: outputs that are continuous in the input. Others jump, as ranks and trees do; where rounding leads to
             another side of a jump, the run's value for the `traced` outputs is the right one.
+        refused: option -> why it is refused.
         caution: a sentence if the threshold rests on few scores, else empty.
     """
 
     caution: str = ""
+    refused: ClassVar[Mapping[str, str]] = {}
     outputs: tuple[str, ...]
     meanings: ClassVar[dict[str, str]]
     traced: ClassVar[tuple[str, ...]]
@@ -113,6 +116,10 @@ class PortableRows(PortableDetector):
 class PortableSteps(PortableDetector):
     """The scores of the steps of a window, and the decision on its last step, as `--follow` takes it."""
 
+    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("alarm_rate", "calibrate"),
+        "is for means over windows; the last step of a single window is decided by --quantile",
+    )
     traced: ClassVar[tuple[str, ...]] = (*OWN, "window_error", "nll", "elbo", "code")
     meanings: ClassVar[dict[str, str]] = {
         "score": "the deciding score of the last step of the window",

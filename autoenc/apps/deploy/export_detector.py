@@ -89,8 +89,11 @@ def export_detector(run: Run, folder: Path, options: Options, opset: int = OPSET
     check(run)
     check_opset(opset)
     run = on_cpu(run)
-    way = way_of(run)(run, options)
-    detector = PORTABLE[type(way)](way)
+    way = way_of(run)
+    portable = PORTABLE[way]
+    for name, why in portable.refused.items():
+        options.refuse(name, why)
+    detector = portable(way(run, options))
     inputs = detector.raw.inputs
     part = Part(detector, tuple(i.name for i in inputs), detector.outputs, tuple(i.example(2) for i in inputs))
     what = f"{run.path}: {NAME}"

@@ -338,7 +338,7 @@ def test_options_that_are_wrong(options: list[str], named: str, table_vae: Path,
 
 def test_a_rate_for_time_steps_and_a_conditional_model_are_refused(series_ae: Path, cvae_run: Path, call: Call) -> None:
     for path, options, named in (
-        (series_ae, ["--alarm-rate", "0.1"], "depend on each other"),
+        (series_ae, ["--alarm-rate", "0.1"], "--quantile"),
         (series_ae, ["--score", "knn"], "residual, error"),
         (cvae_run, [], "conditional"),
     ):
