@@ -42,6 +42,9 @@ def accuracies(run: Run) -> dict[str, float]:
 
 def aurocs(run: Run) -> dict[str, float]:
     """Return the AUROC of the scores of detect.py, of the untrained network and of baselines for the digit left out."""
+    from sklearn.metrics import roc_auc_score
+    from sklearn.neighbors import LocalOutlierFactor
+
     from autoenc.apps.anomaly.labelled import known_anomalies
     from autoenc.apps.anomaly.rows.detect import detect
     from autoenc.apps.anomaly.scores import Detector
@@ -51,7 +54,9 @@ def aurocs(run: Run) -> dict[str, float]:
     found = detect(Detector(run), run.data.test, labels)
     numbers = {name: each["auroc"] for name, each in found.numbers.items()}
     numbers |= {f"{n}_untrained": each["auroc_untrained"] for n, each in found.numbers.items() if n in found.scores}
-    return numbers | {"default": numbers[found.score]}
+    train, test = run.data.train.rows(), run.data.test.rows()
+    raw_local = -LocalOutlierFactor(10, novelty=True).fit(train).score_samples(test)
+    return numbers | {"default": numbers[found.score], "raw_local": float(roc_auc_score(labels, raw_local))}
 
 
 def linked(folder: Path) -> Path:

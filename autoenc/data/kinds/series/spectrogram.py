@@ -56,6 +56,7 @@ class Spectrogram(Series):
     timed: ClassVar[bool] = False
     keep: ClassVar[int] = 2**28
     detection: ClassVar[str] = "rows"
+    score: ClassVar[str] = "local"  # as for images, and for digits left out of spoken ones, on validation takes
     drawn: ClassVar[bool] = False  # as for images
 
     @property
