@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+BATCH = 256  # rows at once: their distances to all training codes are in memory
 folder, path = Path(sys.argv[1]), Path(sys.argv[2])
 info = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
 
@@ -21,8 +22,8 @@ def value(cell, column, given):  # a cell of a CSV file as the detector reads it
 feed = {}
 if path.suffix == ".npy" or not info["inputs"][0]["columns"]:  # numbers in the order of the training file
     (given,) = info["inputs"]
-    rows = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",", ndmin=2)
-    feed[given["name"]] = rows.astype(given["dtype"]).reshape(-1, *given["shape"][1:])
+    x = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",", ndmin=2)
+    x = feed[given["name"]] = x.astype(given["dtype"]).reshape(-1, *given["shape"][1:])
 else:
     header, *rows = csv.reader(path.read_text(encoding="utf-8-sig").splitlines())
     place = {name.strip(): i for i, name in enumerate(header)}
@@ -31,10 +32,12 @@ else:
         x = np.array(columns, given["dtype"]).T
         if len(given["shape"]) == 3:  # recordings: a window ends with each row
             x = np.lib.stride_tricks.sliding_window_view(x, given["shape"][1], axis=0).transpose(0, 2, 1)
-        feed[given["name"]] = np.ascontiguousarray(x)
+        x = feed[given["name"]] = np.ascontiguousarray(x)
 
 names = [name for name in ("score", "p_value", "alarm") if name in info["outputs"]]
 session = onnxruntime.InferenceSession(folder / "detector.onnx")
 print("row", *names, sep=",")
-for i, row in enumerate(zip(*session.run(names, feed), strict=True), 1):
-    print(i, *(f"{number:.7g}" for number in row), sep=",")
+for start in range(0, len(x), BATCH):
+    found = session.run(names, {name: values[start : start + BATCH] for name, values in feed.items()})
+    for i, row in enumerate(zip(*found, strict=True), start + 1):
+        print(i, *(f"{number:.7g}" for number in row), sep=",")

@@ -26,6 +26,8 @@ TAIL = torch.tensor([
      0.0148753612908506148525, 0.13692988092273580531, 0.59983220655588793769, 1.0),
 ], dtype=torch.float64)  # fmt: skip
 
+POWERS = torch.arange(7.0, -1.0, -1.0, dtype=torch.float64)
+
 
 def normal_quantile(p: Tensor) -> Tensor:
     """Return z with P(Z <= z) = p for 0 < p < 1, to 16 digits in float64."""
@@ -36,12 +38,6 @@ def normal_quantile(p: Tensor) -> Tensor:
 
 
 def _ratio(coefficients: Tensor, x: Tensor) -> Tensor:
-    top, bottom = (_polynomial(each, x) for each in coefficients.to(x.dtype))
-    return top / bottom
-
-
-def _polynomial(coefficients: Tensor, x: Tensor) -> Tensor:
-    total = torch.zeros_like(x)
-    for coefficient in coefficients:
-        total = total * x + coefficient
-    return total
+    """Return the ratio of two polynomials, as few operations: exporters take time for each."""
+    values = x.unsqueeze(-1) ** POWERS.to(x.dtype) @ coefficients.to(x.dtype).T
+    return values[..., 0] / values[..., 1]
