@@ -198,9 +198,7 @@ def test_rows_without_a_label_are_masked_and_not_measured(tmp_path: Path) -> Non
     scores = np.where(frame["state"] == "bad", 1.0, 0.0)
     assert labelled.quality(labels, scores)["auroc"] == 1
     normal = Calibration({"error": scores[:50]}, "rows")
-    found = detect.Detected(
-        "error", Quantile(0.9), {"error": scores}, {"error": 0.5}, scores > 0.5, normal, labels=labels
-    )
+    found = detect.Detected("error", Quantile(0.9), {"error": scores}, normal, labels=labels)
     assert found.summary()["unlabelled"] == 50
     assert found.table([""] * 200)[1][0][-1] == ""
 
