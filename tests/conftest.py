@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from autoenc import bottlenecks, likelihoods, networks, noise, run
+from autoenc import bottlenecks, likelihoods, networks, noise, report, run
 from autoenc.config import checks as config
 from autoenc.config import schema
 from autoenc.core import Autoencoder, Bottleneck, Likelihood
@@ -32,6 +32,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the backgrou
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+DRAW, CURVES = report.draw, report.figures.curves  # see `without_figures`
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 
@@ -63,6 +64,15 @@ def call(run_script: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> 
         return code, *capsys.readouterr()
 
     return called
+
+
+@pytest.fixture(scope="module")
+def without_figures() -> Iterator[None]:
+    """Runs end without figures, which take longer than the training of small models."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "draw", lambda *_: None)
+        patch.setattr(report.figures, "curves", lambda *_: np.zeros((1, 1, 3), np.uint8))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -129,8 +139,15 @@ def _train(folder: Path, *overrides: str) -> Path:
 
 @pytest.fixture(scope="session")
 def train_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Trains a run with these overrides, the first of them `model=...`."""
-    return lambda *overrides: _train(tmp_path_factory.mktemp("runs") / "run", *overrides)
+    """Trains a run with these overrides, the first of them `model=...`; with its figures, since modules share runs."""
+
+    def trained(*overrides: str) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(report, "draw", DRAW)
+            patch.setattr(report.figures, "curves", CURVES)
+            return _train(tmp_path_factory.mktemp("runs") / "run", *overrides)
+
+    return trained
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ from autoenc.data import digits
 from autoenc.errors import ConfigError, DataError, UserError
 from autoenc.loading import Run
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 
 @pytest.fixture(scope="module")
 def vae(vae_run: Path) -> Run:

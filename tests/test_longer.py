@@ -18,6 +18,8 @@ from autoenc.errors import ConfigError, UserError
 from autoenc.loading import load_run
 from autoenc.training import checkpoint
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 SMALL = ["model=vae", "network.hidden=[8]", "model.latent_dim=2", "trainer.figures=0", "trainer.threads=1"]
 
 

@@ -21,6 +21,8 @@ from autoenc.apps.protocol.evaluate import evaluate
 from autoenc.errors import ConfigError, UserError
 from autoenc.loading import Run
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 COMMON = ["trainer.figures=0", "trainer.threads=1", "trainer.device=cpu", "trainer.batch_size=64"]
 OPTIONS = {
     "vqvae": [
@@ -64,7 +66,10 @@ OPTIONS |= {
     for name in ("batch_topk", "jumprelu", "gated", "matryoshka")
 }
 KILLED = ("vqvae", "aae")  # state of a codebook, of a second player and a schedule; the others stop in process
-SAME_CODES = ("vaegan", "vqgan", "iwae", "wae", "rae", "btcvae", "factorvae", "vamp", "matryoshka")  # of others
+SAME_CODES = (  # of others
+    *("vqvae", "vqgan", "vaegan", "deep_svdd", "aae", "iwae", "wae", "rae", "btcvae", "factorvae", "vamp"),
+    "matryoshka",
+)
 CHOICES = {name: {"model": name} for name in OPTIONS}
 EPOCHS = {name: 6 if name in KILLED else 3 for name in OPTIONS}
 

@@ -20,6 +20,8 @@ from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 SMALL = ["network.hidden=[32]", "model.latent_dim=2", "trainer.figures=0", "trainer.device=cpu", "optimizer.lr=0.003"]
 Call = Callable[..., tuple[int, str, str]]
 

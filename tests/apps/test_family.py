@@ -16,6 +16,8 @@ from autoenc.config.composed import compose
 from autoenc.errors import Interrupted
 from autoenc.training import trainer
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 CASES = [
     ("cvae", "table"), ("cvae", "counts"), ("m2", "vectors"), ("m2", "table"), ("deep_sad", "counts"),
     ("topk", "counts"), ("batch_topk", "table"), ("jumprelu", "vectors"), ("gated", "table"), ("matryoshka", "counts"),

@@ -18,6 +18,8 @@ from autoenc.errors import DataError
 from autoenc.estimators.inmemory import compose
 from autoenc.reference import FILE, compute
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 Call = Callable[..., tuple[int, str, str]]
 RANDOM = np.random.default_rng(0)
 

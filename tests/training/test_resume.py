@@ -23,6 +23,8 @@ from autoenc.files import TEMPORARY, read_json, write_json
 from autoenc.training import trainer
 from autoenc.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 SMALL = ["model=vae", "network.hidden=[8]", "model.latent_dim=2", "trainer.epochs=3", "trainer.figures=1"]
 
 
