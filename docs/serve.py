@@ -1,4 +1,8 @@
-"""Score the rows of a file by an exported detector, with numpy and onnxruntime alone: python serve.py FOLDER ROWS."""
+"""Score the rows of a file by an exported detector, with numpy and onnxruntime alone: python serve.py FOLDER ROWS.
+
+Rows of a recording are in order, one step apart, without gaps: scripts/detect.py checks that, this does not. A window
+ends with each row, so that the first rows have no score.
+"""
 
 import csv
 import json
@@ -9,35 +13,62 @@ import numpy as np
 import onnxruntime
 
 BATCH = 256  # rows at once: their distances to all training codes are in memory
-folder, path = Path(sys.argv[1]), Path(sys.argv[2])
-info = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
 
 
-def value(cell, column, given):  # a cell of a CSV file as the detector reads it
-    if cell in given["missing"]:
-        return np.nan
-    return np.datetime64(cell, "ms").astype(float) / 1000 if column in given["dates"] else cell
+def value(cell, column, given, row):
+    """Return a cell of a CSV file as the detector reads it."""
+    try:
+        if cell in given["missing"]:
+            return np.nan
+        if column in given["dates"]:
+            return np.datetime64(cell, "ms").astype(float) / 1000
+        return cell if given["dtype"] == "str" else float(cell)
+    except ValueError:
+        raise ValueError(f"row {row}, column {column}: {cell!r} cannot be read") from None
 
 
-feed = {}
-if path.suffix == ".npy" or not info["inputs"][0]["columns"]:  # numbers in the order of the training file
-    (given,) = info["inputs"]
-    x = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",", ndmin=2)
-    x = feed[given["name"]] = x.astype(given["dtype"]).reshape(-1, *given["shape"][1:])
-else:
-    header, *rows = csv.reader(path.read_text(encoding="utf-8-sig").splitlines())
+def inputs(path, info):
+    """Return the inputs of the detector, and the row that the first of them ends with."""
+    first = info["inputs"][0]
+    if path.suffix == ".npy" or not first["columns"]:  # numbers in the order of the training file
+        x = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",", ndmin=2)
+        return {first["name"]: x.astype(first["dtype"]).reshape(-1, *first["shape"][1:])}, 1
+    header, *rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row] or [[]]
     place = {name.strip(): i for i, name in enumerate(header)}
+    if odd := [i for i, row in enumerate(rows, 1) if len(row) != len(header)]:
+        raise ValueError(f"row {odd[0]}: has {len(rows[odd[0] - 1])} cells, the header {len(header)}")
+    feed, end = {}, 1
     for given in info["inputs"]:
-        columns = [[value(row[place[name]].strip(), name, given) for row in rows] for name in given["columns"]]
+        if missing := [name for name in given["columns"] if name not in place]:
+            raise ValueError(f"has no column {missing[0]}")
+        columns = [[value(r[place[n]].strip(), n, given, i) for i, r in enumerate(rows, 1)] for n in given["columns"]]
         x = np.array(columns, given["dtype"]).T
-        if len(given["shape"]) == 3:  # recordings: a window ends with each row
-            x = np.lib.stride_tricks.sliding_window_view(x, given["shape"][1], axis=0).transpose(0, 2, 1)
-        x = feed[given["name"]] = np.ascontiguousarray(x)
+        if len(given["shape"]) == 3:  # recordings
+            end = given["shape"][1]
+            if len(x) < end:
+                raise ValueError(f"has {len(x)} rows, a window {end}")
+            x = np.lib.stride_tricks.sliding_window_view(x, end, axis=0).transpose(0, 2, 1)
+        feed[given["name"]] = np.ascontiguousarray(x)
+    return feed, end
 
-names = [name for name in ("score", "p_value", "alarm") if name in info["outputs"]]
-session = onnxruntime.InferenceSession(folder / "detector.onnx")
-print("row", *names, sep=",")
-for start in range(0, len(x), BATCH):
-    found = session.run(names, {name: values[start : start + BATCH] for name, values in feed.items()})
-    for i, row in enumerate(zip(*found, strict=True), start + 1):
-        print(i, *(f"{number:.7g}" for number in row), sep=",")
+
+def main(folder, path):
+    """Print the score, p-value and decision of each row."""
+    info = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
+    names = [name for name in ("score", "p_value", "alarm") if name in info["outputs"]]
+    session = onnxruntime.InferenceSession(folder / "detector.onnx")
+    feed, row = inputs(path, info)
+    print("row", *names, sep=",")
+    for start in range(0, len(next(iter(feed.values()))), BATCH):
+        found = session.run(names, {name: values[start : start + BATCH] for name, values in feed.items()})
+        for i, numbers in enumerate(zip(*found, strict=True), row + start):
+            print(i, *(f"{number:.7g}" for number in numbers), sep=",")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__.splitlines()[0])
+    try:
+        main(*map(Path, sys.argv[1:]))
+    except (OSError, ValueError) as error:
+        sys.exit(f"{sys.argv[2]}: {error}" if isinstance(error, ValueError) else str(error))

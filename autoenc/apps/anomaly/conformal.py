@@ -52,9 +52,11 @@ class Rule:
     def check_rows(self, n: int, source: str) -> None:
         """Raise UserError if n calibration rows are too few."""
         if self.exchangeable and n < (needed := rows_needed(self.level)):
+            lower = f", or --{self.option} {1 / (n + 1):.2g} or more" if n else ""
+            blocks = ", or a smaller --block" if "block" in source else ""
             raise UserError(
                 f"--{self.option} {self.level:g}: needs {needed:,} calibration rows, there are {n:,} {source}; "
-                f"--calibrate names a file of more normal rows, or --{self.option} {1 / (n + 1):.2g} or more"
+                f"--calibrate names a file of more normal rows{blocks}{lower}"
             )
 
     def threshold(self, calibration: np.ndarray, values: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -302,7 +303,7 @@ def test_a_table_is_exported_and_served_without_this_package(table_vae: Path, ca
     blocked = (
         "import sys; sys.modules['torch'] = sys.modules['autoenc'] = None; import runpy; sys.argv[:] = sys.argv[1:]"
     )
-    command = [sys.executable, "-c", f"{blocked}; runpy.run_path(sys.argv[0])"]
+    command = [sys.executable, "-c", f"{blocked}; runpy.run_path(sys.argv[0], run_name='__main__')"]
     done = subprocess.run(
         [*command, str(SERVE), "served", "new.csv"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -315,6 +316,27 @@ def test_a_table_is_exported_and_served_without_this_package(table_vae: Path, ca
     for path in (tmp_path / "served").iterdir():
         for secret in (ROOT, table_vae, "site-packages"):
             assert str(secret).encode() not in path.read_bytes(), path.name
+
+
+def test_served_windows_are_numbered_by_the_row_that_they_end_with(tmp_path: Path) -> None:
+    info = {"inputs": [{"name": "x", "dtype": "float32", "shape": ["N", 4, 2], "columns": ["p", "q"], "dates": [],
+                        "missing": []}]}  # fmt: skip
+    served = runpy.run_path(str(SERVE))["inputs"]
+    path = tmp_path / "log.csv"
+    path.write_text("q,time,p\n" + "".join(f"{10 + i},t{i},{i}\n" for i in range(6)))
+    feed, end = served(path, info)
+    assert end == 4
+    np.testing.assert_array_equal(feed["x"][1], [[1, 11], [2, 12], [3, 13], [4, 14]])
+    for text, why in (
+        ("p,q\n1,2\n", "has 1 rows, a window 4"),
+        ("p,q\n1,2\n3,\n", "row 2, column q: '' cannot be read"),
+        ("p,q\n1,2\n3\n", "row 2: has 1 cells, the header 2"),
+        ("p\n1\n", "has no column q"),
+        ("", "has no column p"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=why):
+            served(path, info)
 
 
 @pytest.mark.parametrize(

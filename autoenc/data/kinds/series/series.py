@@ -204,7 +204,8 @@ class Series(Kind):
         """
         recording, windows = self._gapped(path)
         if recording.observed is None:
-            raise DataError(f"{path}: no step is missing in gaps of up to {self.window // 2} steps, half a window")
+            why = f"no step is missing between others in gaps of up to {self.window // 2} steps, half a window"
+            raise DataError(f"{path}: {why}; longer gaps, and those at the ends, are not filled")
         steps = windows.places[:, None] + torch.arange(self.window)
         missing = torch.from_numpy(~recording.observed)[steps].transpose(1, 2)
         return Gaps(Split(windows), missing, gap_length(recording.observed))

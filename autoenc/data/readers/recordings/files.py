@@ -297,8 +297,9 @@ class Reader:
         if bad.any():
             cell = str(column[bad].iloc[0])[:30]
             comma = "data.decimal=',' reads decimal commas" if "," in cell and self.format.decimal == "." else ""
-            remedy = comma or f"data.drop=[{column.name}] leaves the column out"
-            raise DataError(f"{where}, row {column.index[bad][0]}: '{cell}' is not a number; {remedy}")
+            drop = f"data.drop=[{column.name}] leaves the column out" if self._learning else ""
+            remedy = "".join(f"; {each}" for each in [comma or drop] if each)
+            raise DataError(f"{where}, row {column.index[bad][0]}: '{cell}' is not a number{remedy}")
         return values
 
     def _learn(self, file: Path | str, channels: list[str]) -> None:
