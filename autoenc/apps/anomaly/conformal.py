@@ -49,14 +49,13 @@ class Rule:
     option: ClassVar[str] = ""
     exchangeable: ClassVar[bool] = True
 
-    def check_rows(self, n: int, source: str) -> None:
-        """Raise UserError if n calibration rows are too few."""
+    def check_rows(self, n: int, source: str, remedy: str = "") -> None:
+        """Raise UserError if n calibration rows are too few; `remedy`: another one, after a comma."""
         if self.exchangeable and n < (needed := rows_needed(self.level)):
             lower = f", or --{self.option} {1 / (n + 1):.2g} or more" if n else ""
-            blocks = ", or a smaller --block" if "block" in source else ""
             raise UserError(
                 f"--{self.option} {self.level:g}: needs {needed:,} calibration rows, there are {n:,} {source}; "
-                f"--calibrate names a file of more normal rows{blocks}{lower}"
+                f"--calibrate names a file of more normal rows{remedy}{lower}"
             )
 
     def threshold(self, calibration: np.ndarray, values: np.ndarray) -> float:

@@ -77,7 +77,7 @@ def normal(run: Run, path: str | None, block: Block) -> Normal:
         UserError: training windows are among those of the file, or whole recordings without a file. DataError: the file
             cannot be read.
     """
-    split, source, remark = None, "the validation recordings", f"{chose_the_checkpoint('validation recordings')}"
+    split, source, remark = None, "the validation recordings", chose_the_checkpoint("validation recordings")
     places, starts = run.reference.val_places, None
     if path is not None:
         found = unseen(run, path)

@@ -47,7 +47,8 @@ class Steps(Way[Timeline]):
         block = None if options.alarm_rate is None else options.block or run.spec.shape[-1]
         self.normal = blocks.normal(run, options.calibrate, block)
         if self.normal.blocks is not None:
-            options.rule.check_rows(len(self.normal.blocks), self.normal.source)
+            smaller = "" if block == blocks.RECORDING else ", or a smaller --block"
+            options.rule.check_rows(len(self.normal.blocks), self.normal.source, smaller)
 
     def detect(self) -> Timeline:
         options = self.options
