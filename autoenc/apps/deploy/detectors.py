@@ -42,7 +42,12 @@ class PortableDetector(nn.Module):
     meanings: ClassVar[dict[str, str]]
     traced: ClassVar[tuple[str, ...]]
 
-    def __init__(self, way: Way[Any], detector: Any, score: str, normal: Calibration):
+    def __init__(self, way: Way[Any], detector: Any, windows: Detector, score: str, normal: Calibration):
+        """Hold a detector.
+
+        Args:
+            windows: the scores of whole examples.
+        """
         super().__init__()
         run = way.run
         self.raw, self.model, self.kind = run.spec.kind.raw(), run.model, run.spec.kind
@@ -51,6 +56,23 @@ class PortableDetector(nn.Module):
         self.judged = Judged(score, way.options.rule, {n: np.empty(0) for n in normal.scores}, normal, chosen=chosen)
         self.threshold = self.judged.thresholds[score]
         self.limit = constant(self.threshold + EQUAL * abs(self.threshold))
+        self.windows, self.scores = windows, Scores(windows)
+        self.levels: Tensor
+        self.register_buffer("levels", quantile_levels(self.model.bottleneck.latent_shape))
+
+    def scored(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the codes of examples (N, K), and their scores, name -> (N,)."""
+        table = row_table(self.model, self.kind, batch)
+        scores = self.scores(table)
+        if "elbo" in self.windows.names:
+            scores["elbo"] = bound(self.model, batch, self.levels).double()
+        return table[:, 2:], scores
+
+    def rescored(self, found: Values, error: str) -> Values:
+        """Return the scores of examples but `elbo`, as the run computes them from the exported error, nll and code."""
+        table = np.column_stack([found[error], found["nll"], found["code"]]).astype(np.float64)
+        scores = self.windows.of_table(table)
+        return scores | {"local": found["local"].clip(*tied(self.windows, table[:, 2:], scores["knn"]))}
 
     def _judged(self, scores: Values) -> Judged:
         return replace(self.judged, scores=scores)
@@ -82,29 +104,21 @@ class PortableRows(PortableDetector):
     def __init__(self, way: Rows):
         detector = way.detector
         normal = calibration.validation(detector) if way.normal is None else way.normal.scored(detector)
-        super().__init__(way, detector, way.options.score or detector.best, normal)
+        super().__init__(way, detector, detector, way.options.score or detector.best, normal)
         self.names = detector.names
         self.outputs = (*self.meanings, *self.names)
-        self.scores, self.p_value = Scores(detector), PValue(normal.scores[self.score])
-        self.levels: Tensor
-        self.register_buffer("levels", quantile_levels(self.model.bottleneck.latent_shape))
+        self.p_value = PValue(normal.scores[self.score])
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        batch = Batch(self.raw(*tensors))
-        table = row_table(self.model, self.kind, batch)
-        scores = self.scores(table)
-        if "elbo" in self.names:
-            scores["elbo"] = bound(self.model, batch, self.levels).double()
+        code, scores = self.scored(Batch(self.raw(*tensors)))
         score = scores[self.score]
-        return score, self.p_value(score), self.alarm(score), table[:, 2:], *(scores[name] for name in self.names)
+        return score, self.p_value(score), self.alarm(score), code, *(scores[name] for name in self.names)
 
     def expected(self, split: Split) -> Values:
         return {"code": self.run.codes(split)} | self._decided(self.detector.scores(split))
 
     def explained(self, found: Values) -> Values:
-        table = np.column_stack([found["error"], found["nll"], found["code"]]).astype(np.float64)
-        scores = self.detector.of_table(table) | {name: found[name] for name in self.names if name == "elbo"}
-        scores["local"] = found["local"].clip(*tied(self.detector, table[:, 2:], scores["knn"]))
+        scores = self.rescored(found, "error") | {name: found[name] for name in self.names if name == "elbo"}
         return {name: values for name, values in self._decided(scores).items() if name not in self.traced}
 
     def _decided(self, scores: Values) -> Values:
@@ -133,28 +147,20 @@ class PortableSteps(PortableDetector):
         score = way.options.score or OWN[0]
         if score not in OWN:
             raise UserError(f"--score {score}: the last step of a window has the scores {', '.join(OWN)}")
-        normal = detector.validation_last[score]
-        super().__init__(
-            way, detector, score, Calibration(detector.validation_last, "last steps of validation windows")
-        )
-        self.caution = caution(len(normal))
-        self.windows: Detector = detector.windows
+        last = Calibration(detector.validation_last, "last steps of validation windows")
+        super().__init__(way, detector, detector.windows, score, last)
+        self.caution = caution(len(last.scores[score]))
         self.whole = [name for name in self.windows.names if name != "error"]
         self.outputs = (*self.meanings, *OWN, *self.whole)
-        self.spread, self.scores = Spread(detector.precision, detector.scale), Scores(self.windows)
-        self.levels: Tensor
-        self.register_buffer("levels", quantile_levels(self.model.bottleneck.latent_shape))
+        self.spread = Spread(detector.precision, detector.scale)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         batch = Batch(self.raw(*tensors))
         steps = dict(zip(OWN, self.spread(errors(self.model, batch).double()), strict=True))  # (N, W)
-        table = row_table(self.model, self.kind, batch)
-        scores = self.scores(table)
-        if "elbo" in self.whole:
-            scores["elbo"] = bound(self.model, batch, self.levels).double()
+        code, scores = self.scored(batch)
         score = steps[self.score][:, -1]
         whole = (scores[name] for name in self.whole)
-        return score, self.alarm(score), table[:, 2:], scores["error"], *steps.values(), *whole
+        return score, self.alarm(score), code, scores["error"], *steps.values(), *whole
 
     def expected(self, split: Split) -> Values:
         error = self.run.over(split, lambda batch: errors(self.model, batch)).transpose(1, 2)  # (N, W, C)
@@ -165,9 +171,7 @@ class PortableSteps(PortableDetector):
         return found | self._decided(own) | own | whole
 
     def explained(self, found: Values) -> Values:
-        table = np.column_stack([found["window_error"], found["nll"], found["code"]]).astype(np.float64)
-        whole = self.windows.of_table(table)
-        whole["local"] = found["local"].clip(*tied(self.windows, table[:, 2:], whole["knn"]))
+        whole = self.rescored(found, "window_error")
         return self._decided(found) | {name: whole[name] for name in self.whole if name not in self.traced}
 
     def _decided(self, own: Values) -> Values:

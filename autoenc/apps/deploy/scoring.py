@@ -22,8 +22,11 @@ def constant(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
-class Ranks(nn.Module):
-    """How many of n reference values are as large as each value: (N,) -> (N,) int64; 0 for NaN."""
+class PValue(nn.Module):
+    """(1 + the number of n reference values that are as large) / (1 + n): (N,) -> (N,); NaN is the largest.
+
+    See `conformal.p_values`.
+    """
 
     def __init__(self, reference: np.ndarray):
         super().__init__()
@@ -32,34 +35,23 @@ class Ranks(nn.Module):
         self.register_buffer("reference", torch.from_numpy(np.asarray(reference, np.float64)))
 
     def forward(self, values: Tensor) -> Tensor:
-        return (self.reference >= (values - EQUAL * values.abs())[:, None]).sum(1)
+        as_large = (self.reference >= (values - EQUAL * values.abs())[:, None]).sum(1)
+        return (as_large + 1).double() / (self.size + 1)
 
 
 class Rarity(nn.Module):
-    """-log of the fraction of the reference that is as large; see `scores.rarity`."""
+    """-log of the p-value among the reference, and more for values above all of it; see `scores.rarity`."""
 
     def __init__(self, reference: np.ndarray):
         super().__init__()
-        self.ranks = Ranks(reference)
+        self.p_value = PValue(reference)
         self.highest: Tensor
         self.tiny: Tensor
         self.register_buffer("highest", constant(max(float(np.max(reference)), TINY)))
         self.register_buffer("tiny", constant(TINY))
 
     def forward(self, values: Tensor) -> Tensor:
-        fraction = (self.ranks(values) + 1).double() / (self.ranks.size + 1)
-        return (values.maximum(self.tiny) / self.highest).log().clamp(min=0) - fraction.log()
-
-
-class PValue(nn.Module):
-    """Split-conformal p-values; see `conformal.p_values`."""
-
-    def __init__(self, calibration: np.ndarray):
-        super().__init__()
-        self.ranks = Ranks(calibration)
-
-    def forward(self, values: Tensor) -> Tensor:
-        return (self.ranks(values) + 1).double() / (self.ranks.size + 1)
+        return (values.maximum(self.tiny) / self.highest).log().clamp(min=0) - self.p_value(values).log()
 
 
 class Neighbours(nn.Module):
@@ -83,7 +75,7 @@ class Neighbours(nn.Module):
 
 
 class Cloud(nn.Module):
-    """Mahalanobis distance: (N, K) float64 -> (N,)."""
+    """Mahalanobis distance: (..., K) float64 -> (...)."""
 
     def __init__(self, center: np.ndarray, precision: np.ndarray):
         super().__init__()
@@ -94,7 +86,7 @@ class Cloud(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         offset = z - self.center
-        return ((offset @ self.precision) * offset).sum(1).clamp(min=0).sqrt()
+        return ((offset @ self.precision) * offset).sum(-1).clamp(min=0).sqrt()
 
 
 class Forest(nn.Module):
@@ -198,12 +190,10 @@ class Spread(nn.Module):
 
     def __init__(self, precision: np.ndarray, scale: np.ndarray):
         super().__init__()
-        self.precision: Tensor
+        self.cloud = Cloud(np.zeros(len(precision)), precision)
         self.scale: Tensor
-        self.register_buffer("precision", torch.from_numpy(np.asarray(precision, np.float64)))
         self.register_buffer("scale", torch.from_numpy(np.asarray(scale, np.float64)))
 
     def forward(self, error: Tensor) -> tuple[Tensor, Tensor]:
         error = error.transpose(1, 2)  # (N, W, C)
-        residual = ((error @ self.precision) * error).sum(2).clamp(min=0).sqrt()
-        return residual, (error.square() / self.scale).mean(2)
+        return self.cloud(error), (error.square() / self.scale).mean(2)
