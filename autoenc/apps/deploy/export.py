@@ -28,6 +28,7 @@ QUANTILE = 0.99
 TOLERANCE = 1e-4
 EXAMPLES = 200  # reference rows that files are compared on
 BATCHES = 1, 7, EXAMPLES
+CALLS = {".onnx": onnx_call, ".pt2": pt2_call}
 USAGE = """import json, numpy as np, onnxruntime
 info = json.load(open("export.json"))
 x = np.zeros((3, *info["input"]["shape"][1:]), np.float32)  # your data, as info["preprocessing"] says
@@ -86,14 +87,10 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
     inputs, expected = _reference(cpu)
     differences = {}
     for name, content in files.items():
-        part = name.partition(".")[0]
-        call = (onnx_call if name.endswith(".onnx") else pt2_call)(content, f"{run.path}: {name}")
-        differences[name] = max(_difference(call, inputs[part], expected[part], size) for size in BATCHES)
-        if not differences[name] <= TOLERANCE:  # NaN too
-            raise Unfaithful(
-                f"{run.path}: {name} differs from the run by {differences[name]:.2g} relative to max(1, |value|), "
-                f"more than {TOLERANCE:g}; nothing was written"
-            )
+        part, what = name.partition(".")[0], f"{run.path}: {name}"
+        call = CALLS[Path(name).suffix](content, what)
+        found = (_difference(call, inputs[part], expected[part], size) for size in BATCHES)
+        differences[name] = max(faithful(what, difference) for difference in found)
     limit = threshold(run.reference.val_mse.astype(np.float64), quantile)
     metadata = _metadata(run, parts, opset, quantile, limit) | {
         "verification": {
@@ -102,16 +99,42 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
             "tolerance": TOLERANCE,
             "differences": differences,
         },
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "sha256": checksums(files),
         "usage": USAGE.splitlines(),
     }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
+    return Exported(folder, write(folder, files, run, "export.json", metadata), differences, limit, metadata)
+
+
+def faithful(what: str, difference: float) -> float:
+    """Return a relative difference; raise Unfaithful if it is above the tolerance, or NaN."""
+    if not difference <= TOLERANCE:
+        raise Unfaithful(
+            f"{what} differs from the run by {difference:.2g} relative to max(1, |value|), more than {TOLERANCE:g}; "
+            "nothing was written"
+        )
+    return difference
+
+
+def relative(values: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return the largest |value - expected| / max(1, |expected|) of each row: (N, ...) -> (N,)."""
+    values, expected = values.astype(np.float64), expected.astype(np.float64)
+    return (np.abs(values - expected) / np.maximum(1, np.abs(expected))).reshape(len(values), -1).max(1)
+
+
+def checksums(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the SHA-256 of each file."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+def write(folder: Path, files: Mapping[str, bytes], run: Run, name: str, metadata: Mapping[str, Any]) -> dict[str, int]:
+    """Write files, metadata and the state of the kind of data into a folder; return the size of each file in bytes."""
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
     run.spec.kind.save(folder)
-    write_json(folder / "export.json", metadata)
-    return Exported(folder, {name: len(content) for name, content in files.items()}, differences, limit, metadata)
+    write_json(folder / name, metadata)
+    return {file: len(content) for file, content in files.items()}
 
 
 def check_opset(opset: int) -> None:
@@ -159,8 +182,7 @@ def _difference(call: Call, x: np.ndarray, expected: list[np.ndarray], size: int
     outputs, expected = call(np.ascontiguousarray(x[:size])), [array[:size] for array in expected]
     if [array.shape for array in outputs] != [array.shape for array in expected]:
         return float("inf")
-    pairs = zip(outputs, expected, strict=True)
-    return max(float(np.max(np.abs(a - b) / np.maximum(1, np.abs(b)))) for a, b in pairs)
+    return float(np.max([relative(a, b).max() for a, b in zip(outputs, expected, strict=True)]))  # NaN is the largest
 
 
 def _metadata(run: Run, parts: Mapping[str, Part], opset: int, quantile: float, limit: float) -> dict[str, Any]:

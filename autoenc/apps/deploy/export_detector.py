@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,16 +12,15 @@ from typing import Any
 import numpy as np
 
 from autoenc.apps.anomaly.way import Options, way_of
+from autoenc.apps.deploy import export
 from autoenc.apps.deploy.detectors import PORTABLE, PortableDetector, Values
-from autoenc.apps.deploy.export import EXAMPLES, TOLERANCE, Unfaithful, check_opset, on_cpu, provenance, settled
-from autoenc.apps.deploy.portable import OPSET, Call, Part, onnx_call, onnx_files, pt2_call, pt2_file, reading_texts
+from autoenc.apps.deploy.export import BATCHES, CALLS, EXAMPLES, TOLERANCE, Unfaithful, faithful, relative, settled
+from autoenc.apps.deploy.portable import OPSET, Call, Part, onnx_files, pt2_file, reading_texts
 from autoenc.data.split import Split
 from autoenc.errors import UserError
-from autoenc.files import write_json
 from autoenc.loading import Run
 
 NAME = "detector"
-BATCHES = 1, 7, EXAMPLES
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,8 @@ def export_detector(run: Run, folder: Path, options: Options, opset: int = OPSET
         UserError: a detector that cannot be exported.
     """
     check(run)
-    check_opset(opset)
-    run = on_cpu(run)
+    export.check_opset(opset)
+    run = export.on_cpu(run)
     way = way_of(run)
     portable = PORTABLE[way]
     for name, why in portable.refused.items():
@@ -105,10 +103,9 @@ def export_detector(run: Run, folder: Path, options: Options, opset: int = OPSET
         notes.append(str(error))
 
     rows = raw_rows(detector)
-    calls = {f"{NAME}.onnx": onnx_call, f"{NAME}.pt2": pt2_call}
     compared = {}
     for name, content in files.items():
-        call = calls[name](content, f"{run.path}: {name}")
+        call = CALLS[Path(name).suffix](content, f"{run.path}: {name}")
         compared[name] = compare(detector, rows, call, f"{run.path}: {name}", as_texts=name.endswith(".onnx"))
     metadata = _metadata(detector, rows, opset) | {
         "verification": {
@@ -116,13 +113,9 @@ def export_detector(run: Run, folder: Path, options: Options, opset: int = OPSET
             "tolerance": TOLERANCE,
             "files": {name: asdict(each) for name, each in compared.items()},
         },
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "sha256": export.checksums(files),
     }
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    run.spec.kind.save(folder)
-    write_json(folder / f"{NAME}.json", metadata)
-    sizes = {name: len(content) for name, content in files.items()}
+    sizes = export.write(folder, files, run, f"{NAME}.json", metadata)
     run_time = _microseconds(lambda: detector.expected(rows.split), len(rows.split))
     return ExportedDetector(sizes, compared, len(rows.split), run_time, detector.judged.decided, notes, metadata)
 
@@ -167,15 +160,10 @@ def compare(detector: PortableDetector, rows: RawRows, call: Call, what: str, as
             expected = rows.expected[name][:size]
             if values.shape != expected.shape:
                 raise Unfaithful(f"{what}: {name} has the shape {values.shape}, that of the run is {expected.shape}")
-            difference = _relative(values, expected)
+            difference = relative(values, expected)
             if name in explained:
-                difference = np.minimum(difference, _relative(values, explained[name]))
-            if not (worst := float(difference.max())) <= TOLERANCE:  # NaN too
-                raise Unfaithful(
-                    f"{what}: {name} differs from the run by {worst:.2g} relative to max(1, |value|), more than "
-                    f"{TOLERANCE:g}; nothing was written"
-                )
-            differences[name] = max(differences[name], worst)
+                difference = np.minimum(difference, relative(values, explained[name]))
+            differences[name] = max(differences[name], faithful(f"{what}: {name}", float(difference.max())))
     decisions = int((found["alarm"] != rows.expected["alarm"]).sum())
     return Compared(differences, decisions, _microseconds(lambda: call(*arrays), len(found["alarm"])))
 
@@ -185,12 +173,6 @@ def _microseconds(function: Callable[[], object], rows: int) -> float:
     start = time.perf_counter()
     function()
     return 1e6 * (time.perf_counter() - start) / rows
-
-
-def _relative(values: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Return |values - expected| / max(1, |expected|) of each row: (N, ...) -> (N,)."""
-    values, expected = values.astype(np.float64), expected.astype(np.float64)
-    return (np.abs(values - expected) / np.maximum(1, np.abs(expected))).reshape(len(values), -1).max(1)
 
 
 def _metadata(detector: PortableDetector, rows: RawRows, opset: int) -> dict[str, Any]:
@@ -209,5 +191,5 @@ def _metadata(detector: PortableDetector, rows: RawRows, opset: int) -> dict[str
             for name in detector.outputs
         },
         "decision": {**judged.judgement({}), "threshold": detector.threshold, "text": judged.decided},
-        **provenance(run, opset),
+        **export.provenance(run, opset),
     }  # fmt: skip

@@ -250,6 +250,8 @@ def test_the_difference_is_relative_to_large_values_and_sees_shapes() -> None:
     assert export._difference(lambda x: [wanted + 0.25], given, [wanted], 2) == pytest.approx(0.25)
     assert export._difference(lambda x: [wanted * 1.5], given, [wanted], 2) == pytest.approx(0.5)
     assert export._difference(lambda x: [wanted[:, 0]], given, [wanted], 2) == float("inf")
+    twice = export._difference(lambda x: [wanted, wanted * np.nan], given, [wanted, wanted], 2)
+    assert np.isnan(twice), "also of a later output"
 
 
 def test_examples_whose_units_tie_for_the_last_place_are_left_out(tmp_path: Path) -> None:
