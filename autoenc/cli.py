@@ -361,7 +361,7 @@ def main() -> int:
     if {"--help", "-h"} & set(args):
         print(help_text() if launched.rank() == 0 else "", end="")
         return DONE
-    launched.calm()
+    launched.single_blas_thread()
     if launched.rank() > 0:
         with tolerant_streams():
             return _left(_assist())

@@ -29,7 +29,7 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", rank())) if processes() > 1 else 0
 
 
-def calm() -> None:
+def single_blas_thread() -> None:
     """Give numpy's linear algebra one thread, unless the environment says otherwise; before numpy is imported.
 
     The products of scikit-learn's solvers are small, and on a busy machine the threads of OpenBLAS spin while they wait

@@ -244,7 +244,8 @@ def test_sweep_is_refused_whole_where_a_job_cannot_be_composed(tmp_path: Path) -
 @pytest.mark.parametrize(("given", "threads"), [({}, {1}), ({"OPENBLAS_NUM_THREADS": "2"}, {2})])
 def test_numpy_has_one_thread_unless_the_environment_says_otherwise(given: dict[str, str], threads: set[int]) -> None:
     program = (
-        "from autoenc import launched; launched.calm(); import numpy; from threadpoolctl import threadpool_info;"
+        "from autoenc import launched; launched.single_blas_thread(); import numpy;"
+        "from threadpoolctl import threadpool_info;"
         "print([each['num_threads'] for each in threadpool_info() if each['internal_api'] == 'openblas'])"
     )
     kept = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
