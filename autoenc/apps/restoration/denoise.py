@@ -87,11 +87,11 @@ def denoise(run: Run, noisy: Split, clean: Split | None = None, tune: tuple[Spli
         name, best = _best_filter(kind, _array(tune[0]), _array(tune[1]))
         filtered = np.stack([_filtered(kind, best, each) for each in track(list(x), f"filter: {name}")])
     numbers: dict[str, dict[str, float]] = {}
-    if clean is not None:
-        truth = _array(clean)
+    truth = None if clean is None else _array(clean)
+    if truth is not None:
         methods = {"noisy": kind.clip(x), "model": denoised} | ({} if filtered is None else {"filter": filtered})
         numbers = {method: kind.quality(truth, each) for method, each in methods.items()}
-    return Denoised(x, denoised, None if clean is None else _array(clean), filtered, name, numbers)
+    return Denoised(x, denoised, truth, filtered, name, numbers)
 
 
 def denoise_test(run: Run, count: int, kind: str | None = None, level: float | None = None) -> Denoised:

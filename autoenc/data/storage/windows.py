@@ -108,8 +108,8 @@ class Windows:
     keep: int = 0
     crc: dict[str, int] = field(default_factory=dict)  # of the axis, shared by selections
 
-    @property
-    def shape(self) -> tuple[int, ...]:
+    @cached_property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
         """Shape of all windows: (N, C, W), or another by `transform`."""
         return len(self), *self._cut(slice(1)).shape[1:]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -60,7 +60,7 @@ class Spectra:
         Raises:
             ConfigError: mel bands without a rate, or without a frequency.
         """
-        found = Spectra(**vars(self) | {"rate": None if step is None else 1 / step})
+        found = replace(self, rate=None if step is None else 1 / step)
         if self.mels:
             require(step is not None, "mels", self.mels, "needs the rate of the recordings: data.step=16000Hz")
             empty = int((found.bands.sum(1) == 0).sum())
