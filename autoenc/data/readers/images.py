@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import stat
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -74,11 +75,11 @@ class Header(NamedTuple):
 
 def open_image(file: str | Path) -> Image.Image:
     """Open the first image of a file without decoding it; ValueError if it is too large or not a regular file."""
-    if os.path.exists(file):
-        if not os.path.isfile(file):  # reading a pipe or a device may never end
-            raise ValueError("is not a regular file")
-        if os.path.getsize(file) == 0:
-            raise ValueError("is empty")
+    status = os.stat(file)
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
+        raise ValueError("is not a regular file")
+    if status.st_size == 0:
+        raise ValueError("is empty")
     image = Image.open(file, formats=FORMATS)
     if image.width * image.height > LARGEST_FILE:
         image.close()
