@@ -15,6 +15,7 @@ import pytest
 from hydra.types import RunMode
 
 from autoenc import cli
+from autoenc.config import checks
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["network.hidden=[16]", "trainer.figures=0", "trainer.epochs=1", "trainer.threads=1"]
@@ -228,7 +229,7 @@ def test_a_minimizing_sweeper_gets_lower_values_for_better_runs(
         mode=RunMode.RUN,
     )
     monkeypatch.setattr(cli.HydraConfig, "get", lambda: hydra_state)
-    monkeypatch.setattr(cli.config, "check", lambda cfg: cfg)
+    monkeypatch.setattr(checks, "check", lambda cfg: cfg)
     monkeypatch.setattr(run, "train", lambda *args: {"val": {"psnr": 20.0, "accuracy": 0.5, "mse": 3.0}})
     rest = {"regularizer": {}, "data": {"_target_": "autoenc.data.digits"}}
     values = {name: cli.job({"trainer": {"monitor": name}, **rest}) for name in ("psnr", "accuracy", "mse")}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from autoenc import forecast
 from autoenc.config.stored import read_config
 from autoenc.files import read_json
-from autoenc.forecast import Cost, Forecast
+from autoenc.sweeps import forecast
+from autoenc.sweeps.forecast import Cost, Forecast
 
 
 def test_a_trial_knows_the_size_of_a_run_and_roughly_its_time(ae_run: Path, tmp_path: Path) -> None:

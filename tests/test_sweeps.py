@@ -18,9 +18,11 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 
-from autoenc import cli, forked, sweeps
+from autoenc import cli, forked
 from autoenc.errors import ConfigError, DataError, Interrupted
 from autoenc.files import locked, read_json, write_json
+from autoenc.sweeps import command_line, folders, running
+from autoenc.sweeps import watch as watching
 
 
 def test_a_job_that_is_killed_leaves_the_sweep_alive() -> None:
@@ -52,9 +54,9 @@ def test_a_sweep_keeps_no_configs_of_jobs_that_are_done(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(cli.Callbacks, "on_job_end", ended)
     monkeypatch.setattr(cli, "job", lambda cfg: float(cfg.seed))
-    monkeypatch.setattr(cli, "_report_sweep", lambda: None)
-    monkeypatch.setattr(cli, "_estimate", lambda *_: None)
-    monkeypatch.setattr(cli.Callbacks, "sweep_dir", None)
+    monkeypatch.setattr(running.Running, "report", lambda self: None)
+    monkeypatch.setattr(running.Running, "start", lambda self, launcher: None)
+    monkeypatch.setattr(running.sweep, "folder", None)
     monkeypatch.setattr("sys.argv", ["train.py", "-m", "seed=3,4"])
     monkeypatch.chdir(tmp_path)
     assert cli.main() == 0
@@ -108,11 +110,11 @@ def test_the_table_has_jobs_that_were_killed_and_jobs_that_never_started(
         hydra.mkdir(parents=True)
         (hydra / "overrides.yaml").write_text(yaml.safe_dump(overrides))
         write_json(hydra.parent / "run.json", {"state": "finished" if number == 0 else "running"})
-    monkeypatch.setattr(cli.Callbacks, "sweep_dir", tmp_path)
-    monkeypatch.setattr(cli.Callbacks, "jobs", jobs)
-    monkeypatch.setattr(cli.Callbacks, "failed", [])
-    monkeypatch.setattr(cli, "PATIENCE", 0.5)
-    cli._report_sweep()
+    monkeypatch.setattr(running.sweep, "folder", tmp_path)
+    monkeypatch.setattr(running.sweep, "jobs", jobs)
+    monkeypatch.setattr(running.sweep, "failed", [])
+    monkeypatch.setattr(running, "PATIENCE", 0.5)
+    running.sweep.report()
     rows = {row["seed"]: row for row in csv.DictReader((tmp_path / "comparison.csv").open())}
     assert {seed: row["state"] for seed, row in rows.items()} == {
         "0": "finished",
@@ -121,7 +123,7 @@ def test_the_table_has_jobs_that_were_killed_and_jobs_that_never_started(
         "3": "not started",
     }
     assert rows["1"]["error"] == "killed by signal 9"
-    assert len(cli.Callbacks.failed) == 3
+    assert len(running.sweep.failed) == 3
     assert read_json(tmp_path / "1_job" / "run.json")["state"] == "failed"
 
 
@@ -165,20 +167,20 @@ def sweep(folder: Path, task: list[str], own: list[str], jobs: list[list[str]]) 
 def test_a_sweep_resumes_with_its_own_command_line(tmp_path: Path) -> None:
     own = ["hydra.sweep.dir=x", "hydra.mode=MULTIRUN", "hydra/launcher=joblib", "hydra.sweep.subdir=${hydra.job.num}"]
     folder = sweep(tmp_path, ["model=ae,vae", "seed=0,1"], own, [])
-    assert sweeps.is_sweep(folder)
-    assert not sweeps.is_sweep(tmp_path / "none")
+    assert command_line.is_sweep(folder)
+    assert not command_line.is_sweep(tmp_path / "none")
     last = f"hydra.sweep.dir='{folder}'"
-    assert sweeps.arguments(folder, []) == ["-m", "model=ae,vae", "seed=0,1", *own[2:], last]
+    assert command_line.arguments(folder, []) == ["-m", "model=ae,vae", "seed=0,1", *own[2:], last]
     basic = ["hydra/launcher=basic"]
-    assert sweeps.arguments(folder, basic) == ["-m", "model=ae,vae", "seed=0,1", own[3], *basic, last]
+    assert command_line.arguments(folder, basic) == ["-m", "model=ae,vae", "seed=0,1", own[3], *basic, last]
     with pytest.raises(ConfigError, match=r"^resume=.*only hydra/launcher may change; leave out seed=3"):
-        sweeps.arguments(folder, ["seed=3"])
+        command_line.arguments(folder, ["seed=3"])
 
 
 @pytest.mark.parametrize("name", ["a b", "a,b", "it's", "a=b (1)"])
 def test_the_folder_of_a_sweep_may_have_any_name(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
-    *_, last = sweeps.arguments(sweep(tmp_path / name, ["model=ae"], [], []), [])
+    *_, last = command_line.arguments(sweep(tmp_path / name, ["model=ae"], [], []), [])
     (override,) = OverridesParser.create().parse_overrides([last])
     assert override.value() == str(tmp_path / name)
 
@@ -195,7 +197,7 @@ def test_the_folder_of_a_sweep_may_have_any_name(tmp_path: Path, name: str) -> N
 )
 def test_a_stored_command_line_sets_nothing_of_hydra(tmp_path: Path, task: str) -> None:
     with pytest.raises(DataError, match="is no setting of a run"):
-        sweeps.arguments(sweep(tmp_path, [task], [], []), [])
+        command_line.arguments(sweep(tmp_path, [task], [], []), [])
 
 
 @pytest.mark.parametrize(
@@ -203,57 +205,57 @@ def test_a_stored_command_line_sets_nothing_of_hydra(tmp_path: Path, task: str) 
 )
 def test_a_stored_command_line_does_not_reach_outside(tmp_path: Path, subdir: str) -> None:
     with pytest.raises((ConfigError, DataError), match=r"with which a sweep does not resume|is damaged"):
-        sweeps.arguments(sweep(tmp_path, ["model=ae"], [f"hydra.sweep.subdir={subdir}"], []), [])
+        command_line.arguments(sweep(tmp_path, ["model=ae"], [f"hydra.sweep.subdir={subdir}"], []), [])
 
 
 def test_other_settings_of_hydra_and_damage_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"started with hydra/sweeper=optuna, with which a sweep does not resume"):
-        sweeps.arguments(sweep(tmp_path, ["model=ae"], ["hydra/sweeper=optuna"], []), [])
+        command_line.arguments(sweep(tmp_path, ["model=ae"], ["hydra/sweeper=optuna"], []), [])
     (tmp_path / "multirun.yaml").write_text("hydra: {}")
     with pytest.raises(DataError, match=r"multirun\.yaml: is damaged"):
-        sweeps.arguments(tmp_path, [])
+        command_line.arguments(tmp_path, [])
     (tmp_path / "link").symlink_to("/")
     with pytest.raises(DataError, match="link"):
-        sweeps.arguments(tmp_path, [])
+        command_line.arguments(tmp_path, [])
 
 
 def test_jobs_are_in_folders_of_their_own_below_the_sweep(tmp_path: Path) -> None:
-    sweeps.check_place(tmp_path / "sweep" / "0_a", tmp_path / "sweep")
+    folders.check_place(tmp_path / "sweep" / "0_a", tmp_path / "sweep")
     for folder in ("sweep", ".", "other", "sweep/../other"):
         with pytest.raises(ConfigError, match=r"^hydra\.sweep\.subdir=.*must be a folder below"):
-            sweeps.check_place(tmp_path / folder, tmp_path / "sweep")
+            folders.check_place(tmp_path / folder, tmp_path / "sweep")
 
 
 def test_a_sweep_that_has_changed_is_refused(tmp_path: Path) -> None:
     jobs = [["model=ae"], ["model=vae"]]
     folder = sweep(tmp_path, ["model=ae,vae"], [], jobs)
-    sweeps.check_jobs(folder, jobs)
-    sweeps.check_jobs(folder, [*jobs, ["model=dae"]])
+    command_line.check_jobs(folder, jobs)
+    command_line.check_jobs(folder, [*jobs, ["model=dae"]])
     with pytest.raises(ConfigError, match=r"1_job was trained with model=vae, which is not job 1 of multirun\.yaml"):
-        sweeps.check_jobs(folder, [["model=ae"], ["model=dae"]])
+        command_line.check_jobs(folder, [["model=ae"], ["model=dae"]])
     with pytest.raises(ConfigError, match="1_job"):
-        sweeps.check_jobs(folder, jobs[:1])
+        command_line.check_jobs(folder, jobs[:1])
 
 
 def test_finished_jobs_are_kept_and_what_has_no_checkpoint_begins_anew(tmp_path: Path) -> None:
-    assert sweeps.earlier(tmp_path) is None
+    assert folders.earlier(tmp_path) is None
     write_json(tmp_path / "run.json", {"state": "finished"})
-    assert sweeps.earlier(tmp_path) is None, "it has no summary"
+    assert folders.earlier(tmp_path) is None, "it has no summary"
     write_json(tmp_path / "summary.json", {"val": {"loss": 1.0}})
-    assert sweeps.earlier(tmp_path) == {"val": {"loss": 1.0}}
+    assert folders.earlier(tmp_path) == {"val": {"loss": 1.0}}
     write_json(tmp_path / "run.json", {"state": "running"})
-    assert sweeps.earlier(tmp_path) is None
+    assert folders.earlier(tmp_path) is None
     for name in (".hydra", "checkpoints", "kind"):
         (tmp_path / name).mkdir()
     (tmp_path / "config.yaml").touch()
     (tmp_path / "checkpoints" / "last.pt").touch()
-    assert sweeps.interrupted(tmp_path)
+    assert folders.interrupted(tmp_path)
     (tmp_path / "checkpoints" / "last.pt").unlink()
-    assert not sweeps.interrupted(tmp_path)
+    assert not folders.interrupted(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} <= {".hydra", ".lock"}
     (tmp_path / "precious.txt").touch()
     with pytest.raises(DataError, match=r"has files that are not of a run, such as precious\.txt"):
-        sweeps.interrupted(tmp_path)
+        folders.interrupted(tmp_path)
     assert (tmp_path / "precious.txt").exists()
 
 
@@ -267,11 +269,11 @@ def job(folder: Path, number: int, state: str, seconds: float = 0.0) -> None:
 def test_finished_jobs_are_not_missing(tmp_path: Path) -> None:
     for number, state in enumerate(("finished", "finished", "running", "failed")):
         job(tmp_path, number, state)
-    assert sweeps.missing(tmp_path, 6) == [2, 3, 4, 5]
+    assert folders.missing(tmp_path, 6) == [2, 3, 4, 5]
 
 
 def test_one_line_says_how_far_a_sweep_is(tmp_path: Path) -> None:
-    watch = sweeps.Watch(tmp_path, [10.0] * 6, at_once=2)
+    watch = watching.Watch(tmp_path, [10.0] * 6, at_once=2)
     assert watch.line() == "0 of 6 done, about 30 s left"
     job(tmp_path, 0, "finished", seconds=20.0)
     job(tmp_path, 1, "failed")
@@ -287,7 +289,7 @@ def test_one_line_says_how_far_a_sweep_is(tmp_path: Path) -> None:
 
 
 def test_without_an_estimate_the_jobs_that_are_done_tell_how_long_the_others_take(tmp_path: Path) -> None:
-    watch = sweeps.Watch(tmp_path, [math.nan] * 3)
+    watch = watching.Watch(tmp_path, [math.nan] * 3)
     assert watch.line() == "0 of 3 done"
     job(tmp_path, 0, "finished", seconds=200.0)
     assert watch.line() == "1 of 3 done, about 7 min left"
@@ -298,10 +300,10 @@ def test_the_line_stands_at_the_foot_of_a_terminal(tmp_path: Path, monkeypatch: 
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr(sweeps, "REFRESH", 0.01)
+    monkeypatch.setattr(watching, "REFRESH", 0.01)
     for stream, written in ((Screen(), True), (io.StringIO(), False)):
         monkeypatch.setattr("sys.stdout", stream)
-        live = sweeps.Live(sweeps.Watch(tmp_path, [10.0]))
+        live = watching.Live(watching.Watch(tmp_path, [10.0]))
         live.start()
         time.sleep(0.1)
         live.stop()

@@ -14,7 +14,6 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from autoenc import sweeps
 from autoenc.config.schema import short_name
 from autoenc.errors import UserError
 from autoenc.files import locked
@@ -24,6 +23,7 @@ from autoenc.search.plan import Plan, Variant, create_folder
 from autoenc.search.space import OPTION, corners, written
 from autoenc.search.storage import open_studies
 from autoenc.search.trial import DONE, PRUNED, WRONG, attempt, epochs_of, reason, refusal, watching
+from autoenc.sweeps import folders
 from autoenc.training.trainer import Watch
 
 DEFAULT, KILLED, RUN, ERROR = "default", "killed", "run", "error"  # attributes of trials
@@ -145,7 +145,7 @@ class Search:
     def _default(self, variant: Variant) -> None:
         """Train the preset without the space, and add it to the study if its values lie in the space."""
         run_dir = self.run_of(variant, None)
-        new, started = sweeps.earlier(run_dir) is None, time.monotonic()
+        new, started = folders.earlier(run_dir) is None, time.monotonic()
         if (summary := self._run(variant, run_dir, variant.overrides)) is None:
             return
         goals = self.plan.goals
@@ -173,24 +173,24 @@ class Search:
         if (lock := self._lock(variant, run_dir.name)) is None:
             return None
         with lock:
-            if (summary := sweeps.earlier(run_dir)) is not None:
+            if (summary := folders.earlier(run_dir)) is not None:
                 return summary
-            sweeps.write_overrides(run_dir, overrides)
+            folders.write_overrides(run_dir, overrides)
             code = self._train(overrides, run_dir, watching(self.plan.goals))
             if code == WRONG:
                 raise UserError(reason(run_dir))
             if code != DONE:
                 self.say(f"{variant.name}: {run_dir.name} failed: {reason(run_dir)}")
-            return sweeps.earlier(run_dir)
+            return folders.earlier(run_dir)
 
     @staticmethod
     def _train(settings: Sequence[str], run_dir: Path, watch: Watch) -> str | None:
         """Train a run, or resume it, in a process of its own; return how it ended, None if it was killed."""
-        if sweeps.earlier(run_dir) is not None:
+        if folders.earlier(run_dir) is not None:
             return DONE
-        resume = sweeps.interrupted(run_dir)
+        resume = folders.interrupted(run_dir)
         return isolated(
-            lambda: attempt(settings, run_dir, watch, resume), lambda why: sweeps.note_failure(run_dir, why)
+            lambda: attempt(settings, run_dir, watch, resume), lambda why: folders.note_failure(run_dir, why)
         )
 
     def _ask(self) -> tuple[Variant, Trial, FileLock] | None:
@@ -226,13 +226,13 @@ class Search:
                     run_dir.mkdir(parents=True, exist_ok=True)
                     try:
                         with locked(run_dir):
-                            resumable = sweeps.interrupted(run_dir)
+                            resumable = folders.interrupted(run_dir)
                     except UserError:  # the run still writes its checkpoint
                         lock.release()
                         continue
                     if resumable:
                         return variant, trial, lock
-                    sweeps.note_failure(run_dir, LOST)
+                    folders.note_failure(run_dir, LOST)
                 trial.set_user_attr(KILLED, True)
                 trial.set_user_attr(ERROR, LOST)
                 study.tell(trial, state=TrialState.FAIL)
@@ -246,9 +246,9 @@ class Search:
         overrides, started = self.settings(variant, trial), time.monotonic()
         watch = watching(goals, trial)
         with lock:
-            sweeps.write_overrides(run_dir, overrides)
+            folders.write_overrides(run_dir, overrides)
             code = self._train(overrides, run_dir, watch)
-            summary = sweeps.earlier(run_dir)
+            summary = folders.earlier(run_dir)
             values = [goal.of(summary) for goal in goals] if summary is not None else []
             if code == DONE and None not in values:
                 study.tell(trial, [value for value in values if value is not None])

@@ -16,7 +16,7 @@ from autoenc.config.composed import compose_with_choices
 from autoenc.errors import Pruned, UserError, failure
 from autoenc.files import read_json, read_text
 from autoenc.search.goals import Goal
-from autoenc.sweeps import note_failure
+from autoenc.sweeps.folders import note_failure
 from autoenc.training.tracking import METRICS
 from autoenc.training.trainer import Watch
 

@@ -17,13 +17,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoenc import bottlenecks, build, cli, report, run, sweeps
+from autoenc import bottlenecks, build, cli, report, run
 from autoenc.config.composed import compose_with_choices
 from autoenc.core import Autoencoder, Batch, Loss, Output
 from autoenc.errors import ConfigError, Interrupted, NotFinite
 from autoenc.files import read_json
 from autoenc.objective import Objective
 from autoenc.regularizers import KL
+from autoenc.sweeps import command_line, running, together
 from autoenc.training import checkpoint, replicas, trainer
 from autoenc.training.settings import TrainerSettings
 from autoenc.training.stack import Random, Stack
@@ -254,11 +255,11 @@ def test_a_checkpoint_of_a_view_has_its_values_only(tmp_path: Path) -> None:
 
 
 def test_the_command_line_of_replicas_is_that_of_a_sweep_over_seeds() -> None:
-    found = sweeps.replicated(["model=vae", "trainer.replicas=3", "seed=5", "optimizer.lr=1e-3,1e-2"])
+    found = command_line.replicated(["model=vae", "trainer.replicas=3", "seed=5", "optimizer.lr=1e-3,1e-2"])
     flag = "hydra.callbacks.autoenc.together=true"
     assert found == ["-m", "model=vae", "optimizer.lr=1e-3,1e-2", "seed=5,6,7", flag]
     for unchanged in (["model=vae"], ["trainer.replicas=3", "--cfg", "job"], ["trainer.replicas=x"]):
-        assert sweeps.replicated(unchanged) == unchanged
+        assert command_line.replicated(unchanged) == unchanged
 
 
 @pytest.mark.parametrize(
@@ -272,7 +273,7 @@ def test_the_command_line_of_replicas_is_that_of_a_sweep_over_seeds() -> None:
 )
 def test_arguments_that_contradict_replicas_are_refused(arg: str, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
-        sweeps.replicated(["trainer.replicas=2", arg])
+        command_line.replicated(["trainer.replicas=2", arg])
 
 
 def test_replicas_of_one_run_are_refused() -> None:
@@ -284,9 +285,9 @@ def test_replicas_of_one_run_are_refused() -> None:
 def test_jobs_of_the_same_shapes_train_at_once() -> None:
     same = ["seed=1", "optimizer.lr=0.1", "regularizer.kl.weight=2", "regularizer.kl.weight.end=2", "noise.std=1"]
     jobs = [["model=vae", "seed=0"], ["model=ae", "seed=0"], *(["model=vae", text] for text in same)]
-    assert sweeps.at_once(jobs, 0) == [0, 2, 3, 4, 5, 6]
-    assert sweeps.at_once(jobs, 1) == [1]
-    assert sweeps.at_once([["seed=0"], ["optimizer=sgd"], ["model.latent_dim=2"]], 0) == [0]
+    assert together.at_once(jobs, 0) == [0, 2, 3, 4, 5, 6]
+    assert together.at_once(jobs, 1) == [1]
+    assert together.at_once([["seed=0"], ["optimizer=sgd"], ["model.latent_dim=2"]], 0) == [0]
 
 
 @pytest.fixture
@@ -295,17 +296,17 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]
 
     def called(*args: str) -> int:
         for name, value in (
-            ("sweep_dir", None),
+            ("folder", None),
             ("jobs", []),
             ("attempted", set()),
             ("failed", []),
             ("resumed", False),
         ):
-            monkeypatch.setattr(cli.Callbacks, name, value)
+            monkeypatch.setattr(running.sweep, name, value)
         monkeypatch.setattr("sys.argv", ["train.py", *args])
         return cli.main()
 
-    monkeypatch.setattr(cli, "isolated", lambda attempt, killed: attempt())
+    monkeypatch.setattr(running, "isolated", lambda attempt, killed: attempt())
     monkeypatch.chdir(tmp_path)
     return called
 
