@@ -196,7 +196,7 @@ def _time_axis(
     """Return val_steps, val_last and val_places of validation windows; empty arrays for data without a time axis."""
     if not kind.timed:
         return {name: np.empty(shape, dtype) for name, (shape, dtype) in EMPTY.items()}
-    error = torch.from_numpy(values(val, lambda batch: errors(model, batch)))
+    error = torch.from_numpy(values(val, lambda batch: kind.step_errors(errors(model, batch))))
     steps = kind.per_step(val, torch.cat([error, error.square()], 1)).numpy()
     places = val.x.places.numpy() if isinstance(val.x, Windows) else np.arange(len(val)) * error.shape[2]
     return {"val_steps": steps, "val_last": error[:, :, -1].numpy(), "val_places": places}

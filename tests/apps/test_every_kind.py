@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from autoenc import load_run, run
 from autoenc.apps import inputs
+from autoenc.apps.anomaly.steps.follow import Follower
+from autoenc.apps.anomaly.steps.scores import StepDetector
+from autoenc.apps.anomaly.steps.way import Steps
+from autoenc.apps.anomaly.way import Options
+from autoenc.apps.deploy import export_detector
+from autoenc.apps.deploy.detectors import PortableSteps
 from autoenc.estimators import inmemory
 
 RNG = np.random.default_rng(0)
@@ -290,6 +297,44 @@ def test_spectrograms_are_not_written_as_recordings(
     code, _, error = call(script, run_dir, "--input", new, "--output", output)
     assert (code, output.exists()) == (2, False)
     assert "spectrograms do not tell the values of a recording; train without data.view" in error
+
+
+@pytest.mark.parametrize("kind", ["spectrogram"], indirect=True)
+def test_spectrograms_that_overlap_have_scores_on_the_time_axis(
+    kind: tuple[str, Path, Path], call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    _, run_dir, new = kind
+    code, _, error = call("detect", run_dir, "--input", new, "--output", tmp_path / "s.csv", "--alarm-rate", "0.25")
+    assert code == 0, error
+    assert {path.name for path in tmp_path.iterdir()} == {"s.csv", "s.json", "s_events.csv", "s_timeline.png"}
+    found, given = pd.read_csv(tmp_path / "s.csv"), pd.read_csv(new)
+    assert found["time"].tolist() == given["time"].tolist()
+
+    run = load_run(run_dir, "cpu")
+    detector, split = StepDetector(run), run.spec.kind.cut(run.spec.kind.recordings(new), "")
+    x = split.tensor.numpy()
+    square = np.square((x - run.reconstruct(x)).astype(np.float64)).mean(2)  # (N, C, T), frames of 16 steps, 1 apart
+    step, places = 20, split.x.places.tolist()
+    assert places == [0, 4, 8]
+    frames = [square[i, :, min(step - place - 8, 8)] for i, place in enumerate(places)]  # a frame's middle is its 8th
+    assert found["error"][step] == pytest.approx((np.mean(frames, 0) / detector.scale).mean(), rel=1e-3)
+    mean = np.sqrt(frames).mean(0)
+    assert found["residual"][step] == pytest.approx(np.sqrt(mean @ detector.precision @ mean), rel=1e-3)
+    for name in ("residual", "error", "local"):
+        values = detector.scores(run.data.val).scores[name]
+        np.testing.assert_allclose(np.sort(detector.validation[name]), np.sort(values), rtol=1e-3)
+
+    follower = Follower(detector, "error")
+    rows = follower.push([(str(i), None, row) for i, row in enumerate(given[["a", "b"]].to_numpy())])
+    assert [row.score is None for row in rows] == [True] * 23 + [False] * 9
+    assert rows[-1].score == pytest.approx((square[2, :, -1] / detector.scale).mean(), rel=1e-3)
+
+    portable = PortableSteps(Steps(run, Options()))
+    raw = export_detector.raw_rows(portable)
+    with torch.no_grad():
+        outputs = dict(zip(portable.outputs, portable(*map(torch.from_numpy, raw.arrays)), strict=True))
+    for name in ("score", "alarm", "residual", "local"):
+        np.testing.assert_allclose(outputs[name], raw.expected[name], rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["series"], indirect=True)

@@ -156,14 +156,16 @@ class PortableSteps(PortableDetector):
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         batch = Batch(self.raw(*tensors))
-        steps = dict(zip(OWN, self.spread(errors(self.model, batch).double()), strict=True))  # (N, W)
+        error = self.kind.step_errors(errors(self.model, batch)).double()
+        steps = dict(zip(OWN, self.spread(error), strict=True))  # (N, W)
         code, scores = self.scored(batch)
         score = steps[self.score][:, -1]
         whole = (scores[name] for name in self.whole)
         return score, self.alarm(score), code, scores["error"], *steps.values(), *whole
 
     def expected(self, split: Split) -> Values:
-        error = self.run.over(split, lambda batch: errors(self.model, batch)).transpose(1, 2)  # (N, W, C)
+        error = self.run.over(split, lambda batch: self.kind.step_errors(errors(self.model, batch)))
+        error = error.transpose(1, 2)  # (N, W, C)
         rows = error.flatten(0, 1).double().numpy()
         own = {name: values.reshape(error.shape[:2]) for name, values in self.detector.own(rows, rows**2).items()}
         whole = self.windows.scores(split)

@@ -85,13 +85,12 @@ class Kind:
         name: the name in kind.json and run.json. noun: the plural noun in messages.
         continuous: whether values are real numbers, unlike token ids.
         images: whether examples are images (C, H, W). texts: whether examples are documents.
-        timed: whether examples are windows (C, W) of recordings, which have scores on their time axis.
         one_unit: whether all dimensions have the same unit.
         encodes_objects: whether `encode` accepts objects beside arrays: data frames, texts, paths of images.
         named_dimensions: whether single dimensions are meaningful to the user, such as the columns of a table.
         normalize: default normalization of the input by a network; None: the default of the network.
         parts: config group -> option, for groups whose part must accept what `given` returns.
-        detection: the way to detect anomalies, a folder of apps/anomaly/. score: the default score of rows.
+        score: the default score of rows.
         deep_white: default white value of uint16.
         drawn: whether generated examples are draws from p(x|z) by default, not its means.
         queries: how many queries `ranked` draws; 0: there is no such figure.
@@ -106,13 +105,11 @@ class Kind:
     continuous: ClassVar[bool] = True
     images: ClassVar[bool] = False
     texts: ClassVar[bool] = False
-    timed: ClassVar[bool] = False
     one_unit: ClassVar[bool] = False
     named_dimensions: ClassVar[bool] = False
     encodes_objects: ClassVar[bool] = False
     normalize: ClassVar[Literal["l2"] | None] = None
     parts: ClassVar[Mapping[str, str]] = {}
-    detection: ClassVar[str] = "rows"
     score: ClassVar[str] = "combined"
     deep_white: ClassVar[float | None] = None
     drawn: ClassVar[bool] = True
@@ -303,6 +300,24 @@ class Kind:
     def dependent(self) -> bool:
         """Whether examples depend on each other, as windows that share time steps do."""
         return False
+
+    @property
+    def timed(self) -> bool:
+        """Whether examples are windows of recordings with C channels, whose W time steps have scores."""
+        return False
+
+    @property
+    def detection(self) -> str:
+        """The way to detect anomalies, a folder of apps/anomaly/."""
+        return "steps" if self.timed else "rows"
+
+    def step_errors(self, error: Tensor) -> Tensor:
+        """Return the errors of windows (N, *shape) as errors of their time steps: (N, C, W)."""
+        return error
+
+    def step_values(self, x: Tensor) -> Tensor:
+        """Return the numbers of windows (N, *shape) that are drawn over their time steps: (N, C, W)."""
+        return x
 
     def per_step(self, split: Split, values: Tensor) -> Tensor:
         """Return values of windows (N, K, W), for each time step the mean over the windows that it is in: (S, K).

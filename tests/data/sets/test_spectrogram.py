@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,9 @@ def test_a_kind_is_stored_and_reads_new_sounds_alike(folder: Path, tmp_path: Pat
     louder = again.read(sound(tmp_path, "low_d.wav", 80, scale=1.0)).split.tensor
     torch.testing.assert_close(louder, new.split.tensor, atol=0.05, rtol=0)
     assert again.read(sound(tmp_path, "short.wav", 30)).split.tensor.shape == (1, 1, 4, 7)
+    assert (again.timed, again.detection) == (False, "rows"), "padding has no place on the time axis"
+    for stride, timed in ((16, True), (64, False)):
+        assert replace(again, format=replace(again.format, short="drop"), stride=stride).timed == timed
     assert kind.tiles(new.split.tensor).amax() <= 1
     assert kind.show({"input": new.split.tensor, "output": new.split.tensor}).ndim == 3
     assert kind.sheet(new.split.tensor, 2).ndim == 3

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +78,7 @@ def normal(run: Run, path: str | None, block: Block) -> Normal:
         UserError: training windows are among those of the file, or whole recordings without a file. DataError: the file
             cannot be read.
     """
+    kind: Any = run.spec.kind
     split, source, remark = None, "the validation recordings", chose_the_checkpoint("validation recordings")
     places, starts = run.reference.val_places, None
     if path is not None:
@@ -91,4 +93,4 @@ def normal(run: Run, path: str | None, block: Block) -> Normal:
     what = "recordings" if block == RECORDING else f"blocks of {block:,} steps"
     promise = f"the rate is that of {what} with an alarm, if new normal ones are drawn like these"
     words = f"{promise}; {remark}" if remark else promise
-    return Normal(split, blocks(places, run.spec.shape[-1], block, starts), f"{what} of {source}", words)
+    return Normal(split, blocks(places, kind.window, block, starts), f"{what} of {source}", words)

@@ -25,14 +25,16 @@ def figure(run: Run, result: Timeline) -> np.ndarray:
     grid = drawing.subplots(
         len(spans) * (count + 1), 1, squeeze=False, gridspec_kw={"height_ratios": ([1] * count + [1.3]) * len(spans)}
     )[:, 0]
-    signal, reconstruction = result.found.x, result.found.x - result.found.residual
+    signal, reconstruction = result.found.x, result.found.x_hat
     for k, (i, start, stop) in enumerate(spans):
         here, t = slice(start, stop), result.found.steps[start:stop] - result.axis.starts[i]
         order = np.sort(np.argsort(-result.found.channels[here].mean(0), kind="stable")[:count])
         for axes, c in zip(grid[k * (count + 1) :], order, strict=False):
             for x, name in ((signal, "signal"), (reconstruction, "reconstruction")):
                 axes.plot(t, x[here, c] * scale[c] + center[c], linewidth=0.8, label=name)
-            axes.set_ylabel(result.names[c], fontsize=7, rotation=0, ha="right")
+            axes.set_ylabel(
+                "\n".join(filter(None, (result.names[c], kind.drawn_steps))), fontsize=7, rotation=0, ha="right"
+            )
         lowest = grid[k * (count + 1) + count]
         lowest.plot(t, values[here], color="black", linewidth=0.8, label=f"score: {result.score}")
         lowest.axhline(limit, color="tab:red", linewidth=0.9, linestyle="--", label="threshold")

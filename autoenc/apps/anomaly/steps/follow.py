@@ -117,9 +117,10 @@ class Follower:
     def _scores(self, windows: np.ndarray) -> list[tuple[float, bool, str]]:
         """Return score, alarm and channels of the last steps of windows (n, lead + W, C)."""
         run = self.detector.run
-        x = self.kind.channels.forward(torch.from_numpy(windows).float())
+        x = self.kind.forward(torch.from_numpy(windows).float())
         with torch.no_grad():
-            error = errors(run.model, Batch(x.to(run.device)))[:, :, -1].cpu().double().numpy()
+            found = self.kind.step_errors(errors(run.model, Batch(x.to(run.device))))
+            error = found[:, :, -1].cpu().double().numpy()
         square = np.square(error)
         values = self.detector.own(error, square)[self.score]
         alarms, parts = values > self.threshold, self.detector.shares(square)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from autoenc.errors import DataError, UserError
 from autoenc.loading import Run
 from autoenc.reference import errors
 
-CHUNK = 4_096  # windows
+CHUNK = 2**19  # steps of windows
 OWN = ("residual", "error")
 REASON = "the default for recordings: highest mean AUROC over the anomalies of data=oscillations, model=ae and vae"
 
@@ -28,14 +29,14 @@ class StepScores:
     Args:
         steps: (S,) their numbers on the axis. scores: name -> (S,).
         channels: (S, C) the part of each channel in `error`, with a sum of 1.
-        x, residual: (S, C) the steps, and the mean error of each channel, in the units of the model.
+        x, x_hat: (S, C) the numbers that are drawn of the steps, and of their reconstructions.
     """
 
     steps: np.ndarray
     scores: dict[str, np.ndarray]
     channels: np.ndarray
     x: np.ndarray
-    residual: np.ndarray
+    x_hat: np.ndarray
 
 
 class StepDetector:
@@ -49,7 +50,8 @@ class StepDetector:
     """
 
     def __init__(self, run: Run):
-        self.run, self.windows = run, Detector(run)
+        kind: Any = run.spec.kind
+        self.run, self.windows, self.kind, self.window = run, Detector(run), kind, int(kind.window)
 
     @property
     def names(self) -> list[str]:
@@ -75,7 +77,7 @@ class StepDetector:
     def _training(self) -> np.ndarray:
         """Errors of the steps of training windows (n, C) float64."""
         rows = self.run.reference_rows(1)
-        found = self.run.over(rows, lambda batch: errors(self.run.model, batch))
+        found = self.run.over(rows, lambda batch: self.kind.step_errors(errors(self.run.model, batch)))
         return found.transpose(1, 2).flatten(0, 1).double().numpy()
 
     @cached_property
@@ -103,22 +105,23 @@ class StepDetector:
 
     def scores(self, split: Split) -> StepScores:
         """Return the scores of the steps of windows."""
-        x = split.x
+        x, kind = split.x, self.kind
         assert isinstance(x, Windows), "windows of recordings"
         whole = self.windows.scores(split)
         names = [name for name in self.names if name not in OWN]
         table = torch.from_numpy(np.stack([whole[name] for name in names], 1))[:, :, None]  # (N, names, 1)
         channels = x.shape[1]
-        means = StepMeans(int(x.places.min()), int(x.places.max()) + x.length, 3 * channels + len(names))
-        for part in torch.arange(len(split)).split(CHUNK):
-            error = self.run.over(split.subset(part), lambda batch: errors(self.run.model, batch))
-            whole_windows = table[part].float().expand(-1, -1, x.length)
-            means.add(x.places[part], torch.cat([error, error.square(), x[part], whole_windows], 1))
+        means = StepMeans(int(x.places.min()), int(x.places.max()) + x.length, 4 * channels + len(names))
+        for part in torch.arange(len(split)).split(max(1, CHUNK // x.length)):
+            difference, values = self.run.over(split.subset(part), lambda batch: errors(self.run.model, batch)), x[part]
+            error, whole_windows = kind.step_errors(difference), table[part].float().expand(-1, -1, x.length)
+            drawn = kind.step_values(values), kind.step_values(values - difference)
+            means.add(x.places[part], torch.cat([error, error.square(), *drawn, whole_windows], 1))
         steps, found = (each.numpy() for each in means.means())
-        mean, square = found[:, :channels].astype(np.float64), found[:, channels : 2 * channels].astype(np.float64)
-        scores = self.own(mean, square)
-        scores |= {name: found[:, 3 * channels + i].astype(np.float64) for i, name in enumerate(names)}
-        return StepScores(steps, scores, self.shares(square), found[:, 2 * channels : 3 * channels], mean)
+        mean, square, x_drawn, x_hat, of_windows = np.split(found, channels * np.arange(1, 5), axis=1)
+        mean, square = mean.astype(np.float64), square.astype(np.float64)
+        scores = self.own(mean, square) | dict(zip(names, of_windows.T.astype(np.float64), strict=True))
+        return StepScores(steps, scores, self.shares(square), x_drawn, x_hat)
 
     @cached_property
     def validation(self) -> dict[str, np.ndarray]:
@@ -134,7 +137,7 @@ class StepDetector:
         channels = reference.val_steps.shape[1] // 2
         values = reference.val_steps.astype(np.float64)
         found = self.own(values[:, :channels], values[:, channels:])
-        places, length = torch.from_numpy(reference.val_places), self.run.spec.shape[-1]
+        places, length = torch.from_numpy(reference.val_places), self.window
         for name, each in self.windows.validation.items():
             if name in found:
                 continue

@@ -44,7 +44,7 @@ class Steps(Way[Timeline]):
         if options.alarm_rate is None:
             options.refuse("block", "is what --alarm-rate is a rate of, and none is given")
         self.detector = StepDetector(run)
-        block = None if options.alarm_rate is None else options.block or run.spec.shape[-1]
+        block = None if options.alarm_rate is None else options.block or self.detector.window
         self.normal = blocks.normal(run, options.calibrate, block)
         if self.normal.blocks is not None:
             smaller = "" if block == blocks.RECORDING else ", or a smaller --block"

@@ -53,10 +53,8 @@ class Series(Kind):
     name: ClassVar[str] = "series"
     noun: ClassVar[str] = "windows of recordings"
     encodes_objects: ClassVar[bool] = True
-    timed: ClassVar[bool] = True
     queries: ClassVar[int] = SHOWN
     keep: ClassVar[int] = 0  # bytes of windows that are kept as the model is fed them; scaling is fast
-    detection: ClassVar[str] = "steps"
 
     @property
     def window(self) -> int:
@@ -145,6 +143,12 @@ class Series(Kind):
         return [classes[i] for i in labels_of(axis, split.x.places, self.window, classes, normal).tolist()]
 
     # Scores of time steps
+
+    drawn_steps: ClassVar[str] = ""  # what `step_values` are, if not the channels
+
+    @property
+    def timed(self) -> bool:
+        return True
 
     @property
     def dependent(self) -> bool:

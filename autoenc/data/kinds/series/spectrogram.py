@@ -15,7 +15,8 @@ from torch import Tensor
 from autoenc.canvas import picture_grid
 from autoenc.data.kinds.denoising import Denoising
 from autoenc.data.kinds.denoising.images import Images
-from autoenc.data.kinds.kind import Gaps, squared_errors
+from autoenc.data.kinds.kind import Gaps, Kind, squared_errors
+from autoenc.data.kinds.raw import Raw
 from autoenc.data.kinds.series.channels import QUARTILES, Scaling
 from autoenc.data.kinds.series.figures import SHOWN, spectrograms
 from autoenc.data.kinds.series.series import Series
@@ -53,11 +54,10 @@ class Spectrogram(Series):
     noun: ClassVar[str] = "spectrograms of windows of recordings"
     images: ClassVar[bool] = True
     one_unit: ClassVar[bool] = True
-    timed: ClassVar[bool] = False
     keep: ClassVar[int] = 2**28
-    detection: ClassVar[str] = "rows"
     score: ClassVar[str] = "local"  # as for images, and for digits left out of spoken ones, on validation takes
     drawn: ClassVar[bool] = False  # as for images
+    drawn_steps: ClassVar[str] = "mean level [dB]"
 
     @property
     def window(self) -> int:
@@ -80,8 +80,27 @@ class Spectrogram(Series):
     def dependent(self) -> bool:
         return self.stride < self.window
 
-    def representative(self, size: int, most: int) -> None:
-        return None
+    def representative(self, size: int, most: int) -> np.ndarray | None:
+        return super().representative(size, most) if self.timed else None
+
+    @property
+    def timed(self) -> bool:
+        """Whether windows overlap and none is padded; otherwise each is an example by itself, such as a word."""
+        return self.dependent and self.format.short not in ("zeros", "last")
+
+    def step_errors(self, error: Tensor) -> Tensor:
+        """Return root mean squares over the frequencies of frames: (N, C, F, T) -> (N, C, W)."""
+        return self._of_nearest_frames(error.square().mean(2).sqrt())
+
+    def step_values(self, x: Tensor) -> Tensor:
+        """Return means of levels over the frequencies of frames, in dB: (N, C, F, T) -> (N, C, W)."""
+        return self._of_nearest_frames(self.levels(x).mean(2))
+
+    def _of_nearest_frames(self, values: Tensor) -> Tensor:
+        """Return for each step the value of the frame whose middle is nearest: (N, C, T) -> (N, C, W)."""
+        steps = torch.arange(self.window, device=values.device)
+        nearest = (steps + (self.spectra.hop - self.spectra.fft) // 2).div(self.spectra.hop, rounding_mode="floor")
+        return values[..., nearest.clamp(0, values.shape[-1] - 1)]
 
     @property
     def denoising(self) -> Denoising:
@@ -121,6 +140,14 @@ class Spectrogram(Series):
         """Draw a row of spectrograms for each query; hits that are not known are blank."""
         across, levels = len(x) // len(captions), self.levels(x).nan_to_num(self.floor)
         return picture_grid(levels, across, self.floor, self.top, list(captions), list(texts), list(colors))
+
+    # Export
+
+    def raw(self) -> Raw:
+        return Kind.raw(self)  # spectrograms are computed by the caller, as images are
+
+    def raw_rows(self, x: Tensor) -> tuple[Split, list[np.ndarray]]:
+        return Kind.raw_rows(self, x)
 
     # Files
 
