@@ -23,7 +23,7 @@ from autoenc.training.tracking import console, method_table, track
 ONE_RUN = ("feedback", "calibrate", "contamination", "input", "follow")
 NO_RECORDINGS = dict.fromkeys(
     ("follow", "join", "block"),
-    "is for time steps, and {run} scores none: data=series, for spectrograms with windows that overlap",
+    "is for recordings, and {run} scores no time steps: data=series, for spectrograms with windows that overlap",
 )
 NO_ROWS = dict.fromkeys(
     ("feedback", "contamination"), "is for scores of rows, and those of {run} are of pixels or steps"

@@ -214,6 +214,10 @@ def test_short_gaps_and_empty_cells_do_not_stop_the_scores(
         (lambda lines: [*lines[:5], lines[3]], r"row 5, .* is not later than the row before"),
         (lambda lines: [*lines[:5], "2024-06-01 00:00,x,1,0"], r"row 5: 'x' is not a number"),
         (lambda lines: [*lines[:5], "2024-06-01 00:00,1"], r"row 5 has 2 columns"),
+        (
+            lambda lines: [lines[0], "2024-06-01 00:00Z,1,1,0"],
+            r"row 1: '2024-06-01 00:00Z' has a time zone, .* have none",
+        ),
     ],
 )
 def test_rows_that_cannot_be_scored_are_one_line(

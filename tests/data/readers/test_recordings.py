@@ -144,6 +144,25 @@ def test_time_zones_are_converted(tmp_path: Path) -> None:
     assert read(csv(tmp_path, text))[0].step == 60
 
 
+def test_time_zones_are_alike_in_all_files_and_in_new_ones(tmp_path: Path) -> None:
+    zoned = csv(tmp_path, "time,x\n2024-01-01T00:00Z,1\n2024-01-01T00:01Z,2\n", "a.csv")
+    plain = csv(tmp_path, "time,x\n2024-01-01 00:00,1\n2024-01-01 00:01,2\n", "b.csv")
+    numbers = csv(tmp_path / "..", "time,x\n1,1\n2,2\n", "numbers.csv")
+    message = r"b\.csv: column time: '2024-01-01 00:00' has no time zone, the time stamps of .*a\.csv have one; write"
+    with pytest.raises(DataError, match=message):
+        read(tmp_path)
+    for known, other, words in ((zoned, plain, ("no time zone", "one")), (plain, zoned, ("a time zone", "none"))):
+        reader = Reader(Format())
+        list(reader.recordings(known))
+        again = Reader(reader.format)
+        assert len([*again.recordings(known), *again.recordings(numbers)]) == 2
+        message = (
+            f"has {words[0]}, the time stamps of the training data have {words[1]}; write those of all files alike"
+        )
+        with pytest.raises(DataError, match=message):
+            list(again.recordings(other))
+
+
 FAULTS: dict[str, tuple[str, dict, str]] = {
     "no order": ("time,x\n2,1\n1,2\n", {}, r"log\.csv: row 2, 1, is earlier than the row before; sort"),
     "duplicates": ("time,x\n1,1\n1,2\n", {}, r"log\.csv: row 2 has the time stamp of the row before, 1;"),

@@ -17,7 +17,7 @@ from autoenc.apps.anomaly.scores import threshold
 from autoenc.apps.anomaly.steps.scores import OWN, StepDetector
 from autoenc.apps.anomaly.steps.timeline import blamed, x_names
 from autoenc.core import Batch
-from autoenc.data.readers.recordings.steps import seconds_of
+from autoenc.data.readers.recordings.steps import seconds_of, zone_of
 from autoenc.errors import DataError, UserError
 from autoenc.reference import errors
 
@@ -202,6 +202,7 @@ class _Parser:
         if self.time is None:
             return str(self.number - 1), None, values
         stamp = cells[self.time]
+        zone_of(stamp, self.format.zoned, where, "the training data")
         return stamp, float(seconds_of(pd.Series([stamp], index=[self.number]), f"--follow {self.source}")[0]), values
 
     def _number(self, cell: str, where: str) -> float:

@@ -17,7 +17,7 @@ from autoenc.data.readers.dates import order_of
 from autoenc.data.readers.delimited import opened
 from autoenc.data.readers.paths import check_file
 from autoenc.data.readers.recordings.sound import read_wav
-from autoenc.data.readers.recordings.steps import Recording, Rows, regular, seconds_of
+from autoenc.data.readers.recordings.steps import Recording, Rows, regular, seconds_of, zone_of
 from autoenc.data.readers.tables import Source, format_of
 from autoenc.errors import DataError, one_line
 
@@ -53,6 +53,7 @@ class Format:
         max_gap: number of missing steps up to which values are interpolated.
         short: what happens to recordings of fewer than `least` steps: drop: they have no window; zeros or last: zeros,
             or the last step repeated, follow them; refuse.
+        zoned: whether time stamps have a time zone; None: not known, or they are numbers.
     """
 
     channels: tuple[str, ...] = ()
@@ -71,6 +72,7 @@ class Format:
     max_gap: int = 5
     short: Short = "drop"
     least: int = 1
+    zoned: bool | None = None
 
 
 def files_of(path: Path) -> list[Path]:
@@ -112,7 +114,7 @@ class Reader:
 
     def __init__(self, format: Format):
         self.format, self.notes = format, list[str]()
-        self._learning, self._first = not format.channels, "the training data"
+        self._learning, self._first, self._dated = not format.channels, "the training data", "the training data"
         self._seen: dict[str, None] = {}  # columns of the files, in order
 
     def recordings(self, path: Path) -> Iterator[Recording]:
@@ -247,7 +249,11 @@ class Reader:
         seconds, stamps = None, None
         if wanted.time:
             stamps = [str(cell) for cell in frame[wanted.time]]
-            seconds = seconds_of(frame[wanted.time], f"{file}: column {wanted.time}")
+            where = f"{file}: column {wanted.time}"
+            seconds = seconds_of(frame[wanted.time], where)
+            zoned = zone_of(stamps[0], wanted.zoned, where, self._dated)
+            if zoned != wanted.zoned:
+                self.format, self._dated = replace(self.format, zoned=zoned), str(file)
         numbers = np.asarray(frame.index)
         groups = {name: np.arange(len(frame))}
         if wanted.id is not None:

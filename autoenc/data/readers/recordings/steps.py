@@ -134,6 +134,26 @@ def seconds_of(cells: pd.Series, where: str) -> np.ndarray:
     return np.asarray((moments - origin) / pd.Timedelta(seconds=1), dtype=np.float64)
 
 
+def zone_of(stamp: str, known: bool | None, where: str, other: str) -> bool | None:
+    """Return whether a time stamp has a time zone; `known` for numbers.
+
+    Args:
+        known: whether those of `other` have one; None: not known. where, other: names for messages.
+
+    Raises:
+        DataError: one has a time zone, the other has none.
+    """
+    if is_number(stamp.replace(",", ".")):
+        return known
+    zoned = bool(ZONE.search(stamp.strip()))
+    if known in (None, zoned):
+        return zoned
+    one, another = ("no time zone", "one") if known else ("a time zone", "none")
+    raise DataError(
+        f"{where}: '{stamp}' has {one}, the time stamps of {other} have {another}; write those of all files alike"
+    )
+
+
 def regular(rows: Rows, step: float | None, max_gap: int) -> Recording:
     """Bring the rows of a recording to a regular grid; values between rows are interpolated linearly.
 
