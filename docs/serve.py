@@ -1,7 +1,8 @@
 """Score the rows of a file by an exported detector, with numpy and onnxruntime alone: python serve.py FOLDER ROWS.
 
 Rows of a recording are in order, one step apart, without gaps: scripts/detect.py checks that, this does not. A window
-ends with each row, so that the first rows have no score.
+ends with each row, so that the first rows have no score. Images to inspect for defects are a file or a folder, which
+Pillow reads.
 """
 
 import csv
@@ -13,6 +14,7 @@ import numpy as np
 import onnxruntime
 
 BATCH = 256  # rows at once: their distances to all training codes are in memory
+MODES = {1: "L", 3: "RGB"}
 
 
 def value(cell, column, given, row):
@@ -27,12 +29,22 @@ def value(cell, column, given, row):
         raise ValueError(f"row {row}, column {column}: {cell!r} cannot be read") from None
 
 
+def numbers(path, given):
+    """Return the numbers of an array, in the order of the training file."""
+    x = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",", ndmin=2)
+    if given["uint8_scale"] and x.dtype == np.uint8:
+        x = x * given["uint8_scale"]
+    low, high = given["range"] or (-np.inf, np.inf)
+    if x.size and not (low - 1e-6 <= x.min() and x.max() <= high + 1e-6):  # NaN too
+        raise ValueError(f"values from {x.min():.4g} to {x.max():.4g}, expected {low:g} to {high:g}: {given['text']}")
+    return x.astype(given["dtype"]).reshape(-1, *given["shape"][1:])
+
+
 def inputs(path, info):
     """Return the inputs of the detector, and the row that the first of them ends with."""
     first = info["inputs"][0]
-    if path.suffix == ".npy" or not first["columns"]:  # numbers in the order of the training file
-        x = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",", ndmin=2)
-        return {first["name"]: x.astype(first["dtype"]).reshape(-1, *first["shape"][1:])}, 1
+    if path.suffix == ".npy" or not first["columns"]:
+        return {first["name"]: numbers(path, first)}, 1
     header, *rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row] or [[]]
     place = {name.strip(): i for i, name in enumerate(header)}
     if odd := [i for i, row in enumerate(rows, 1) if len(row) != len(header)]:
@@ -52,17 +64,40 @@ def inputs(path, info):
     return feed, end
 
 
+def images(path, given):
+    """Yield the name and the input of an image, or of each in a folder."""
+    from PIL import Image, ImageOps
+
+    for file in sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]:
+        image = ImageOps.exif_transpose(Image.open(file))
+        if image.mode not in MODES.values():
+            raise ValueError(f"{file.name}: has mode {image.mode}, expected {' or '.join(MODES.values())} of 8 bits")
+        x = np.asarray(image.convert(MODES[given["shape"][1]]))
+        if min(x.shape[:2]) < given["least"]:
+            raise ValueError(f"{file.name}: has {x.shape[1]}x{x.shape[0]} pixels, expected {given['least']} or more")
+        yield [file.name], {given["name"]: np.ascontiguousarray(np.atleast_3d(x).transpose(2, 0, 1)[None])}
+
+
+def batches(path, info):
+    """Yield names and inputs of rows, or of images."""
+    if info["inputs"][0]["dtype"] == "uint8":
+        yield from images(path, info["inputs"][0])
+        return
+    feed, row = inputs(path, info)
+    for start in range(0, len(next(iter(feed.values()))), BATCH):
+        part = {name: values[start : start + BATCH] for name, values in feed.items()}
+        yield range(row + start, row + start + BATCH), part
+
+
 def main(folder, path):
     """Print the score, p-value and decision of each row."""
     info = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
     names = [name for name in ("score", "p_value", "alarm") if name in info["outputs"]]
     session = onnxruntime.InferenceSession(folder / "detector.onnx")
-    feed, row = inputs(path, info)
     print("row", *names, sep=",")
-    for start in range(0, len(next(iter(feed.values()))), BATCH):
-        found = session.run(names, {name: values[start : start + BATCH] for name, values in feed.items()})
-        for i, numbers in enumerate(zip(*found, strict=True), row + start):
-            print(i, *(f"{number:.7g}" for number in numbers), sep=",")
+    for rows, feed in batches(path, info):
+        for row, *found in zip(rows, *session.run(names, feed)):  # noqa: B905
+            print(row, *(f"{number:.7g}" for number in found), sep=",")
 
 
 if __name__ == "__main__":

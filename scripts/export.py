@@ -25,7 +25,7 @@ export.json (shape, range and scale of the input, score threshold, checksums, di
 numpy and onnxruntime); exit code 1 and no files if one differs from the run by more than 1e-4
   --detector       detector.onnx, detector.pt2 (categories as numbers), detector.json (inputs, outputs, threshold,
                    differences); reads rows as the files have them: numbers and categories of tables, windows of
-                   recordings, counts of words; images as the model is fed them
+                   recordings, counts of words, images to inspect for defects; other images as the model is fed them
 """
 DETECTOR = ("score", "alarm_rate", "calibrate")
 

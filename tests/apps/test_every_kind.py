@@ -330,9 +330,9 @@ def test_spectrograms_that_overlap_have_scores_on_the_time_axis(
     assert rows[-1].score == pytest.approx((square[2, :, -1] / detector.scale).mean(), rel=1e-3)
 
     portable = PortableSteps(Steps(run, Options()))
-    raw = export_detector.raw_rows(portable)
+    (raw,) = export_detector.raw_rows(portable)
     with torch.no_grad():
-        outputs = dict(zip(portable.outputs, portable(*map(torch.from_numpy, raw.arrays)), strict=True))
+        outputs = dict(zip(portable.outputs, portable(*map(torch.from_numpy, raw.given.arrays)), strict=True))
     for name in ("score", "alarm", "residual", "local"):
         np.testing.assert_allclose(outputs[name], raw.expected[name], rtol=1e-3)
 

@@ -1,9 +1,10 @@
-"""Detectors as torch modules that read raw rows, and what the run computes for the same rows."""
+"""Detectors of rows and of steps as torch modules that read raw rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,22 +17,31 @@ from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.anomaly.steps.follow import OWN, caution
 from autoenc.apps.anomaly.steps.way import Steps
 from autoenc.apps.anomaly.way import Way
+from autoenc.apps.deploy.export import EXAMPLES, settled
 from autoenc.apps.deploy.scoring import EQUAL, PValue, Scores, Spread, constant
 from autoenc.core import Batch
+from autoenc.data.kinds.raw import Raw
 from autoenc.data.split import Split
 from autoenc.errors import UserError
+from autoenc.loading import Run
 from autoenc.reference import bound, errors, quantile_levels, row_table
 
 Values = dict[str, np.ndarray]
 NOISE = 1e-6  # of distances of equal codes
 
 
+@dataclass(frozen=True)
+class Given:
+    """Raw rows, an array for each input, and the same `examples` as the run takes them."""
+
+    arrays: Sequence[np.ndarray]
+    examples: Any
+
+
 class PortableDetector(nn.Module):
     """A detector that reads raw rows, a tensor for each of `raw.inputs`, and returns a tensor for each of `outputs`.
 
     Attributes:
-        traced: outputs that are continuous in the input. Others jump, as ranks and trees do; where rounding leads to
-            another side of a jump, the run's value for the `traced` outputs is the right one.
         refused: option -> why it is refused.
         caution: a sentence if the threshold rests on few scores, else empty.
     """
@@ -40,6 +50,57 @@ class PortableDetector(nn.Module):
     refused: ClassVar[Mapping[str, str]] = {}
     outputs: tuple[str, ...]
     meanings: ClassVar[dict[str, str]]
+
+    def __init__(self, run: Run, raw: Raw, judged: Judged):
+        """Hold a detector.
+
+        Args:
+            judged: the calibration, the rule and the deciding score.
+        """
+        super().__init__()
+        self.run, self.raw, self.judged, self.score = run, raw, judged, judged.score
+        self.threshold = judged.thresholds[self.score]
+        self.limit = constant(self.threshold + EQUAL * abs(self.threshold))
+
+    def alarm(self, score: Tensor) -> Tensor:
+        """Return whether a score is above the threshold; what is not a number is."""
+        return ~(score <= self.limit)
+
+    def decided(self, scores: Values) -> Values:
+        """Return score, p-value, decision and all scores of examples, as the run computes them."""
+        judged = replace(self.judged, scores=scores)
+        calibrated, values = judged.compared
+        return {"score": values, "p_value": p_values(calibrated, values), "alarm": judged.alarms} | scores
+
+    def given(self) -> list[Given]:
+        """Return what exported files are compared with the run on, in groups of one shape."""
+        raise NotImplementedError
+
+    def expected(self, examples: Any) -> Values:
+        """Return the outputs for examples, as the run computes them."""
+        raise NotImplementedError
+
+    def shape(self, values: np.ndarray) -> tuple[int | str, ...]:
+        """Return the shape of an output of a row, with the names of sides of any length."""
+        return values.shape[1:]
+
+    def explained(self, found: Values, arrays: Sequence[np.ndarray]) -> Values:
+        """Return outputs that rounding may change much, as the run computes them from others that are exported.
+
+        Args:
+            found: all outputs of the exported file. arrays: its inputs.
+        """
+        raise NotImplementedError
+
+
+class PortableExamples(PortableDetector):
+    """A detector of the codes and errors of examples.
+
+    Attributes:
+        traced: outputs that are continuous in the input. Others jump, as ranks and trees do; where rounding leads to
+            another side of a jump, the run's value for the `traced` outputs is the right one.
+    """
+
     traced: ClassVar[tuple[str, ...]]
 
     def __init__(self, way: Way[Any], detector: Any, windows: Detector, score: str, normal: Calibration):
@@ -48,14 +109,10 @@ class PortableDetector(nn.Module):
         Args:
             windows: the scores of whole examples.
         """
-        super().__init__()
-        run = way.run
-        self.raw, self.model, self.kind = run.spec.kind.raw(), run.model, run.spec.kind
-        self.run, self.detector, self.score, self.normal = run, detector, score, normal
-        chosen = NAMED if way.options.score else detector.reason
-        self.judged = Judged(score, way.options.rule, {n: np.empty(0) for n in normal.scores}, normal, chosen=chosen)
-        self.threshold = self.judged.thresholds[score]
-        self.limit = constant(self.threshold + EQUAL * abs(self.threshold))
+        run, chosen = way.run, NAMED if way.options.score else detector.reason
+        judged = Judged(score, way.options.rule, {n: np.empty(0) for n in normal.scores}, normal, chosen=chosen)
+        super().__init__(run, run.spec.kind.raw(), judged)
+        self.model, self.kind, self.detector = run.model, run.spec.kind, detector
         self.windows, self.scores = windows, Scores(windows)
         self.levels: Tensor
         self.register_buffer("levels", quantile_levels(self.model.bottleneck.latent_shape))
@@ -74,23 +131,17 @@ class PortableDetector(nn.Module):
         scores = self.windows.of_table(table)
         return scores | {"local": found["local"].clip(*tied(self.windows, table[:, 2:], scores["knn"]))}
 
-    def _judged(self, scores: Values) -> Judged:
-        return replace(self.judged, scores=scores)
-
-    def alarm(self, score: Tensor) -> Tensor:
-        """Return whether a score is above the threshold; what is not a number is."""
-        return ~(score <= self.limit)
-
-    def expected(self, split: Split) -> Values:
-        """Return the outputs for examples, as the run computes them."""
-        raise NotImplementedError
-
-    def explained(self, found: Values) -> Values:
-        """Return the outputs that are not continuous, as the run computes them from the exported continuous ones."""
-        raise NotImplementedError
+    def given(self) -> list[Given]:
+        """Return at most 200 raw rows like the reference rows."""
+        x = self.run.reference_rows(EXAMPLES).sample(EXAMPLES).take(slice(None)).x
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of values not seen in training, which are among them
+            split, arrays = self.kind.raw_rows(x)
+        clear = settled(self.run, split)
+        return [Given([array[clear.numpy()] for array in arrays], split.subset(clear.nonzero().squeeze(1)))]
 
 
-class PortableRows(PortableDetector):
+class PortableRows(PortableExamples):
     """The scores, p-value and decision of rows."""
 
     traced: ClassVar[tuple[str, ...]] = ("code", "error", "nll", "elbo")
@@ -115,19 +166,14 @@ class PortableRows(PortableDetector):
         return score, self.p_value(score), self.alarm(score), code, *(scores[name] for name in self.names)
 
     def expected(self, split: Split) -> Values:
-        return {"code": self.run.codes(split)} | self._decided(self.detector.scores(split))
+        return {"code": self.run.codes(split)} | self.decided(self.detector.scores(split))
 
-    def explained(self, found: Values) -> Values:
+    def explained(self, found: Values, arrays: Sequence[np.ndarray]) -> Values:
         scores = self.rescored(found, "error") | {name: found[name] for name in self.names if name == "elbo"}
-        return {name: values for name, values in self._decided(scores).items() if name not in self.traced}
-
-    def _decided(self, scores: Values) -> Values:
-        judged = self._judged(scores)
-        calibrated, values = judged.compared
-        return {"score": values, "p_value": p_values(calibrated, values), "alarm": judged.alarms} | scores
+        return {name: values for name, values in self.decided(scores).items() if name not in self.traced}
 
 
-class PortableSteps(PortableDetector):
+class PortableSteps(PortableExamples):
     """The scores of the steps of a window, and the decision on its last step, as `--follow` takes it."""
 
     refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
@@ -170,14 +216,15 @@ class PortableSteps(PortableDetector):
         own = {name: values.reshape(error.shape[:2]) for name, values in self.detector.own(rows, rows**2).items()}
         whole = self.windows.scores(split)
         found = {"code": self.run.codes(split), "window_error": whole.pop("error")}
-        return found | self._decided(own) | own | whole
+        return found | self.decided(own) | own | whole
 
-    def explained(self, found: Values) -> Values:
+    def explained(self, found: Values, arrays: Sequence[np.ndarray]) -> Values:
         whole = self.rescored(found, "window_error")
-        return self._decided(found) | {name: whole[name] for name in self.whole if name not in self.traced}
+        return self.decided(found) | {name: whole[name] for name in self.whole if name not in self.traced}
 
-    def _decided(self, own: Values) -> Values:
-        judged = self._judged({name: own[name][:, -1] for name in OWN})
+    def decided(self, scores: Values) -> Values:
+        """Return score and decision of the last steps of windows."""
+        judged = replace(self.judged, scores={name: scores[name][:, -1] for name in OWN})
         return {"score": judged.scores[self.score], "alarm": judged.alarms}
 
 
@@ -198,6 +245,3 @@ def tied(detector: Detector, codes: np.ndarray, knn: np.ndarray) -> tuple[np.nda
         ends.append([nearest + equal[:rest].sum(), nearest + equal[len(equal) - rest :].sum()])
     low, high = np.array(ends).T / count
     return knn / high, knn / low
-
-
-PORTABLE: dict[type[Way[Any]], type[Any]] = {Rows: PortableRows, Steps: PortableSteps}

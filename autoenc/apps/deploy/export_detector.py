@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,16 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from autoenc.apps.anomaly.way import Options, way_of
+from autoenc.apps.anomaly.pixels.way import Pixels
+from autoenc.apps.anomaly.rows.way import Rows
+from autoenc.apps.anomaly.steps.way import Steps
+from autoenc.apps.anomaly.way import Options, Way, way_of
 from autoenc.apps.deploy import export
-from autoenc.apps.deploy.detectors import PORTABLE, PortableDetector, Values
-from autoenc.apps.deploy.export import BATCHES, CALLS, EXAMPLES, TOLERANCE, Unfaithful, faithful, relative, settled
+from autoenc.apps.deploy.detectors import Given, PortableDetector, PortableRows, PortableSteps, Values
+from autoenc.apps.deploy.export import BATCHES, CALLS, TOLERANCE, Unfaithful, faithful, relative
+from autoenc.apps.deploy.pixel_detector import PortablePixels
 from autoenc.apps.deploy.portable import OPSET, Call, Part, onnx_files, pt2_file, reading_texts
-from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
 
 NAME = "detector"
+PORTABLE: dict[type[Way[Any]], type[Any]] = {Rows: PortableRows, Steps: PortableSteps, Pixels: PortablePixels}
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,6 @@ class ExportedDetector:
 
 def check(run: Run) -> None:
     """Raise UserError unless the detector of a run can be exported."""
-    if (way := way_of(run)) not in PORTABLE:
-        raise UserError(
-            f"{run.path}: --detector: scores of {way.noun} cannot be exported, only those of rows and steps"
-        )
     if not run.spec.kind.continuous:
         raise UserError(f"{run.path}: --detector: models of token ids cannot be exported; data=bag_of_words can")
     if run.conditional:
@@ -93,7 +92,8 @@ def export_detector(run: Run, folder: Path, options: Options, opset: int = OPSET
         options.refuse(name, why)
     detector = portable(way(run, options))
     inputs = detector.raw.inputs
-    part = Part(detector, tuple(i.name for i in inputs), detector.outputs, tuple(i.example(2) for i in inputs))
+    part = Part(detector, tuple(i.name for i in inputs), detector.outputs, tuple(i.example(2) for i in inputs),
+                tuple(i.sides for i in inputs))  # fmt: skip
     what = f"{run.path}: {NAME}"
     files = {f"{NAME}.onnx": reading_texts(onnx_files({NAME: part}, opset, what)[NAME], inputs)}
     notes = [detector.caution] if detector.caution else []
@@ -103,46 +103,44 @@ def export_detector(run: Run, folder: Path, options: Options, opset: int = OPSET
         notes.append(str(error))
 
     rows = raw_rows(detector)
+    count = sum(len(group) for group in rows)
     compared = {}
     for name, content in files.items():
         call = CALLS[Path(name).suffix](content, f"{run.path}: {name}")
         compared[name] = compare(detector, rows, call, f"{run.path}: {name}", as_texts=name.endswith(".onnx"))
     metadata = _metadata(detector, rows, opset) | {
         "verification": {
-            "rows": len(rows.split),
+            "rows": count,
             "tolerance": TOLERANCE,
             "files": {name: asdict(each) for name, each in compared.items()},
         },
         "sha256": export.checksums(files),
     }
     sizes = export.write(folder, files, run, f"{NAME}.json", metadata)
-    run_time = _microseconds(lambda: detector.expected(rows.split), len(rows.split))
-    return ExportedDetector(sizes, compared, len(rows.split), run_time, detector.judged.decided, notes, metadata)
+    run_time = _microseconds(lambda: [detector.expected(group.given.examples) for group in rows], count)
+    return ExportedDetector(sizes, compared, count, run_time, detector.judged.decided, notes, metadata)
 
 
 @dataclass(frozen=True)
 class RawRows:
-    """Raw rows, an array for each input, and what the run computes for them."""
+    """Raw rows of one shape, and what the run computes for them."""
 
-    arrays: Sequence[np.ndarray]
-    split: Split
+    given: Given
     expected: Values
 
-
-def raw_rows(detector: PortableDetector) -> RawRows:
-    """Return at most 200 raw rows like the reference rows, and the outputs of the run."""
-    run = detector.run
-    x = run.reference_rows(EXAMPLES).sample(EXAMPLES).take(slice(None)).x
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of values not seen in training, which are among them
-        split, arrays = run.spec.kind.raw_rows(x)
-    clear = settled(run, split)
-    chosen = split.subset(clear.nonzero().squeeze(1))
-    return RawRows([array[clear.numpy()] for array in arrays], chosen, detector.expected(chosen))
+    def __len__(self) -> int:
+        return len(self.given.arrays[0])
 
 
-def compare(detector: PortableDetector, rows: RawRows, call: Call, what: str, as_texts: bool = True) -> Compared:
-    """Compare a file with the run on raw rows, in batches of 1, 7 and 200.
+def raw_rows(detector: PortableDetector) -> list[RawRows]:
+    """Return raw rows like those of training, and the outputs of the run."""
+    return [RawRows(given, detector.expected(given.examples)) for given in detector.given()]
+
+
+def compare(
+    detector: PortableDetector, rows: Sequence[RawRows], call: Call, what: str, as_texts: bool = True
+) -> Compared:
+    """Compare a file with the run on raw rows, in batches of 1, 7 and all.
 
     Args:
         as_texts: whether the file reads texts as they are, not as numbers.
@@ -150,22 +148,34 @@ def compare(detector: PortableDetector, rows: RawRows, call: Call, what: str, as
     Raises:
         Unfaithful: an output differs by more than 1e-4, relative to max(1, |value|).
     """
-    inputs = detector.raw.inputs
-    arrays = rows.arrays if as_texts else [i.numbers(a) for i, a in zip(inputs, rows.arrays, strict=True)]
-    differences = dict.fromkeys(detector.outputs, 0.0)
-    for size in BATCHES:
-        found = dict(zip(detector.outputs, call(*(np.ascontiguousarray(a[:size]) for a in arrays)), strict=True))
-        explained = detector.explained(found)
-        for name, values in found.items():
-            expected = rows.expected[name][:size]
-            if values.shape != expected.shape:
-                raise Unfaithful(f"{what}: {name} has the shape {values.shape}, that of the run is {expected.shape}")
-            difference = relative(values, expected)
-            if name in explained:
-                difference = np.minimum(difference, relative(values, explained[name]))
-            differences[name] = max(differences[name], faithful(f"{what}: {name}", float(difference.max())))
-    decisions = int((found["alarm"] != rows.expected["alarm"]).sum())
-    return Compared(differences, decisions, _microseconds(lambda: call(*arrays), len(found["alarm"])))
+    differences, decisions, time = dict.fromkeys(detector.outputs, 0.0), 0, 0.0
+    for group in rows:
+        arrays = group.given.arrays
+        if not as_texts:
+            arrays = [i.numbers(a) for i, a in zip(detector.raw.inputs, arrays, strict=True)]
+        for size in sorted({min(size, len(group)) for size in BATCHES}):
+            part = [np.ascontiguousarray(a[:size]) for a in arrays]
+            found = dict(zip(detector.outputs, call(*part), strict=True))
+            expected = {name: values[:size] for name, values in group.expected.items()}
+            for name, difference in _differences(detector, found, expected, part, what).items():
+                differences[name] = max(differences[name], faithful(f"{what}: {name}", difference))
+        decisions += int((found["alarm"] != group.expected["alarm"]).sum())
+        time += _microseconds(lambda: call(*arrays), 1)  # noqa: B023
+    return Compared(differences, decisions, time / sum(len(group) for group in rows))
+
+
+def _differences(
+    detector: PortableDetector, found: Values, expected: Values, arrays: Sequence[np.ndarray], what: str
+) -> dict[str, float]:
+    """Return the largest difference of each output from the run, or from what it computes from other outputs."""
+    for name, values in found.items():
+        if values.shape != (wanted := expected[name].shape):
+            raise Unfaithful(f"{what}: {name} has the shape {values.shape}, that of the run is {wanted}")
+    differences = {name: relative(values, expected[name]) for name, values in found.items()}
+    if not max(each.max() for each in differences.values()) <= TOLERANCE:
+        for name, values in detector.explained(found, arrays).items():
+            differences[name] = np.minimum(differences[name], relative(found[name], values))
+    return {name: float(each.max()) for name, each in differences.items()}
 
 
 def _microseconds(function: Callable[[], object], rows: int) -> float:
@@ -175,18 +185,18 @@ def _microseconds(function: Callable[[], object], rows: int) -> float:
     return 1e6 * (time.perf_counter() - start) / rows
 
 
-def _metadata(detector: PortableDetector, rows: RawRows, opset: int) -> dict[str, Any]:
+def _metadata(detector: PortableDetector, rows: Sequence[RawRows], opset: int) -> dict[str, Any]:
     """Return the contents of detector.json, without paths."""
-    run, judged = detector.run, detector.judged
-    dtypes = {name: str(values.dtype) for name, values in rows.expected.items()}
+    run, judged, first = detector.run, detector.judged, rows[0].expected
     return {
         "inputs": [
             {"name": i.name, "dtype": i.dtype, "shape": ["N", *i.shape], "text": i.text, "columns": list(i.columns),
-             "dates": list(i.dates), "missing": list(i.missing), "codes": [dict(codes) for codes in i.codes]}
+             "dates": list(i.dates), "missing": list(i.missing), "codes": [dict(codes) for codes in i.codes],
+             "range": i.range, "uint8_scale": i.uint8_scale, "least": i.least}
             for i in detector.raw.inputs
         ],
         "outputs": {
-            name: {"shape": ["N", *rows.expected[name].shape[1:]], "dtype": dtypes[name],
+            name: {"shape": ["N", *detector.shape(first[name])], "dtype": str(first[name].dtype),
                    "text": detector.meanings.get(name, f"see {name} in scripts/detect.py --help")}
             for name in detector.outputs
         },

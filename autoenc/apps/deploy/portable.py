@@ -98,12 +98,13 @@ DECOMPOSED = {
 
 @dataclass(frozen=True)
 class Part:
-    """A module to export, with an example (2, ...) of each input."""
+    """A module to export, with an example (2, ...) of each input, and its axes of any length apart from the first."""
 
     module: nn.Module
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     examples: tuple[Tensor, ...]
+    sides: tuple[Mapping[int, Dim], ...] = ()
 
 
 def parts_of(model: Autoencoder, shape: tuple[int, ...], latent_dim: int) -> dict[str, Part]:
@@ -138,7 +139,7 @@ def onnx_files(parts: Mapping[str, Part], opset: int = OPSET, what: str = "model
     inputs = [f"{name}.{each}" for name, part in parts.items() for each in part.inputs]
     outputs = [f"{name}.{output}" for name, part in parts.items() for output in part.outputs]
     with _user_errors(f"{what}: cannot be exported to ONNX opset {opset}"), _quiet():
-        program = _traced(_Together(list(parts.values())), *(p.examples for p in parts.values()))
+        program = _traced(_Together(list(parts.values())), *parts.values())
         if any(node.target in DECOMPOSED for node in program.graph.nodes):
             program = program.run_decompositions(DECOMPOSED)
         translated = torch.onnx.export(
@@ -213,20 +214,26 @@ def pt2_file(part: Part, what: str = "model") -> bytes:
     """Return a part in the format of torch.export.save, with a dynamic batch axis."""
     with _user_errors(f"{what}: cannot be exported by torch.export"), _quiet():
         file = io.BytesIO()
-        torch.export.save(_traced(part.module, part.examples), file)
+        torch.export.save(_traced(part.module, part), file)
         return file.getvalue()
 
 
 @torch.no_grad()
-def _traced(module: nn.Module, *groups: tuple[Tensor, ...]) -> ExportedProgram:
-    """Trace a module; the inputs of a group have the same number of rows."""
-    axes = tuple({0: Dim(f"N{i}")} for i, group in enumerate(groups) for _ in group)
+def _traced(module: nn.Module, *parts: Part) -> ExportedProgram:
+    """Trace a module; the inputs of a part have the same number of rows."""
+    axes = tuple(
+        {0: Dim(f"N{i}"), **sides} for i, part in enumerate(parts) for sides in part.sides or [{}] * len(part.inputs)
+    )
     variadic = (
         next(iter(inspect.signature(module.forward).parameters.values())).kind is inspect.Parameter.VAR_POSITIONAL
     )
     shapes = (axes,) if variadic else axes
-    examples = tuple(each.clone() for group in groups for each in group)  # inputs that share memory would become one
-    program = torch.export.export(module.eval(), examples, dynamic_shapes=shapes)
+    examples = tuple(
+        each.clone() for part in parts for each in part.examples
+    )  # inputs that share memory would become one
+    program = torch.export.export(
+        module.eval(), examples, dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True
+    )
     graph = program.graph_module.graph
     # The unused sample of a Gaussian bottleneck, and assertions that restrict the file to the CPU.
     graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))

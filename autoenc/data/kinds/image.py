@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from autoenc.canvas import picture_grid
 from autoenc.data.kinds.denoising.images import Images
 from autoenc.data.kinds.kind import REAL, Kind, common, squared_errors
+from autoenc.data.kinds.raw import Raw, RawImages, RawInput
 from autoenc.data.readers import images
 from autoenc.data.readers.arrays import numbers_of_file
 from autoenc.data.readers.folders import tree
@@ -244,6 +245,20 @@ class Image(Kind):
             text += f"; contrast is normalised over a Gaussian window of {self.contrast:g} pixels first"
         white = self.reading.white
         return {"text": text} | ({} if white is None else {"uint8_scale": 1 / min(white, 255.0)})
+
+    def raw_whole(self) -> Raw:
+        colours, white = "grey" if self.shape[0] == 1 else "RGB", self.reading.white or 255.0
+        text = f"images of one size, {colours}, as files of 8 bits have them"
+        if white > 255:
+            text += f"; values of more bits times 255 / {white:g}, rounded"
+        given = RawInput("image", "uint8", (self.shape[0], "H", "W"), text, least=self.shape[1])
+        return RawImages(given, min(white, 255.0), self.contrast, FLOOR, REACH)
+
+    def raw(self) -> Raw:
+        (given,) = super().raw().inputs
+        if not self.bounded:
+            return Raw(given)
+        return Raw(replace(given, range=(0.0, 1.0), uint8_scale=1 / min(self.white_value or 255.0, 255.0)))
 
     def _white(self) -> str:
         white = self.reading.white

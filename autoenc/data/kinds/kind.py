@@ -439,6 +439,10 @@ class Kind:
         """
         return Split(x), [x.numpy()]
 
+    def raw_whole(self) -> Raw:
+        """Return the preprocessing of whole images of any size, which patches are cut from; see `prepared`."""
+        raise NotImplementedError
+
     # Checks
 
     def _shaped(self, x: Tensor, what: str) -> Tensor:

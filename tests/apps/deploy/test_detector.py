@@ -24,7 +24,7 @@ from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.anomaly.steps.follow import Follower
 from autoenc.apps.anomaly.way import Options, way_of
 from autoenc.apps.deploy import export_detector as exporting
-from autoenc.apps.deploy.detectors import PORTABLE, PortableDetector, tied
+from autoenc.apps.deploy.detectors import PortableDetector, tied
 from autoenc.apps.deploy.export import Unfaithful, on_cpu
 from autoenc.apps.deploy.scoring import PValue, Scores
 from autoenc.data.kinds.column_plan import Plan
@@ -89,7 +89,7 @@ def series_ae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def portable(path: Path, **options: Any) -> PortableDetector:
     loaded = on_cpu(load_run(path, "cpu"))
     way = way_of(loaded)(loaded, Options(**options))
-    return PORTABLE[type(way)](way).eval()
+    return exporting.PORTABLE[type(way)](way).eval()
 
 
 def called(detector: PortableDetector) -> Callable[..., list[np.ndarray]]:
@@ -100,7 +100,7 @@ def called(detector: PortableDetector) -> Callable[..., list[np.ndarray]]:
     return call
 
 
-def compared(detector: PortableDetector, rows: exporting.RawRows | None = None) -> exporting.Compared:
+def compared(detector: PortableDetector, rows: list[exporting.RawRows] | None = None) -> exporting.Compared:
     rows = rows or exporting.raw_rows(detector)
     return exporting.compare(detector, rows, called(detector), "detector.onnx", as_texts=False)
 
@@ -197,7 +197,7 @@ def test_rows_of_a_table_are_scored_and_decided_as_by_the_run(table_vae: Path) -
     assert result.decisions == 0
     assert result.differences.keys() == {"score", "p_value", "alarm", "code", *detector.detector.names}
     assert max(result.differences.values()) < 1e-5
-    rows = exporting.raw_rows(detector).expected
+    rows = exporting.raw_rows(detector)[0].expected
     assert 0 < rows["alarm"].sum() < len(rows["alarm"])
     assert np.array_equal(rows["alarm"], rows["p_value"] <= 0.1), "the rate decides"
 
@@ -320,7 +320,7 @@ def test_a_table_is_exported_and_served_without_this_package(table_vae: Path, ca
 
 def test_served_windows_are_numbered_by_the_row_that_they_end_with(tmp_path: Path) -> None:
     info = {"inputs": [{"name": "x", "dtype": "float32", "shape": ["N", 4, 2], "columns": ["p", "q"], "dates": [],
-                        "missing": []}]}  # fmt: skip
+                        "missing": [], "range": None, "uint8_scale": None}]}  # fmt: skip
     served = runpy.run_path(str(SERVE))["inputs"]
     path = tmp_path / "log.csv"
     path.write_text("q,time,p\n" + "".join(f"{10 + i},t{i},{i}\n" for i in range(6)))

@@ -78,6 +78,7 @@ def inspect(
     score: str | None = None,
     rule: Rule = Quantile(),  # noqa: B008
     progress: Callable[[list[Path]], Iterable[Path]] = lambda files: files,
+    inspector: Inspector | None = None,
 ) -> Inspected:
     """Score the pixels of images of any size.
 
@@ -86,6 +87,7 @@ def inspect(
         files: of the run (`layout_of`). Thresholds follow from the held-out images, by the rule.
         score: the deciding score; None: the best.
         progress: wraps the iteration over files.
+        inspector: of the run, if it is fitted already.
 
     Raises:
         UserError: an unknown score, or too few held-out images.
@@ -95,7 +97,7 @@ def inspect(
     if score not in SCORES:
         raise UserError(f"--score {score}: must be one of {', '.join(SCORES)}")
     rule.check_rows(len(files.held_out), HELD_OUT)
-    inspector = Inspector(run, files.train)
+    inspector = inspector or Inspector(run, files.train)
     found: list[dict[str, np.ndarray]] = []
     truth: list[np.ndarray | None] = []
     good: list[dict[str, float]] = []

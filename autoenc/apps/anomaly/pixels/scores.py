@@ -59,7 +59,7 @@ def _ssim(seen: Seen) -> np.ndarray:
     return 1 - structural_similarity(seen.x, seen.x_hat, channel_axis=0, **options)[1].mean(0)
 
 
-def _strokes() -> np.ndarray:
+def strokes() -> np.ndarray:
     """Return elongated Gaussian windows of sum 1, one for each angle: (ANGLES, side, side)."""
     side = np.arange(-REACH, REACH + 1, dtype=np.float32)
     angle = np.arange(ANGLES, dtype=np.float32)[:, None, None] * (np.pi / ANGLES)
@@ -79,7 +79,7 @@ def deviation(x: np.ndarray, x_hat: np.ndarray) -> np.ndarray:
 
     error = np.pad(x - x_hat, ((0, 0), (REACH, REACH), (REACH, REACH)), "reflect")
     highest = np.zeros(x.shape[1:], np.float32)
-    for stroke in _strokes():
+    for stroke in strokes():
         found = np.abs(signal.fftconvolve(error, stroke[None], "valid", axes=(1, 2))).mean(0)
         np.maximum(highest, found / (np.median(found) + QUIET), out=highest)
     return highest
@@ -135,16 +135,16 @@ class Memory:
             found = found.reshape(len(found), -1).T
             stored.append(random.permutation(found)[: -(-MEMORY // count)])
         rows = np.concatenate(stored)
-        self._mean = rows.mean(0)
-        variances, directions = np.linalg.eigh(np.cov(rows - self._mean, rowvar=False))
-        self._whiten = directions / np.sqrt(variances + FLOOR * variances.max())
-        self._index = Index((rows - self._mean) @ self._whiten, "euclidean")
+        self.mean = rows.mean(0)
+        variances, directions = np.linalg.eigh(np.cov(rows - self.mean, rowvar=False))
+        self.whiten = directions / np.sqrt(variances + FLOOR * variances.max())
+        self.index = Index((rows - self.mean) @ self.whiten, "euclidean")
 
     def distance(self, x: np.ndarray) -> np.ndarray:
         """Return the whitened distance of each position from the nearest stored one: (C, H, W) -> (H, W)."""
         found = responses(x)
-        codes = (found.reshape(len(found), -1).T - self._mean) @ self._whiten
-        coarse = torch.from_numpy(self._index.search(codes, 1).scores).reshape(1, 1, *found.shape[1:])
+        codes = (found.reshape(len(found), -1).T - self.mean) @ self.whiten
+        coarse = torch.from_numpy(self.index.search(codes, 1).scores).reshape(1, 1, *found.shape[1:])
         height, width = found.shape[1] * STEP, found.shape[2] * STEP  # the size of the image, or up to 3 pixels less
         fine = F.interpolate(coarse, size=(height, width), mode="bilinear")
         fine = F.pad(fine, (0, max(0, x.shape[2] - width), 0, max(0, x.shape[1] - height)), mode="replicate")
@@ -164,12 +164,12 @@ class Inspector:
         self.run = run
 
         def fed(files: Sequence[Path]) -> Iterator[Tensor]:
-            return (self._fed(read_image(file, run.spec.kind)) for file in files)
+            return (self.fed(read_image(file, run.spec.kind)) for file in files)
 
-        self._memory = Memory((x.numpy() for x in fed(good)), len(good))
-        self._edge = self._at_the_edge(fed(good[:: -(-len(good) // EDGE)]))
+        self.memory = Memory((x.numpy() for x in fed(good)), len(good))
+        self.edge = self._at_the_edge(fed(good[:: -(-len(good) // EDGE)]))
 
-    def _fed(self, image: np.ndarray) -> Tensor:
+    def fed(self, image: np.ndarray) -> Tensor:
         """Return an image (C, H, W) uint8 of any size as the model is fed patches of it."""
         return torch.from_numpy(self.run.spec.kind.prepared(image)).float() / 255
 
@@ -190,8 +190,11 @@ class Inspector:
             0.5
         )  # on plain backgrounds there is hardly any deviation: bounded amplification
 
-    def maps(self, image: np.ndarray, name: str = "image") -> dict[str, np.ndarray]:
+    def maps(self, image: np.ndarray, name: str = "image", x_hat: Tensor | None = None) -> dict[str, np.ndarray]:
         """Return the scores of each pixel: (C, H, W) uint8 -> name of the score -> (H, W) float32.
+
+        Args:
+            x_hat: the reconstruction of the image, if it is known.
 
         Raises:
             DataError: the image, called `name`, is smaller than a patch.
@@ -200,9 +203,10 @@ class Inspector:
         if min(image.shape[1:]) < size:
             found = f"{image.shape[2]}x{image.shape[1]}"
             raise DataError(f"{name}: has {found} pixels, smaller than the patches of the run, {size}x{size}")
-        x = self._fed(image)
-        edge = self._edge[edge_distance(x.shape[1:], len(self._edge) - 1)]
-        seen = Seen(x.numpy(), self.reconstruct(x).numpy(), self._memory.distance(x.numpy()), edge)
+        x = self.fed(image)
+        x_hat = self.reconstruct(x) if x_hat is None else x_hat
+        edge = self.edge[edge_distance(x.shape[1:], len(self.edge) - 1)]
+        seen = Seen(x.numpy(), x_hat.numpy(), self.memory.distance(x.numpy()), edge)
         return {key: score(seen).astype(np.float32) for key, score in SCORES.items()}
 
     def reconstruct(self, x: Tensor) -> Tensor:
