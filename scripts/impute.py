@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   python scripts/impute.py RUN --input holes.csv --output whole.csv
   python scripts/impute.py RUN --input holes.csv --output draws.csv --draws 20
   python scripts/impute.py RUN --input log.csv --output whole.csv              a recording
+  python scripts/impute.py RUN --input logs/ --output whole/                   recordings, a CSV file for each
 
 results: the table, a CSV file; with --draws, the versions below each other, numbered by the first column, `draw`
 """
@@ -29,6 +30,7 @@ def main(args: argparse.Namespace) -> Results:
     from autoenc import load_run
     from autoenc.apps import inputs
     from autoenc.apps.restoration import gaps, impute
+    from autoenc.data.kinds.kind import Completed
     from autoenc.errors import UserError, check_new
     from autoenc.files import write_text
     from autoenc.training.tracking import console, method_table
@@ -36,28 +38,40 @@ def main(args: argparse.Namespace) -> Results:
     run = load_run(args.run, args.device)
     if not args.input or not args.output:
         raise UserError("--input and --output are needed: what has missing cells, and the CSV file to write")
-    if Path(args.output).suffix.lower() != ".csv":
-        raise UserError(f"--output {args.output}: must end in .csv")
-    path, hidden = Path(args.input), None
-    if (missing := run.spec.kind.gaps(path)) is None:
+    path, output, hidden = Path(args.input), Path(args.output), None
+    if not path.is_dir() and output.suffix.lower() != ".csv":
+        raise UserError(f"--output {output}: must end in .csv")
+    missing = run.spec.kind.gaps(path)
+    files = [path] if missing is None else list(missing)
+    targets = {f: (output / f.relative_to(path)).with_suffix(".csv") if path.is_dir() else output for f in files}
+    for file, target in targets.items():
+        check_new(target, args.force)
+        if target.exists() and any(target.samefile(each) for each in files):
+            raise UserError(f"--output {output}: {target} is a file of --input; name another")
+        if list(targets.values()).count(target) > 1:
+            raise UserError(f"{file}: {target} would be that of another file, too; rename one")
+    if missing is None:
         impute.check(run)
         split = inputs.read(run, args.input).split
-        check_new(Path(args.output), args.force)
-        filled = impute.impute(run, split, args.draws or 0, args.samples or impute.SAMPLES)
+        filled = {path: impute.impute(run, split, args.draws or 0, args.samples or impute.SAMPLES)}
     else:
         for name in ("draws", "samples"):
             if (value := getattr(args, name)) is not None:
                 raise UserError(f"--{name} {value}: is for tables; {run.path} has {run.spec.kind.noun}")
-        check_new(Path(args.output), args.force)
-        x, hidden = gaps.fill(run, missing)
-        filled = [x]
-    whole = run.spec.kind.completed(path, filled)
-    assert whole is not None, "only kinds with missing cells pass the check"
-    for number, version in enumerate(whole.versions, 1):
-        if args.draws:
-            version.insert(0, "draw", number, allow_duplicates=True)
-    write_text(Path(args.output), pd.concat(whole.versions).to_csv(index=False))
-    left = int(whole.versions[0][whole.missing.columns].isna().sum().sum())
+        windows, hidden = gaps.fill(run, missing)
+        filled = {file: [x] for file, x in windows.items()}
+    found, left = [], 0
+    for file, versions in filled.items():
+        whole = run.spec.kind.completed(file, versions)
+        assert whole is not None, "only kinds with missing cells pass the check"
+        left += int(whole.versions[0][whole.missing.columns].isna().sum().sum())
+        for number, version in enumerate(whole.versions, 1):
+            if args.draws:
+                version.insert(0, "draw", number, allow_duplicates=True)
+        targets[file].parent.mkdir(parents=True, exist_ok=True)
+        write_text(targets[file], pd.concat(whole.versions).to_csv(index=False))
+        found.append(whole.missing)
+    whole = Completed([], pd.concat(found))
     longer = f"; {left:,} cells in gaps longer than half a window are left empty" if left else ""
     console().print(f"{whole.described}{longer}; written: {args.output}", soft_wrap=True, markup=False, highlight=False)
     if hidden is None:
@@ -69,8 +83,10 @@ def main(args: argparse.Namespace) -> Results:
 
 
 if __name__ == "__main__":
-    arguments = parser(__doc__, EXAMPLES, output="file")
-    arguments.add_argument("--input", metavar="FILE", help="table or recording with missing cells")
+    arguments = parser(__doc__, EXAMPLES, output="path")
+    arguments.add_argument(
+        "--input", metavar="FILE", help="table or recording with missing cells, or folder of recordings"
+    )
     arguments.add_argument("--draws", type=positive, metavar="N", help="write N versions (multiple imputation)")
     arguments.add_argument("--samples", type=positive, help="importance samples per row of a table (default: 1000)")
     execute(main, arguments)

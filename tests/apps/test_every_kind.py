@@ -359,6 +359,18 @@ def test_missing_steps_of_recordings_are_filled_and_other_cells_stay(
     assert (found[kept] == given[kept]).all().all()
     if values["method"] == "linear interpolation":
         assert found["a"][2:7].tolist() == pytest.approx(np.linspace(given["a"][2], given["a"][6], 5), rel=1e-4)
+    (tmp_path / "logs" / "b").mkdir(parents=True)
+    for i, name in enumerate(["a.csv", "b/a.csv", "b/whole.csv"]):
+        (given if i == 2 else given.drop(index=[3, 4, 5])).to_csv(tmp_path / "logs" / name, index=False)
+    given.drop(columns="note").to_csv(tmp_path / "logs" / "b" / "whole.csv", index=False)
+    folders = "--input", tmp_path / "logs", "--output", tmp_path / "filled"
+    code, said, error = call("impute", run_dir, *folders, "--json")
+    assert code == 0, error
+    assert json.loads(said)["cells"] == 6 + 6 + 2 * 3
+    for name in ("a.csv", "b/a.csv", "b/whole.csv"):
+        assert pd.read_csv(tmp_path / "filled" / name)["time"].tolist() == given["time"].tolist()
+    assert "already exists; --force" in call("impute", run_dir, *folders)[2]
+    assert "is a file of --input" in call("impute", run_dir, *folders[:3], tmp_path / "logs", "--force")[2]
     for arguments, message in {("--draws", "2"): "is for tables", ("--input", str(new)): "no step is missing"}.items():
         options = ["--input", str(tmp_path / "holes.csv"), "--output", str(tmp_path / "again.csv"), *arguments]
         code, _, error = call("impute", run_dir, *options)

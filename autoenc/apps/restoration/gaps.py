@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -67,18 +68,27 @@ def versions(run: Run, x: Tensor, hidden: Tensor) -> dict[str, Tensor]:
     return {LINEAR: start, "model": own, "model, fitted to the ends": fitted}
 
 
-def fill(run: Run, gaps: Gaps) -> tuple[Tensor, Hidden | None]:
-    """Return windows (N, C, W) without missing values, by the best method on hidden validation steps.
+def fill(run: Run, gaps: Mapping[Path, Gaps]) -> tuple[dict[Path, Tensor], Hidden | None]:
+    """Return windows (N, C, W) of each file without missing values, by the best method on hidden validation steps.
 
     The model, and no numbers, if the training files cannot be read.
+
+    Raises:
+        UserError: nothing is missing in any file.
     """
-    found = versions(run, gaps.split.take(slice(None)).x.cpu(), gaps.missing)
+    lengths = np.concatenate([each.lengths for each in gaps.values()])
+    if not lengths.size:
+        file, first = next(iter(gaps.items()))
+        what = file if len(gaps) == 1 else file.parent
+        raise UserError(f"{what}: {first.why}; longer gaps, and those at the ends, are not filled")
+    hidden, method = None, "model"
     try:
-        hidden = measured(run, min(gaps.length, run.spec.shape[-1] // 2))
+        hidden = measured(run, min(int(np.median(lengths)), run.spec.shape[-1] // 2))
+        method = hidden.method
     except UserError as error:
         warnings.warn(f"{one_line(error)}; the error of filled steps is not measured", stacklevel=2)
-        return found["model"], None
-    return found[hidden.method], hidden
+    windows = {file: each.split.take(slice(None)).x.cpu() for file, each in gaps.items()}
+    return {file: versions(run, x, gaps[file].missing)[method] for file, x in windows.items()}, hidden
 
 
 def measured(run: Run, length: int) -> Hidden:

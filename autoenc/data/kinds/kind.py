@@ -65,12 +65,14 @@ class Gaps:
     """Windows (N, C, W) of a recording whose missing values are interpolated.
 
     Args:
-        missing: (N, C, W) bool. length: of the gap that a missing value is in, in steps: the median.
+        missing: (N, C, W) bool. lengths: of the gaps that missing values are in, in steps; empty: none is missing.
+        why: what is filled, for messages.
     """
 
     split: Split
     missing: Tensor
-    length: int
+    lengths: np.ndarray
+    why: str
 
 
 @dataclass(frozen=True)
@@ -331,8 +333,12 @@ class Kind:
         """How examples are denoised; None for kinds that are not."""
         return None
 
-    def gaps(self, path: Path) -> Gaps | None:
-        """Return the examples of a file on a time axis and which of their values are missing; else None."""
+    def gaps(self, path: Path) -> dict[Path, Gaps] | None:
+        """Return for each file of examples on a time axis which of their values are missing; else None.
+
+        Args:
+            path: of a file, or of a folder of files.
+        """
         return None
 
     def restored(self, split: Split, x: Tensor) -> tuple[list[str], list[list[str]]] | None:

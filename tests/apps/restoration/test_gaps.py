@@ -11,7 +11,7 @@ from autoenc.apps.restoration import gaps
 from autoenc.core import Autoencoder
 from autoenc.data.dataset import DataSpec
 from autoenc.data.kinds.series import Series
-from autoenc.data.kinds.series.gaps import completed, gap_length
+from autoenc.data.kinds.series.gaps import completed, gap_lengths
 from autoenc.data.readers.recordings import Format, Recording
 from autoenc.loading import Run
 
@@ -68,4 +68,4 @@ def test_rows_of_missing_steps_have_time_stamps_and_long_gaps_stay_empty(stamps:
     assert whole.versions[0]["when"].tolist() == [*stamps[:2], *filled, *stamps[2:]]
     assert whole.versions[0]["x"].fillna("").tolist() == ["1,5", "2,25", "3", "3,5", "4", ""]
     assert whole.counts == {"cells": 3, "rows": 3, "columns": 1}
-    assert gap_length(observed) == 3
+    assert gap_lengths(observed).tolist() == [3, 3, 3]

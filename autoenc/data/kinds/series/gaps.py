@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def gap_length(observed: np.ndarray) -> int:
-    """Return the length of the gap that a missing value is in, in steps: the median; observed: (T, C) bool."""
-    lengths = []
+def gap_lengths(observed: np.ndarray) -> np.ndarray:
+    """Return the length in steps of the gap that each missing value is in; observed: (T, C) bool."""
+    lengths: list[int] = []
     for gone in ~observed.T:
         edges = np.flatnonzero(np.diff(np.concatenate([[0], gone.astype(np.int8), [0]])))
         length = edges[1::2] - edges[::2]
         lengths += np.repeat(length, length).tolist()
-    return int(np.median(lengths))
+    return np.array(lengths)
 
 
 def completed(frame: pd.DataFrame, recording: Recording, values: np.ndarray, format: Format) -> Completed:

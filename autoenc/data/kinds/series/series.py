@@ -18,8 +18,9 @@ from autoenc.data.kinds.raw import Raw, RawInput, RawWindows
 from autoenc.data.kinds.series.channels import Channels
 from autoenc.data.kinds.series.denoising import Signals
 from autoenc.data.kinds.series.figures import SHOWN, compared, overview, ranked
-from autoenc.data.kinds.series.gaps import completed, gap_length
+from autoenc.data.kinds.series.gaps import completed, gap_lengths
 from autoenc.data.readers.recordings import TABLES, Format, Reader, Recording
+from autoenc.data.readers.recordings.files import files_of
 from autoenc.data.readers.tables import format_of
 from autoenc.data.scaling import is_numeric
 from autoenc.data.split import Examples, Split
@@ -200,19 +201,21 @@ class Series(Kind):
     def denoising(self) -> Denoising:
         return Signals(self.channels, self.window)
 
-    def gaps(self, path: Path) -> Gaps:
-        """Return the windows of a recording, whose gaps of up to half a window are interpolated.
+    def gaps(self, path: Path) -> dict[Path, Gaps]:
+        """Return the windows of recordings, whose gaps of up to half a window are interpolated.
 
         Raises:
-            DataError: no value is missing, or there are several recordings; differences.
+            DataError: a file of several recordings, or no table; differences.
         """
-        recording, windows = self._gapped(path)
-        if recording.observed is None:
-            why = f"no step is missing between others in gaps of up to {self.window // 2} steps, half a window"
-            raise DataError(f"{path}: {why}; longer gaps, and those at the ends, are not filled")
-        steps = windows.places[:, None] + torch.arange(self.window)
-        missing = torch.from_numpy(~recording.observed)[steps].transpose(1, 2)
-        return Gaps(Split(windows), missing, gap_length(recording.observed))
+        found = {}
+        why = f"no step is missing between others in gaps of up to {self.window // 2} steps, half a window"
+        for file in files_of(path):
+            recording, windows = self._gapped(file)
+            observed = np.ones(recording.values.shape, bool) if recording.observed is None else recording.observed
+            steps = windows.places[:, None] + torch.arange(self.window)
+            missing = torch.from_numpy(~observed)[steps].transpose(1, 2)
+            found[file] = Gaps(Split(windows), missing, gap_lengths(observed), why)
+        return found
 
     def completed(self, path: Path, versions: Sequence[Tensor]) -> Completed:
         """Return the rows of a recording with a row for each missing step, and missing cells filled with means.

@@ -109,7 +109,7 @@ class Spectrogram(Series):
     def restored(self, split: Split, x: Tensor) -> tuple[list[str], list[list[str]]]:
         raise DataError(LEVELS)
 
-    def gaps(self, path: Path) -> Gaps:
+    def gaps(self, path: Path) -> dict[Path, Gaps]:
         raise DataError(LEVELS)
 
     # Back
