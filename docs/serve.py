@@ -1,8 +1,9 @@
-"""Score the rows of a file by an exported detector, with numpy and onnxruntime alone: python serve.py FOLDER ROWS.
+"""Score the rows of a file by an exported detector, by numpy and onnxruntime: python serve.py FOLDER ROWS [CLASSES].
 
 Rows of a recording are in order, one step apart, without gaps: scripts/detect.py checks that, this does not. A window
 ends with each row, so that the first rows have no score. Images to inspect for defects are a file or a folder, which
-Pillow reads.
+Pillow reads. CLASSES has the class of each row on a line of its own, if the model is conditioned on them and they are
+no column of ROWS.
 """
 
 import csv
@@ -40,17 +41,24 @@ def numbers(path, given):
     return x.astype(given["dtype"]).reshape(-1, *given["shape"][1:])
 
 
-def inputs(path, info):
+def inputs(path, info, classes=None):
     """Return the inputs of the detector, and the row that the first of them ends with."""
-    first = info["inputs"][0]
+    first, last = info["inputs"][0], info["inputs"][-1]
+    feed, end = {}, 1
+    if last["name"] == "class" and not last["columns"]:
+        if classes is None:
+            raise ValueError("the model is conditioned on classes: name a file with the class of each row")
+        feed["class"] = np.array(classes.read_text(encoding="utf-8").split("\n")[:-1], object)[:, None]
     if path.suffix == ".npy" or not first["columns"]:
-        return {first["name"]: numbers(path, first)}, 1
+        feed[first["name"]] = numbers(path, first)
+        return checked(feed, info), 1
     header, *rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row] or [[]]
     place = {name.strip(): i for i, name in enumerate(header)}
     if odd := [i for i, row in enumerate(rows, 1) if len(row) != len(header)]:
         raise ValueError(f"row {odd[0]}: has {len(rows[odd[0] - 1])} cells, the header {len(header)}")
-    feed, end = {}, 1
     for given in info["inputs"]:
+        if given["name"] in feed:
+            continue
         if missing := [name for name in given["columns"] if name not in place]:
             raise ValueError(f"has no column {missing[0]}")
         columns = [[value(r[place[n]].strip(), n, given, i) for i, r in enumerate(rows, 1)] for n in given["columns"]]
@@ -61,7 +69,16 @@ def inputs(path, info):
                 raise ValueError(f"has {len(x)} rows, a window {end}")
             x = np.lib.stride_tricks.sliding_window_view(x, end, axis=0).transpose(0, 2, 1)
         feed[given["name"]] = np.ascontiguousarray(x)
-    return feed, end
+    return checked(feed, info), end
+
+
+def checked(feed, info):
+    """Return inputs of as many rows each, of known classes."""
+    if len(sizes := {len(values) for values in feed.values()}) > 1:
+        raise ValueError(f"has {max(sizes)} rows, the file of the classes another number")
+    if "class" in feed and (odd := set(feed["class"][:, 0]) - set(info["inputs"][-1]["codes"][0])):
+        raise ValueError(f"class {min(odd)!r}: expected one of {', '.join(info['inputs'][-1]['codes'][0])}")
+    return feed
 
 
 def images(path, given):
@@ -78,30 +95,30 @@ def images(path, given):
         yield [file.name], {given["name"]: np.ascontiguousarray(np.atleast_3d(x).transpose(2, 0, 1)[None])}
 
 
-def batches(path, info):
+def batches(path, info, classes):
     """Yield names and inputs of rows, or of images."""
     if info["inputs"][0]["dtype"] == "uint8":
         yield from images(path, info["inputs"][0])
         return
-    feed, row = inputs(path, info)
+    feed, row = inputs(path, info, classes)
     for start in range(0, len(next(iter(feed.values()))), BATCH):
         part = {name: values[start : start + BATCH] for name, values in feed.items()}
         yield range(row + start, row + start + BATCH), part
 
 
-def main(folder, path):
+def main(folder, path, classes=None):
     """Print the score, p-value and decision of each row."""
     info = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
     names = [name for name in ("score", "p_value", "alarm") if name in info["outputs"]]
     session = onnxruntime.InferenceSession(folder / "detector.onnx")
     print("row", *names, sep=",")
-    for rows, feed in batches(path, info):
+    for rows, feed in batches(path, info, classes):
         for row, *found in zip(rows, *session.run(names, feed)):  # noqa: B905
             print(row, *(f"{number:.7g}" for number in found), sep=",")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 4):
         sys.exit(__doc__.splitlines()[0])
     try:
         main(*map(Path, sys.argv[1:]))

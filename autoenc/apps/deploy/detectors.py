@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from autoenc.apps.anomaly import calibration
@@ -20,7 +21,7 @@ from autoenc.apps.anomaly.way import Way
 from autoenc.apps.deploy.export import EXAMPLES, settled
 from autoenc.apps.deploy.scoring import EQUAL, PValue, Scores, Spread, constant
 from autoenc.core import Batch
-from autoenc.data.kinds.raw import Raw
+from autoenc.data.kinds.raw import Raw, RawInput
 from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
@@ -39,7 +40,7 @@ class Given:
 
 
 class PortableDetector(nn.Module):
-    """A detector that reads raw rows, a tensor for each of `raw.inputs`, and returns a tensor for each of `outputs`.
+    """A detector that reads raw rows, a tensor for each of `inputs`, and returns a tensor for each of `outputs`.
 
     Attributes:
         refused: option -> why it is refused.
@@ -61,6 +62,11 @@ class PortableDetector(nn.Module):
         self.run, self.raw, self.judged, self.score = run, raw, judged, judged.score
         self.threshold = judged.thresholds[self.score]
         self.limit = constant(self.threshold + EQUAL * abs(self.threshold))
+
+    @property
+    def inputs(self) -> tuple[RawInput, ...]:
+        """Descriptions of the tensors that it reads."""
+        return self.raw.inputs
 
     def alarm(self, score: Tensor) -> Tensor:
         """Return whether a score is above the threshold; what is not a number is."""
@@ -114,8 +120,21 @@ class PortableExamples(PortableDetector):
         super().__init__(run, run.spec.kind.raw(), judged)
         self.model, self.kind, self.detector = run.model, run.spec.kind, detector
         self.windows, self.scores = windows, Scores(windows)
+        self.classes = run.spec.classes if run.given_labels else ()
         self.levels: Tensor
         self.register_buffer("levels", quantile_levels(self.model.bottleneck.latent_shape))
+
+    @property
+    def inputs(self) -> tuple[RawInput, ...]:
+        return (*self.raw.inputs, condition(self.run)) if self.classes else self.raw.inputs
+
+    def batch(self, *tensors: Tensor) -> Batch:
+        """Return raw rows as the model is fed them: NaN where the class that the model is conditioned on is unknown."""
+        if not self.classes:
+            return Batch(self.raw(*tensors))
+        *rest, labels = tensors
+        x, y = self.raw(*rest), labels[:, 0]
+        return Batch(x.where((y >= 0).reshape(-1, *[1] * (x.dim() - 1)), torch.nan), y.clamp(min=0))
 
     def scored(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the codes of examples (N, K), and their scores, name -> (N,)."""
@@ -133,10 +152,13 @@ class PortableExamples(PortableDetector):
 
     def given(self) -> list[Given]:
         """Return at most 200 raw rows like the reference rows."""
-        x = self.run.reference_rows(EXAMPLES).sample(EXAMPLES).take(slice(None)).x
+        rows = self.run.reference_rows(EXAMPLES).sample(EXAMPLES).take(slice(None))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of values not seen in training, which are among them
-            split, arrays = self.kind.raw_rows(x)
+            split, arrays = self.kind.raw_rows(rows.x)
+        if self.classes and rows.y is not None:
+            split = replace(split, y=rows.y)
+            arrays = [*arrays, np.array(self.classes)[rows.y.numpy()][:, None]]
         clear = settled(self.run, split)
         return [Given([array[clear.numpy()] for array in arrays], split.subset(clear.nonzero().squeeze(1)))]
 
@@ -161,7 +183,7 @@ class PortableRows(PortableExamples):
         self.p_value = PValue(normal.scores[self.score])
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        code, scores = self.scored(Batch(self.raw(*tensors)))
+        code, scores = self.scored(self.batch(*tensors))
         score = scores[self.score]
         return score, self.p_value(score), self.alarm(score), code, *(scores[name] for name in self.names)
 
@@ -201,7 +223,7 @@ class PortableSteps(PortableExamples):
         self.spread = Spread(detector.precision, detector.scale)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        batch = Batch(self.raw(*tensors))
+        batch = self.batch(*tensors)
         error = self.kind.step_errors(errors(self.model, batch)).double()
         steps = dict(zip(OWN, self.spread(error), strict=True))  # (N, W)
         code, scores = self.scored(batch)
@@ -226,6 +248,15 @@ class PortableSteps(PortableExamples):
         """Return score and decision of the last steps of windows."""
         judged = replace(self.judged, scores={name: scores[name][:, -1] for name in OWN})
         return {"score": judged.scores[self.score], "alarm": judged.alarms}
+
+
+def condition(run: Run) -> RawInput:
+    """Return the input of the classes that a model is conditioned on."""
+    rows = run.spec.kind.raw().inputs[0]
+    column = run.config["data"].get("label") if rows.columns and len(rows.shape) == 1 else None
+    columns = () if column is None else (str(column),)
+    codes = {name: i for i, name in enumerate(run.spec.classes)}
+    return RawInput("class", "str", (1,), "the class that the model is conditioned on", columns, codes=(codes,))
 
 
 def tied(detector: Detector, codes: np.ndarray, knn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -65,10 +65,6 @@ def check(run: Run) -> None:
     """Raise UserError unless the detector of a run can be exported."""
     if not run.spec.kind.continuous:
         raise UserError(f"{run.path}: --detector: models of token ids cannot be exported; data=bag_of_words can")
-    if run.conditional:
-        raise UserError(
-            f"{run.path}: --detector: a conditional model cannot be exported, as the file would need labels"
-        )
 
 
 def export_detector(run: Run, folder: Path, options: Options, opset: int = OPSET) -> ExportedDetector:
@@ -91,7 +87,7 @@ def export_detector(run: Run, folder: Path, options: Options, opset: int = OPSET
     for name, why in portable.refused.items():
         options.refuse(name, why)
     detector = portable(way(run, options))
-    inputs = detector.raw.inputs
+    inputs = detector.inputs
     part = Part(detector, tuple(i.name for i in inputs), detector.outputs, tuple(i.example(2) for i in inputs),
                 tuple(i.sides for i in inputs))  # fmt: skip
     what = f"{run.path}: {NAME}"
@@ -152,7 +148,7 @@ def compare(
     for group in rows:
         arrays = group.given.arrays
         if not as_texts:
-            arrays = [i.numbers(a) for i, a in zip(detector.raw.inputs, arrays, strict=True)]
+            arrays = [i.numbers(a) for i, a in zip(detector.inputs, arrays, strict=True)]
         for size in sorted({min(size, len(group)) for size in BATCHES}):
             part = [np.ascontiguousarray(a[:size]) for a in arrays]
             found = dict(zip(detector.outputs, call(*part), strict=True))
@@ -193,7 +189,7 @@ def _metadata(detector: PortableDetector, rows: Sequence[RawRows], opset: int) -
             {"name": i.name, "dtype": i.dtype, "shape": ["N", *i.shape], "text": i.text, "columns": list(i.columns),
              "dates": list(i.dates), "missing": list(i.missing), "codes": [dict(codes) for codes in i.codes],
              "range": i.range, "uint8_scale": i.uint8_scale, "least": i.least}
-            for i in detector.raw.inputs
+            for i in detector.inputs
         ],
         "outputs": {
             name: {"shape": ["N", *detector.shape(first[name])], "dtype": str(first[name].dtype),

@@ -6,7 +6,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -358,12 +358,45 @@ def test_options_that_are_wrong(options: list[str], named: str, table_vae: Path,
     assert not (table_vae / "detector").exists()
 
 
-def test_a_rate_for_time_steps_and_a_conditional_model_are_refused(series_ae: Path, cvae_run: Path, call: Call) -> None:
+def test_a_rate_for_time_steps_is_refused(series_ae: Path, call: Call) -> None:
     for path, options, named in (
         (series_ae, ["--alarm-rate", "0.1"], "--quantile"),
         (series_ae, ["--score", "knn"], "residual, error"),
-        (cvae_run, [], "conditional"),
     ):
         code, _, err = call("export", path, "--detector", *options)
         assert (code, err.count("\n")) == (2, 1)
         assert named in err
+
+
+# Conditional models
+
+
+def test_the_class_is_an_input_of_a_conditional_model(cvae_run: Path, tmp_path: Path) -> None:
+    detector = portable(cvae_run)
+    (rows,) = exporting.raw_rows(detector)
+    x, names = rows.given.arrays
+    assert set(names[:, 0]) <= set(detector.classes)
+    result = compared(detector, [rows])
+    assert result.decisions == 0
+    assert max(result.differences.values()) < 1e-4
+    other = np.where(names == detector.classes[0], detector.classes[1], detector.classes[0])
+    wrong = exporting.RawRows(replace(rows.given, arrays=[x, other]), rows.expected)
+    with pytest.raises(Unfaithful, match="differs from the run"):
+        compared(detector, [wrong])
+    unknown = detector.inputs[-1].numbers(np.array([["none of them"]]))
+    with torch.no_grad():
+        found = dict(zip(detector.outputs, detector(torch.from_numpy(x[:1]), torch.from_numpy(unknown)), strict=True))
+    assert (found["alarm"].item(), found["score"].isnan().item()) == (True, True)
+
+    served = runpy.run_path(str(SERVE))["inputs"]
+    given = [asdict(i) | {"shape": ["N", *i.shape]} for i in detector.inputs]
+    np.save(tmp_path / "x.npy", x[:2])
+    for text, why in (("0\n", "has 2 rows"), ("0\nten\n", "class 'ten': expected one of 0, 1")):
+        (tmp_path / "classes.txt").write_text(text)
+        with pytest.raises(ValueError, match=why):
+            served(tmp_path / "x.npy", {"inputs": given}, tmp_path / "classes.txt")
+    with pytest.raises(ValueError, match="the class of each row"):
+        served(tmp_path / "x.npy", {"inputs": given})
+    (tmp_path / "classes.txt").write_text("3\n7\n")
+    feed, _ = served(tmp_path / "x.npy", {"inputs": given}, tmp_path / "classes.txt")
+    assert feed["class"].tolist() == [["3"], ["7"]]
