@@ -64,7 +64,10 @@ class ExportedDetector:
 def check(run: Run) -> None:
     """Raise UserError unless the detector of a run can be exported."""
     if not run.spec.kind.continuous:
-        raise UserError(f"{run.path}: --detector: models of token ids cannot be exported; data=bag_of_words can")
+        why = (
+            "models of token ids cannot be exported, as their decoders skip padding, so that shapes depend on the texts"
+        )
+        raise UserError(f"{run.path}: --detector: {why}; data=bag_of_words can")
 
 
 def export_detector(run: Run, folder: Path, options: Options, opset: int = OPSET) -> ExportedDetector:
