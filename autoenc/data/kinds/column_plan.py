@@ -11,8 +11,8 @@ import numpy as np
 
 from autoenc.data.kinds.columns import SignedLog
 from autoenc.data.kinds.table import Table
-from autoenc.data.readers.dates import Dated, order_of
-from autoenc.data.readers.numbers import Ambiguous, Written, decimal_commas, form_of, looks_numeric
+from autoenc.data.readers.dates import Dated, looks_dated, order_of
+from autoenc.data.readers.numbers import Ambiguous, Written, decimal_commas, form_of, looks_numeric, thousands_points
 from autoenc.data.readers.tables import Source
 from autoenc.errors import DataError, require
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Scaling = Literal["standard", "robust", "quantile", "none"]
-DATE = r"\d{4}[-/]\d{1,2}[-/]\d{1,2}(?:[ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}(?:[ T].*)?"
 FEW = 20  # rows, or values, that are too few to tell
+EPOCH = r"1\d{9}(?:\d{3}){0,3}"  # seconds, ms, us or ns since 1970, from 2001 to 2033
 ID = re.compile(
     r"unnamed: ?\d+|column_0|index|idx|row|row[ _]?(?:id|num|number|index)|(?:.*[_ ])?(?:id|uuid|guid)"
     r"|(?-i:[a-z]+I[dD])|(?:.*[_ ])?timestamp",
@@ -135,20 +135,23 @@ class Plan:
         return found
 
     def _numbers_rows(self, name: str, column: pd.Series) -> bool:
-        """Whether a column counts the rows, or identifies them by its name and by a different value in each."""
+        """Whether a column counts or times the rows, or identifies them by its name; each has another value."""
         named = (*self.keep, *(() if isinstance(self.log, bool) else self.log), *self.dates)
         if name in named or len(column) <= FEW or column.nunique() < len(column):
             return False
         texts = column.astype(str)
         whole = column.dtype.kind in "iu" or bool(texts.str.fullmatch(r"\d{1,18}").all())
-        if whole and (column.astype("int64") - column.index).nunique() == 1:
-            return True
+        if whole:
+            values = column.astype("int64").sort_index()  # in the order of the file
+            ordered = values.is_monotonic_increasing or values.is_monotonic_decreasing
+            if (values - values.index).nunique() == 1 or (ordered and texts.str.fullmatch(EPOCH).all()):
+                return True
         return ID.fullmatch(name) is not None and (whole or not Written().parse(column).notna().all())
 
     def _is_date(self, name: str, column: pd.Series, found: _Columns) -> bool:
         if self.dates != "auto" and name not in self.dates:
             return False
-        if self.dates == "auto" and not column.iloc[:100].astype(str).str.fullmatch(DATE).all():
+        if self.dates == "auto" and not looks_dated(column.iloc[:100]).all():
             return False
         order = order_of(column)
         if order is None:
@@ -194,16 +197,19 @@ class Plan:
             found.numbers.append(name)
             found.written[name] = form
             special = ~plain if source.decimal == "," else pd.to_numeric(column, errors="coerce").isna()
+            special |= column.astype(str).str.fullmatch(r"0\d+")  # a code
             if special.any():
                 cell = column[special].iloc[:1]
                 read = f"'{str(cell.iloc[0])[:40]}' is read as the number {form.parse(cell).iloc[0]:.10g}"
                 found.notes.append(f"column {name}: {read}; data.categorical=[{name}] if it is a category")
+            if form == Written() and (cell := thousands_points(column, beside=source.separator != ";")):
+                why = f"'{cell}' is read as {cell}; \"data.decimal=','\" reads {cell.replace('.', '')}"
+                found.notes.append(f"Attention: column {name}: {why}")
             return True
         rest = column[~good].astype(str)
         cells = ", ".join(f"'{cell[:40]}' (row {row})" for row, cell in rest.iloc[:3].items())
         listed = f"{len(rest):,} other cells: {cells}" if len(rest) > 1 else cells
-        european = Written(",", ".").parse(column.astype(str)).notna().mean() > 0.5
-        if source.decimal == "." and decimal_commas(rest) and european:
+        if source.decimal == "." and decimal_commas(column):
             remedy = f"\"data.decimal=','\" reads them, {category}"
             raise DataError(f"data: column {name} has decimal commas, {listed}; {remedy}")
         numeric = looks_numeric(rest)
@@ -219,11 +225,15 @@ class Plan:
         if column.nunique() == len(column) and len(column) > FEW and name not in self.keep:
             found.notes.append(f"column {name} is left out: its text differs in every row; data.keep=[{name}] keeps it")
             return
-        if column.astype(str).str.fullmatch(DATE).mean() > 0.5:
+        if looks_dated(column).mean() > 0.5:
             found.notes.append(
                 f"Attention: column {name} looks like dates, which are treated as categories; "
                 f"data.dates=[{name}] reads dates such as 2024-04-20 as numbers"
             )
+        elif column.nunique() > FEW and (numeric := column.astype(str).str.match(r"[+-]?\d")).mean() > 0.5:
+            cell = str(column[numeric].iloc[0])[:40]
+            what = f"'{cell}' and others are treated as categories; convert them if they are quantities"
+            found.notes.append(f"Attention: column {name}: {what}; data.categorical=[{name}] if not")
         found.categories.append(name)
 
 

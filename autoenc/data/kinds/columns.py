@@ -130,7 +130,9 @@ class Columns(Kind):
             values = self.written.get(name, default).parse(column)
             if self.source.infinite == "missing":
                 values, column = values.where(~np.isinf(values)), column.where(~np.isinf(values))
-            _check_cells(what, name, column, (values.isna() & column.notna()) | np.isinf(values), "a finite number")
+            remedy = " (data.infinite=missing makes such cells missing)" if np.isinf(values).any() else ""
+            bad = (values.isna() & column.notna()) | np.isinf(values)
+            _check_cells(what, name, column, bad, f"a finite number{remedy}")
             typed[name] = values
         for name in self.categories:
             column = frame[name]

@@ -59,8 +59,13 @@ def roles(path: Path, array: str | None = None, label: str | None = "y") -> dict
     if "x" not in found:
         rest = [name for name in there if name not in found.values()]
         if len(rest) != 1:
-            listed = ", ".join(there) or "none"
-            raise DataError(f"{path}: has no array x, only {listed}; data.array=NAME names the one to train on")
+            if not there:
+                raise DataError(
+                    f"{path}: has no array of real numbers; structs, cells and sparse matrices are not read"
+                )
+            raise DataError(
+                f"{path}: has no array x, only {', '.join(there)}; data.array=NAME names the one to train on"
+            )
         found["x"] = rest[0]
     return found
 

@@ -10,7 +10,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TIME = r"(?P<time>[ T]\d{1,2}:\d{2}.*)?"
-ISO = re.compile(rf"\d{{4}}[-/]\d{{1,2}}[-/]\d{{1,2}}{TIME}")
+MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?"
+# 2024-04-20, 2024-04, 20240420, 20-Apr-2024, Apr 20, 2024
+ISO = re.compile(
+    r"(?:\d{4}[-/]\d{1,2}[-/]\d{1,2}"
+    rf"|\d{{1,2}}\.?[- /]?{MONTH}[- /,]{{0,2}}\d{{4}}|{MONTH} ?\d{{1,2}},? ?\d{{4}}){TIME}"
+    r"|(?:19|20)\d{2}(?:-?(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|-(?:0[1-9]|1[0-2]))",
+    re.IGNORECASE,
+)
 OTHER = re.compile(rf"(?P<a>\d{{1,2}})(?P<mark>[./-])(?P<b>\d{{1,2}})[./-](?P<year>\d{{4}}|\d{{2}}){TIME}")
 WEEKDAY, HOUR = " weekday", " hour"  # ends of the names of derived columns
 
@@ -65,6 +72,11 @@ class Dated:
         unit = "s" if self.clock else "D"
         moments = pd.Timestamp(self.first) + pd.to_timedelta(days, unit="D")
         return moments.dt.round(unit).dt.strftime("%Y-%m-%d %H:%M:%S" if self.clock else "%Y-%m-%d").astype("object")
+
+
+def looks_dated(cells: pd.Series) -> pd.Series:
+    """Return which cells have the form of a date."""
+    return cells.map(lambda cell: any(form.fullmatch(str(cell).strip()) for form in (ISO, OTHER))).astype("bool")
 
 
 def order_of(cells: pd.Series) -> Order | None:

@@ -15,6 +15,11 @@ from autoenc.data.readers.arrays import is_number
 from autoenc.errors import DataError, one_line
 
 WHITESPACE = ("whitespace", r"\s+")  # names of the separator of columns that are aligned by blanks or tabs
+UTF_8 = re.compile("utf[-_]?8([-_ ]?(sig|bom))?", re.IGNORECASE)
+MARKS = {
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),  # begins like that of UTF-16
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 LONGEST = 2**31 - 1  # characters of a cell; the default limit of csv is 131,072
 QUOTES = {
     "double": {"strict": True},
@@ -22,6 +27,7 @@ QUOTES = {
     "none": {"quoting": csv.QUOTE_NONE},
 }
 REMEDY = r"data.quoting=none reads quotes as characters, data.quoting=backslash reads \" as one"
+SEPARATOR_LINE = re.compile("sep=.")  # by which Excel recognizes the separator
 BLANK_AFTER_QUOTE = re.compile(r'"[ \t]+(?=[,;|\t]|\r?\n?$)')
 
 
@@ -31,9 +37,18 @@ def separator_of(text: str) -> str:
 
 
 def rows(
-    path: Path, separator: str, encoding: str, quoting: str = "double", skip: int = 0, comment: str = ""
+    path: Path,
+    separator: str,
+    encoding: str,
+    quoting: str = "double",
+    skip: int = 0,
+    comment: str = "",
+    notes: list[str] | None = None,
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of the line and the cells of each row; lines that are blank or begin with `comment` are skipped.
+
+    Args:
+        notes: receives a remark if quoted cells have line breaks, which may be a stray quote.
 
     Raises:
         DataError: another encoding, a quote that is never closed or closed by that of another row.
@@ -41,6 +56,7 @@ def rows(
     csv.field_size_limit(LONGEST)
     options = QUOTES[quoting]
     width = 0
+    spanning: list[tuple[int, int]] = []
     try:
         with opened(path, encoding) as file:
             lines = _Lines(file, skip, comment, separator in WHITESPACE)
@@ -56,7 +72,7 @@ def rows(
                         never = "a quote is never closed" if "unexpected end" in str(error) else str(error)
                         raise DataError(f"{path}: line {lines.start}: {never}; {REMEDY}") from None
                 if row is None:
-                    return
+                    break
                 if not row:
                     continue
                 width = width or len(row)
@@ -64,7 +80,12 @@ def rows(
                     last = lines.start + len(lines.pending) - 1
                     why = f"a quote in line {lines.start} is closed in line {last} and takes these rows into one cell"
                     raise DataError(f"{path}: {why}; {REMEDY}")
+                if len(lines.pending) > 1:
+                    spanning.append((lines.start, lines.start + len(lines.pending) - 1))
                 yield lines.start, row
+        if spanning and notes is not None:
+            first, last = max(spanning, key=lambda span: span[1] - span[0])
+            notes.append(f"{path}: {len(spanning):,} rows span several lines, such as {first} to {last}; {REMEDY}")
     except UnicodeError as error:
         raise DataError(
             f"{path}: is not {encoding} ({one_line(error)}); data.encoding=latin-1 can decode every file"
@@ -94,6 +115,8 @@ class _Lines:
                 continue
             if self.comment and not self.pending and line.lstrip().startswith(self.comment):
                 continue
+            if self.number == 1 and SEPARATOR_LINE.fullmatch(line.rstrip()):
+                continue
             if self.whitespace:
                 line = " ".join(line.split()) + "\n"
             self.pending.append(line)
@@ -101,16 +124,29 @@ class _Lines:
 
 
 def opened(path: Path, encoding: str) -> IO[str]:
-    """Open a text file, gzipped or not; a byte order mark decides between UTF-8 and UTF-16."""
+    """Open a text file, gzipped or not, in the encoding that `encoding_of` returns."""
     opener = gzip.open if path.suffix.lower() == ".gz" else open
-    name = codecs.lookup(encoding).name
-    if name == "utf-8":
-        with opener(path, "rb") as file:
-            start = file.read(4096)
-        name = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-        if name == "utf-8-sig" and b"\0" in start:
-            raise DataError(f"{path}: has NUL bytes: not a text file, or in UTF-16: data.encoding=utf-16-le")
+    with opener(path, "rb") as file:
+        start = file.read(4096)
+    name = encoding_of(start, encoding)
+    if name == "utf-8-sig" and b"\0" in start:
+        wide = "utf-16-be" if start[:1] == b"\0" else "utf-16-le"
+        raise DataError(f"{path}: has NUL bytes: not a text file, or in UTF-16: data.encoding={wide}")
     return opener(path, "rt", newline="", encoding=name)  # type: ignore[return-value]
+
+
+def encoding_of(start: bytes, encoding: str) -> str:
+    """Return the encoding of a text file; a byte order mark decides between UTF-8, UTF-16 and UTF-32.
+
+    Args:
+        start: first bytes of the file. encoding: as the user names it.
+
+    Raises:
+        LookupError: there is no such encoding.
+    """
+    if not UTF_8.fullmatch(encoding):
+        return codecs.lookup(encoding).name
+    return next((name for name, marks in MARKS.items() if start.startswith(marks)), "utf-8-sig")
 
 
 def _without_blanks(lines: Sequence[str], separator: str) -> list[str] | None:
@@ -133,6 +169,33 @@ def _swallowed(lines: Sequence[str], separator: str, width: int) -> bool:
     plain = [line for line in lines if line.count('"') < 2]  # the others have quoted cells, which may have separators
     counts = [len(row) for row in csv.reader(plain, delimiter=separator, quoting=csv.QUOTE_NONE)]
     return bool(counts) and all(count == width for count in counts)
+
+
+def header_row(path: Path, start: Sequence[tuple[int, list[str]]]) -> list[str]:
+    """Return the cells of the first row, with an empty one before them where the others begin with the names of rows.
+
+    Args:
+        start: the first row and some below, with the numbers of their lines.
+
+    Raises:
+        DataError: the first row is a title: it has fewer than half of the names that the columns below need.
+    """
+
+    def filled(row: Sequence[str]) -> int:
+        return sum(bool(cell.strip()) for cell in row)
+
+    first, body = start[0][1], [row for _, row in start[1:]]
+    width = max(map(len, body), default=0)
+    usual = sum(2 * sum(i < len(row) and bool(row[i].strip()) for row in body) > len(body) for i in range(width))
+    if filled(first) * 2 < usual or len(first) == 1 < usual:
+        line = next((line for line, row in start if filled(row) >= usual), start[1][0])
+        title = ", ".join(cell.strip() for cell in first if cell.strip())[:40]
+        raise DataError(
+            f"{path}: line {start[0][0]} ('{title}') has fewer names than the {usual} columns below; "
+            f"data.skip={line - 1} if the header comes after it, data.header=true if it is the header"
+        )
+    wider = len(first) > 1 and all(len(row) == len(first) + 1 for row in body)
+    return ["", *first] if wider and any(row[-1].strip() for row in body) else first
 
 
 def header_names(path: Path, first: Sequence[str], body: Sequence[Sequence[str]], sure: bool) -> list[str]:

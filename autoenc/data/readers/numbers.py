@@ -110,9 +110,26 @@ def form_of(cells: Sequence[str], decimal: str, thousands: str) -> Written | Non
 
 
 def decimal_commas(texts: pd.Series) -> bool:
-    """Whether some cells have a comma that can only be a decimal separator: 12,5 or 0,125."""
-    cells = texts[texts.str.fullmatch(rf"[+-]?[\d.]*,\d*{EXPONENT}")]
-    return bool((~cells.str.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}")).any())
+    """Whether most cells are numbers with a decimal comma, of which one can only be that: 12,5 or 0,125, any unit."""
+    found = [DISGUISED.fullmatch(text.translate(CLEANED).strip()) for text in texts.astype(str)]
+    bodies = [match["body"] for match in found if match is not None]
+    pattern = Written(",", ".")._pattern()
+    certain = any("," in b and pattern.fullmatch(b) and not re.fullmatch(r"[1-9]\d{0,2},\d{3}", b) for b in bodies)
+    return certain and sum(pattern.fullmatch(body) is not None for body in bodies) > len(texts) / 2
+
+
+def thousands_points(column: pd.Series, beside: bool) -> str:
+    """Return a cell whose point may separate thousands, as in 33.398 beside 193; empty if there is none.
+
+    Args:
+        beside: whole numbers without a point must be there, too.
+    """
+    texts = column.astype(str)
+    pointed = texts.str.contains(".", regex=False)
+    if column.dtype.kind in "biuf" or not pointed.any() or (beside and pointed.all()):
+        return ""
+    cells = texts[pointed]
+    return str(cells.iloc[0]) if cells.str.fullmatch(r"[+-]?[1-9]\d{0,2}\.\d{3}").all() and len(cells) > 2 else ""
 
 
 def _thousands(bodies: Sequence[str], decimal: str, currency: bool) -> str:

@@ -10,7 +10,8 @@ from autoenc.errors import DataError, one_line
 def check_file(path: Path) -> bytes:
     """Return the first bytes of a file; DataError unless it exists, can be opened and is not empty."""
     if not path.is_file():
-        raise DataError(f"{path}: {'is a folder, not a file' if path.exists() else 'no such file'}")
+        other = "is a folder, not a file" if path.is_dir() else "is a pipe or a device, not a file"
+        raise DataError(f"{path}: {other if path.exists() else 'no such file'}")
     try:
         with path.open("rb") as file:
             start = file.read(8)

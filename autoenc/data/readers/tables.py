@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from autoenc.data.readers import arrays
 from autoenc.data.readers.arrays import is_number, read_arrays, roles
-from autoenc.data.readers.delimited import header_names, opened, rows, unique
+from autoenc.data.readers.delimited import header_names, header_row, opened, rows, unique
 from autoenc.data.readers.paths import check_file
 from autoenc.errors import DataError, one_line
 
@@ -63,7 +63,7 @@ class Source:
         skip: lines to skip at the beginning of a CSV file. comment: beginning of lines to skip.
         thousands: separator of groups of three digits; empty: recognized where it is certain.
         infinite: of numbers: error or missing.
-        array: name of the array of rows in a file with several.
+        array: name of the array of rows, or of the sheet, in a file with several.
         unused: further columns that a new file without a header may lack.
     """
 
@@ -109,7 +109,7 @@ class Source:
         elif suffix in ARROW:
             chunks = _feather(path)
         elif suffix == ".xlsx":
-            chunks = iter([self._excel(path)])
+            chunks = iter([self._excel(path, [] if notes is None else notes)])
         else:
             chunks = iter([self._array(path)])
         count = 0
@@ -124,10 +124,12 @@ class Source:
         import pandas as pd
 
         separator = "\t" if suffix == ".tsv" else self.separator
-        found = rows(path, separator, self.encoding, self.quoting, self.skip, self.comment)
+        found = rows(path, separator, self.encoding, self.quoting, self.skip, self.comment, notes)
         start = list(islice(found, PEEK + 1))
         if not start:
             raise DataError(f"{path}: has no rows")
+        if self.header is None:
+            start[0] = start[0][0], header_row(path, start)
         names = self._names(path, start[0][1], [row for _, row in start[1:]], notes)
         found = chain(start[self.header is not False :], found)
         markers = MARKERS | {text for marker in self.missing for text in _spellings(marker)}
@@ -172,6 +174,7 @@ class Source:
         if x.ndim != 2 or x.dtype.kind not in "biuf":
             found = f"{chosen['x']} {x.shape} {x.dtype}"
             raise DataError(f"{path}: expected numbers x (or X) of shape (rows, columns), found {found}")
+        x = x.astype(x.dtype.newbyteorder("="), copy=False)  # pandas has no numbers of the other byte order
         frame = pd.DataFrame(x, columns=list(self.names) or [f"column_{i}" for i in range(x.shape[1])])
         if "y" in arrays:
             if arrays["y"].size != len(x):
@@ -179,25 +182,42 @@ class Source:
             frame["y"] = arrays["y"].ravel()
         return frame
 
-    def _excel(self, path: Path) -> pd.DataFrame:
+    def _excel(self, path: Path, notes: list[str]) -> pd.DataFrame:
         import pandas as pd
 
         try:
-            frame = pd.read_excel(
-                path, header=None if self.header is False else 0, skiprows=self.skip, engine="openpyxl"
-            )
+            with pd.ExcelFile(path, engine="openpyxl") as book:
+                sheets = [str(name) for name in book.sheet_names]
+                sheet = sheets[0] if self.array is None else self.array
+                frame = book.parse(sheet, header=None, skiprows=self.skip) if sheet in sheets else None
         except ImportError:
             raise DataError(f"{path}: reading .xlsx needs openpyxl: pip install 'autoenc[excel]'") from None
         except Exception as error:  # openpyxl raises anything for damaged files
             raise DataError(f"{path}: cannot be read as .xlsx ({one_line(error)})") from None
+        others = f"its sheets are {', '.join(sheets)}; data.array=NAME names one"
+        if frame is None:
+            raise DataError(f"data.array={self.array}: {path} has no such sheet; {others}")
+        if not len(frame):
+            raise DataError(f"{path}: the sheet {sheet} has no rows; {others}")
+        if self.array is None and len(sheets) > 1:
+            notes.append(f"{path}: only the sheet {sheet} is read; {others}")
         if self.header is False:
             frame.columns = list(self.names) or [f"column_{i}" for i in range(frame.shape[1])]
-        return frame
+            return frame
+        cells = frame.astype("object").where(frame.notna(), "").head(PEEK + 1).astype(str)
+        start = [(self.skip + i + 1, list(row)) for i, row in enumerate(cells.itertuples(index=False))]
+        first = header_row(path, start) if self.header is None else start[0][1]
+        return frame.iloc[1:].infer_objects().set_axis([name or f"column_{i}" for i, name in enumerate(first)], axis=1)
 
     def plain(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return a data frame as if it came from a CSV file: names and dates are text, markers are missing."""
+        import pandas as pd
+
         names = ["_".join(str(part) for part in n if part != "") if isinstance(n, tuple) else str(n) for n in frame]
         frame = dates_as_text(frame.set_axis(unique(names), axis=1))
+        for name in frame.select_dtypes("object"):  # texts of writers that do not mark them as such
+            if pd.api.types.infer_dtype(frame[name], skipna=True) == "bytes":
+                frame[name] = frame[name].str.decode("utf-8", errors="backslashreplace")
         if not self.missing:
             return frame
         texts = {text for marker in self.missing for text in _spellings(marker)}
@@ -240,8 +260,8 @@ def _json_lines(path: Path) -> Iterator[pd.DataFrame]:
 
 def _record(path: Path, number: int, line: str) -> dict[str, object]:
     try:
-        record = json.loads(line)
-    except ValueError as error:
+        record = json.loads(line, parse_int=lambda digits: int(digits) if len(digits) < 300 else float(digits))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: line {number} is not JSON ({one_line(error)})") from None
     if not isinstance(record, dict):
         raise DataError(f"{path}: line {number} is not an object, {{...}}")
@@ -266,7 +286,10 @@ def _parquet(path: Path) -> Iterator[pd.DataFrame]:
     try:
         with ParquetFile(path) as file:
             for batch in file.iter_batches(CHUNK):
-                yield batch.to_pandas().reset_index(drop=True)
+                frame = (
+                    batch.to_pandas()
+                )  # an index that has a name is a column, such as the time stamps of a recording
+                yield frame.reset_index(drop=frame.index.names == [None])
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({one_line(error)})") from None
 
@@ -278,6 +301,7 @@ def dates_as_text(frame: pd.DataFrame) -> pd.DataFrame:
         return frame
 
     def written(moment: pd.Timestamp) -> str:
-        return str(moment.date() if moment == moment.normalize() else moment)
+        text = str(moment)
+        return text.partition(" ")[0] if moment == moment.normalize() else text
 
     return frame.assign(**{name: dates[name].map(written, na_action="ignore").astype("object") for name in dates})

@@ -116,11 +116,7 @@ def decoded(path: Path, encoding: str, empty: bool = False) -> str:
     if not data and not empty:
         raise DataError(f"{path}: is empty")
     try:
-        name = codecs.lookup(encoding).name
-        if name == "utf-8":
-            wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-            name = "utf-16" if wide else "utf-8-sig"
-        text = data.decode(name)
+        text = data.decode(delimited.encoding_of(data, encoding))
     except LookupError:
         raise ConfigError(
             "encoding", encoding, "is not a known encoding; try utf-8, latin-1, cp1252 or utf-16"
@@ -141,7 +137,7 @@ def decoded(path: Path, encoding: str, empty: bool = False) -> str:
 
 def _folder(path: Path, encoding: str, label: str | None) -> Documents:
     """Read the .txt files below a folder; the first folder of each is its label, unless some are in none."""
-    names = [file.relative_to(path) for file in path.rglob("*") if file.name.lower().endswith(FILES)]
+    names = [file.relative_to(path) for file in path.rglob("*") if file.name.lower().endswith(FILES) and file.is_file()]
     names = sorted(name for name in names if not any(part.startswith(".") for part in name.parts))
     if not names:
         raise DataError(f"{path}: is a folder without {' or '.join(FILES)} files")
@@ -236,7 +232,7 @@ def _json(path: Path, encoding: str, quoting: str) -> tuple[list[str], Rows]:
             for line, content in enumerate(text.split("\n"), 1):
                 if content.strip():
                     found.append((line, json.loads(content)))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         line = len(text.split("\n")) if not found else found[-1][0] + 1
         raise DataError(f"{path}: near line {line}: expected a JSON object per line ({one_line(error)})") from None
     if not found:

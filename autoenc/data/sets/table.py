@@ -94,7 +94,8 @@ def table(
 
     path = path_of("table", path)
     what = "must be one character, \\t for a tab, or whitespace"
-    require(len(separator_of(separator)) == 1, "separator", repr(separator), what)
+    one = separator_of(separator)
+    require(len(one) == 1 and one not in '"\r\n', "separator", repr(separator), what)
     require(quoting in QUOTES, "quoting", quoting, f"must be one of {', '.join(QUOTES)}")
     require(skip >= 0, "skip", skip, "must be 0 or more")
     require(normal is None or label is not None, "normal", normal, "needs data.label, the column that has this value")

@@ -146,6 +146,13 @@ def _files(
             raise DataError(f"{file}: has no documents")
         if empty := len(found.texts) - len(filled):
             notes.append(f"{file}: {empty:,} of {len(found.texts):,} documents are empty and left out")
+        lined = [i for i in filled if found.column is not None and "\n" in found.texts[i].strip()]
+        if 0 < 20 * len(lined) <= len(filled):  # rare: not the form of the documents
+            longest = max(lined, key=lambda i: found.texts[i].count("\n"))
+            notes.append(
+                f"Attention: {file}: {len(lined):,} of {len(found.texts):,} documents span several lines, such as "
+                f"{found.names[longest]}; data.quoting=none if a stray quote has joined rows"
+            )
         found = found.select(filled)
         files[name] = _labelled(found, file, notes)
     _same_spelling(files, notes)

@@ -73,9 +73,31 @@ def test_lines_to_skip_and_separators(tmp_path: Path) -> None:
     assert cells(tmp_path, "a\tb\n1\t2\n3\t4\n", separator=r"\t") == wanted
 
 
-@pytest.mark.parametrize("encoding", ["utf8", "UTF-8", "utf_8"])
+def test_the_line_by_which_excel_recognizes_the_separator(tmp_path: Path) -> None:
+    assert cells(tmp_path, "sep=;\na;b\n1;2\n", separator=";") == {"a": ["1"], "b": ["2"]}
+
+
+def test_a_title_above_the_header(tmp_path: Path) -> None:
+    for title in ("Log of May", "Log of May,,"):
+        with pytest.raises(
+            DataError, match=r"line 1 \('Log of May'\) has fewer names than the 3 columns.*data\.skip=2"
+        ):
+            cells(tmp_path, f"{title}\n\nt,a,b\n1,2,3\n4,5,6\n")
+    assert cells(tmp_path, "v1,v2,,,\nham,x,,,\nspam,y,,,z\nham,u,,,\n")["v1"] == ["ham", "spam", "ham"]
+    assert cells(tmp_path, '"a","b"\n"x",1,2\n"y",3,4\n') == {"column_0": ["x", "y"], "a": ["1", "3"], "b": ["2", "4"]}
+
+
+def test_rows_of_several_lines_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('a\nx\n"y\nz\nu"\nv\n')
+    notes: list[str] = []
+    list(Source().chunks(tmp_path / "a.csv", notes))
+    assert len(notes) == 1
+    assert "1 rows span several lines, such as 3 to 5; data.quoting=none" in notes[0]
+
+
+@pytest.mark.parametrize("encoding", ["utf8", "UTF-8", "utf_8", "UTF8-BOM", "utf-8-sig"])
 def test_byte_order_marks(tmp_path: Path, encoding: str) -> None:
-    for written in ("utf-8", "utf-8-sig", "utf-16"):
+    for written in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
         assert cells(tmp_path, "a,ü\n1,2\n".encode(written), encoding=encoding) == {"a": ["1"], "ü": ["2"]}
 
 

@@ -55,6 +55,7 @@ def test_decimal_commas(cells: list[str]) -> None:
 
 REFUSED = {
     "ambiguous": (["33,398", "193"], r"column a has '33,398'.*data\.thousands=','. reads 33398, .data\.decimal=','"),
+    "unit": (["2,11 €", "3,5 €"], r"column a has decimal commas.*data\.decimal=','. reads them"),
     "decimals": (["0,125", "193"], r"column a has decimal commas.*data\.decimal=','. reads them"),
     "several": (["1", "2", "3", "?", "x"], r"'\?' \(row 4\), 'x' \(row 5\).*data\.missing=\['\?','x'\]"),
     "units": ([f"{i} kg" for i in range(25)] + ["1 g"], r"column a has numbers in several forms.*categorical=\[a\]"),
@@ -74,6 +75,17 @@ def test_an_option_settles_what_is_ambiguous() -> None:
     assert fit(["33,398", "193"], source=Source(decimal=","))[0].ranges["a"][:2] == (33.398, 193)
 
 
+def test_what_may_be_another_number_is_noted() -> None:
+    notes = fit(["33.398", "193", "2.101"], source=Source(separator=";"))[1]
+    assert any("'33.398'" in note and "data.decimal=','" in note and "33398" in note for note in notes)
+    assert not any("data.decimal" in note for note in fit(["33.398", "193.500", "2.101"])[1])
+    assert any("'00037' is read as the number 37; data.categorical=[a]" in note for note in fit(["00037", "52062"])[1])
+    times = [f"{i % 23:02}:{i:02}" for i in range(COUNT)]
+    assert any(
+        "'00:00' and others" in note and "data.categorical=[a]" in note for note in fit([*times[:-1], times[0]])[1]
+    )
+
+
 def test_few_values_with_numbers_in_them_are_categories() -> None:
     assert fit(["1st class", "2nd class", "3rd class"])[0].categories == ("a",)
     assert fit(["10-19", "20-29", "30+"])[0].categories == ("a",)
@@ -81,7 +93,7 @@ def test_few_values_with_numbers_in_them_are_categories() -> None:
 
 def test_dates_with_the_time_of_day() -> None:
     moments = pd.date_range("2024-02-28 06:30", periods=COUNT, freq="7h")
-    for form in ("%Y-%m-%d %H:%M", "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M"):
+    for form in ("%Y-%m-%d %H:%M", "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M", "%d-%b-%Y %H:%M", "%B %d, %Y %H:%M"):
         table, notes = fit(moments.strftime(form).tolist(), name="when")
         assert table.numbers == ("when", "when weekday", "when hour", "n")
         frame = table.frame(table.matrix(pd.DataFrame({"when": moments.strftime(form), "n": 0.5})))
@@ -94,9 +106,21 @@ def test_dates_with_the_time_of_day() -> None:
         fit(["01/02/2024", "03/04/2024"], name="when", dates=["when"])
 
 
+def test_months_and_dates_without_separators() -> None:
+    for cells, days in (
+        (["2024-01", "2024-03", "2024-02"], [0, 60, 31]),
+        (["20240101", "20240301", "20240102"], [0, 60, 1]),
+    ):
+        table, _ = fit(cells, name="when")
+        assert table.frame(table.matrix(pd.DataFrame({"when": cells, "n": 0.5})))["when"].to_numpy() == pytest.approx(
+            days
+        )
+
+
 @pytest.mark.parametrize(
     ("name", "cells"),
     [
+        ("ticks", [1_700_000_000_000 + 60_000 * i + i * i % 7 for i in range(COUNT)]),
         ("n2", list(range(7, 7 + COUNT))),
         ("Unnamed: 0", [3 * i for i in range(COUNT)]),
         ("user_id", [f"u{i * 7}" for i in range(COUNT)]),
@@ -145,7 +169,9 @@ def test_markers_and_infinite_values_are_missing_in_every_format(tmp_path: Path)
         assert table.ranges["a"] == (1.5, 1.5, False)
         assert table.indicated == ("a",)
         assert table.encode(frame).tensor[:, 2].tolist() == [float(v != 1.5) for v in frame["a"]]
-        with pytest.raises(DataError, match=r"column a: 'inf' is not a finite number; so are 9 more: 'inf' \(row 6\)"):
+        with pytest.raises(
+            DataError, match=r"column a: 'inf' is not .*data\.infinite=missing.*so are 9 more: 'inf' \(row 6\)"
+        ):
             Plan().fit(read, Source(missing=("-200",)))
 
 

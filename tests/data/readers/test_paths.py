@@ -36,6 +36,9 @@ def test_what_cannot_be_read_is_named_with_its_key(data_set: str, there: Path) -
     folder = data_set in FOLDERS
     with pytest.raises(ConfigError, match=r"^data\.path: name a f(ile|older).* data\.path="):
         check(data_set, path=None)
+    if not folder:
+        with pytest.raises(DataError, match="/dev/null: is a pipe or a device, not a file"):
+            check(data_set, path="/dev/null")
     for key, options in (("path", {}), ("test_path", {"path": there / ("images" if folder else "rows.npy")})):
         if data_set in ("table", "text", "bag_of_words") and options:
             options = {"path": there / "table.csv"}

@@ -19,6 +19,7 @@ from autoenc.apps.anomaly.conformal import Calibration, Quantile
 from autoenc.apps.anomaly.rows import detect
 from autoenc.config.checks import check_node
 from autoenc.data import table
+from autoenc.data.readers.tables import Source
 from autoenc.errors import ConfigError, DataError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -91,6 +92,7 @@ BAD = {
     "no label": (GOOD, {"label": "kind"}, r"data.label=kind: .* has no such column; it has a, b, k"),
     "blanks": ("a b  c\n" + "1 2  3\n" * 30, {}, r"is one column.*data.separator='whitespace'"),
     "zero bytes": (GOOD.encode("utf-16-le"), {}, r"data\.encoding=utf-16-le"),
+    "the other zero bytes": (GOOD.encode("utf-16-be"), {}, r"data\.encoding=utf-16-be"),
     "no column to drop": (GOOD, {"drop": ["q"]}, r"data.drop=q: .* has no such column"),
     "a typing error in the class": (GOOD, {"label": "k", "normal": "X"}, r"data\.normal=X: .*'x'"),
     "commas in numbers": (
@@ -146,6 +148,35 @@ def test_excel(tmp_path: Path) -> None:
     shop().to_csv(tmp_path / "shop.csv", index=False)
     first, second = (table(str(tmp_path / name), label="state") for name in ("shop.xlsx", "shop.csv"))
     assert np.array_equal(first.train.rows(), second.train.rows())
+    with pd.ExcelWriter(tmp_path / "sheets.xlsx") as book:
+        pd.DataFrame().to_excel(book, sheet_name="cover", index=False)
+        shop().to_excel(book, sheet_name="orders", index=False, startrow=1)
+        book.sheets["orders"]["A1"] = "Orders of May"
+    with pytest.raises(DataError, match=r"cover has no rows; its sheets are cover, orders; data\.array=NAME"):
+        table(str(tmp_path / "sheets.xlsx"))
+    with pytest.raises(DataError, match=r"'Orders of May'.*data\.skip=1"):
+        table(str(tmp_path / "sheets.xlsx"), array="orders")
+    other = table(str(tmp_path / "sheets.xlsx"), array="orders", skip=1, label="state")
+    assert np.array_equal(other.train.rows(), second.train.rows())
+
+
+def test_what_programs_write_into_parquet_json_and_arrays(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.arange(30) * 7.0 % 11, "text": [b"x", b"\xff"] * 15})
+    frame.index = pd.date_range("2024-01-01", periods=30, name="when")
+    frame.to_parquet(tmp_path / "a.parquet")
+    read = Source().read(tmp_path / "a.parquet")
+    assert read.iloc[1].tolist() == ["2024-01-02", 7.0, r"\xff"]
+    far = pd.DataFrame({"a": frame["a"].to_numpy(), "t": np.arange(30).astype("M8[s]") + 10**13})
+    far.to_parquet(tmp_path / "far.parquet")
+    assert "year" not in str(table(str(tmp_path / "far.parquet")).notes)
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"a": {i * 7 % 11}, "b": 1{"0" * 400}}}\n' for i in range(30)))
+    with pytest.raises(DataError, match=r"column b: 'inf' is not a finite number .*data\.infinite=missing"):
+        table(str(tmp_path / "a.jsonl"))
+    np.save(tmp_path / "big.npy", frame[["a"]].to_numpy().astype(">f8"))
+    assert table(str(tmp_path / "big.npy")).train.rows().std() == pytest.approx(1, abs=0.01)
+    scipy.io.savemat(tmp_path / "a.mat", {"data": {"x": np.eye(3)}})
+    with pytest.raises(DataError, match="has no array of real numbers"):
+        table(str(tmp_path / "a.mat"))
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -348,6 +379,7 @@ from autoenc.apps.anomaly.conformal import Calibration, Quantile
 from autoenc.apps.anomaly.rows import detect
 from autoenc.config.checks import check_node
 from autoenc.data import table
+from autoenc.data.readers.tables import Source
 data = table(sys.argv[1], stream=True, cache=sys.argv[2], test_fraction=0.05, val_fraction=0.05)
 seen = sum(float(batch.x.sum()) for batch in data.train.shuffled(1_000, seed=0, epoch=0))
 most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -169,6 +169,7 @@ def test_a_folder_has_a_document_per_file_and_a_label_per_folder(tmp_path: Path)
         (tmp_path / name).write_text(content)
     (tmp_path / "neg" / "2.txt.gz").write_bytes(gzip.compress(b"four"))
     (tmp_path / "README.md").write_text("no document")
+    (tmp_path / "folder.txt").mkdir()
     found = documents.read(tmp_path)
     assert found.names == ["neg/1.txt", "neg/2.txt.gz", "pos/2.txt", "pos/deep/10.txt"]
     assert (found.texts, found.labels) == (["", "four", "one\ntwo", "three"], ["neg", "neg", "pos", "pos"])
