@@ -10,6 +10,7 @@ import numpy as np
 
 from autoenc.data.dataset import class_numbers
 from autoenc.errors import UserError
+from autoenc.files import printable
 from autoenc.loading import Run
 
 
@@ -45,9 +46,19 @@ def known_anomalies(run: Run, classes: Sequence[str] = ()) -> np.ndarray | None:
 
 
 def labels_in(run: Run, path: str | Path) -> np.ndarray | None:
-    """Return which rows of a file are labelled as anomalies, (N,) bool; None without labels or with one class."""
+    """Return which rows of a file are labelled as anomalies, (N,) bool; None without labels or if they are equal."""
     labels = run.spec.kind.anomalies(Path(path), run.config["data"])
-    return labels if labels is not None and labels.any() and not labels.all() else None
+    return None if labels is None else of_both_kinds(labels, str(path))
+
+
+def of_both_kinds(labels: np.ndarray, source: str) -> np.ndarray | None:
+    """Return labels of anomalies and of normal rows; None, with a remark, if all are equal."""
+    known, _ = known_rows(labels, labels)
+    if known.any() and not known.all():
+        return labels
+    what = "no row is an anomaly" if not known.any() else f"all {len(known):,} rows are anomalies"
+    print(printable(f"{source}: {what}: scores without AUROC"))
+    return None
 
 
 def check_labels(labels: np.ndarray, what: str = "labels") -> None:

@@ -27,7 +27,8 @@ def class_names(column: pd.Series, normal: str | None) -> pd.Series:
 
 
 def known_class(name: str, known: Collection[str]) -> str:
-    """Return the known class that a name differs from by a full stop at most (<=50K. and <=50K), or the name."""
+    """Return the known class that a name differs from by case or a full stop (<=50K. and <=50K), or the name."""
     if name in known:
         return name
-    return next((each for each in known if each.rstrip(" .") == name.rstrip(" .")), name)
+    alike = [each for each in known if each.rstrip(" .").casefold() == name.rstrip(" .").casefold()]
+    return alike[0] if len(alike) == 1 else name

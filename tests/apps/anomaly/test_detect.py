@@ -261,7 +261,9 @@ def test_scores_that_are_the_same_for_all_rows_are_named(vae: Detector, monkeypa
     assert detect.constant(found) == "" == detect.constant({"knn": np.ones(1)})
 
 
-def test_refusals(vae: Detector, novel: Detector, vae_run: Path, tmp_path: Path) -> None:
+def test_refusals(
+    vae: Detector, novel: Detector, vae_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert vae.names == list(scores.NAMES)
     with pytest.raises(UserError, match=r"--score elbo: .*has error, nll, mahalanobis, knn, local, forest, combined$"):
         novel.check("elbo")
@@ -272,6 +274,9 @@ def test_refusals(vae: Detector, novel: Detector, vae_run: Path, tmp_path: Path)
     assert labelled.known_anomalies(vae.run) is None
     with pytest.raises(UserError, match="all 360 rows are normal; AUROC needs"):
         detect.detect(vae, vae.run.data.test, np.zeros(360, bool))
+    for labels, remark in ((np.zeros(3), "no row is an anomaly"), (np.ones(3), "all 3 rows are anomalies")):
+        assert labelled.of_both_kinds(labels, "y.csv") is None
+        assert f"y.csv: {remark}: scores without AUROC" in capsys.readouterr().out
     with pytest.warns(UserWarning, match=r"was trained on 2 too.*anomaly_classes=\[2\]"):
         assert labelled.known_anomalies(vae.run, ["2"]) is not None
 

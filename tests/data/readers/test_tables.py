@@ -19,6 +19,7 @@ from autoenc.apps.anomaly.conformal import Calibration, Quantile
 from autoenc.apps.anomaly.rows import detect
 from autoenc.config.checks import check_node
 from autoenc.data import table
+from autoenc.data.readers.class_names import known_class
 from autoenc.data.readers.tables import Source
 from autoenc.errors import ConfigError, DataError
 
@@ -194,6 +195,8 @@ def test_labels_and_columns_of_two_files_may_differ(tmp_path: Path, stream: bool
     labels = data.spec.kind.anomalies(tmp_path / "b.csv", {"label": "state", "normal": "<=50K"})
     assert labels is not None
     assert labels.tolist() == data.test.y.bool().tolist()
+    assert [known_class(name, ["ok", "Bad"]) for name in ("OK.", "bad", "worse")] == ["ok", "Bad", "worse"]
+    assert known_class("Ok", ["ok", "OK"]) == "Ok"
     with pytest.raises(DataError, match=r"data\.drop=q: .* has no such column"):
         table(str(tmp_path / "a.csv"), drop=["q"], **options)
 
@@ -379,7 +382,6 @@ from autoenc.apps.anomaly.conformal import Calibration, Quantile
 from autoenc.apps.anomaly.rows import detect
 from autoenc.config.checks import check_node
 from autoenc.data import table
-from autoenc.data.readers.tables import Source
 data = table(sys.argv[1], stream=True, cache=sys.argv[2], test_fraction=0.05, val_fraction=0.05)
 seen = sum(float(batch.x.sum()) for batch in data.train.shuffled(1_000, seed=0, epoch=0))
 most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

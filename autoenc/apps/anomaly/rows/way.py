@@ -61,12 +61,7 @@ class Rows(Way[Detected]):
             labels, source = inputs.labels(given, len(self.examples.split)) != 0, f"--labels {given}"
         else:
             labels, source = labelled.known_anomalies(self.run, self.options.anomaly), f"{self.run.path}: test split"
-            if labels is not None and not self.options.anomaly and not labels.any():
-                print("no row of the test split is an anomaly: scores without AUROC")
-                return None
-        if labels is not None:
-            labelled.check_labels(labels, source)
-        return labels
+        return None if labels is None else labelled.of_both_kinds(labels, source)
 
     def detect(self) -> Detected:
         split, labels = self.examples.split, self.labels()

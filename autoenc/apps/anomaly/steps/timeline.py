@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoenc.apps.anomaly.conformal import NAMED, Calibration, Judged, Quantile, Rule
-from autoenc.apps.anomaly.labelled import check_labels
+from autoenc.apps.anomaly.labelled import of_both_kinds
 from autoenc.apps.anomaly.rows.baselines import baselines
 from autoenc.apps.anomaly.steps.metrics import Scored, quality, stretches
 from autoenc.apps.anomaly.steps.scores import StepDetector, StepScores, spread
@@ -223,7 +223,8 @@ def labels_of_steps(run: Run, axis: Axis, rows: np.ndarray | None) -> np.ndarray
         lengths = [len(each) for each in places]
         if len(rows) != sum(lengths):
             raise UserError(f"--labels: {len(rows):,} labels for {sum(lengths):,} rows")
-        check_labels(rows, "--labels")
+        if of_both_kinds(rows, "--labels") is None:
+            return None
         found = np.zeros(len(axis.steps), dtype=bool)
         for i, part in enumerate(np.split(rows.astype(bool), np.cumsum(lengths)[:-1])):
             found[places[i][(places[i] >= 0) & part] + axis.starts[i]] = True
