@@ -100,6 +100,9 @@ def test_help_shows_groups_choices_and_examples_without_torch(tmp_path: Path) ->
         (["resume=nowhere"], "resume=nowhere: is no run directory"),
         (["resume=nowhere", "seed=3"], "leave out seed=3"),
         (["a=b=c"], "a=b=c: cannot be read as KEY=VALUE"),
+        (["data.mode=L"], "data.mode: no such key as configured; data=image_folder has it"),
+        (["data=table", "data.path=~/a.csv"], "data.path=~/a.csv: cannot be read as KEY=VALUE; a value with = , ~ or"),
+        (["model.latent_dim=null"], "model.latent_dim=null: must have a value"),
         (["noise.std=0.5"], "noise.std: no such key as configured; noise=affine, noise=gaussian has it"),
         (["model=vae", "prior=standrd"], "prior=standrd: no such option; did you mean 'standard'?"),
         (["model.prior=vamp"], "model.prior=vamp: must be settings; prior=vamp chooses an option"),
@@ -151,7 +154,7 @@ def test_help_shows_groups_choices_and_examples_without_torch(tmp_path: Path) ->
         (["=1"], "=1: cannot be applied to the config"),
         (["model=null"], "model=null: cannot be applied to the config"),
         (["model.bottleneck={_target_:autoenc.bottlenecks.affine.affine,size:3}"], "model.bottleneck"),
-        (["data.path=a\x1b[31mb"], r"data.path=a\x1b[31mb"),
+        (["data=table", "data.path=a\x1b[31mb"], r"data.path=a\x1b[31mb"),
         (["hydra.run.dir=/proc/x"], "/proc/x: No such file or directory"),
     ],
 )

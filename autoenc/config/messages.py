@@ -29,7 +29,9 @@ def hydra_message(error: Exception, args: list[str]) -> str:
     if found := [c for c in causes if isinstance(c, ConfigError)]:
         return str(found[0].under("trainer"))
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as KEY=VALUE; a value with = , or spaces needs quotes: 'key=\"a=b\"'"
+        return (
+            f"{error.override}: cannot be read as KEY=VALUE; a value with = , ~ or spaces needs quotes: 'key=\"a=b\"'"
+        )
     text = "\n".join(str(c) for c in causes)
     if match := re.search(r"Could not (?:override|append to config)[^']*'([^']+)'", text):
         return _unknown_key(match.group(1), args)
@@ -55,6 +57,8 @@ def hydra_message(error: Exception, args: list[str]) -> str:
         named = re.search(r"full_key: (\w+)", text)
         key = named[1] if named else "the value"
         return f"{key}: must be a list in brackets, each text: {key}=[a,b]"
+    if match := re.search(r"Error merging override ([\w.]+)=null", text):
+        return f"{match[1]}=null: must have a value"
     return one_line(error)
 
 
@@ -79,7 +83,9 @@ def _unknown_key(key: str, args: list[str]) -> str:
         return f"{key}: not every job of the sweep has this key"
     group = above.rpartition(".")[2]  # of model.prior: prior
     files = (schema.CONFIGS / group).glob("*.yaml")
-    owners = sorted(file.stem for file in files if re.search(rf"^{parts[0]}:", file.read_text(), re.M))
+    name = re.escape(parts[0])
+    line = re.compile(rf"^(?:{group}:\n(?:  .*\n)*?  )?{name}:", re.M)  # of the group's file, alone or among others
+    owners = sorted(file.stem for file in files if line.search(file.read_text()))
     if owners and parts[0] not in names:
         return f"{key}: no such key as configured; {', '.join(f'{group}={option}' for option in owners)} has it"
     if not above and len(parts) > 1 and parts[0] in composed.model:

@@ -78,7 +78,7 @@ class Recipe:
                 raise DataError(f"data.drop={name}: {path} has no such column; it has {there}")
 
     def spelling(self, train: Collection[str], test: Collection[str]) -> tuple[dict[str, str], list[str]]:
-        """Return classes of the test file -> those of the training file that differ by case or a full stop, and a note."""
+        """Return classes of the test file -> those of training that differ by case or a full stop, and a note."""
         found = {name: known for name in sorted(test) if (known := known_class(name, train)) != name}
         listed = ", ".join(f"{name} as {known}" for name, known in found.items())
         return found, [f"{self.paths[-1]}: classes are spelt as in the training file: {listed}"] if found else []

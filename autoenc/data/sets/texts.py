@@ -184,7 +184,7 @@ def _labelled(found: Documents, file: str, notes: list[str]) -> Documents:
 
 
 def _same_spelling(files: dict[str, Documents], notes: list[str]) -> None:
-    """Give classes of the other files the names of the training file, from which they may differ by case or a full stop."""
+    """Give classes of the other files the names of the training file: they may differ by case or a full stop."""
     known = set(map(str, files["training"].labels or ()))
     for name, part in files.items():
         if part.labels is None or not known:
