@@ -1,5 +1,6 @@
 """Errors that users can correct: one line, exit code 2, no traceback."""
 
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,8 @@ from pathlib import Path
 
 # Signals that stop a run after a checkpoint: Ctrl-C, kill, a closed terminal.
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+PLURAL = re.compile(r"(?<=ss)es\b|(?<!s)s\b")  # the ending of a noun
 
 
 class UserError(Exception):
@@ -76,6 +79,11 @@ def keys_below(path: str) -> Iterator[None]:
 def one_line(error: BaseException) -> str:
     """Return the first non-empty line of an error message."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def counted(n: int, nouns: str) -> str:
+    """Return a number and a plural noun phrase, in the singular for 1: 1 block of 24 steps."""
+    return f"{n:,} {PLURAL.sub('', nouns, count=1) if n == 1 else nouns}"
 
 
 def check_new(path: Path, force: bool = False) -> None:

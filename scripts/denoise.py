@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> Results:
     from autoenc.apps import inputs
     from autoenc.apps.outputs import Outputs
     from autoenc.apps.restoration import denoise
-    from autoenc.errors import UserError
+    from autoenc.errors import UserError, counted
 
     if args.clean and not args.input:
         raise UserError("--clean needs --input")
@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> Results:
     labels = {"noisy": "noisy", "model": run.name, "filter": result.filter}
     out.table("denoising", {labels[k]: v for k, v in result.numbers.items()})
     shown = "noisy and denoised" if result.clean is None else "noisy, denoised and clean"
-    out.say(f"{len(result.noisy):,} {run.spec.kind.noun}; {shown} side by side: {out.folder / 'examples.png'}")
+    out.say(f"{counted(len(result.noisy), run.spec.kind.noun)}; {shown} side by side: {out.folder / 'examples.png'}")
     return out.summary
 
 

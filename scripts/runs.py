@@ -16,7 +16,7 @@ EXAMPLES = """examples:
 def main(args: argparse.Namespace) -> Results:
     """List or remove."""
     from autoenc.apps.protocol import runs
-    from autoenc.errors import UserError
+    from autoenc.errors import UserError, counted
     from autoenc.training.tracking import console, method_table
 
     if args.yes and not args.remove:
@@ -24,7 +24,7 @@ def main(args: argparse.Namespace) -> Results:
     screen = console()
     if not args.remove:
         rows = runs.listing(args.folder)
-        screen.print(method_table(f"{len(rows)} runs", runs.described(rows)))
+        screen.print(method_table(counted(len(rows), "runs"), runs.described(rows)))
         return rows
     chosen = runs.check_removable(args.remove)
     for path in chosen:

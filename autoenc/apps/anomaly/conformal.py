@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from autoenc.apps.anomaly.scores import threshold
-from autoenc.errors import UserError
+from autoenc.errors import UserError, counted
 
 ROUNDING = 1e-9  # of (n + 1) * rate, which is a whole number for rates such as 0.1
 COVERAGE = 0.95  # of intervals
@@ -54,7 +54,7 @@ class Rule:
         if self.exchangeable and n < (needed := rows_needed(self.level)):
             lower = f", or --{self.option} {1 / (n + 1):.2g} or more" if n else ""
             raise UserError(
-                f"--{self.option} {self.level:g}: needs {needed:,} calibration rows, there are {n:,} {source}; "
+                f"--{self.option} {self.level:g}: needs {needed:,} calibration rows, found {counted(n, source)}; "
                 f"--calibrate names a file of more normal rows{remedy}{lower}"
             )
 
@@ -127,7 +127,7 @@ class AlarmRate(Rule):
         """Return the guarantee, and the interval given the calibration rows."""
         low, high = self.interval(len(calibration))
         return (
-            f"false-alarm rate at most {self.level:g}; given these {len(calibration):,} {source}, 95% interval "
+            f"false-alarm rate at most {self.level:g}; given {counted(len(calibration), source)}, 95% interval "
             f"{low:.2g} to {high:.2g}"
         )
 
@@ -165,7 +165,7 @@ class FalseDiscoveryRate(Rule):
     def words(self, calibration: np.ndarray, values: np.ndarray, source: str) -> str:
         """Return the guarantee, and how many alarms there have to be at once."""
         n, least = len(calibration), self.least(len(calibration), len(values))
-        words = f"expected share of normal rows among the alarms at most {self.level:g}, from {n:,} {source}"
+        words = f"expected share of normal rows among the alarms at most {self.level:g}, from {counted(n, source)}"
         if least == 1:
             return words
         alone = math.ceil(len(values) / self.level - 1 - ROUNDING)

@@ -27,6 +27,7 @@ from autoenc.apps.protocol.compare import (
 from autoenc.apps.protocol.compare_plot import plot
 from autoenc.apps.protocol.groups import MORE_SEEDS, Group, cautions, grouped, named_alike, verdicts, with_baselines
 from autoenc.apps.protocol.statistics import half_width
+from autoenc.errors import counted
 from autoenc.files import write_text
 from autoenc.metric_table import label as metric_label
 from autoenc.metric_table import legend
@@ -215,7 +216,7 @@ def page_text(compared: Comparison, figure: Path | None) -> str:
     header, cells = zip(*compared.columns, strict=True)
     commands = [f"# {run_label(row)}\n{row.command}" for row in compared.rows if row.command]
     return page.document(
-        f"Comparison of {len(compared.rows)} runs",
+        f"Comparison of {counted(len(compared.rows), 'runs')}",
         [
             page.table(header, zip(*cells, strict=True)),
             page.lines(compared.remarks),
@@ -240,5 +241,7 @@ def report_sweep(sweep_dir: Path) -> list[str]:
         mean = f", mean of {len(first.runs)} seeds, one of them" if len(first.runs) > 1 else ""
         screen.print(f"best by validation {metric}{mean}: {command}", soft_wrap=True, markup=False)
     names = " and ".join((", ".join(path.name for path in written[:-1]), written[-1].name))
-    screen.print(f"{len(rows) - len(failed)} of {len(rows)} runs finished; {names} in {sweep_dir}", soft_wrap=True)
+    screen.print(
+        f"{len(rows) - len(failed)} of {counted(len(rows), 'runs')} finished; {names} in {sweep_dir}", soft_wrap=True
+    )
     return failed

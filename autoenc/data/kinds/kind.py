@@ -25,7 +25,7 @@ from autoenc.data.readers.arrays import numbers_of_file
 from autoenc.data.readers.class_names import MISSING, class_name, known_class
 from autoenc.data.scaling import check_values, in_units
 from autoenc.data.split import Examples, Split
-from autoenc.errors import DataError
+from autoenc.errors import DataError, counted
 from autoenc.files import write_json
 from autoenc.metrics import mse_per_example
 
@@ -50,8 +50,10 @@ class Completed:
     def described(self) -> str:
         """How many cells were missing, in how many rows and columns."""
         cells, rows, columns = self.counts.values()
-        where = f"{rows:,} of {len(self.missing):,} rows and {columns} of {self.missing.shape[1]} columns"
-        return f"{cells:,} missing cells filled, in {where}"
+        of_rows, of_columns = (
+            counted(n, noun) for n, noun in zip(self.missing.shape, ("rows", "columns"), strict=True)
+        )
+        return f"{counted(cells, 'missing cells')} filled, in {rows:,} of {of_rows} and {columns} of {of_columns}"
 
     @property
     def counts(self) -> dict[str, int]:

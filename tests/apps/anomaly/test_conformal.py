@@ -17,7 +17,7 @@ from autoenc.apps.anomaly.conformal import AlarmRate, FalseDiscoveryRate, Quanti
 from autoenc.apps.anomaly.rows.contamination import Share, share
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.data.split import Split
-from autoenc.errors import UserError
+from autoenc.errors import UserError, counted
 from autoenc.loading import Run
 
 Script = Callable[..., tuple[int, str, str]]
@@ -33,6 +33,20 @@ def test_p_values_count_the_calibration_scores_that_are_as_high() -> None:
     calibration = np.array([3.0, 1, 2, 2])
     found = p_values(calibration, np.array([0.5, 1, 2, 2.5, 3, 4]))
     assert found.tolist() == [5 / 5, 5 / 5, 4 / 5, 2 / 5, 2 / 5, 1 / 5]
+
+
+@pytest.mark.parametrize(
+    ("n", "nouns", "words"),
+    [
+        (1, "blocks of 24 steps of the validation recordings", "1 block of 24 steps of the validation recordings"),
+        (1, "classes", "1 class"),
+        (1, "loss rows", "1 loss row"),
+        (1_234, "images", "1,234 images"),
+        (0, "gaps", "0 gaps"),
+    ],
+)
+def test_one_is_singular(n: int, nouns: str, words: str) -> None:
+    assert counted(n, nouns) == words
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 0.2, 0.37])
@@ -102,10 +116,10 @@ def test_few_calibration_rows_permit_alarms_only_together() -> None:
 def test_too_few_calibration_rows_are_refused_with_both_numbers(run: Run) -> None:
     n = len(run.reference.val_table)
     detector = Detector(run)
-    with pytest.raises(UserError, match=rf"--alarm-rate 0.001: needs 999 calibration rows, there are {n} validation"):
+    with pytest.raises(UserError, match=rf"--alarm-rate 0.001: needs 999 calibration rows, found {n} validation"):
         AlarmRate(0.001).check_rows(n, calibration.validation(detector).source)
     AlarmRate(1 / (n + 1)).check_rows(n, "")
-    with pytest.raises(UserError, match=f"--fdr 0.01: needs 99 calibration rows, there are {n} .* or --fdr 0.0"):
+    with pytest.raises(UserError, match=f"--fdr 0.01: needs 99 calibration rows, found {n} .* or --fdr 0.0"):
         FalseDiscoveryRate(0.01).check_rows(n, "validation rows")
     Quantile(0.9999).check_rows(n, "")
 
@@ -165,7 +179,7 @@ def test_the_script_states_what_the_threshold_means(run: Run, table_run: Path, t
     assert code == 0, error
     n = len(rows) - 10
     low, high = AlarmRate(0.05).interval(n)
-    stated = f"false-alarm rate at most 0.05; given these {n} rows of normal.csv, 95% interval {low:.2g} to {high:.2g}"
+    stated = f"false-alarm rate at most 0.05; given {n} rows of normal.csv, 95% interval {low:.2g} to {high:.2g}"
     assert stated in said.replace("\n", " ")
     made = json.loads((tmp_path / "scores.json").read_text())
     assert "quantile" not in made
@@ -234,7 +248,7 @@ def test_the_script_estimates_the_share_of_anomalies(run: Run, table_run: Path, 
         (["--fdr", "0.1", "--alarm-rate", "0.1"], "--alarm-rate: not allowed with argument --fdr"),
         (["--quantile", "0.9", "--alarm-rate", "0.1"], "--alarm-rate: not allowed with argument --quantile"),
         (["--alarm-rate", "0"], "--alarm-rate: 0 does not lie between 0 and 1"),
-        (["--alarm-rate", "0.001"], "--alarm-rate 0.001: needs 999 calibration rows, there are "),
+        (["--alarm-rate", "0.001"], "--alarm-rate 0.001: needs 999 calibration rows, found "),
         (["--calibrate", "none.npy"], "none.npy: no such file"),
         (["--calibrate", "a.csv", "--input", "./a.csv"], "--calibrate a.csv: is the file of --input"),
     ],

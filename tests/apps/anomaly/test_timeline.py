@@ -316,7 +316,7 @@ def test_a_rate_of_alarms_is_that_of_blocks(
         (["--follow", "-", "--alarm-rate", "0.1"], "--alarm-rate 0.1: has no effect with --follow"),
         (["--block", "9"], "--block: is what --alarm-rate is a rate of"),
         (["--alarm-rate", "0.5", "--block", "recording"], "--block recording: needs --calibrate, a folder"),
-        (["--alarm-rate", "0.001"], "--alarm-rate 0.001: needs 999 calibration rows, there are .* blocks of 16 steps"),
+        (["--alarm-rate", "0.001"], "--alarm-rate 0.001: needs 999 calibration rows, found .* blocks of 16 steps"),
         (["--alarm-rate", "0.5", "--block", "x"], "--block: invalid number of steps, or recording, value: 'x'"),
         (["--fdr", "0.1"], "--fdr 0.1: the time steps of a recording depend on each other"),
         (["--contamination", "auto"], "--contamination auto: is for scores of rows"),

@@ -162,7 +162,7 @@ def test_short_recordings_are_padded_in_training_and_in_new_files(tmp_path: Path
     windows = torch.cat([split.tensor for split in (data.train, data.val, data.test)])
     padded = windows[(windows[:, 0, 40:] == rest).all(1)]
     assert len(padded) == 11
-    assert any("11 of 12 recordings are shorter than a window" in note for note in data.notes)
+    assert any("11 of 12 recordings shorter than a window: " in note for note in data.notes)
     kind = data.spec.kind
     np.save(tmp_path / "new.npy", np.arange(10) / 8)
     (new,) = kind.encode(tmp_path / "new.npy").tensor
@@ -175,7 +175,7 @@ def test_short_recordings_are_refused_or_left_out(folder: Path) -> None:
     with pytest.raises(DataError, match=r"has 132 steps, a window 150; data\.short=drop leaves it out, zeros and last"):
         series(str(folder), window=150, short="refuse")
     data = series(str(folder), window=128, split="recording")
-    assert any("2 of 12 recordings are shorter than a window and left out" in note for note in data.notes)
+    assert any("2 of 12 recordings shorter than a window: left out" in note for note in data.notes)
 
 
 @pytest.mark.filterwarnings("ignore:.*outside the range of the training data")

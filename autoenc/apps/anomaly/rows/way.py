@@ -18,6 +18,7 @@ from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.anomaly.way import NO_RECORDINGS, Options, Way
 from autoenc.apps.outputs import Outputs
 from autoenc.data.split import Examples
+from autoenc.errors import counted
 from autoenc.loading import Run
 from autoenc.training.tracking import console, method_table
 
@@ -100,7 +101,7 @@ class Rows(Way[Detected]):
             )
         if result.share is not None:
             screen.print(result.share.words)
-        screen.print(f"{result.alarms.sum():,} of {len(names):,} rows above the threshold: {result.decided}")
+        screen.print(f"{result.alarms.sum():,} of {counted(len(names), 'rows')} above the threshold: {result.decided}")
         screen.print(result.highest(names))
 
     def results(self) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from autoenc.apps.anomaly.steps.scores import OWN, StepDetector
 from autoenc.apps.anomaly.steps.timeline import blamed, x_names
 from autoenc.core import Batch
 from autoenc.data.readers.recordings.steps import seconds_of, zone_of
-from autoenc.errors import DataError, UserError
+from autoenc.errors import DataError, UserError, counted
 from autoenc.reference import errors
 
 WAIT = 0.2  # seconds between looks at a file
@@ -133,8 +133,8 @@ def caution(scores: int) -> str:
     if scores >= FEW:
         return ""
     return (
-        f"the threshold is a quantile of {scores:,} scores only, one for each validation window: too few to trust; a "
-        "larger data.val_fraction or a smaller data.stride gives more"
+        f"the threshold is a quantile of {counted(scores, 'scores')} only, one for each validation window: "
+        "too few to trust; a larger data.val_fraction or a smaller data.stride gives more"
     )
 
 

@@ -17,7 +17,7 @@ from autoenc.apps.anomaly.steps.scores import StepDetector
 from autoenc.apps.anomaly.steps.timeline import Timeline
 from autoenc.apps.anomaly.way import NO_ROWS, Options, Way
 from autoenc.apps.outputs import Outputs
-from autoenc.errors import check_new
+from autoenc.errors import check_new, counted
 from autoenc.loading import Run
 from autoenc.training.tracking import console, method_table, result_table
 
@@ -77,8 +77,8 @@ class Steps(Way[Timeline]):
                 screen.print(method_table("AUROC by class", rows, metrics=False))
         events = result.events()
         screen.print(
-            f"{int(result.alarms.sum()):,} of {len(result.alarms):,} steps above the threshold, in {len(events):,} "
-            f"interval{'s' * (len(events) != 1)}: {result.decided}"
+            f"{int(result.alarms.sum()):,} of {len(result.alarms):,} steps above the threshold, in "
+            f"{counted(len(events), 'intervals')}: {result.decided}"
         )
         for event in sorted(events, key=lambda event: -event.peak)[:HIGHEST]:
             screen.print(f"  {event.recording} {event.first} to {event.last} ({event.peak:.4g}): {event.channels}")

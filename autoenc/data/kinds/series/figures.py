@@ -60,7 +60,7 @@ def overview(x: np.ndarray, names: Sequence[str], columns: int, titles: Sequence
         axes.set_title(titles[i] if i < len(titles) else f"{names[0]}, row {i}" if many else "", fontsize=8)
         axes.tick_params(labelsize=7)
         if i % across == 0 and (many or len(names) == 1):
-            axes.set_ylabel(names[0], fontsize=8)
+            axes.set_ylabel(names[0] + (f"\nfirst of {len(names)} channels" if len(names) > 1 else ""), fontsize=8)
         if i + across >= len(panels):
             axes.tick_params(labelbottom=True)
             axes.set_xlabel("step" + ("; first line dark, last yellow" if many else ""), fontsize=8)

@@ -19,7 +19,7 @@ from autoenc.data.readers.paths import check_file
 from autoenc.data.readers.recordings.sound import read_wav
 from autoenc.data.readers.recordings.steps import Recording, Rows, regular, seconds_of, zone_of
 from autoenc.data.readers.tables import Source, format_of
-from autoenc.errors import DataError, one_line
+from autoenc.errors import DataError, counted, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,21 +150,20 @@ class Reader:
             return recording
         if self.format.short == "refuse":
             remedy = "data.short=drop leaves it out, zeros and last pad it"
-            raise DataError(f"{rows.name}: has {len(recording)} steps, a window {least}; {remedy}")
+            raise DataError(f"{rows.name}: has {counted(len(recording), 'steps')}, a window {least}; {remedy}")
         return recording.padded(least, "edge" if self.format.short == "last" else "constant")
 
     def _remark(self, path: Path, totals: dict[str, int], count: int) -> None:
         if n := totals.get("irregular"):
-            self.notes.append(f"{path}: irregular time stamps in {n:,} of {count:,} recordings: resampled")
+            self.notes.append(f"{path}: irregular time stamps in {n:,} of {counted(count, 'recordings')}: resampled")
         if n := totals.get("interpolated"):
-            self.notes.append(f"{path}: {n:,} missing steps are interpolated")
+            self.notes.append(f"{path}: {counted(n, 'missing steps')} interpolated")
         if n := totals.get("padded"):
             what = "their last steps are repeated" if self.format.short == "last" else "zeros follow them"
-            self.notes.append(f"{path}: {n:,} of {count:,} recordings are shorter than a window: {what}")
+            self.notes.append(f"{path}: {n:,} of {counted(count, 'recordings')} shorter than a window: {what}")
         if n := totals.get("gaps"):
-            self.notes.append(
-                f"{path}: {n:,} gaps of more than data.max_gap={self.format.max_gap} steps; no window spans one"
-            )
+            longer = f"of more than data.max_gap={self.format.max_gap} steps"
+            self.notes.append(f"{path}: {counted(n, 'gaps')} {longer}; no window spans one")
 
     def _rows(self, file: Path, name: str) -> Iterator[Rows]:
         suffix = format_of(file)
@@ -193,9 +192,9 @@ class Reader:
                 "channels" if array.shape[1] < self.format.window or len(self.format.channels) > 1 else "recordings"
             )
             what = (
-                f"one recording of {array.shape[1]:,} channels"
+                f"one recording of {counted(array.shape[1], 'channels')}"
                 if layout == "channels"
-                else f"{len(array):,} recordings"
+                else counted(len(array), "recordings")
             )
             other = "recordings" if layout == "channels" else "channels"
             self.notes.append(f"{file}: {array.shape} is read as {what}; otherwise data.layout={other}")

@@ -18,7 +18,7 @@ from autoenc.data.kinds.series.spectrogram import learnt as spectrogram
 from autoenc.data.readers.recordings import Format
 from autoenc.data.split import check_fractions, divided
 from autoenc.data.storage.windows import Axis, classes_of, labels_of, places_between
-from autoenc.errors import DataError, require
+from autoenc.errors import DataError, counted, require
 
 PARTS = ("train", "val", "test")
 MANY = 10  # recordings, from which on `auto` divides by recording
@@ -187,7 +187,7 @@ def assembled(
     longest = max(stop - start for _, start, stop in runs)
     long = {i for i, start, stop in runs if stop - start >= cutting.window + lead}
     if short := len(axis.recordings) - len(long):
-        notes = [*notes, f"{short:,} of {len(axis.recordings):,} recordings are shorter than a window and left out"]
+        notes = [*notes, f"{short:,} of {counted(len(axis.recordings), 'recordings')} shorter than a window: left out"]
     for part, use in zip(PARTS, ("train", "validate", "test"), strict=True):
         if not len(found[part]):
             of = f" of the class {cutting.normal}" if cutting.normal is not None and part != "test" else ""
