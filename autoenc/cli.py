@@ -28,7 +28,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from autoenc import launched
+from autoenc import __version__, launched
 from autoenc.config import schema
 from autoenc.config.arguments import argument_message, launcher_message
 from autoenc.config.messages import hydra_message
@@ -109,12 +109,14 @@ class Callbacks(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the sweep directory; reject one that is not empty, or that holds other jobs if it resumes."""
         HydraConfig.instance().set_config(config)
-        sweep.folder = Path(config.hydra.sweep.dir)
-        if not sweep.resumed:
-            _create("hydra.sweep.dir", sweep.folder)
         with contextlib.suppress(HydraException):  # the sweeper will report it
             overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
             sweep.jobs = BasicSweeper.split_arguments(overrides, None)[0]
+            if not sweep.jobs:
+                raise SystemExit(_say(f"{' '.join(config.hydra.overrides.task)}: a sweep without jobs", WRONG))
+        sweep.folder = Path(config.hydra.sweep.dir)
+        if not sweep.resumed:
+            _create("hydra.sweep.dir", sweep.folder)
         with _refusals():
             Callbacks.held.enter_context(locked(sweep.folder))
             sweep.start(config.hydra.launcher)
@@ -202,6 +204,9 @@ def main() -> int:
     args = sys.argv[1:]
     if {"--help", "-h"} & set(args):
         print(help_text() if launched.rank() == 0 else "", end="")
+        return DONE
+    if "--version" in args:
+        print(f"autoenc {__version__}")
         return DONE
     launched.single_blas_thread()
     if launched.rank() > 0:

@@ -14,6 +14,7 @@ import forks
 import pytest
 from hydra.types import RunMode
 
+import autoenc
 from autoenc import cli
 from autoenc.config import checks
 
@@ -170,6 +171,22 @@ def test_mistakes_get_one_line_and_leave_nothing(
     assert err.count("\n") == 1
     assert not list(tmp_path.rglob("*.*"))
     assert not list(tmp_path.glob("outputs/*"))
+
+
+def test_a_sweep_without_jobs_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=range(0,0)"])
+    assert cli.main() == 2
+    assert capsys.readouterr().err == "seed=range(0,0): a sweep without jobs\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_version_is_that_of_autoenc(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "--version"])
+    assert cli.main() == 0
+    assert capsys.readouterr().out == f"autoenc {autoenc.__version__}\n"
 
 
 def test_train_then_use_the_same_directory_again(tmp_path: Path) -> None:
