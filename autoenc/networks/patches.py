@@ -15,6 +15,7 @@ from autoenc.networks.attention import positions
 
 AMPLITUDE = 0.25  # of the first positions: those of 1 would outweigh the values of a patch
 MOST = 64  # tokens of a vector or a series, about; and the square of those along the side of an image
+BEARABLE = 1024  # tokens, whose attention takes time and memory in proportion to their square, unless asked for
 
 
 class Patches(nn.Module):
@@ -121,7 +122,11 @@ class LinearOfEach(nn.Module):
 
 
 def _usual(sides: Sequence[int]) -> int:
-    """Return the default size of a patch."""
+    """Return the default size of a patch; ConfigError if no size that divides the sides leaves a bearable number."""
     common, along = math.gcd(*sides), MOST if len(sides) == 1 else math.isqrt(MOST)
     wanted = max(min(sides) / along, len(sides))
-    return min((n for n in range(1, common + 1) if common % n == 0), key=lambda n: abs(n - wanted))
+    size = min((n for n in range(1, common + 1) if common % n == 0), key=lambda n: abs(n - wanted))
+    tokens, whole = math.prod(side // size for side in sides), " x ".join(map(str, sides))
+    remedy = f"choose another size of the examples, with a common divisor, or set {size}"
+    require(tokens <= BEARABLE, "patch", None, f"examples of {whole} would be {tokens:,} tokens; {remedy}")
+    return size

@@ -67,6 +67,13 @@ def test_the_usual_size_of_a_patch(shape: tuple[int, ...], size: int) -> None:
     assert patches.values == (size**2 * shape[0] if len(shape) == 3 else size * (shape[0] if len(shape) == 2 else 1))
 
 
+def test_sizes_without_a_common_divisor_make_too_many_tokens_unless_asked_for() -> None:
+    with pytest.raises(ConfigError, match=r"^patch: examples of 40 x 31 would be 1,240 tokens; .* set 1$"):
+        Patches((1, 40, 31))
+    assert Patches((1, 40, 31), 1).count == 1240
+    assert Patches((1, 40, 32)).count == 80
+
+
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 0.75, 0.9])
 def test_the_fraction_of_hidden_tokens_is_exact(ratio: float) -> None:
     model, objective = made((1, 16, 16), ratio=ratio)
