@@ -30,6 +30,8 @@ from autoenc.data.split import Split
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell, whose jobs ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # started by nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 DRAW, CURVES = report.draw, report.figures.curves  # see `without_figures`

@@ -215,7 +215,7 @@ class Source:
 
         names = ["_".join(str(part) for part in n if part != "") if isinstance(n, tuple) else str(n) for n in frame]
         frame = dates_as_text(frame.set_axis(unique(names), axis=1))
-        for name in frame.select_dtypes("object"):  # texts of writers that do not mark them as such
+        for name in frame.columns[frame.dtypes == "object"]:  # texts of writers that do not mark them as such
             if pd.api.types.infer_dtype(frame[name], skipna=True) == "bytes":
                 frame[name] = frame[name].str.decode("utf-8", errors="backslashreplace")
         if not self.missing:
@@ -286,9 +286,8 @@ def _parquet(path: Path) -> Iterator[pd.DataFrame]:
     try:
         with ParquetFile(path) as file:
             for batch in file.iter_batches(CHUNK):
-                frame = (
-                    batch.to_pandas()
-                )  # an index that has a name is a column, such as the time stamps of a recording
+                frame = batch.to_pandas()
+                # An index that has a name is a column, such as the time stamps of a recording.
                 yield frame.reset_index(drop=frame.index.names == [None])
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({one_line(error)})") from None
