@@ -135,14 +135,15 @@ class Maps(nn.Module):
         return highest / self.edge[down[:, None].minimum(across).clamp(max=len(self.edge) - 1)]
 
     def similarity(self, x: Tensor, x_hat: Tensor) -> Tensor:
-        """Return the structural similarity (Wang et al. 2004), as scikit-image computes it: (N, C, H, W)."""
+        """Return the structural similarity (Wang et al. 2004), as scikit-image computes it: (N, C, H, W) float32."""
+        x, x_hat = x.double(), x_hat.double()  # differences of nearly equal moments, relative to 0.001
         moments = self.ssim(torch.stack([x, x_hat, x * x, x_hat * x_hat, x * x_hat]))
         mean, mean_hat = moments[0], moments[1]
         variance, variance_hat = moments[2] - mean * mean, moments[3] - mean_hat * mean_hat
         covariance = moments[4] - mean * mean_hat
         c1, c2 = 0.01**2, 0.03**2
         above = (2 * mean * mean_hat + c1) * (2 * covariance + c2)
-        return above / ((mean**2 + mean_hat**2 + c1) * (variance + variance_hat + c2))
+        return (above / ((mean**2 + mean_hat**2 + c1) * (variance + variance_hat + c2))).float()
 
 
 def image_scores(maps: Tensor) -> Tensor:

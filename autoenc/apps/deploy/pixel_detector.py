@@ -18,6 +18,7 @@ from autoenc.apps.deploy.maps import Maps, image_scores
 from autoenc.apps.deploy.scoring import PValue
 from autoenc.data.sets.defects import read_image
 
+RARE = 1e-3  # share of pixels
 COMPARED = 10  # images to inspect; those of training and calibration tie with stored responses and the threshold
 
 
@@ -59,11 +60,13 @@ class PortablePixels(PortableDetector):
         return [Given([images := np.stack(group)], images) for group in groups.values()]
 
     def expected(self, images: np.ndarray) -> Values:
-        return self.inspected(images, [self.inspector.reconstruct(self.inspector.fed(image)) for image in images])
+        fed = [self.inspector.fed(image) for image in images]
+        return self.inspected(images, fed, [self.inspector.reconstruct(x) for x in fed])
 
-    def inspected(self, images: np.ndarray, reconstructions: Sequence[Tensor]) -> Values:
-        """Return the outputs for images (N, C, H, W), given their reconstructions."""
-        maps = [self.inspector.maps(image, x_hat=x) for image, x in zip(images, reconstructions, strict=True)]
+    def inspected(self, images: np.ndarray, fed: Sequence[Tensor], reconstructions: Sequence[Tensor]) -> Values:
+        """Return the outputs for images (N, C, H, W), given what the model is fed and their reconstructions."""
+        each = zip(images, fed, reconstructions, strict=True)
+        maps = [self.inspector.maps(image, x=x, x_hat=x_hat) for image, x, x_hat in each]
         scores = {name: np.array([image_score(each[name]) for each in maps]) for name in SCORES}
         found = self.decided(scores) | {f"{name}_map": np.stack([each[name] for each in maps]) for name in SCORES}
         return found | {"reconstruction": np.stack([x.numpy() for x in reconstructions])}
@@ -72,6 +75,16 @@ class PortablePixels(PortableDetector):
         return (*values.shape[1:-2], "H", "W") if values.ndim > 2 else values.shape[1:]
 
     def explained(self, found: Values, arrays: Sequence[np.ndarray]) -> Values:
-        """Return all scores for the exported reconstruction: `ssim` multiplies its rounding by a thousand."""
-        values = self.inspected(arrays[0], list(torch.from_numpy(found["reconstruction"])))
-        return {name: each for name, each in values.items() if name != "reconstruction"}
+        """Return all scores for the exported reconstruction: `ssim` multiplies its rounding by a thousand.
+
+        Rounding also decides where contrast normalization places a pixel between two of its 256 levels, as in flat
+        areas. If few pixels differ by one level, what the model is fed is that of the exported file.
+        """
+        images, exported = arrays[0], list(torch.from_numpy(found["reconstruction"]))
+        fed = [self.inspector.fed(image) for image in images]
+        own = list(self.raw(torch.from_numpy(images)))
+        levels = 255 * (torch.stack(own) - torch.stack(fed)).abs()
+        if not 0 < float((levels > 0.5).double().mean()) <= RARE or levels.max() > 1.5:
+            return {k: v for k, v in self.inspected(images, fed, exported).items() if k != "reconstruction"}
+        reconstructions = np.stack([self.inspector.reconstruct(x).numpy() for x in own])
+        return self.inspected(images, own, exported) | {"reconstruction": reconstructions}

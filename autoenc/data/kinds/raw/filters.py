@@ -51,8 +51,9 @@ class Gaussians(nn.Module):
         return x.double().index_select(-2, places[0]).index_select(-1, places[1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return images smoothed by the first filter: (..., H, W) float32."""
-        return filtered(self.padded(x), self.matrices(x.shape[-2])[0], self.matrices(x.shape[-1])[0])
+        """Return images smoothed by the first filter: (..., H, W), of float64 if they are, otherwise float32."""
+        padded, rows, columns = self.padded(x), self.matrices(x.shape[-2])[0], self.matrices(x.shape[-1])[0]
+        return rows @ padded @ columns.mT if x.dtype == torch.float64 else filtered(padded, rows, columns)
 
 
 def filtered(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
