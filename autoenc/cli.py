@@ -5,6 +5,7 @@ Imports no torch before training, so that `--help` is fast.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import os
@@ -121,6 +122,7 @@ class Callbacks(Callback):
             Callbacks.held.enter_context(locked(sweep.folder))
             sweep.start(config.hydra.launcher)
         gc.freeze()  # what is there stays, so that collections take milliseconds
+        atexit.register(gc.unfreeze)  # otherwise libraries report leaks
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Drop the configs of a job, which a sweep would keep to its end: 0.1 MB each."""

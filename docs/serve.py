@@ -38,7 +38,21 @@ def numbers(path, given):
     low, high = given["range"] or (-np.inf, np.inf)
     if x.size and not (low - 1e-6 <= x.min() and x.max() <= high + 1e-6):  # NaN too
         raise ValueError(f"values from {x.min():.4g} to {x.max():.4g}, expected {low:g} to {high:g}: {given['text']}")
-    return x.astype(given["dtype"]).reshape(-1, *given["shape"][1:])
+    shape = given["shape"][1:]
+    if len(shape) == 2:
+        return windows(x.astype(given["dtype"]).reshape(len(x), -1), shape)
+    if not x.ndim or x[:1].size != np.prod(shape) * len(x[:1]):
+        raise ValueError(f"has the shape {x.shape}, expected (N, {', '.join(map(str, shape))})")
+    return x.astype(given["dtype"]).reshape(-1, *shape)
+
+
+def windows(x, shape):
+    """Return all windows of a recording: (T, C) -> (T - W + 1, W, C)."""
+    if x.shape[1] != shape[1]:
+        raise ValueError(f"has {x.shape[1]} channels, the training data {shape[1]}")
+    if len(x) < shape[0]:
+        raise ValueError(f"has {len(x)} rows, a window {shape[0]}")
+    return np.lib.stride_tricks.sliding_window_view(x, shape[0], axis=0).transpose(0, 2, 1)
 
 
 def inputs(path, info, classes=None):
@@ -48,10 +62,11 @@ def inputs(path, info, classes=None):
     if last["name"] == "class" and not last["columns"]:
         if classes is None:
             raise ValueError("the model is conditioned on classes: name a file with the class of each row")
-        feed["class"] = np.array(classes.read_text(encoding="utf-8").split("\n")[:-1], object)[:, None]
+        names = [name.strip() for name in classes.read_text(encoding="utf-8").splitlines()]
+        feed["class"] = np.array(names, object)[:, None]
     if path.suffix == ".npy" or not first["columns"]:
-        feed[first["name"]] = numbers(path, first)
-        return checked(feed, info), 1
+        feed[first["name"]] = np.ascontiguousarray(numbers(path, first))
+        return checked(feed, info), first["shape"][1] if len(first["shape"]) == 3 else 1
     header, *rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row] or [[]]
     place = {name.strip(): i for i, name in enumerate(header)}
     if odd := [i for i, row in enumerate(rows, 1) if len(row) != len(header)]:
@@ -64,18 +79,16 @@ def inputs(path, info, classes=None):
         columns = [[value(r[place[n]].strip(), n, given, i) for i, r in enumerate(rows, 1)] for n in given["columns"]]
         x = np.array(columns, given["dtype"]).T
         if len(given["shape"]) == 3:  # recordings
-            end = given["shape"][1]
-            if len(x) < end:
-                raise ValueError(f"has {len(x)} rows, a window {end}")
-            x = np.lib.stride_tricks.sliding_window_view(x, end, axis=0).transpose(0, 2, 1)
+            end, x = given["shape"][1], windows(x, given["shape"][1:])
         feed[given["name"]] = np.ascontiguousarray(x)
     return checked(feed, info), end
 
 
 def checked(feed, info):
     """Return inputs of as many rows each, of known classes."""
-    if len(sizes := {len(values) for values in feed.values()}) > 1:
-        raise ValueError(f"has {max(sizes)} rows, the file of the classes another number")
+    if len({len(values) for values in feed.values()}) > 1:
+        rows = next(len(values) for name, values in feed.items() if name != "class")
+        raise ValueError(f"has {rows} rows, the file of the classes {len(feed['class'])} lines")
     if "class" in feed and (odd := set(feed["class"][:, 0]) - set(info["inputs"][-1]["codes"][0])):
         raise ValueError(f"class {min(odd)!r}: expected one of {', '.join(info['inputs'][-1]['codes'][0])}")
     return feed

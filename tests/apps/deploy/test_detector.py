@@ -400,3 +400,31 @@ def test_the_class_is_an_input_of_a_conditional_model(cvae_run: Path, tmp_path: 
     (tmp_path / "classes.txt").write_text("3\n7\n")
     feed, _ = served(tmp_path / "x.npy", {"inputs": given}, tmp_path / "classes.txt")
     assert feed["class"].tolist() == [["3"], ["7"]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected", "message"),
+    [
+        (["N", 4], (8, 2), r"shape \(8, 2\), expected \(N, 4\)"),
+        (["N", 1, 8, 8], (24, 4, 4), r"expected \(N, 1, 8, 8\)"),
+        (["N", 64, 3], (800, 2), "has 2 channels, the training data 3"),
+        (["N", 64, 3], (63, 3), "has 63 rows, a window 64"),
+    ],
+)
+def test_arrays_of_another_shape_are_not_served(
+    shape: list[Any], expected: tuple[int, ...], message: str, tmp_path: Path
+) -> None:
+    serve: Any = runpy.run_path(str(SERVE))
+    given = {"shape": shape, "dtype": "float32", "range": None, "uint8_scale": None}
+    np.save(tmp_path / "x.npy", np.zeros(expected))
+    with pytest.raises(ValueError, match=message):
+        serve["numbers"](tmp_path / "x.npy", given)
+
+
+def test_windows_of_an_array_are_those_that_end_with_each_row(tmp_path: Path) -> None:
+    serve: Any = runpy.run_path(str(SERVE))
+    x = np.arange(30.0).reshape(10, 3)
+    np.save(tmp_path / "x.npy", x)
+    given = {"shape": ["N", 4, 3], "dtype": "float32", "range": None, "uint8_scale": None}
+    found = serve["numbers"](tmp_path / "x.npy", given)
+    assert np.array_equal(found, np.stack([x[i : i + 4] for i in range(7)]))
