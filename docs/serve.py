@@ -39,11 +39,16 @@ def numbers(path, given):
     if x.size and not (low - 1e-6 <= x.min() and x.max() <= high + 1e-6):  # NaN too
         raise ValueError(f"values from {x.min():.4g} to {x.max():.4g}, expected {low:g} to {high:g}: {given['text']}")
     shape = given["shape"][1:]
-    if len(shape) == 2:
+    if is_recording(given):
         return windows(x.astype(given["dtype"]).reshape(len(x), -1), shape)
     if not x.ndim or x[:1].size != np.prod(shape) * len(x[:1]):
         raise ValueError(f"has the shape {x.shape}, expected (N, {', '.join(map(str, shape))})")
     return x.astype(given["dtype"]).reshape(-1, *shape)
+
+
+def is_recording(given):
+    """Whether examples are windows (W, C) of the rows of a recording."""
+    return len(given["shape"]) == 3
 
 
 def windows(x, shape):
@@ -66,7 +71,7 @@ def inputs(path, info, classes=None):
         feed["class"] = np.array(names, object)[:, None]
     if path.suffix == ".npy" or not first["columns"]:
         feed[first["name"]] = np.ascontiguousarray(numbers(path, first))
-        return checked(feed, info), first["shape"][1] if len(first["shape"]) == 3 else 1
+        return checked(feed, info), first["shape"][1] if is_recording(first) else 1
     header, *rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row] or [[]]
     place = {name.strip(): i for i, name in enumerate(header)}
     if odd := [i for i, row in enumerate(rows, 1) if len(row) != len(header)]:
@@ -78,7 +83,7 @@ def inputs(path, info, classes=None):
             raise ValueError(f"has no column {missing[0]}")
         columns = [[value(r[place[n]].strip(), n, given, i) for i, r in enumerate(rows, 1)] for n in given["columns"]]
         x = np.array(columns, given["dtype"]).T
-        if len(given["shape"]) == 3:  # recordings
+        if is_recording(given):
             end, x = given["shape"][1], windows(x, given["shape"][1:])
         feed[given["name"]] = np.ascontiguousarray(x)
     return checked(feed, info), end

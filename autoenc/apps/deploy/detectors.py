@@ -29,6 +29,8 @@ from autoenc.reference import bound, errors, quantile_levels, row_table
 
 Values = dict[str, np.ndarray]
 NOISE = 1e-6  # of distances of equal codes
+P_VALUE = "split-conformal: (1 + {0} that score as high) / (1 + {0})"  # what the outputs mean
+ALARM = "whether the score is above the threshold"
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,8 @@ class PortableRows(PortableExamples):
     traced: ClassVar[tuple[str, ...]] = ("code", "error", "nll", "elbo")
     meanings: ClassVar[dict[str, str]] = {
         "score": "the deciding score",
-        "p_value": "split-conformal: (1 + calibration rows that score as high) / (1 + calibration rows)",
-        "alarm": "whether the score is above the threshold",
+        "p_value": P_VALUE.format("calibration rows"),
+        "alarm": ALARM,
         "code": "the code of the row",
     }
 
@@ -205,7 +207,7 @@ class PortableSteps(PortableExamples):
     traced: ClassVar[tuple[str, ...]] = (*OWN, "window_error", "nll", "elbo", "code")
     meanings: ClassVar[dict[str, str]] = {
         "score": "the deciding score of the last step of the window",
-        "alarm": "whether the score is above the threshold",
+        "alarm": ALARM,
         "code": "the code of the window",
         "window_error": "mean squared error of the window",
     }

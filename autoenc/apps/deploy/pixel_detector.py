@@ -13,7 +13,7 @@ from autoenc.apps.anomaly.pixels import inspection
 from autoenc.apps.anomaly.pixels.metrics import image_score
 from autoenc.apps.anomaly.pixels.scores import SCORES, Inspector
 from autoenc.apps.anomaly.pixels.way import Pixels
-from autoenc.apps.deploy.detectors import Given, PortableDetector, Values
+from autoenc.apps.deploy.detectors import ALARM, P_VALUE, Given, PortableDetector, Values
 from autoenc.apps.deploy.maps import Maps, image_scores
 from autoenc.apps.deploy.scoring import PValue
 from autoenc.data.sets.defects import read_image
@@ -27,8 +27,8 @@ class PortablePixels(PortableDetector):
 
     meanings: ClassVar[dict[str, str]] = {
         "score": "the deciding score of the image: the mean of the highest thousandth of its pixels",
-        "p_value": "split-conformal: (1 + held-out images that score as high) / (1 + held-out images)",
-        "alarm": "whether the score is above the threshold",
+        "p_value": P_VALUE.format("held-out images"),
+        "alarm": ALARM,
         **{f"{name}_map": f"{name} of each pixel" for name in SCORES},
         "reconstruction": "the reconstruction of the image as the model is fed it",
     }

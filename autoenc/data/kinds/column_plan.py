@@ -197,7 +197,8 @@ class Plan:
             found.numbers.append(name)
             found.written[name] = form
             special = ~plain if source.decimal == "," else pd.to_numeric(column, errors="coerce").isna()
-            special |= column.astype(str).str.fullmatch(r"0\d+")  # a code
+            if column.dtype.kind not in "biuf":
+                special |= column.astype(str).str.fullmatch(r"0\d+")  # a code
             if special.any():
                 cell = column[special].iloc[:1]
                 read = f"'{str(cell.iloc[0])[:40]}' is read as the number {form.parse(cell).iloc[0]:.10g}"

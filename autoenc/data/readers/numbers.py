@@ -75,9 +75,13 @@ class Written:
         return -value if negative else value
 
 
+def _disguised(text: str) -> re.Match[str] | None:
+    return DISGUISED.fullmatch(text.translate(CLEANED).strip())
+
+
 def looks_numeric(cells: pd.Series) -> pd.Series:
     """Return which cells have the form of a number, with any unit."""
-    return cells.astype(str).map(lambda text: DISGUISED.fullmatch(text.translate(CLEANED).strip()) is not None)
+    return cells.astype(str).map(lambda text: _disguised(text) is not None)
 
 
 def form_of(cells: Sequence[str], decimal: str, thousands: str) -> Written | None:
@@ -89,7 +93,7 @@ def form_of(cells: Sequence[str], decimal: str, thousands: str) -> Written | Non
     Raises:
         Ambiguous: a comma that may be either.
     """
-    found = [DISGUISED.fullmatch(text.translate(CLEANED).strip()) for text in dict.fromkeys(cells)]
+    found = [_disguised(text) for text in dict.fromkeys(cells)]
     matches = [match for match in found if match is not None]
     if len(matches) < len(found):
         return None
@@ -111,7 +115,7 @@ def form_of(cells: Sequence[str], decimal: str, thousands: str) -> Written | Non
 
 def decimal_commas(texts: pd.Series) -> bool:
     """Whether most cells are numbers with a decimal comma, of which one can only be that: 12,5 or 0,125, any unit."""
-    found = [DISGUISED.fullmatch(text.translate(CLEANED).strip()) for text in texts.astype(str)]
+    found = [_disguised(text) for text in texts.astype(str)]
     bodies = [match["body"] for match in found if match is not None]
     pattern = Written(",", ".")._pattern()
     certain = any("," in b and pattern.fullmatch(b) and not re.fullmatch(r"[1-9]\d{0,2},\d{3}", b) for b in bodies)
@@ -124,9 +128,11 @@ def thousands_points(column: pd.Series, beside: bool) -> str:
     Args:
         beside: whole numbers without a point must be there, too.
     """
+    if column.dtype.kind in "biuf":
+        return ""
     texts = column.astype(str)
     pointed = texts.str.contains(".", regex=False)
-    if column.dtype.kind in "biuf" or not pointed.any() or (beside and pointed.all()):
+    if not pointed.any() or (beside and pointed.all()):
         return ""
     cells = texts[pointed]
     return str(cells.iloc[0]) if cells.str.fullmatch(r"[+-]?[1-9]\d{0,2}\.\d{3}").all() and len(cells) > 2 else ""

@@ -57,7 +57,7 @@ def _ssim(seen: Seen) -> np.ndarray:
 
     options = {"data_range": 1.0, "gaussian_weights": True, "use_sample_covariance": False, "full": True}
     x, x_hat = seen.x.astype(np.float64), seen.x_hat.astype(np.float64)  # float32 errs by 0.001 where images are flat
-    return 1 - structural_similarity(x, x_hat, channel_axis=0, **options)[1].mean(0).astype(np.float32)
+    return 1 - structural_similarity(x, x_hat, channel_axis=0, **options)[1].mean(0)
 
 
 def strokes() -> np.ndarray:
