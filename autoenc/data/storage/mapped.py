@@ -101,8 +101,7 @@ class MappedRows:
         if self._crc is None:
             crc, step = 0, max(1, CHUNK // max(1, self.row_bytes))
             for start in range(0, len(self._all), step):
-                part = self._between(start, min(start + step, len(self._all)))
-                crc = zlib.crc32(part.numpy().reshape(-1).view(np.uint8).data, crc)
+                crc = _crc(self._between(start, min(start + step, len(self._all))), crc)  # freed before the next one
             self._crc = crc
         return self._crc if self._index is None else zlib.crc32(self._index.numpy().data, self._crc)
 
@@ -130,3 +129,7 @@ class MappedRows:
         for number in numbers.tolist():
             offset = self._start + number * self.row_bytes
             os.posix_fadvise(self._file.fileno(), offset, self.row_bytes, os.POSIX_FADV_WILLNEED)
+
+
+def _crc(rows: Tensor, start: int) -> int:
+    return zlib.crc32(rows.numpy().reshape(-1).view(np.uint8).data, start)
