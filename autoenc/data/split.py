@@ -159,6 +159,11 @@ class Split:
         ends = list(itertools.accumulate(batch_sizes(len(self), batch_size), initial=0))
         yield from self._batches(list(itertools.starmap(slice, itertools.pairwise(ends))))
 
+    def at_random(self, batch_size: int) -> Iterator[tuple[Tensor, Batch]]:
+        """Yield all examples as `in_order`, but in a random order from a fixed seed: their indices, and the batch."""
+        indexes = self.shuffled_rows(batch_size, SAMPLE_SEED, 0)
+        yield from zip(indexes, self._batches(indexes), strict=True)
+
     def _batches(self, indexes: Sequence[Tensor | slice]) -> Iterator[Batch]:
         if isinstance(self.x, Tensor):
             yield from map(self.take, indexes)

@@ -72,6 +72,9 @@ def over(
 def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataSpec, batch_size: int) -> Evaluation:
     """Evaluate on all examples of a split; means weigh examples equally, whatever the size of the last batch.
 
+    Batches are drawn at random, from a fixed seed: terms such as mmd are of whole batches, and batches of rows that are
+    sorted by class would have one class each.
+
     loss and its terms: the objective, with schedules at their end. Where the model has noise, they are of corrupted
     input, as in training; denoise_mse and denoise_psnr are of the reconstruction from corrupted input,
     noisy_* of that input itself, clipped to the range of the data: means of the examples that the noise has changed.
@@ -87,10 +90,10 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
     tally: dict[str, Tensor] = {}
     of_labels: dict[str, Tensor] = {}
     codes: list[Tensor] = []
-    labels: list[Tensor] = []
     chosen = drawn(len(split), KEPT)
-    places, order = chosen.sort()
-    first = 0
+    place = torch.full((len(split),), -1)  # of each row among the codes that are kept
+    place[chosen] = torch.arange(len(chosen))
+    kept: list[Tensor] = []
 
     def add(values: Mapping[str, Tensor], to: dict[str, Tensor]) -> None:
         to |= {name: value + to.get(name, 0) for name, value in values.items()}
@@ -99,7 +102,7 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
         add({name: value.double().sum() for name, value in values.items()}, sums)
 
     with evaluation_mode(model, objective):
-        for stored in split.in_order(batch_size):
+        for index, stored in split.at_random(batch_size):
             batch = model.corrupt(stored)
             out = model(batch)
             parts = objective.losses(model, batch, out, torch.inf).parts
@@ -129,10 +132,9 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
             add(model.bottleneck.tally(code), tally)
             if model.condition is not None:
                 add(model.condition.tally(model.visible(stored)), of_labels)
-            here = places[(places >= first) & (places < first + len(stored))] - first
-            codes.append(code.mean.flatten(1)[here.to(code.mean.device)].float().cpu())
-            labels += [] if stored.y is None else [stored.y[here.to(stored.y.device)].cpu()]
-            first += len(stored)
+            own = place[index.cpu()]
+            kept.append(own[own >= 0])
+            codes.append(code.mean.flatten(1)[(own >= 0).to(code.mean.device)].float().cpu())
     changed_examples = float(sums.pop("changed", torch.tensor(1.0)).clamp(min=1))
     numbers = {
         name: float(total) / (changed_examples if name.startswith(("noisy_", "denoise_")) else len(split))
@@ -148,8 +150,8 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
         bound, per_word = numbers.pop("bound"), numbers.pop("bound_per_word")
         numbers["perplexity"] = math.exp(min(bound / max(numbers["words"], 1e-9), 700.0))
         numbers["perplexity_per_document"] = math.exp(min(per_word, 700.0))
-    back = order.argsort()
-    return Evaluation(numbers, latent, stats, torch.cat(codes)[back], torch.cat(labels)[back] if labels else None)
+    found = torch.cat(codes)[torch.cat(kept).argsort()]
+    return Evaluation(numbers, latent, stats, found, None if split.y is None else split.y.cpu()[chosen])
 
 
 def sensitivity(model: Autoencoder, split: Split) -> float:
