@@ -42,7 +42,7 @@ TABLE = {
     metric.name: metric
     for metric in (
         # The objective and the likelihood
-        Metric("loss", "nats", LOWER, "the objective: nll and the weighted terms, per example"),
+        Metric("loss", "nats", LOWER, "the objective: nll and weighted terms, without those that only help training"),
         Metric("nll", "nats", LOWER, "negative log-likelihood of x given z; of corrupted input if the model has noise"),
         Metric(
             "kl",
@@ -115,7 +115,7 @@ TABLE = {
             "negative log-likelihood of the critic's features of x (model=vaegan); they change during training",
         ),
         Metric("distance", "", LOWER, "squared distance of the code from the center of model=deep_svdd"),
-        Metric("distance_sd", "", NEITHER, "standard deviation of distance over the examples of a batch"),
+        Metric("distance_sd", "", NEITHER, "standard deviation of distance over the examples"),
         Metric(
             "critic",
             "nats",

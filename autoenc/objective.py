@@ -21,7 +21,8 @@ from autoenc.errors import NotFinite
 class Objective(nn.Module):
     """Mean nll + the bottleneck's own losses + sum of weight(step) * regularizer.
 
-    `loss` is this sum without auxiliary regularizers, which only help training.
+    `loss` is this sum without what only helps training: auxiliary regularizers, the losses of the bottleneck, such as
+    commitment to a codebook, and terms of critics.
 
     `step` is the number of the training step, or `math.inf` in evaluation: schedules then have their final value, and
     losses are comparable while a weight is still warming up.
@@ -72,9 +73,8 @@ class Objective(nn.Module):
         Args:
             batch: corrupted, in training. out: the output of the model for it.
         """
-        parts = {"nll": out.nll.mean()} | {name: term.mean() for name, term in out.code.losses.items()}
-        loss = functools.reduce(torch.add, parts.values())
-        auxiliary: list[Tensor] = []
+        loss, own = out.nll.mean(), {name: term.mean() for name, term in out.code.losses.items()}
+        parts, auxiliary = {"nll": loss} | own, list(own.values())
         for name, regularizer in self.regularizers.items():
             parts[name] = regularizer(model, batch, out, step).mean()
             weighted = weight_at(regularizer.weight, step) * parts[name]
@@ -89,6 +89,11 @@ class Objective(nn.Module):
     def show(self, model: Autoencoder, batch: Batch) -> dict[str, Tensor]:
         """Return versions (B, *shape) of examples that show what the objective does, by name; empty for no figure."""
         return {}
+
+    def of_all(self, means: dict[str, float]) -> dict[str, float]:
+        """Return metrics of all examples, given the means over them of the terms in evaluation mode: ratios and
+        standard deviations are no means of those of batches."""
+        return means
 
     def diagnosis(self, numbers: Mapping[str, float]) -> Verdict | None:
         """Return what the metrics of a trained model say about its players and terms; None: nothing."""

@@ -145,6 +145,7 @@ def test_the_bottlenecks_own_losses_are_part_of_the_objective(make_model: MakeMo
     loss = Objective({})(model, batch, 0)
     assert loss.parts["commitment"] == 3
     torch.testing.assert_close(loss.total["model"], loss.parts["nll"] + 5)
+    assert loss.parts["loss"] == loss.parts["nll"], "they only help training, and choose no weights"
 
 
 def test_regularizers_see_the_corrupted_input_that_the_code_came_from(make_model: MakeModel) -> None:

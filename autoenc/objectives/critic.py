@@ -112,11 +112,13 @@ class WithCritic(Objective):
     ) -> Loss:
         """Add the weighted term to the loss of the model, and the loss of the critic, both scalars.
 
+        `loss`, which chooses the weights that are kept, is without the term: the critic changes from step to step.
+
         Args:
             parts: further ones.
         """
         weighted = weight_at(self.weight, step) * term
-        parts = loss.parts | {"loss": loss.parts["loss"] + weighted.detach(), name: term.detach()} | parts
+        parts = loss.parts | {name: term.detach()} | parts
         return Loss(total={"model": loss.total["model"] + weighted, "critic": critic}, parts=parts)
 
     def judged(self, numbers: Mapping[str, float], sets: str, won: str, lost: str = "", differ: str = "") -> Verdict:

@@ -167,14 +167,21 @@ class Masked(Objective):
         loss = super().losses(model, batch, seen, step)
         nats, error, deviation = self.terms(model, predicted, batch.x, hidden)
         masked = nats.mean()
-        explained = 1 - error.sum() / deviation.sum().clamp(min=EPS)
         parts = loss.parts | {"loss": loss.parts["loss"] - seen.nll.mean().detach() + masked.detach()}
-        parts |= {"masked": masked.detach(), "masked_r2": explained}
+        parts |= {"masked": masked.detach()}
+        if self.training:
+            parts["masked_r2"] = 1 - error.mean() / deviation.mean().clamp(min=EPS)
+        else:
+            parts |= {"masked_error": error.mean(), "masked_deviation": deviation.mean()}
         return Loss(total={"model": loss.total["model"] + masked}, parts=parts)
 
     def forward(self, model: Autoencoder, batch: Batch, step: float) -> Loss:
         """Return `losses` without running the model on whole examples, which they do not need."""
         return self.losses(model, self.corrupted(model, batch), None, step)
+
+    def of_all(self, means: dict[str, float]) -> dict[str, float]:
+        error, deviation = means.pop("masked_error"), means.pop("masked_deviation")
+        return means | {"masked_r2": 1 - error / max(deviation, EPS)}
 
     @torch.no_grad()
     def show(self, model: Autoencoder, batch: Batch) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
@@ -54,10 +55,17 @@ class OneClass(Objective):
         distance = prior.distance(out.code.z)
         term = self.of_distance(distance, batch).mean()
         nll = apart.nll.mean().detach()
-        spread = distance.std(correction=0).detach()
         parts = loss.parts | {"loss": loss.parts["loss"] - nll + term.detach()}
-        parts |= {"distance": distance.mean().detach(), "distance_sd": spread}
+        if self.training:
+            parts |= {"distance": distance.mean().detach(), "distance_sd": distance.std(correction=0).detach()}
+        else:
+            wide = distance.detach().double()
+            parts |= {"distance": wide.mean(), "distance_square": wide.square().mean()}
         return Loss(total={"model": loss.total["model"] + term}, parts=parts)
+
+    def of_all(self, means: dict[str, float]) -> dict[str, float]:
+        variance = means.pop("distance_square") - means["distance"] ** 2
+        return means | {"distance_sd": math.sqrt(max(variance, 0.0))}
 
     def of_distance(self, distance: Tensor, batch: Batch) -> Tensor:
         """Return the loss of each example, (B,)."""

@@ -140,6 +140,7 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
         name: float(total) / (changed_examples if name.startswith(("noisy_", "denoise_")) else len(split))
         for name, total in sums.items()
     }
+    numbers = objective.of_all(numbers)
     if model.condition is not None:
         numbers |= {name: float(value) for name, value in model.condition.metrics(of_labels).items()}
     latent = stats.numbers() | {name: float(value) for name, value in model.bottleneck.metrics(tally).items()}

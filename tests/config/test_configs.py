@@ -154,10 +154,11 @@ def test_every_model_learns_with_every_network(compose: Compose, data: Data, mod
         weights = {name: term.weight(step) if callable(term.weight) else term.weight for name, term in terms.items()}
         auxiliary = {name for name, term in terms.items() if term.auxiliary}
         settings = checked["model"]["objective"]
-        weights = dict.fromkeys(("generator", "total_correlation"), settings.get("weight")) | weights
-        weights |= {"commitment": 1.0, "class_kl": 1.0, "classification": settings.get("alpha")}
-        if model == "vqgan":  # `loss` leaves the critic out
-            weights |= {"perceptual": batch.x[0].numel(), "generator": 0.0, "adaptive_weight": 0.0}
+        # `loss`, by which weights are chosen, leaves out critics and what only trains a codebook
+        weights = dict.fromkeys(("generator", "total_correlation", "commitment"), 0.0) | weights
+        weights |= {"class_kl": 1.0, "classification": settings.get("alpha")}
+        if model == "vqgan":
+            weights |= {"perceptual": batch.x[0].numel(), "adaptive_weight": 0.0}
         if model not in (*BOUNDS, *ONE_CLASS):
             total = parts["nll"] + sum(weights[name] * parts[name] for name in {*terms, *own} - {*CRITIC} - auxiliary)
             torch.testing.assert_close(parts["loss"], total)

@@ -10,15 +10,19 @@ from pathlib import Path
 import hydra
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from autoenc import bottlenecks, likelihoods, load_run, networks, noise, run
 from autoenc.config import checks, schema
 from autoenc.core import Autoencoder, Batch
+from autoenc.data.dataset import DataSpec
+from autoenc.data.kinds.image import Image
 from autoenc.data.kinds.kind import Column
+from autoenc.data.split import Split
 from autoenc.errors import ConfigError
 from autoenc.networks.patches import Patches
 from autoenc.objectives import Masked
+from autoenc.training.evaluation import evaluate
 
 COLUMNS = (Column("a", "number", 0, 1, indicator=5), Column("b", "category", 1, 4), Column("c", "number", 4, 5))
 
@@ -141,6 +145,23 @@ def test_closed_forms_of_the_loss() -> None:
     nats, *_ = raw.terms(model, predicted, x, hidden)
     nll = model.likelihood.nll_per_dim(predicted, patches.split(x))
     assert nats.tolist() == pytest.approx((nll * hidden[..., None]).flatten(1).sum(1).tolist(), rel=1e-5)
+
+
+def test_the_predicted_variance_is_that_of_all_rows_whatever_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mean of the ratios of batches would be another number; two examples without contrast would decide it."""
+    model, objective = made()
+    x = torch.rand(7, 2, 8, 12)
+    x[:3] *= 0.01
+
+    def terms(model: Autoencoder, predicted: Tensor, x: Tensor, hidden: Tensor) -> tuple[Tensor, ...]:
+        square = x.square().flatten(1).sum(1)
+        return square, x.flatten(1).sum(1), 3 * square
+
+    monkeypatch.setattr(objective, "terms", terms)
+    spec = DataSpec("images", Image((2, 8, 12), 0.0, 1.0))
+    numbers = evaluate(model.eval(), objective.eval(), Split(x), spec, 2).numbers
+    assert numbers["masked_r2"] == pytest.approx(1 - x.sum().item() / (3 * x.square().sum().item()), rel=1e-5)
+    assert not {"masked_error", "masked_deviation"} & numbers.keys()
 
 
 def test_the_decoder_learns_from_the_code_without_changing_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,16 @@ from torch.distributions import Normal
 
 from autoenc.bottlenecks import Deterministic, Gaussian
 from autoenc.core import UNLABELLED, Autoencoder, Batch
+from autoenc.data.dataset import DataSpec
+from autoenc.data.kinds.vector import Vector
+from autoenc.data.split import Split
 from autoenc.errors import ConfigError
 from autoenc.likelihoods import Gaussian as GaussianLikelihood
 from autoenc.networks import mlp
 from autoenc.noise import Identity
 from autoenc.objectives import DeepSAD, OneClass
 from autoenc.priors import Center, StandardNormal
+from autoenc.training.evaluation import evaluate
 
 CLASSES = ("ok", "broken", "lost")
 
@@ -130,3 +134,14 @@ def test_collapse_is_said() -> None:
     assert not objective.diagnosis({"distance": 2.0, "distance_sd": 1e-4}).healthy
     assert not objective.diagnosis({"distance": 0.0, "distance_sd": 0.0}).healthy
     assert objective.diagnosis({"distance": 1e-6, "distance_sd": 1e-6}).healthy
+
+
+def test_the_spread_of_the_distances_is_that_of_all_rows_whatever_the_batches() -> None:
+    """A mean of the standard deviations of batches would be too small, most of all with a short last batch."""
+    model, x = model_of().eval(), torch.randn(7, 6)
+    spec = DataSpec("rows", Vector((6,), -4.0, 4.0))
+    numbers = evaluate(model, OneClass({}).eval(), Split(x), spec, 3).numbers
+    distance = model.bottleneck.prior.distance(model.encode(Batch(x)).z).detach().double()
+    assert numbers["distance"] == pytest.approx(distance.mean().item(), rel=1e-5)
+    assert numbers["distance_sd"] == pytest.approx(distance.std(correction=0).item(), rel=1e-5)
+    assert "distance_square" not in numbers

@@ -201,7 +201,8 @@ def test_terms_of_whole_batches_of_sorted_and_of_shuffled_rows_agree(
 ) -> None:
     """Batches of rows that are sorted by class would have one class each, and no code is like the prior then."""
     x = 3 * torch.eye(6)[torch.arange(4).repeat_interleave(100)] + 0.3 * torch.randn(400, 6)
-    model, spec, terms = make_model(bottlenecks.Gaussian), make_data().spec, {"mmd": MMD(weight=1.0), "kl": KL(free_bits=0.3)}
+    model, spec = make_model(bottlenecks.Gaussian), make_data().spec
+    terms = {"mmd": MMD(weight=1.0), "kl": KL(free_bits=0.3)}
     splits = Split(x), Split(x[torch.randperm(400)])
     found = [evaluate(model, Objective(terms), split, spec, 50).numbers for split in splits]
     assert found[0] == pytest.approx(found[1], rel=0.05, abs=0.03)
