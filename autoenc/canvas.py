@@ -150,8 +150,8 @@ def scatter(
     """Draw points (N, 2) or (N, 3), coloured by label (N,) if there are labels."""
     present = [] if labels is None else labels.unique().tolist()  # -1 where a label is not known
     columns = math.ceil(min(len(present), NAMED) / 25)  # of the legend
-    shown = ["no label" if i < 0 else classes[i] if i < len(classes) else i for i in present]
-    names = [_shortened(name, 24 if columns < 2 else 16) for name in shown]
+    shown: list[object] = ["no label" if i < 0 else classes[i] if i < len(classes) else i for i in present]
+    names = _shortened(shown, 24 if columns < 2 else 16)
     dim = points.shape[1]
     figure = new_figure(6.2 + columns * (0.5 + 0.07 * max(map(len, names), default=0)), 6)
     axes: Any = figure.add_subplot(projection="3d" if dim == 3 else None)
@@ -174,9 +174,15 @@ def scatter(
     return pixels(figure)
 
 
-def _shortened(name: object, most: int) -> str:
-    text = str(name)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def _shortened(names: Sequence[object], most: int) -> list[str]:
+    """Return names of at most `most` characters, cut where most of them stay different: at the end, middle or start."""
+    texts = [str(name) for name in names]
+    half = most // 2
+
+    def cut(start: int) -> list[str]:
+        return [t if len(t) <= most else f"{t[:start]}…{t[len(t) - most + start + 1 :]}" for t in texts]
+
+    return max((cut(start) for start in (most - 1, half, 0)), key=lambda found: len(set(found)))
 
 
 def class_styles(count: int) -> list[tuple[Any, str]]:

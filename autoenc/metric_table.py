@@ -43,7 +43,13 @@ TABLE = {
     for metric in (
         # The objective and the likelihood
         Metric("loss", "nats", LOWER, "the objective: nll and weighted terms, without those that only help training"),
-        Metric("nll", "nats", LOWER, "negative log-likelihood of x given z; of corrupted input if the model has noise"),
+        Metric(
+            "nll",
+            "nats",
+            LOWER,
+            "negative log-likelihood of x given z; of corrupted input if the model has noise. Below 0 where the "
+            "density of continuous values exceeds 1",
+        ),
         Metric(
             "kl",
             "nats",
@@ -57,6 +63,24 @@ TABLE = {
         Metric("perplexity", "", LOWER, "exp of (nll + rate) per word of all texts together"),
         Metric("perplexity_per_document", "", LOWER, "exp of the mean over texts of (nll + rate) per word"),
         Metric("perplexity_importance", "", LOWER, "exp of nll_importance per word"),
+        # Terms of objectives, without their weights
+        Metric(
+            "commitment", "", LOWER, "squared distance of the encoder's output from its codebook entries, times beta"
+        ),
+        Metric("codebook", "", LOWER, "squared distance of codebook entries from the encoder's output they stand for"),
+        Metric("auxk", "nats", LOWER, "change of the nll if dead units are added to the code; 0 without dead units"),
+        Metric("gate", "nats", LOWER, "nll of x given the gate as the code (model=gated)"),
+        Metric("matryoshka", "nats", LOWER, "sum of the nll of x given the first units alone, over the prefixes"),
+        Metric("l1", "", LOWER, "sum of the absolute values of the code, or of its gate"),
+        Metric(
+            "kl_sparsity", "nats", LOWER, "KL of the mean activation of each unit from its target, sum over the units"
+        ),
+        Metric("code_l2", "", LOWER, "half the squared norm of the code"),
+        Metric("decoder_l2", "", LOWER, "squared norm of the weights of the decoder"),
+        Metric("jacobian", "", LOWER, "squared Frobenius norm of the derivative of the code"),
+        Metric(
+            "decoder_jacobian", "", LOWER, "half the squared Frobenius norm of the derivative of the reconstruction"
+        ),
         # Reconstruction
         Metric("mse", "", LOWER, "squared error of the reconstruction of clean input, mean over values and examples"),
         Metric("psnr", "dB", HIGHER, "peak signal-to-noise ratio of the reconstruction of clean input"),
@@ -237,6 +261,7 @@ TABLE = {
 HEADLINE = ("mse", "perplexity", "accuracy")  # the first that a run has summarizes it
 COUNTED = ("precision", "recall", "logistic")  # a number of neighbours or labels may follow: precision@10, logistic_100
 EXPLAINED = ("kl", "elbo", "denoise_mse", "denoise_psnr", "mutual_information")  # their names can mislead
+NEGATIVE = "the density of continuous values exceeds 1 where the model is sure; lower is better there, too"
 UNITS = {"nats": "natural logarithms, per example", "dB": "decibels", "units": "dimensions of the code"}
 
 
@@ -266,14 +291,20 @@ def label(name: str, units: Mapping[str, str] | None = None) -> str:
     return replace(row, name=name, unit=(units or {}).get(name, row.unit)).label if known else name
 
 
-def legend(names: Iterable[str]) -> list[str]:
-    """Return lines that explain the arrows and units in the labels of these metrics, and names that can mislead."""
+def legend(names: Iterable[str], *numbers: Mapping[str, float]) -> list[str]:
+    """Return lines that explain the arrows and units in the labels of these metrics, and what can mislead.
+
+    Args:
+        numbers: values of metrics that are shown; a line explains negative ones of the loss and the nll.
+    """
     rows = [metric(name) for name in dict.fromkeys(names)]
     directions = {row.higher_is_better for row in rows}
     signs = [f"{a} {w} is better" for a, w, d in (("↓", "lower", LOWER), ("↑", "higher", HIGHER)) if d in directions]
     signs += [f"[{unit}] {UNITS[unit]}" for unit in dict.fromkeys(row.unit for row in rows) if unit in UNITS]
     explained = dict.fromkeys(row.name for row in rows if row.name in EXPLAINED)
-    return ["; ".join(signs)] * bool(signs) + [f"{name}: {TABLE[name].meaning}" for name in explained]
+    lines = ["; ".join(signs)] * bool(signs) + [f"{name}: {TABLE[name].meaning}" for name in explained]
+    negative = [name for name in ("loss", "nll") if any(values.get(name, 0) < 0 for values in numbers)]
+    return lines + [f"negative {' and '.join(negative)}: {NEGATIVE}"] * bool(negative)
 
 
 def _base(name: str) -> str:

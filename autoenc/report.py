@@ -102,7 +102,7 @@ def finish(
     draw(tracker, parts, results["val"], step)
     lines = [json.loads(line) for line in (run_dir / METRICS).read_text().splitlines()]
     with figures.tried("loss"):
-        tracker.image("loss", figures.curves(lines, best["step"], parts.objective.units), step)
+        tracker.image("loss", figures.curves(lines, best["step"], parts.objective.units, parts.settings.monitor), step)
     with figures.tried("projector"):
         _project(tracker, parts, results["val"])
     tags = [*(f"{TEST}/{name}" for name in results["test"].numbers), *(f"{CODE}/{name}" for name in varying(latent))]
@@ -111,13 +111,13 @@ def finish(
     reference.save(reference.compute(model, data, batch_size, trainer.device), run_dir / reference.FILE)
     rows = {name: result.numbers for name, result in results.items()}
     progress.show(result_table(f"{progress.prefix}result", rows, parts.objective.units))
-    for line in legend(results["test"].numbers):
+    for line in legend(results["test"].numbers, *rows.values()):
         progress.line(line)
     progress.line(assessment.text if assessment.healthy else f"Attention: {assessment.text}")
     perf = summary["perf"]
     progress.line(
         f"{perf['seconds']:.1f} s, {perf['examples_per_second']:,.0f} examples/s, {perf['peak_memory_mb']:,.0f} MB;"
-        f" weights of step {best['step']}"
+        f" weights of step {best['step']}, the best validation {parts.settings.monitor} (*)"
     )
     progress.line(f"run: {run_dir}   figures: {run_dir / 'figures'}")
     return summary

@@ -37,6 +37,7 @@ from autoenc.training.rundir import (
     newest_below,
     quiet_threads,
     read_record,
+    set_aside,
 )
 from autoenc.training.settings import TrainerSettings
 from autoenc.training.tracking import Progression, Silence, Tracker
@@ -105,7 +106,7 @@ def training(
         text = yaml.safe_dump(config, sort_keys=False)
         fingerprint = parts.data.train.fingerprint()
         with disk_errors(run_dir), claimed(run_dir), logged(run_dir):
-            state, fresh = None, not resume
+            state, fresh, moved = None, not resume, ""
             if resume:
                 state = checkpoint.load(run_dir / "checkpoints" / "last.pt", device)
                 if missing := {"config", "data", "progress", "model", "optimizers", "rng"} - state.keys():
@@ -114,6 +115,7 @@ def training(
                 check_same(run_dir, state | {"config": trained}, text, fingerprint)
                 if longer:
                     check_longer(config, state["progress"], len(parts.data.train))
+                    moved = set_aside(run_dir, state["progress"]["step"])
             elif config["init_from"] is not None:
                 fresh = initialize_from(parts.model, find_run(config["init_from"]), config, parts.data.spec.shape)
             if fresh:
@@ -137,6 +139,8 @@ def training(
                 if state is not None:
                     trainer.restore(state)
                 progress = Progression(trainer.total_steps, shown=shown)
+                if moved:
+                    progress.line(moved)
                 new = not trainer.step and config["init_from"] is None
                 report.announce(trainer, parts, progress, fresh=new)
                 if not trainer.step:

@@ -150,13 +150,27 @@ def test_many_classes_with_long_names_leave_room_for_the_points(drawn: Drawn) ->
     assert legend.get_texts()[-1].get_text() == "126 more"
 
 
+def test_shortened_names_of_classes_differ_where_they_can(drawn: Drawn) -> None:
+    for form in (
+        "species {} with a very long name",
+        "a very long name of species {}",
+        "a very long name {} of the species",
+    ):
+        names = tuple(form.format(i) for i in range(12))
+        scatter(np.zeros((12, 2)), torch.arange(12), names, ("", ""), "")
+        (legend,) = drawn().get_figure().legends
+        texts = [text.get_text() for text in legend.get_texts()]
+        assert len(set(texts)) == 12
+        assert max(map(len, texts)) == 24
+
+
 def test_the_loss_curve_marks_the_kept_weights_and_survives_a_huge_first_value(drawn: Drawn) -> None:
     values = [1e9, *(5 + 10 / step for step in range(2, 31))]
     lines = [{"step": 10 * i, "split": s, "loss": v} for i, v in enumerate(values, 1) for s in ("train", "val")]
-    curves(lines, kept=250)
+    curves(lines, kept=250, monitor="nll")
     axes = drawn()
     assert axes.get_ylim()[1] < 20
-    (line,) = [line for line in axes.lines if "kept" in str(line.get_label())]
+    (line,) = [line for line in axes.lines if "step 250, best nll" in str(line.get_label())]
     assert line.get_xdata() == [250, 250]
     curves([{"step": 2, "split": "val", "loss": 1.0}], units={"loss": ""})
     assert drawn().get_ylabel() == "loss ↓ per example"

@@ -63,6 +63,19 @@ def test_a_finished_run_trains_for_longer_as_if_it_had_never_stopped(short: Path
     assert load_run(short, "cpu").record["state"] == "finished"
 
 
+def test_results_of_earlier_weights_are_moved_aside(short: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (short / "detect" / "input").mkdir(parents=True)
+    for name in ("detect/input/detect.json", "evaluation.json", "notes.txt"):
+        (short / name).write_text("{}")
+    step = checkpoint.load(short / "checkpoints" / "last.pt")["progress"]["step"]
+    run.resume(short, {"epochs": 3})
+    left, moved = ({path.name for path in folder.iterdir()} for folder in (short, short / f"until_step_{step}"))
+    assert not {"detect", "evaluation.json"} & left
+    assert {"detect", "evaluation.json", "projector_config.pbtxt"} >= moved >= {"detect", "evaluation.json"}
+    assert "notes.txt" in left
+    assert f"moved to {short / f'until_step_{step}'}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_fewer_epochs_than_done_are_refused_and_nothing_is_changed(short: Path) -> None:
     before = (short / "config.yaml").read_bytes()
     with pytest.raises(ConfigError, match=r"trainer.epochs=2: the run has trained for 2 epochs; give a larger number"):

@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from autoenc.config.schema import CONFIGS
 from autoenc.metric_table import TABLE, headline, label, legend, metric
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
@@ -53,6 +55,18 @@ def test_the_legend_explains_arrows_units_and_names_that_mislead() -> None:
     assert [line.partition(":")[0] for line in lines[1:]] == ["kl", "mutual_information"]
     assert legend(["dim_of_something_else"]) == ["↓ lower is better"]
     assert legend(["zeros"]) == []
+
+
+def test_negative_losses_are_explained_where_there_are_any() -> None:
+    assert legend(["loss", "nll"], {"loss": 1.0, "nll": 0.5}) == legend(["loss", "nll"])
+    assert legend(["loss", "nll"], {"loss": 1.0}, {"loss": 0.1, "nll": -3.0})[-1].startswith(
+        "negative nll: the density"
+    )
+
+
+def test_every_term_of_an_objective_that_a_config_adds_is_in_the_table() -> None:
+    terms = {term for path in (CONFIGS / "regularizer").glob("*.yaml") for term in yaml.safe_load(path.read_text())}
+    assert terms | {"commitment", "codebook"} <= TABLE.keys()  # the latter are of codes with a codebook
 
 
 def test_every_number_of_a_run_is_in_the_table(vae_run: Path, dae_run: Path) -> None:

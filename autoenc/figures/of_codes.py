@@ -54,16 +54,24 @@ def units(evaluation: Evaluation) -> np.ndarray:
     left.set(xlabel="units, sorted", ylabel="variance of the code", ylim=(0, None))
     right.plot(stats.usage.sort(descending=True).values.numpy())
     right.set(xlabel="units, sorted", ylabel="fraction of nonzero values", ylim=(-0.02, 1.02))
+    for axes in (left, right):
+        axes.locator_params(axis="x", integer=True)
     return pixels(figure)
 
 
-def curves(lines: list[dict[str, Any]], kept: int | None = None, units: Mapping[str, str] | None = None) -> np.ndarray:
+def curves(
+    lines: list[dict[str, Any]],
+    kept: int | None = None,
+    units: Mapping[str, str] | None = None,
+    monitor: str = "loss",
+) -> np.ndarray:
     """Draw training and validation loss against steps, from the lines of metrics.jsonl.
 
     Values of the first tenth of the evaluations that are far outside the range of all others are left out of the axis.
 
     Args:
-        kept: step of the weights that the run keeps. units: of losses that are not in nats.
+        kept: step of the weights that the run keeps, the best by the metric `monitor`.
+        units: of losses that are not in nats.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -78,7 +86,9 @@ def curves(lines: list[dict[str, Any]], kept: int | None = None, units: Mapping[
         first += [loss for _, loss in points[:start]]
         later += [loss for _, loss in points[start:]]
     if kept is not None:
-        axes.axvline(kept, color="0.4", linestyle="--", linewidth=1, label=f"weights kept: step {kept:,}")
+        axes.axvline(
+            kept, color="0.4", linestyle="--", linewidth=1, label=f"weights kept: step {kept:,}, best {monitor}"
+        )
     if len(later) > 2 and (span := max(later) - min(later)) > 0 and max(first) > max(later) + 4 * span:
         axes.set_ylim(min(later) - 0.05 * span, max(later) + 0.5 * span)
         axes.annotate(f"first: {max(first):.4g}", (0.02, 0.97), xycoords="axes fraction", va="top", fontsize=8)

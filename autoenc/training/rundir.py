@@ -165,6 +165,28 @@ def clear(run_dir: Path) -> None:
                 path.unlink()
 
 
+def applications(run_dir: Path) -> list[Path]:
+    """Return the folders of applications in a run, which hold a summary of the same name."""
+    folders = [path for path in sorted(run_dir.iterdir()) if path.is_dir() and path.name != kinds.FOLDER]
+    return [path for path in folders if any(path.rglob(f"{path.name}.json"))]
+
+
+def set_aside(run_dir: Path, step: int) -> str:
+    """Move what scripts have made of the weights of a run that trains for longer, and return a line about it.
+
+    Such results would stand beside numbers of other weights. Empty if there are none.
+    """
+    files = [run_dir / name for name in ("evaluation.json", "report.html", "projector_config.pbtxt")]
+    found = [*applications(run_dir), *(path for path in files if path.exists())]
+    if not found:
+        return ""
+    target = run_dir / f"until_step_{step}"
+    target.mkdir(exist_ok=True)
+    for path in found:
+        path.rename(target / path.name)
+    return f"results of the weights until step {step:,}: {', '.join(path.name for path in found)}: moved to {target}"
+
+
 def _now() -> str:
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 

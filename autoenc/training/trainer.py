@@ -273,10 +273,11 @@ class Trainer:
             with parallel.undivided():
                 self.draw(self.step, result)
         self.save()  # after all that is written at this step, or a run that resumes here would lack it
-        shown = headline(result.numbers)
+        shown = dict.fromkeys(("loss", headline(result.numbers), monitor))
         progress.line(
-            f"epoch {epoch:>3}  step {self.step:>6}  train loss {trained['loss']:.6g}  val loss "
-            f"{result.numbers['loss']:.6g}  {shown} {result.numbers[shown]:.5g}  {self._recent_speed():,.0f} ex/s"
+            f"epoch {epoch:>3}  step {self.step:>6}  train loss {trained['loss']:.6g}  val "
+            + "  ".join(f"{name} {result.numbers[name]:.{6 if name == 'loss' else 5}g}" for name in shown)
+            + f"  {self._recent_speed():,.0f} ex/s"
             + ("  *" if self.stale == 0 else "")
         )
         if self.step < self.total_steps:

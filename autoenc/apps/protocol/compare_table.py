@@ -114,7 +114,7 @@ class Comparison:
             lines.append("± half the width of the 95 % interval of the mean over runs that differ only in their seeds")
         if any(k not in row.settings for k in self.differing for row in rows):
             lines.append("- the run has no such setting")
-        lines += legend([*self.shown, metric])
+        lines += legend([*self.shown, metric], *(group.numbers for group in groups), *(group.val for group in groups))
         if without := [run_label(row) for row in rows if row.numbers and metric not in row.val]:
             lines.append(f"no validation {metric}, therefore last and not ranked: {', '.join(without)}")
         lines += [

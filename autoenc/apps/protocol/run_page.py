@@ -15,7 +15,7 @@ from autoenc.apps.protocol.statistics import half_width
 from autoenc.errors import UserError
 from autoenc.files import flat, plain_yaml, read_text
 from autoenc.metric_table import label, legend
-from autoenc.training.rundir import check_run, read_record
+from autoenc.training.rundir import applications, check_run, read_record
 
 LISTED = 20  # classes that are named
 FIGURES = 60  # pictures of a page
@@ -109,7 +109,7 @@ def _numbers(summaries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         ["metric", *(header[part] for part in used)],
         [[label(name), *(cell(part, name) for part in used)] for name in names],
     )
-    notes = legend(names)
+    notes = legend(names, *(s.get(part, {}) for s in summaries for part in used))
     if len(summaries) > 1:
         notes.append(f"± half the width of the 95 % interval of the mean over {len(summaries)} seeds (Student's t)")
     yield page.lines(notes)
@@ -142,7 +142,7 @@ def _shown(value: Any, digits: int = 4) -> str:
 def _pictures(run_dir: Path) -> Iterator[str]:
     """Yield the pictures of the run and of the applications that were run on it, each under its name."""
     found = sorted(run_dir.glob("figures/*.png"))
-    found += [path for folder in _applications(run_dir) for path in sorted(folder.rglob("*.png"))]
+    found += [path for folder in applications(run_dir) for path in sorted(folder.rglob("*.png"))]
     for path in found[:FIGURES]:
         yield f"<h3>{html.escape(str(path.relative_to(run_dir).with_suffix('')))}</h3>"
         yield page.picture(path)
@@ -165,10 +165,5 @@ def _scripts(run_dir: Path) -> Iterator[str]:
     """Yield the scripts whose results are in the run."""
     if (run_dir / "evaluation.json").exists():
         yield "python scripts/evaluate.py RUN"
-    for folder in _applications(run_dir):
+    for folder in applications(run_dir):
         yield f"python scripts/{folder.name}.py RUN"
-
-
-def _applications(run_dir: Path) -> list[Path]:
-    """Return the folders of applications, which hold a summary of the same name."""
-    return [path for path in sorted(run_dir.iterdir()) if path.is_dir() and any(path.rglob(f"{path.name}.json"))]
