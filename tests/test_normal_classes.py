@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from autoenc.build import build_data
 from autoenc.config.composed import compose
+from autoenc.data.kinds.vector import Vector
+from autoenc.errors import DataError
 
 
 def test_the_other_classes_are_left_out_of_training() -> None:
@@ -33,3 +36,27 @@ def test_tables_learn_from_the_normal_class_alone(tmp_path: Path) -> None:
     assert abs(float(one.train.take(slice(None)).x.mean())) < 1e-3, "scaled by the normal class"
     assert torch.equal(one.train.take(slice(None)).x, two.train.take(slice(None)).x)
     assert set(one.spec.anomalies) == {"a", "c"}
+
+
+def test_vectors_learn_their_scale_from_the_rows_that_are_left(tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).normal(size=(90, 4)).astype(np.float32), np.arange(90) % 3
+    factors = []
+    for planted in (1.0, 1_000.0):
+        np.savez(tmp_path / "own.npz", x=np.where(y[:, None] == 1, planted * x, x), y=y)
+        own = ["model=ae", "data=arrays", f"data.path={tmp_path / 'own.npz'}", "data.normalize=true"]
+        data = build_data(compose([*own, "anomaly_classes=['1']"]))
+        assert isinstance(data.spec.kind, Vector)
+        factors.append(data.spec.kind.factor)
+    assert factors[0] == factors[1]
+    assert data.train.take(slice(None)).x.square().mean().item() == pytest.approx(1, rel=1e-4)
+
+
+def test_the_white_of_arrays_is_that_of_the_rows_that_are_left(tmp_path: Path) -> None:
+    """Masks of 0 and 1 would be black, if 255 were white since a class that is left out has such values."""
+    y = np.arange(60) % 2
+    x = np.random.default_rng(0).integers(0, 2, (60, 6, 6)).astype(np.uint8) * np.where(y == 1, 200, 1)[:, None, None]
+    np.savez(tmp_path / "own.npz", x=x.astype(np.uint8), y=y)
+    own = ["model=ae", "data=arrays", f"data.path={tmp_path / 'own.npz'}", "anomaly_classes=['1']"]
+    with pytest.raises(DataError, match=r"values from 0 to 200 .*; data\.white=255"):
+        build_data(compose(own))
+    assert build_data(compose([*own, "data.white=255"])).test.range()[1] == pytest.approx(200 / 255)

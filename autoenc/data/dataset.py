@@ -97,6 +97,13 @@ def learnable(labels: Sequence[str] | None, excluded: Sequence[str], name: str) 
     return kept
 
 
+def learnable_rows(train: Split, classes: Sequence[str], excluded: Sequence[str], name: str) -> Split:
+    """Return the part of a training split that a kind learns from; see `learnable`."""
+    if train.y is None or not excluded:
+        return train
+    return train.subset(torch.tensor(learnable([classes[i] for i in train.y.tolist()], excluded, name)))
+
+
 def without(data: Data, classes: Sequence[str], name: str = "classes") -> Data:
     """Exclude classes from training and validation; in the test split they are the anomalies.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.dataset import Data, DataSpec, learnable_rows
 from autoenc.data.kinds.image import Image
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.kinds.vector import Vector
@@ -40,6 +41,7 @@ def arrays(
     split_seed: int = 0,
     cache: str = FOLDER,
     kind: Kind | None = None,
+    excluded: Sequence[str] = (),
 ) -> Data:
     """Load a `.npy` file, or a `.npz` archive or `.mat` file with `x` and optionally `y`, `x_val`, `x_test` ...
 
@@ -70,7 +72,7 @@ def arrays(
         test_fraction: fraction of all rows that is held out for testing, if the files have no test rows.
         split_seed: seed of both draws.
         cache: folder for rows of Parquet, and of `.npy` files of other types than float32 and uint8.
-        kind: kind of a finished run, used instead of the options.
+        kind: kind of a finished run, used instead of the options. excluded: classes that nothing is learned from.
 
     Raises:
         ConfigError: no path, a fraction outside (0, 1).
@@ -85,7 +87,7 @@ def arrays(
         )
         files = [Path(name).expanduser() for name in (path, test_path) if name is not None]
         stored = [number_rows(file, array, label, cache) for file in files]
-        return on_disk(files, stored, normalize, val_fraction, test_fraction, split_seed, kind)
+        return on_disk(files, stored, normalize, val_fraction, test_fraction, split_seed, kind, excluded)
     found = _load(Path(path).expanduser(), array, label)
     if label not in (None, "y") and "y" not in found:
         raise ConfigError("label", label, f"{path} has no array of this name")
@@ -105,10 +107,19 @@ def arrays(
                 f"{where[key]}: {name} rows are {raw[key].dtype} of shape {raw[key].shape[1:]}, "
                 f"training rows {raw['x'].dtype} of shape {shape}"
             )
+    if len(raw["x"]) < 4 - len(raw):
+        raise DataError(f"{path}: {len(raw['x'])} rows are too few for training, validation and test")
+    labels, classes = _labels(found, where)
+    rows = {key: Split(torch.arange(len(each)), labels.get(key.replace("x", "y"))) for key, each in raw.items()}
+    for key, fraction, option in (("x_test", test_fraction, "test_fraction"), ("x_val", val_fraction, "val_fraction")):
+        if key not in raw:
+            rows["x"], rows[key] = hold_out(rows["x"], fraction, split_seed, option)
+    name = Path(path).stem
     remark, scaled, fresh = None, True, kind is None
     if kind is None:
         dtype: np.dtype[Any] = raw["x"].dtype
-        low, high = (float(f([f(each) for each in raw.values()])) for f in (np.min, np.max))
+        learnt = raw["x"][learnable_rows(rows["x"], classes, excluded, name).tensor.numpy()]
+        low, high = float(learnt.min()), float(learnt.max())
         if white is None and dtype in (np.uint8, np.uint16) and high <= 1:
             white = 1.0
         if white is None:
@@ -116,17 +127,10 @@ def arrays(
         channels_last = bool(_channels_last(found["x"].shape, layout))
         kind = _kind(shape, white, (0.0, 1.0) if scaled else (-np.inf, np.inf), channels_last)
     given = {key: kind.units(each, where[key]) for key, each in raw.items()}
-    x = given["x"]
-    if len(x) < 4 - len(given):
-        raise DataError(f"{path}: {len(x)} rows are too few for training, validation and test")
-    labels, classes = _labels(found, where)
-
-    splits = {key: replace(each, y=labels.get(key.replace("x", "y"))) for key, each in given.items()}
-    index = {key: Split(torch.arange(len(each))) for key, each in given.items()}  # rows of the file
-    for key, fraction, option in (("x_test", test_fraction, "test_fraction"), ("x_val", val_fraction, "val_fraction")):
-        if key not in given:
-            for parts in (splits, index):
-                parts["x"], parts[key] = hold_out(parts["x"], fraction, split_seed, option)
+    splits = {
+        key: replace(given[key] if key in given and key != "x" else given["x"].subset(part.tensor), y=part.y)
+        for key, part in rows.items()
+    }
     train, val, test = splits["x"], splits["x_val"], splits["x_test"]
     if not scaled:
         lowest, highest = train.range()
@@ -135,10 +139,10 @@ def arrays(
         require(isinstance(kind, Vector), "normalize", normalize, f"{path} has images; it is for vectors")
     if normalize and fresh:  # otherwise the kind has scaled the rows
         assert isinstance(kind, Vector)
-        kind = normalized(kind, train)
+        kind = normalized(kind, learnable_rows(train, classes, excluded, name))
         train, val, test = (replace(split, scale=split.scale * kind.factor) for split in (train, val, test))
-    spec = DataSpec(Path(path).stem, kind, classes)
-    names = {part: (index[key].tensor + 1).tolist() for part, key in (("train", "x"), ("test", "x_test"))}
+    spec = DataSpec(name, kind, classes)
+    names = {part: (rows[key].tensor + 1).tolist() for part, key in (("train", "x"), ("test", "x_test"))}
     return Data(spec, train, val, test, notes=() if remark is None else (f"Attention: {remark}",), names=names)
 
 

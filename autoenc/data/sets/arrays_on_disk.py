@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from autoenc.data.dataset import Data, DataSpec
+from autoenc.data.dataset import Data, DataSpec, learnable_rows
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.kinds.vector import Vector
 from autoenc.data.readers.arrays import UNREADABLE
@@ -42,14 +42,21 @@ def on_disk(
     test_fraction: float,
     split_seed: int,
     kind: Kind | None,
+    excluded: Sequence[str],
 ) -> Data:
-    """Return the data set of rows on disk: one file, or one of training and one of test rows."""
+    """Return the data set of rows on disk: one file, or one of training and one of test rows.
+
+    Args:
+        excluded: classes that nothing is learned from.
+    """
     if len({each.x.shape[1:] for each in stored}) > 1 or len({each.x.dtype for each in stored}) > 1:
         raise DataError(f"{files[1]}: test rows are {stored[1].x.dtype} {stored[1].x.shape[1:]}, unlike {files[0]}")
     classes = tuple(sorted({name for each in stored for name in each.classes}))
-    highest, *_ = [_highest(each.x, path) for path, each in zip(files, stored, strict=True)]
+    highest = [_highest(each.x, path) for path, each in zip(files, stored, strict=True)]
     integers = stored[0].x.dtype == torch.uint8
-    white = kind.white_value if kind is not None else 1.0 if integers and highest <= 1 else None
+    white = kind.white_value if kind is not None else 1.0 if integers and highest[0] <= 1 else None
+    if white == 1 and highest[-1] > 1:
+        raise DataError(f"{files[-1]}: has values up to {highest[-1]:g}, and the training rows only 0 and 1")
     scale = 1 / 255 if integers and white is None else 1.0
     splits = [Split(each.x, each.labels(classes), scale) for each in stored]
     numbers = Split(torch.arange(len(splits[0])))  # of the rows
@@ -61,7 +68,7 @@ def on_disk(
         train, val, test = splits[0].subset(parts[0].tensor), splits[0].subset(parts[1].tensor), splits[1]
     if kind is None:
         kind = Vector(stored[0].x.shape[1:], *((0.0, 1.0) if integers else train.range()), white)
-        kind = normalized(kind, train) if normalize else kind
+        kind = normalized(kind, learnable_rows(train, classes, excluded, files[0].stem)) if normalize else kind
     assert isinstance(kind, Vector)
     train, val, test = (replace(split, scale=split.scale * kind.factor) for split in (train, val, test))
     names: dict[str, Any] = {name: np.asarray(parts[i].tensor) + 1 for name, i in (("train", 0), ("test", 2))}
