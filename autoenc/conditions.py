@@ -70,7 +70,6 @@ class InferredLabels(Labels):
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
     def log_q(self, batch: Batch) -> Tensor:
-        """Return log q(y|x) of all classes: (B, C)."""
         features = self.classifier(batch.input).flatten(1)
         return F.linear(features, self.weight, self.bias).float().log_softmax(-1)
 

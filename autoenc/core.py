@@ -313,6 +313,10 @@ class Condition(nn.Module):
         """Return the labels (B,) that the model is conditioned on; UserError if one is not known."""
         raise NotImplementedError
 
+    def log_q(self, batch: Batch) -> Tensor:
+        """Return log q(y|x) of all classes, (B, C), if the labels are inferred."""
+        raise NotImplementedError
+
     def join(self, values: Tensor, y: Tensor, dims: int) -> Tensor:
         """Append the embedding of y (B,) to the channels, the same at each position.
 
@@ -447,9 +451,9 @@ class Autoencoder(nn.Module):
             return self.decoder.generate(self.joined(z, y))
         return self.likelihood.mean(self.decode(z, y=y).float())
 
-    def nll(self, z: Tensor, batch: Batch) -> Tensor:
+    def nll(self, z: Tensor, batch: Batch, y: Tensor | None = None) -> Tensor:
         """Return -log p(x|z) in nats: (*S, B, *latent) -> (*S, B)."""
-        return self._nll(self.decode(z, batch), batch.x)
+        return self._nll(self.decode(z, batch, *(() if y is None else (y,))), batch.x)
 
     def _nll(self, params: Tensor, x: Tensor) -> Tensor:
         # float32 in mixed precision too: a sum over thousands of dimensions needs it

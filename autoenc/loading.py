@@ -80,8 +80,12 @@ class Run(RunData):
         rows = self.reference.rows
         if len(rows) == 0:
             rows = self.reference_rows(1)
-        square = self.over(rows, lambda batch: (batch.x - self.model.reconstruct(batch)).square().double())
-        return square.mean(0).sqrt().float().to(self.device)
+
+        def square(batch: Batch) -> Tensor:
+            error, seen = (batch.x - self.model.reconstruct(batch)).square(), self.model.likelihood.observed(batch.x)
+            return (error if seen is None else error.where(seen, torch.nan)).double()  # of cells that have a value
+
+        return self.over(rows, square).nanmean(0).nan_to_num().sqrt().float().to(self.device)
 
     @property
     def verdict(self) -> str:

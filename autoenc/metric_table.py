@@ -58,7 +58,12 @@ TABLE = {
             "input if there is noise",
         ),
         Metric("elbo", "nats", LOWER, "minus the evidence lower bound, nll + KL: an upper bound on -log p(x)"),
-        Metric("nll_importance", "nats", LOWER, "-log p(x) by importance sampling (Burda et al. 2016)"),
+        Metric(
+            "nll_importance",
+            "nats",
+            LOWER,
+            "-log p(x), for model=cvae given the class, by importance sampling (Burda et al. 2016)",
+        ),
         Metric("rate", "nats", NEITHER, "with noise, KL of the posterior that nll is of: nll + rate bounds -log p(x)"),
         Metric("perplexity", "", LOWER, "exp of (nll + rate) per word of all texts together"),
         Metric("perplexity_per_document", "", LOWER, "exp of the mean over texts of (nll + rate) per word"),

@@ -81,8 +81,8 @@ class Figure:
         """Return reproduced, within x, or not reproduced; empty for a figure that claims nothing.
 
         A claimed number is reproduced if the mean is better, or nearer than two standard errors; "within x" if it is
-        nearer than the tolerance. A bound is reproduced if the mean keeps it; of one seed it is said that it has no
-        spread.
+        nearer than the tolerance. A bound is reproduced if the mean keeps it. Of one seed, which has no spread, it is
+        said.
         """
         mean, error = statistics.fmean(values), standard_error(values)
         margins = [mean - b for b in (self.at_least, self.above) if b is not None]
@@ -99,7 +99,7 @@ class Figure:
                 return f"within {abs(off):.2g}" if near else f"not reproduced, off by {off:+.3g}{reason}"
         elif not margins:
             return ""
-        if margins and len(values) == 1:
+        if len(values) == 1:
             return "reproduced in one seed"
         if margins and min(margins) < 2 * error:
             return "reproduced, by less than 2 standard errors"

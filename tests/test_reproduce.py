@@ -68,6 +68,7 @@ def test_every_row_can_be_read_and_names_known_scripts():
         ([0.0, 0.0], {"at_most": 0}, "reproduced"),
         ([float("nan")], {"at_least": 1}, "not reproduced"),
         ([3.0], {}, ""),
+        ([85.0], {"claimed": 90.0, "within": 1, "better": "lower"}, "reproduced in one seed"),
     ],
 )
 def test_verdicts(values, figure, verdict):

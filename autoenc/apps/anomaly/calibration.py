@@ -12,6 +12,7 @@ import torch
 
 from autoenc.apps import inputs
 from autoenc.apps.anomaly.conformal import Calibration, chose_the_checkpoint
+from autoenc.apps.anomaly.labelled import anomalies_of
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.data.split import CHUNK, Split
 from autoenc.errors import UserError
@@ -51,14 +52,14 @@ class Unseen:
 
 
 def unseen(run: Run, path: str | Path, resize: bool = False) -> Unseen:
-    """Return the rows of a file; those labelled as normal if the data set has such labels.
+    """Return the rows of a file; those labelled as normal, if the data set has such labels or left classes out.
 
     Raises:
         UserError: no row is normal, or training rows are among them, as far as the run has them in reference.npz.
         DataError: the file cannot be read.
     """
     split = inputs.read(run, path, resize).split
-    labels = run.spec.kind.anomalies(Path(path), run.config["data"])
+    labels = run.spec.kind.anomalies(Path(path), run.config["data"], anomalies_of(run))
     if labels is not None:
         normal = np.flatnonzero(~np.ma.filled(labels, True).astype(bool))
         if len(normal) < len(split):

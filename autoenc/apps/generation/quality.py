@@ -19,8 +19,11 @@ NEIGHBOURS = 3
 
 
 def size(run: Run) -> int:
-    """Return the number of samples to compare: that of the smaller of validation and test split, at most 5,000."""
-    return min(len(run.data.val), len(run.data.test), COMPARED)
+    """Return the number of samples to compare: that of the smaller of validation and test split, at most 5,000.
+
+    Test examples of classes that were left out of training do not count, here and below.
+    """
+    return min(len(run.data.val), len(run.normal_test()), COMPARED)
 
 
 def quality(
@@ -45,7 +48,7 @@ def quality(
     from sklearn.decomposition import PCA
 
     n, kind = size(run), run.spec.kind
-    splits = (run.data.train.sample(REFERENCE), run.data.val.sample(n), run.data.test.sample(n))
+    splits = (run.data.train.sample(REFERENCE), run.data.val.sample(n), run.normal_test().sample(n))
     real_train, val, test = (split.rows() for split in splits)
     if min(n, len(real_train)) < 2:
         return {}

@@ -43,6 +43,9 @@ def bounds(run: Run, split: Split, samples: int = SAMPLES) -> Bounds:
     nll is -log(mean of w), which converges to -log p(x) as `samples` grows (Burda et al. 2016, IWAE). Both are
     summed up part by part, so that memory does not grow with `samples`.
 
+    A model that is given labels has bounds on -log p(x|y). Of one that infers them, y is latent as z is, with a uniform
+    p(y): nll is minus the log of the mean over classes, elbo that of `SemiSupervised`; C times the cost.
+
     Raises:
         UserError: the code has no posterior.
     """
@@ -65,19 +68,38 @@ def fit(width: int) -> int:
     return max(1, AT_ONCE // width)
 
 
-def weighted(run: Run, batch: Batch, samples: int, at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield z_s ~ q(z|x), (S, B, *latent_shape), with log w_s, (S, B) float64, at most `at_once` samples at a time."""
-    code = run.model.encode(batch)
+def weighted(
+    run: Run, batch: Batch, samples: int, at_once: int, y: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield z_s ~ q(z|x), (S, B, *latent_shape), with log w_s, (S, B) float64, at most `at_once` samples at a time.
+
+    Args:
+        y: (B,) labels of a conditional model; None: those that its condition has.
+    """
+    given = () if y is None else (y,)
+    code = run.model.encode(batch, *given)
     assert code.posterior is not None
     for start in range(0, samples, at_once):
         z = code.posterior.sample(torch.Size([min(at_once, samples - start)]))
-        yield z, -(run.model.nll(z, batch) + kl_estimate(run.model, code, z)).double()
+        yield z, -(run.model.nll(z, batch, *given) + kl_estimate(run.model, code, z)).double()
 
 
 def _of_batch(run: Run, batch: Batch, samples: int, width: int) -> Tensor:
-    """Return minus the mean of log w and minus the log of the mean of w, (B, 2)."""
+    """Return elbo and nll, (B, 2)."""
+    condition = run.model.condition
+    if condition is None or not condition.inferred:
+        return _of_labels(run, batch, samples, width)
+    log_q = condition.log_q(run.model.visible(batch)).double()  # (B, C)
+    labels = torch.arange(condition.classes, device=log_q.device)[:, None].expand(-1, len(batch))
+    elbo, nll = torch.stack([_of_labels(run, batch, samples, width, y) for y in labels], 1).unbind(2)  # (B, C) each
+    prior = math.log(condition.classes)
+    return torch.stack([(log_q.exp() * (elbo + prior + log_q)).sum(1), prior - (-nll).logsumexp(1)], 1)
+
+
+def _of_labels(run: Run, batch: Batch, samples: int, width: int, y: Tensor | None = None) -> Tensor:
+    """Return minus the mean of log w and minus the log of the mean of w, (B, 2), given labels."""
     total = torch.full((len(batch),), -torch.inf, dtype=torch.float64, device=batch.x.device)  # log of the sum of w
     sums = torch.zeros_like(total)  # of log w
-    for _, log_w in weighted(run, batch, samples, fit(len(batch) * width)):
+    for _, log_w in weighted(run, batch, samples, fit(len(batch) * width), y):
         total, sums = torch.logaddexp(total, log_w.logsumexp(0)), sums + log_w.sum(0)
     return torch.stack([-sums / samples, math.log(samples) - total], 1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from autoenc import page as html
 from autoenc.apps.seeing import layers
 from autoenc.core import Batch
-from autoenc.data.split import Split
+from autoenc.data.split import Split, drawn
 from autoenc.errors import UserError
 from autoenc.figures import dictionary, picture_grid, titled
 from autoenc.loading import Run
@@ -102,8 +102,12 @@ def stored_rows(run: Run) -> Split:
 
 
 def _excited(values: np.ndarray, examples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions of the largest of some values (R,), and these; zeros are left out."""
-    order = np.argsort(-values, kind="stable")[:examples]
+    """Return the positions of the largest of some values (R,), and these; zeros are left out.
+
+    Equal values, of bits and of entries of a codebook, are drawn at random: rows may be sorted by class.
+    """
+    shuffled = drawn(len(values), len(values)).numpy()
+    order = shuffled[np.argsort(-values[shuffled], kind="stable")][:examples]
     order = order[values[order] != 0]
     return order, values[order]
 

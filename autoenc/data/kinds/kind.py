@@ -175,24 +175,28 @@ class Kind:
         """
         return in_units(raw, what, (self.low, self.high), self.white_value, self.deep_white, noisy)
 
-    def anomalies(self, path: Path, options: Mapping[str, Any]) -> np.ndarray | None:
+    def anomalies(self, path: Path, options: Mapping[str, Any], left_out: Sequence[str] = ()) -> np.ndarray | None:
         """Return which examples of a file are not of the class `normal`, (N,) bool; those without a label are masked.
 
-        None without labels, or for data sets without a class `normal`.
+        None without labels, or for data sets without a class `normal` or classes that are left out.
 
         Args:
-            options: of the data set that the run was trained on.
+            options: of the data set that the run was trained on. left_out: classes that are anomalies, if it has no
+                class `normal`.
         """
-        if options.get("label") is None or options.get("normal") is None:
+        if options.get("label") is None or (options.get("normal") is None and not left_out):
             return None
-        normal = class_name(options["normal"]) or MISSING
+        normal = None if options.get("normal") is None else class_name(options["normal"]) or MISSING
         if (names := self.class_names(path, options["label"], normal)) is None:
             return None
-        anomaly = np.array([known_class(name or normal, [normal]) != normal for name in names])
+        if normal is None:
+            anomaly = np.array([known_class(name or "", left_out) in left_out for name in names])
+        else:
+            anomaly = np.array([known_class(name or normal, [normal]) != normal for name in names])
         missing = [name is None for name in names]
         return np.ma.array(anomaly, mask=missing) if any(missing) else anomaly
 
-    def class_names(self, path: Path, label: str, normal: str) -> Sequence[str | None] | None:
+    def class_names(self, path: Path, label: str, normal: str | None) -> Sequence[str | None] | None:
         """Return the class of each example of a file, None where it is missing; None without such a column."""
         return None
 

@@ -148,7 +148,7 @@ class Table(Columns):
         frame = self._frame(path)
         return Examples(Split(torch.from_numpy(self._new(frame, str(path)))), [str(i) for i in frame.index])
 
-    def class_names(self, path: Path, label: str, normal: str) -> Sequence[str | None] | None:
+    def class_names(self, path: Path, label: str, normal: str | None) -> Sequence[str | None] | None:
         frame = self._frame(path)
         if label not in frame:
             return None

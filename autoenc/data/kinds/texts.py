@@ -94,7 +94,7 @@ class Texts(Kind):
         found = self._documents(path, None)
         return Examples(self.encode(found.texts), named(found))
 
-    def class_names(self, path: Path, label: str, normal: str) -> Sequence[str | None] | None:
+    def class_names(self, path: Path, label: str, normal: str | None) -> Sequence[str | None] | None:
         try:
             return self._documents(path, label).labels
         except ConfigError:  # no such column

@@ -16,6 +16,7 @@ from autoenc.apps.anomaly import calibration
 from autoenc.apps.anomaly.conformal import AlarmRate, FalseDiscoveryRate, Quantile, p_values, rows_needed
 from autoenc.apps.anomaly.rows.contamination import Share, share
 from autoenc.apps.anomaly.scores import Detector
+from autoenc.data.kinds.table import Table
 from autoenc.data.split import Split
 from autoenc.errors import UserError, counted
 from autoenc.loading import Run
@@ -167,6 +168,16 @@ def test_calibration_rows_that_are_labelled_as_anomalies_are_left_out(
     labels = np.ones(len(run.data.test), bool)
     with pytest.warns(UserWarning, match="left out"), pytest.raises(UserError, match="no row is labelled as normal"):
         calibration.unseen(run, tmp_path / "rows.npy")
+
+
+def test_classes_that_are_left_out_are_no_calibration_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("size,state\n1.0,ok\n9.0,broken\n2.0,Ok\n8.0,\n3.0,strange\n")
+    kind = Table((1,), 0.0, 1.0)
+    path, options = tmp_path / "rows.csv", {"label": "state", "normal": None}
+    assert kind.anomalies(path, options) is None
+    labels = kind.anomalies(path, options, ["broken"])
+    assert labels is not None
+    assert labels.tolist() == [False, True, False, None, False]
 
 
 def test_the_script_states_what_the_threshold_means(run: Run, table_run: Path, tmp_path: Path, call: Script) -> None:

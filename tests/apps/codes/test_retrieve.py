@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.metrics import average_precision_score
 from sklearn.neighbors import NearestNeighbors
 
@@ -118,3 +119,14 @@ def test_many_blocks_and_many_hits_are_exact(metric: neighbours.Metric, monkeypa
         _, places = NearestNeighbors(n_neighbors=k, metric=metric).fit(codes).kneighbors(queries)
         assert np.array_equal(hits.positions, places)
     assert neighbours.Index(codes, metric).search(queries[:0], 5).positions.shape == (0, 5)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean", "hamming"])
+def test_of_codes_at_equal_distances_the_classes_that_come_first_have_no_advantage(metric: neighbours.Metric) -> None:
+    """Discrete codes often are at equal distances, and rows are often sorted by class."""
+    y, codes = np.arange(2_000) // 500, np.ones((2_000, 4), np.float32)
+    hits = neighbours.Index(codes, metric).search(codes[::100], 100)
+    assert (np.bincount(y[hits.positions[0]], minlength=4) > 10).all()
+    assert neighbours.precision(hits, y, y[::100]) == pytest.approx(0.25, abs=1e-9)
+    sparse = neighbours.nearest_sparse(csr_matrix(codes), csr_matrix(codes[:1]), 100)
+    assert (np.bincount(y[sparse[0]], minlength=4) > 10).all()

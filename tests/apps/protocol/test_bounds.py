@@ -16,7 +16,8 @@ from torch.distributions import MultivariateNormal, Normal
 from autoenc import bottlenecks, likelihoods, load_run
 from autoenc.apps.protocol.bounds import bounds
 from autoenc.apps.protocol.evaluate import evaluate
-from autoenc.core import Autoencoder, Code
+from autoenc.conditions import InferredLabels
+from autoenc.core import Autoencoder, Batch, Code
 from autoenc.data.dataset import DataSpec
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.kinds.vector import Vector
@@ -104,6 +105,34 @@ def test_samples_bring_the_bound_of_a_mixture_prior_down_to_the_truth() -> None:
     assert (found.nll <= found.elbo + 1e-9).all()
     assert found.elbo.mean() - float(exact.mean()) > 0.1
     assert found.nll.mean() == pytest.approx(float(exact.mean()), abs=0.02)
+
+
+def test_of_inferred_classes_the_bound_is_of_their_mixture() -> None:
+    """x = z W + b_y + e with y unknown: bounds given the likeliest class would lie below -log p(x)."""
+    torch.manual_seed(0)
+    w, b = torch.randn(D), torch.randn(2, D)
+    variance = 1 / (1 + w.square().sum() / SIGMA**2)
+    condition = InferredLabels(2, lambda: SimpleNamespace(encoder=nn.Identity(), feature_shape=(D,)), width=2)
+    bottleneck, decoder = bottlenecks.Gaussian((D + 2,), 1), nn.Linear(3, D, bias=False)
+    a = variance * w / SIGMA**2
+    with torch.no_grad():
+        condition.embedding.weight.copy_(torch.eye(2))
+        condition.bias.copy_(torch.tensor([0.5, -0.5]))
+        bottleneck.linear.weight.zero_()
+        bottleneck.linear.weight[0] = torch.cat([a, -b @ a])
+        bottleneck.linear.bias.copy_(torch.stack([torch.tensor(0.0), variance.log()]))
+        decoder.weight.copy_(torch.cat([w[:, None], b.T], 1))
+    likelihood = likelihoods.Gaussian(SIGMA)
+    run = in_memory(
+        Autoencoder(nn.Identity(), nn.Identity(), bottleneck, decoder, likelihood, condition), Vector((D,), -9.0, 9.0)
+    )
+    x = torch.randn(60, 1) * w + b[torch.arange(60) % 2] + SIGMA * torch.randn(60, D)
+    each = MultivariateNormal(b, torch.outer(w, w) + SIGMA**2 * torch.eye(D)).log_prob(x[:, None])  # log p(x|y)
+    q = condition.log_q(Batch(x)).exp().detach()
+    found = bounds(run, Split(x), samples=2)
+    np.testing.assert_allclose(found.nll, math.log(2) - each.logsumexp(1), atol=1e-4)
+    np.testing.assert_allclose(found.elbo, (q * (math.log(2) - each + q.log())).sum(1), atol=1e-4)
+    assert (found.nll <= found.elbo).all()
 
 
 def test_numbers_do_not_depend_on_how_much_is_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,3 +115,11 @@ def test_units_of_another_layer(ae_run: Path) -> None:
     values = layers.activations(run.model, run.reference.rows.take(slice(None)), ["encoder.2"])["encoder.2"][:, 5]
     assert unit.activations == pytest.approx(values.detach().sort(descending=True).values[:3].numpy(), abs=1e-5)
     assert unit.frequency == pytest.approx(float((values != 0).float().mean()))
+
+
+def test_examples_with_equal_activations_are_drawn_from_all_rows() -> None:
+    """The first rows with a bit that is set would be of one class, where rows are sorted by class."""
+    positions, activations = units._excited(np.repeat([0.0, 1.0, 1.0, 2.0], [300, 300, 300, 2]), 42)
+    assert set(positions[:2].tolist()) == {900, 901}
+    assert activations.tolist() == [2.0] * 2 + [1.0] * 40
+    assert 8 < (positions[2:] < 600).sum() < 32

@@ -135,7 +135,7 @@ class Series(Kind):
             return x.unflatten(1, self.shape)
         return super()._shaped(x, what)
 
-    def class_names(self, path: Path, label: str, normal: str) -> Sequence[str | None] | None:
+    def class_names(self, path: Path, label: str, normal: str | None) -> Sequence[str | None] | None:
         split = self.cut(self.recordings(path), str(path))
         assert isinstance(split.x, Windows)
         axis = split.x.axis
