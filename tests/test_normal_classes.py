@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from autoenc.build import build_data
 from autoenc.config.composed import compose
@@ -60,3 +61,15 @@ def test_the_white_of_arrays_is_that_of_the_rows_that_are_left(tmp_path: Path) -
     with pytest.raises(DataError, match=r"values from 0 to 200 .*; data\.white=255"):
         build_data(compose(own))
     assert build_data(compose([*own, "data.white=255"])).test.range()[1] == pytest.approx(200 / 255)
+
+
+def test_images_are_grey_if_those_that_are_left_are(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name, shape in (("good", (8, 8)), ("odd", (8, 8, 3))):
+        (tmp_path / name).mkdir()
+        for i in range(8):
+            Image.fromarray(random.integers(0, 256, shape, np.uint8)).save(tmp_path / name / f"{i}.png")
+    own = ["model=ae", "data=image_folder", f"data.path={tmp_path}", "data.cache=false", "data.workers=0"]
+    assert build_data(compose([*own, "data.val_fraction=0.3", "data.test_fraction=0.3"])).spec.shape == (3, 8, 8)
+    for left_out in ("anomaly_classes=[odd]", "normal_classes=[good]"):
+        assert build_data(compose([*own, left_out])).spec.shape == (1, 8, 8)

@@ -47,6 +47,7 @@ def image_folder(
     cache_folder: str = FOLDER,
     max_bad: int = 10,
     kind: Kind | None = None,
+    excluded: Sequence[str] = (),
 ) -> Data:
     """Load images (C, H, W) in [0, 1] from a folder tree; the first folder below `path` is the class.
 
@@ -71,7 +72,8 @@ def image_folder(
         cache: store decoded images on disk: true, false, or "auto": if they fit half of the free space.
         cache_folder: folder of the cache.
         max_bad: maximum number of unreadable files; they are left out.
-        kind: kind of a finished run, used instead of the options.
+        kind: kind of a finished run, used instead of the options. excluded: classes that mode and white are not learned
+            from.
 
     Raises:
         ConfigError, DataError: a value out of range, a missing folder, too few images, too many unreadable files.
@@ -91,7 +93,7 @@ def image_folder(
     trees = {part: tree(folder) for part, folder in folders.items()}
     pool = Pool(min(MOST_WORKERS, len(os.sched_getaffinity(0))) if workers is None else workers)
     store = ImageStore(list(trees.values()), pool, cache, cache_folder, max_bad)
-    survey = store.survey() if kind is None else None
+    survey = store.survey(excluded) if kind is None else None
     if survey is not None:
         if white is None and survey.deep == survey.count and survey.highest <= 1:
             white = 1.0

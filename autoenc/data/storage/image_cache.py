@@ -31,12 +31,12 @@ MANY = 2_000  # files from which on a progress bar is shown
 
 @dataclass(frozen=True)
 class Survey:
-    """What the headers of all images of a data set say.
+    """What the headers of the images of a data set say.
 
     Args:
-        grey: whether all are grey. smallest, largest: (height, width), by area. count: number of readable files.
-        pages: number of files with several images. deep: number of images of more than 8 bits. highest: largest integer
-            in these.
+        grey: whether all are grey. smallest, largest: (height, width), by area, of all images. count: number of
+            readable files. pages: number of files with several images. deep: number of images of more than 8 bits.
+            highest: largest integer in these.
     """
 
     grey: bool
@@ -83,22 +83,30 @@ class ImageStore:
         """Paths of all files of all trees."""
         return [file for tree in self.trees for file in tree.files]
 
-    def survey(self) -> Survey:
+    def survey(self, excluded: Sequence[str] = ()) -> Survey:
         """Read the headers of all images.
 
+        Args:
+            excluded: classes, of whose images nothing but the size is learned.
+
         Raises:
-            DataError: none of the files can be read.
+            DataError: none of the files can be read, or no other class is left.
         """
-        values = self._computed_once(self._key("heads"), self._survey)
+        out = {"excluded": sorted(excluded)} if excluded else {}
+        values = self._computed_once(self._key("heads", **out), lambda: self._survey(excluded))
         return Survey(**values | {name: tuple(values[name]) for name in ("smallest", "largest")})
 
-    def _survey(self) -> dict[str, Any]:
+    def _survey(self, excluded: Sequence[str]) -> dict[str, Any]:
         files = self.files
+        classes = [name for tree in self.trees for name in tree.labels() or [""] * len(tree.files)]
         headers = [header for part in self._map(read_headers, files, TASK) for header in part]
         readable = [header for header in headers if not isinstance(header, str)]
         if not readable:
             raise DataError(f"{files[0]}: {headers[0]}; none of {len(files)} files can be read")
         sizes = sorted({header[1:3] for header in readable}, key=lambda size: (size[0] * size[1], size))
+        left = (header for header, name in zip(headers, classes, strict=True) if name not in excluded)
+        if not (readable := [header for header in left if not isinstance(header, str)]):
+            raise DataError(f"anomaly_classes={','.join(excluded)}: leaves no images to train on")
         deep = [header.highest for header in readable if header.highest is not None]
         return {
             "grey": all(header.grey for header in readable),
