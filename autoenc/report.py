@@ -79,7 +79,7 @@ def finish(
     }
     latent = latent_health(model, data.test, results["test"], data.spec, batch_size)
     scale = model.likelihood.remedy(results["val"].numbers.get("mse", 0.0))
-    numbers, remedies = results["test"].numbers | latent, [scale, *against_collapse(config, choices)]
+    numbers, remedies = results["test"].numbers | latent, against_collapse(config, choices, scale)
     assessment = verdict(model, parts.objective, numbers, remedies, len(data.test))
     summary = {
         "state": "finished",

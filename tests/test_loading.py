@@ -1,21 +1,30 @@
 """A finished run: what it computes, what it takes, and what a stranger's directory cannot do."""
 
 import json
+import math
 import pickle
 import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from torch import nn
 
-from autoenc import load_run
+from autoenc import bottlenecks, likelihoods, load_run
+from autoenc.core import Autoencoder
 from autoenc.data import digits
+from autoenc.data.dataset import DataSpec
+from autoenc.data.kinds.observed import Column
+from autoenc.data.kinds.vector import Vector
+from autoenc.data.split import Split
 from autoenc.errors import ConfigError, DataError, UserError
 from autoenc.loading import Run
+from autoenc.noise import Identity
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
@@ -254,3 +263,17 @@ def test_interpolations_cannot_read_the_environment(
     (path / "config.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises((DataError, ConfigError)):
         load_run(path)
+
+
+def test_the_scale_of_draws_is_the_error_of_the_cells_that_have_a_value() -> None:
+    columns = (Column("a", "number", 0, 1, indicator=1), Column("a (missing)", "number", 1, 2))
+    encoder, decoder = nn.Linear(2, 1), nn.Linear(1, 2)
+    for p in decoder.parameters():
+        nn.init.zeros_(p)
+    likelihood = likelihoods.Table(columns, observed_only=True)
+    model = Autoencoder(Identity(), encoder, bottlenecks.Deterministic((1,), 1), decoder, likelihood)
+    config = {"trainer": {"eval_batch_size": 2}}
+    run = Run(Path("RUN"), model, config, DataSpec("rows", Vector((2,), -9.0, 9.0)), {}, torch.device("cpu"))
+    rows = Split(torch.tensor([[1.0, 0.0], [3.0, 0.0], [7.0, 1.0]]))  # the last cell is missing, 7 a placeholder
+    run.__dict__["reference"] = SimpleNamespace(rows=rows)
+    assert run.residual.tolist() == pytest.approx([math.sqrt(5), 0])

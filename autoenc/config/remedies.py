@@ -10,19 +10,23 @@ import yaml
 from autoenc.config.schema import CONFIGS
 
 
-def against_collapse(config: Mapping[str, Any], choices: Mapping[str, str]) -> list[str]:
+def against_collapse(config: Mapping[str, Any], choices: Mapping[str, str], scale: str = "") -> list[str]:
     """Return overrides of the config of a run that lower the pressure of the KL on the code; none without a KL.
 
     Each composes with the options that the run chose and changes the weight or the free bits of its KL.
+
+    Args:
+        scale: settings of a likelihood whose scale is too large (`Likelihood.remedy`), the first remedy. The code is
+            not worth its KL then, and collapses at the end of a warm-up, too.
     """
     terms: Mapping[str, Any] = config["regularizer"]
+    found = [scale] if scale else []
     if "kl" not in terms:
-        return []
+        return found
     weight, free_bits = terms["kl"].get("weight", 1.0), terms["kl"].get("free_bits", 0.0)
-    found = []
     if isinstance(weight, Mapping):
         key, end = "regularizer.kl.weight.end", weight.get("end", 1.0)
-        if (fraction := weight.get("fraction", 1.0)) < 1:
+        if (fraction := weight.get("fraction", 1.0)) < 1 and not scale:
             found.append(f"regularizer.kl.weight.fraction={min(1.0, 2 * fraction):g}")
     else:
         key, end = "regularizer.kl.weight", weight
@@ -31,7 +35,7 @@ def against_collapse(config: Mapping[str, Any], choices: Mapping[str, str]) -> l
             schedule.insert(0, "model=vae")  # the number of the model would replace the schedule
         if end != 1:
             schedule.append(f"regularizer.kl.weight.end={end:g}")
-        found.append(" ".join(schedule))
+        found += [] if scale else [" ".join(schedule)]
     if not config["model"].get("prior"):  # others may have no KL of each dimension
         found.append(f"regularizer.kl.free_bits={2 * free_bits or 0.1:g}")
     return [*found, f"{key}={end / 4:g}"]

@@ -67,3 +67,11 @@ def test_advice_composes_and_changes_the_kl(overrides: list[str], expected: list
         changed = compose([*kept, *added])
         assert kl(changed) != kl(run)
         assert changed["regularizer"].keys() == run["regularizer"].keys()
+
+
+def test_a_warm_up_is_no_remedy_where_the_scale_of_the_likelihood_is_too_large() -> None:
+    """A code that is not worth its KL is given up at the end of a warm-up, too."""
+    for overrides, key in ((["model=vae"], "weight"), (["model=vae", "regularizer=[kl_warmup]"], "weight.end")):
+        advice = against_collapse(*compose_with_choices(overrides), "likelihood.learned=true")
+        expected = ["likelihood.learned=true", "regularizer.kl.free_bits=0.1", f"regularizer.kl.{key}=0.25"]
+        assert advice == expected

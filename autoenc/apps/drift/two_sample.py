@@ -74,7 +74,7 @@ def chi_squared(reference: np.ndarray, new: np.ndarray) -> Tested:
 
     n, m = len(reference), len(new)
     before, after = Counter(reference.tolist()), Counter(new.tolist())
-    values = sorted(before | after, key=lambda value: before[value] + after[value])
+    values = sorted(before | after, key=lambda value: (before[value] + after[value], value))
     table = [np.array([before[value], after[value]]) for value in values]
     enough = EXPECTED * (n + m) / min(n, m)  # of both samples
     rare = np.zeros(2, int)

@@ -89,7 +89,7 @@ def latent(subject: Subject) -> Numbers:
     run = subject.run
     health = evaluation.latent_health(run.model, subject.test, subject.measured, run.spec, run.batch_size)
     scale = run.model.likelihood.remedy(subject.measured.numbers.get("mse", 0.0))
-    remedies = [scale, *against_collapse(run.config, run.record.get("choices", {}))]
+    remedies = against_collapse(run.config, run.record.get("choices", {}), scale)
     numbers = subject.measured.numbers | health
     return health | {"verdict": verdict(run.model, run.objective, numbers, remedies, len(subject.test)).text}
 
