@@ -48,8 +48,12 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def append(path: Path) -> IO[str]:
-    """Open a text file for appending; DataError if it is a link or no regular file: its target may be any file."""
+def append(path: Path, anew: bool = False) -> IO[str]:
+    """Open a text file for appending; DataError if it is a link or no regular file: its target may be any file.
+
+    Args:
+        anew: empty it first.
+    """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0)
     try:
         file = open(os.open(path, flags, 0o666), "a", encoding="utf-8")  # noqa: SIM115, closed by the caller
@@ -61,6 +65,8 @@ def append(path: Path) -> IO[str]:
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         file.close()
         raise DataError(f"{path}: is a special file or has several names (hard links); replace it by a copy")
+    if anew:
+        file.truncate(0)
     return file
 
 
@@ -163,16 +169,18 @@ def check_zip(path: Path, limit: int, stored: bool = False) -> None:
     """Raise ValueError if the members of a zip archive are larger than `limit` bytes in all.
 
     Args:
-        stored: members must not be compressed.
+        stored: members must not be compressed, and must have their checksums, which torch does not compare.
     """
     if not path.is_file() or not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-    if sum(member.file_size for member in members) > limit:
-        raise ValueError(f"its members have more than {limit:,} bytes")
-    if stored and any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise ValueError("has compressed members")
+        if sum(member.file_size for member in members) > limit:
+            raise ValueError(f"its members have more than {limit:,} bytes")
+        if stored and any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("has compressed members")
+        if stored and (damaged := archive.testzip()) is not None:
+            raise ValueError(f"{damaged} does not have its checksum")
 
 
 def mark_cache(folder: Path) -> None:

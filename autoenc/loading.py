@@ -284,11 +284,8 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
     try:
         checkpoint.restore_best(best, model, objective)
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise DataError(f"{weights}: does not match config.yaml ({_reason(error)})") from None
+        raise DataError(f"{weights}: does not match config.yaml ({checkpoint.mismatch(error)})") from None
+    if not isinstance(fingerprint := best.get("data"), int | None) or (fingerprint or 0) >> 32:
+        raise DataError(f"{weights}: damaged (its fingerprint of the data is no checksum)")
     chosen = build.pick_device(device, "device")
-    return Run(path, model, config, spec, record, chosen, objective=objective, fingerprint=best.get("data"))
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[1] if len(lines) > 1 else (lines or [type(error).__name__])[0]
+    return Run(path, model, config, spec, record, chosen, objective=objective, fingerprint=fingerprint)

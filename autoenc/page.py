@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from autoenc.files import printable
+
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 100em; padding: 0 1em; color: #222 }
 table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto }
@@ -33,24 +35,30 @@ for (const th of document.querySelectorAll('table.sort th')) th.onclick = () => 
 
 def document(title: str, parts: Iterable[str]) -> str:
     """Return a page of its title and of parts, which are HTML."""
-    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
-    return "\n".join([head, f"<h1>{html.escape(title)}</h1>", *parts, f"<script>{SORT}</script></html>"]) + "\n"
+    title = escaped(title)
+    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
+    return "\n".join([head, f"<h1>{title}</h1>", *parts, f"<script>{SORT}</script></html>"]) + "\n"
 
 
-def heading(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return text as HTML that shows it, its control characters escaped."""
+    return html.escape(printable(text, keep="\n"))
+
+
+def heading(text: str, level: int = 2) -> str:
     """Return a heading of a section."""
-    return f"<h2>{html.escape(text)}</h2>"
+    return f"<h{level}>{escaped(text)}</h{level}>"
 
 
 def lines(texts: Iterable[str]) -> str:
     """Return a paragraph of lines; spaces at their beginning are kept."""
-    indented = (re.sub(r"^ +", lambda m: "&emsp;" * len(m[0]), html.escape(text)) for text in texts)
+    indented = (re.sub(r"^ +", lambda m: "&emsp;" * len(m[0]), escaped(text)) for text in texts)
     return f"<p>{'<br>'.join(indented)}</p>"
 
 
 def code(text: str) -> str:
     """Return text as it is, for commands."""
-    return f"<pre>{html.escape(text)}</pre>"
+    return f"<pre>{escaped(text)}</pre>"
 
 
 def table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
@@ -62,7 +70,7 @@ def table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
 def picture(path: Path) -> str:
     """Return a PNG file as part of the page."""
     data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f'<p><img alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}"></p>'
+    return f'<p><img alt="{escaped(path.stem)}" src="data:image/png;base64,{data}"></p>'
 
 
 def _cells(tag: str, values: Sequence[Any]) -> str:
@@ -70,5 +78,5 @@ def _cells(tag: str, values: Sequence[Any]) -> str:
     for value in values:
         text = f"{value:.5g}" if isinstance(value, float) else str(value)
         kind = " class=n" if tag == "td" and re.match(r"[-+]?\d[\d.,e+-]*($|[ *])", text) else ""
-        cells.append(f"<{tag}{kind}>{html.escape(text)}</{tag}>")
+        cells.append(f"<{tag}{kind}>{escaped(text)}</{tag}>")
     return "".join(cells)

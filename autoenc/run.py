@@ -109,8 +109,7 @@ def training(
             state, fresh, moved = None, not resume, ""
             if resume:
                 state = checkpoint.load(run_dir / "checkpoints" / "last.pt", device)
-                if missing := {"config", "data", "progress", "model", "optimizers", "rng"} - state.keys():
-                    raise DataError(f"{run_dir / 'checkpoints' / 'last.pt'}: has no {', '.join(sorted(missing))}")
+                checkpoint.check_state(state, run_dir / "checkpoints" / "last.pt")
                 trained = yaml.safe_dump(parse_config(state["config"], run_dir), sort_keys=False)
                 check_same(run_dir, state | {"config": trained}, text, fingerprint)
                 if longer:

@@ -21,6 +21,11 @@ from autoenc.reference import Reference
 from autoenc.training.rundir import located
 
 
+def unusable(error: UserError) -> str:
+    """Return why training files are not used, in a few words."""
+    return "have changed since" if isinstance(error, DataChanged) else "cannot be read"
+
+
 class RunData:
     """The rows of a run that has ended; the base class of `loading.Run`.
 
@@ -113,7 +118,7 @@ class RunData:
             return self.data.train.subset(torch.from_numpy(self.reference.index))
         except UserError as error:
             stored, count = len(self.reference.rows), len(self.reference)
-            why = f"the training files cannot be read; {stored:,} of {count:,} reference rows are used"
+            why = f"the training files {unusable(error)}; {stored:,} of {count:,} reference rows are used"
             return self._stored_rows(error, why, stacklevel=5)  # cached_property has a frame of its own
 
     @cached_property

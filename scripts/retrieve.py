@@ -80,7 +80,7 @@ def main(args: argparse.Namespace) -> Results:
         texts = captions or ([str(rows.names[i]) for i in positions.tolist()] if len(rows.names) else None)
         lines: list[list[Any]] = []
         for i, (position, score) in enumerate(zip(positions.tolist(), hits.scores.ravel().tolist(), strict=True)):
-            label = "" if y is None else classes[int(y[position])]
+            label = "" if y is None else run.spec.class_name(int(y[position]))
             line = [names[i // args.k], i % args.k + 1, int(rows.numbers[position]), f"{score:.6g}", label]
             lines.append(line + ([] if texts is None else [texts[i]]))
         header = ["query", "rank", "row", metric, "label"]

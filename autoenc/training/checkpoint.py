@@ -51,6 +51,24 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise DataError(f"{path}: damaged ({one_line(error)})") from None
 
 
+def check_state(state: dict[str, Any], path: Path) -> None:
+    """Raise DataError unless a state has what resuming needs."""
+    parts = {"config": str, "data": int, "progress": dict, "model": dict, "optimizers": dict, "rng": dict}
+    if missing := sorted(parts.keys() - state.keys()):
+        raise DataError(f"{path}: has no {', '.join(missing)}")
+    numbers = {"step": int, "stale": int, "best": dict, "training_seconds": int | float, "examples": int}
+    wrong = [name for name, kind in parts.items() if not isinstance(state[name], kind)]
+    wrong += [name for name, kind in numbers.items() if not wrong and not isinstance(state["progress"].get(name), kind)]
+    if wrong:
+        raise DataError(f"{path}: damaged ({wrong[0]} is not what was written)")
+
+
+def mismatch(error: Exception) -> str:
+    """Return why a state does not fit, in one line: torch names the tensors in the second."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[1] if len(lines) > 1 else (lines or [type(error).__name__])[0]
+
+
 def restore_best(state: dict[str, Any], model: nn.Module, objective: nn.Module) -> None:
     """Load the weights in best.pt into model and objective. Files of version 0.1 have no objective;
     this is accepted if the objective has no state.

@@ -210,6 +210,8 @@ def read_record(run_dir: Path) -> dict[str, Any]:
         raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
     if not isinstance(record, dict) or not isinstance(record.get("state"), str):
         raise DataError(f"{path}: has no state")
+    if wrong := [key for key in ("data", "choices", "versions") if not isinstance(record.get(key, {}), dict)]:
+        raise DataError(f"{path}: is damaged: {wrong[0]} is no object")
     return record
 
 

@@ -270,7 +270,7 @@ def track(items: Sequence[T], text: str) -> Iterator[T]:
 
 def stages(names: Sequence[str], text: str) -> Iterator[str]:
     """Yield the names of long steps, and print each to stderr when it begins."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    console = Screen(stderr=True, highlight=False, soft_wrap=True, markup=False)
     for number, name in enumerate(names, 1):
         console.print(f"{text} {number} of {len(names)}: {name}")
         yield name
@@ -308,9 +308,17 @@ def method_table(title: str, rows: Mapping[str, Mapping[str, Any]], digits: int 
     return table
 
 
+class Screen(Console):
+    """A console that escapes the control characters of texts, which may be names from the user's files."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print texts and tables."""
+        super().print(*(printable(each, keep="\n") if isinstance(each, str) else each for each in objects), **options)
+
+
 def console() -> Console:
     """Return the console of the applications, 120 characters wide if there is no terminal."""
-    screen = Console(highlight=False, soft_wrap=True, markup=False)
+    screen = Screen(highlight=False, soft_wrap=True, markup=False)
     if not screen.is_terminal:
         screen.width = 120
     return screen

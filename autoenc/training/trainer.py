@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from autoenc import parallel, schedules
 from autoenc.core import Autoencoder, Batch
 from autoenc.data.dataset import Data
-from autoenc.errors import STOPS, DataError, Interrupted, NotFinite
+from autoenc.errors import STOPS, DataError, Interrupted, NotFinite, out_of_memory
 from autoenc.metric_table import headline, metric
 from autoenc.objective import Meter, Objective, gradient_norm, train_step
 from autoenc.training import checkpoint
@@ -330,8 +330,14 @@ class Trainer:
         checkpoint.set_rng_state(state["rng"], self.device)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Restore a state that `save` has written."""
-        self.adopt(state)
+        """Restore a state that `save` has written; DataError if it does not fit."""
+        try:
+            self.adopt(state)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise
+            why = checkpoint.mismatch(error)
+            raise DataError(f"{self.folder / 'last.pt'}: does not match config.yaml ({why})") from None
         try:
             intact = self.best["step"] < 0 or checkpoint.load(self.folder / "best.pt")["step"] == self.best["step"]
         except (DataError, KeyError):

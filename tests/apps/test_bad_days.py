@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -11,12 +12,15 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+import torch
 
 from autoenc import load_run
+from autoenc.apps.generation import classifier
 from autoenc.apps.outputs import Outputs
 from autoenc.config.stored import read_config
 from autoenc.errors import DataChanged, DataError
-from autoenc.files import CACHE_FOLDER, mark_cache
+from autoenc.files import CACHE_FOLDER, mark_cache, read_json, write_json
+from autoenc.training import checkpoint
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -116,3 +120,50 @@ def test_a_full_disk_is_one_line(ae_run: Path, tmp_path: Path, call: Call, monke
     code, _, err = call("embed", ae_run, "--output", tmp_path / "out")
     assert (code, err.count("\n")) == (1, 1)
     assert "out of memory (Unable to allocate 4 PiB)" in err
+
+
+def test_a_run_cannot_choose_where_its_classifier_is_written(ae_run: Path) -> None:
+    run = load_run(ae_run)
+    run.spec = dataclasses.replace(run.spec, name="../../home/my data")
+    assert classifier.folder(run).parent == classifier.FOLDER
+    assert classifier.folder(run).name.startswith(".._.._home_my_data_")
+
+
+def test_a_fingerprint_that_is_no_checksum_is_refused(ae_run: Path, copied: Callable[[Path], Path]) -> None:
+    weights = copied(ae_run) / "checkpoints" / "best.pt"
+    state = checkpoint.load(weights)
+    for wrong in ("../x", -5, 2**40, 1.5):
+        torch.save(state | {"data": wrong}, weights)
+        with pytest.raises(DataError, match=r"best\.pt: damaged \(its fingerprint"):
+            load_run(weights.parents[1])
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [("run.json", "data", {"shape": 3}), ("run.json", "versions", 1), ("summary.json", "test", [1])],
+)
+def test_a_report_of_a_damaged_run_is_one_line(
+    file: str, key: str, value: Any, ae_run: Path, copied: Callable[[Path], Path], call: Call
+) -> None:
+    path = copied(ae_run)
+    write_json(path / file, read_json(path / file) | {key: value})
+    code, _, err = call("report", path, "--force")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "damaged" in err
+
+
+def test_names_from_another_person_control_no_console_and_no_page(
+    ae_run: Path, tmp_path: Path, copied: Callable[[Path], Path], call: Call
+) -> None:
+    path = copied(ae_run).rename(tmp_path / "\x1b[2J\u202e$(x)")
+    write_json(path / "summary.json", read_json(path / "summary.json") | {"verdict": "\x1b[31m<script>"})
+    record = read_json(path / "run.json")
+    write_json(path / "run.json", record | {"choices": {"model": "\x1b[31m=cmd|"}, "git": "\x07"})
+    output = tmp_path / "out"
+    for script in (("report", path, "--force"), ("compare", path, ae_run, "--output", output), ("runs", tmp_path)):
+        code, out, err = call(*script)
+        assert code == 0, err
+        assert not set(out + err) & set("\x1b\x07\u202e"), script
+    for page in (path / "report.html", output / "comparison.html", output / "comparison.csv"):
+        assert not set(page.read_text()) & set("\x1b\x07\u202e"), page
+    assert "&lt;script&gt;" in (path / "report.html").read_text()

@@ -145,6 +145,15 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> No
     refusal(path)
 
 
+def test_a_number_that_was_changed_on_disk_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    torch.save({"weights": torch.arange(1000.0)}, path)
+    content = path.read_bytes()
+    place = content.index(torch.arange(500.0, 510.0).numpy().tobytes())
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    assert "checksum" in refusal(path)
+
+
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "old"])
 def test_whatever_is_damaged_is_refused_in_one_line(tmp_path: Path, old: bool) -> None:
     path, rng = tmp_path / "last.pt", random.Random(0)
@@ -156,7 +165,7 @@ def test_whatever_is_damaged_is_refused_in_one_line(tmp_path: Path, old: bool) -
             damaged[rng.randrange(len(whole))] = rng.randrange(256)
         path.write_bytes(damaged[: rng.choice([len(whole), rng.randrange(len(whole))])])
         try:
-            checkpoint.load(path)  # damage among the numbers cannot be seen
+            checkpoint.load(path)  # the old format has no checksums
         except DataError as error:
             assert "\n" not in str(error)  # noqa: PT017
 

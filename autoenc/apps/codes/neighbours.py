@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -103,13 +104,14 @@ class Index:
             return torch.where(tensor > 0.5, 1.0, -1.0)
         return F.normalize(tensor, dim=1) if self.metric == "cosine" else tensor
 
-    def save(self, path: Path) -> None:
-        """Write the codes as .npy, whole or not at all."""
+    def save(self, path: Path) -> int:
+        """Write the codes as .npy, whole or not at all; return their checksum."""
         with atomic(path) as file:
             np.save(file, self.codes.numpy())
+        return zlib.crc32(self.codes.numpy().data)
 
     @classmethod
-    def load(cls, path: Path, metric: Metric, size: int, dim: int) -> Index:
+    def load(cls, path: Path, metric: Metric, size: int, dim: int, checksum: int) -> Index:
         """Read an index of `size` codes of `dim` values; DataError for other contents."""
         try:
             codes = np.load(path, allow_pickle=False)
@@ -117,6 +119,8 @@ class Index:
             raise DataError(f"{path}: cannot be read ({one_line(error)}); --force builds it again") from None
         if not isinstance(codes, np.ndarray) or codes.shape != (size, dim) or codes.dtype != np.float32:
             raise DataError(f"{path}: is not an index of {size} codes of {dim} values; --force builds it again")
+        if zlib.crc32(np.ascontiguousarray(codes).data) != checksum:
+            raise DataError(f"{path}: is damaged: it does not have its checksum; --force builds it again")
         return cls(codes, metric)
 
 

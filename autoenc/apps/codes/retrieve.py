@@ -20,6 +20,7 @@ from autoenc.errors import UserError
 from autoenc.figures import titled
 from autoenc.files import check_inside, read_json, write_json
 from autoenc.loading import Run
+from autoenc.run_data import unusable
 
 FOLDER = "index"  # in the run directory
 QUERY, RIGHT, WRONG = "#1f77b4", "#2ca02c", "#d62728"  # colours of frames
@@ -66,11 +67,11 @@ def indexed(run: Run) -> Indexed:
     if not reference.complete or len(reference.rows) < len(reference):
         try:
             return _training_rows(run)
-        except UserError:
+        except UserError as error:
             if not reference.complete:
                 warnings.warn(
-                    f"{run.path}: the training files cannot be read; {len(reference):,} of {reference.size:,} training "
-                    "rows are searched",
+                    f"{run.path}: the training files {unusable(error)}; {len(reference):,} of {reference.size:,} "
+                    "training rows are searched",
                     stacklevel=2,
                 )
     captions = reference.captions
@@ -112,14 +113,15 @@ def open_index(run: Run, metric: Metric = "cosine", force: bool = False, rows: I
     path, note = folder / f"{metric}.npy", folder / f"{metric}.json"
     weights = run.path / "checkpoints" / "best.pt"
     stamp: dict[str, Any] = {"codes": len(rows), "dim": run.latent_dim, "weights": weights.stat().st_mtime_ns}
-    if path.exists() and not force and _read(note) == stamp:
-        return Index.load(path, metric, len(rows), run.latent_dim)
+    stored = _read(note)
+    checksum = stored.get("checksum") if isinstance(stored, dict) else None
+    if path.exists() and not force and checksum is not None and stored == stamp | {"checksum": checksum}:
+        return Index.load(path, metric, len(rows), run.latent_dim, checksum)
     index = Index(rows.codes(), metric)
     check_inside(run.path)
     with contextlib.suppress(OSError):
         folder.mkdir(exist_ok=True)
-        index.save(path)
-        write_json(note, stamp)
+        write_json(note, stamp | {"checksum": index.save(path)})
     return index
 
 

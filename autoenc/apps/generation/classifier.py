@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,8 @@ class Classifier:
 def folder(run: Run) -> Path:
     """Return where the classifier of the run's training split is kept."""
     fingerprint = run.data.train.fingerprint() if run.fingerprint is None else run.fingerprint
-    return FOLDER / f"{run.spec.name}_{fingerprint:08x}"
+    name = re.sub(r"[^\w.-]+", "_", run.spec.name)  # of a run from another person, it may be a path
+    return FOLDER / f"{name[:80]}_{fingerprint:08x}"
 
 
 def inputs(run: Run, x: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from autoenc.config.schema import suggest
 from autoenc.errors import ConfigError, DataError, one_line
-from autoenc.files import flat, plain_yaml, read_json, read_text
+from autoenc.files import flat, plain_yaml, printable, read_json, read_text
 from autoenc.metric_table import headline
 from autoenc.metric_table import metric as metric_row
 
@@ -64,20 +64,20 @@ def read_run(run_dir: Path, whole: bool = False) -> Row:
         record, summary, evaluation = (
             json_object(run_dir / f"{name}.json") for name in ("run", "summary", "evaluation")
         )
-        settings = _settings(run_dir, record) if whole else {}
+        settings = (_settings(run_dir, record) if whole else {}) or _overrides(run_dir)
         parts = [_numbers(summary.get(part) or {}) for part in ("test", "latent", "perf")]
         return Row(
-            name=run_dir.name,
-            state=str(record.get("state", "not started")),
-            settings=settings or _overrides(run_dir),
+            name=printable(run_dir.name),
+            state=printable(record.get("state", "not started")),
+            settings={printable(k): printable(v) if isinstance(v, str) else v for k, v in settings.items()},
             val=_numbers(summary.get("val") or {}),
             numbers={name: value for part in (*parts, _numbers(flat(evaluation))) for name, value in part.items()},
-            error=str(record.get("error", "")),
+            error=printable(record.get("error", "")),
             folder=run_dir,
             command=_command(run_dir),
         )
     except (DataError, OSError, ValueError, TypeError, AttributeError) as error:
-        return Row(run_dir.name, "damaged", {}, error=f"{run_dir}: {one_line(error)}")
+        return Row(printable(run_dir.name), "damaged", {}, error=printable(f"{run_dir}: {one_line(error)}"))
 
 
 def json_object(path: Path) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def read_runs(paths: Sequence[str | Path]) -> list[Row]:
     rows = [read_run(folder, whole=True) for folder in folders]
     names = [row.name for row in rows]
     return [
-        row if names.count(row.name) == 1 else replace(row, name="/".join(folder.parts[-3:]))
+        row if names.count(row.name) == 1 else replace(row, name=printable("/".join(folder.parts[-3:])))
         for row, folder in zip(rows, folders, strict=True)
     ]
 

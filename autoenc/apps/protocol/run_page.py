@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from autoenc import page
-from autoenc.apps.protocol.compare import json_object, read_run
+from autoenc.apps.protocol.compare import Row, json_object, read_run
 from autoenc.apps.protocol.evaluate import tables
 from autoenc.apps.protocol.groups import grouped
 from autoenc.apps.protocol.statistics import half_width
-from autoenc.errors import UserError
+from autoenc.errors import DataError, UserError, one_line
 from autoenc.files import flat, plain_yaml, read_text
 from autoenc.metric_table import label, legend
 from autoenc.training.rundir import applications, check_run, read_record
@@ -28,7 +27,8 @@ def run_page(folders: Sequence[Path]) -> str:
     The first run gives the data, the settings and the figures.
 
     Raises:
-        UserError: a folder is no run, a run is not finished, or the runs differ in other settings.
+        UserError: a folder is no run, a run is not finished, or the runs differ in other settings. DataError: a file
+            is damaged.
     """
     for folder in folders:
         check_run(folder)
@@ -43,6 +43,15 @@ def run_page(folders: Sequence[Path]) -> str:
     if len(groups) > 1:
         why = f"differ in {', '.join(others)}" if others else "repeat a seed"
         raise UserError(f"the runs {why}: scripts/compare.py compares runs; a report is of one setting")
+    try:
+        return _page(folders, record, rows)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        why = f"run.json, summary.json or evaluation.json is damaged ({one_line(error)})"
+        raise DataError(f"{first}: {why}; copy the run again") from None
+
+
+def _page(folders: Sequence[Path], record: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    first = folders[0]
     model, data = record.get("choices", {}).get("model", "model"), record.get("data", {})
     summaries = [json_object(folder / "summary.json") for folder in folders]
     evaluation = json_object(first / "evaluation.json")
@@ -124,7 +133,7 @@ def _evaluation(results: Mapping[str, Any], model: str, of: Path | None) -> Iter
         yield page.lines([f"The sections below are of {of.name}"])
     for title, rows, below in tables(dict(results), model):
         columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-        yield f"<h3>{html.escape(title)}</h3>"
+        yield page.heading(title, 3)
         body = [[name, *(_shown(row.get(column)) for column in columns)] for name, row in rows.items()]
         yield page.table(["", *map(label, columns)], body)
         if below:
@@ -144,7 +153,7 @@ def _pictures(run_dir: Path) -> Iterator[str]:
     found = sorted(run_dir.glob("figures/*.png"))
     found += [path for folder in applications(run_dir) for path in sorted(folder.rglob("*.png"))]
     for path in found[:FIGURES]:
-        yield f"<h3>{html.escape(str(path.relative_to(run_dir).with_suffix('')))}</h3>"
+        yield page.heading(str(path.relative_to(run_dir).with_suffix("")), 3)
         yield page.picture(path)
     if len(found) > FIGURES:
         yield page.lines([f"and {len(found) - FIGURES} more pictures in the run"])

@@ -189,7 +189,7 @@ def attribute_quality(
     Beside them stand, for strength 1, vectors of the same length between two training rows drawn for each example, and
     the untrained network with its own vector. Codes are compared in the directions orthogonal to the vector.
     """
-    names = [run.spec.classes[i] for i in (attribute_of.a, attribute_of.b)]
+    names = [run.spec.class_name(i) for i in (attribute_of.a, attribute_of.b)]
     split = of_class(run, attribute_of.a, MEASURED)
     wanted = torch.full((len(split),), attribute_of.b)
     z, vector = run.codes(split), attribute_of.vector
@@ -213,7 +213,7 @@ def _beside(run: Run, split: Split, decoded: Decoded) -> Decoded:
     decoded.x[:, 0] = 0
     decoded.x[:, 0, ..., : x.shape[-1]] = x  # token ids are padded to their own length
     y = split.y if split.y is not None else labels_of_rows(run, split)
-    labels = [] if y is None else [run.spec.classes[i] if i >= 0 else "" for i in y.tolist()]
+    labels = [] if y is None else [run.spec.class_name(i) for i in y.tolist()]
     if decoded.y is not None:
         decoded.y.reshape(decoded.z.shape[:-1])[:, 0] = UNLABELLED if y is None else y
     title = decoded.title if len(decoded.title) < TITLE else f"{decoded.title[: TITLE - 3]}..."

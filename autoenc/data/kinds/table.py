@@ -204,12 +204,10 @@ class Table(Columns):
         return table
 
     def _check_version(self, written: str) -> None:
-        """Raise DataError unless the transformer reproduces the stored results."""
+        """Raise DataError unless the transformer reproduces the stored results: another version, or damage."""
         import pandas as pd
         import sklearn
 
-        if written == sklearn.__version__:
-            return
         try:
             if not self.probe:  # an old run without a probe: the transformer must at least run
                 self.transformer.transform(self.typed(pd.DataFrame({n: [None] for n in self._names}), "a probe"))
@@ -218,6 +216,8 @@ class Table(Columns):
             same = np.allclose(self.transformer.transform(rows), self.probe["matrix"], atol=1e-6)
         except Exception:  # private attributes of another version raise anything
             same = False
+        if not same and written == sklearn.__version__:
+            raise DataError("the columns do not give the results that are stored beside them; the state is damaged")
         if not same:
             raise DataError(
                 f"the columns were fitted with scikit-learn {written}, and {sklearn.__version__} gives different "

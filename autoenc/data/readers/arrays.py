@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import gzip
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from autoenc.data.readers.paths import check_file
+from autoenc.data.readers.paths import check_file, check_members, decoding, opened
 from autoenc.errors import DataError, one_line
 
 WHITES = (1, 255, 1_023, 4_095, 16_383, 65_535)  # the highest values of common bit depths
 TOLERANCE = 0.01  # of the range: values that interpolation moved beyond it are clipped, others rejected
 # Exceptions that NumPy raises for damaged .npy and .npz files.
-UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    *(OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error),
+    *(tokenize.TokenError, SyntaxError, TypeError, OverflowError, NotImplementedError),  # of headers
+)
 
 
 # Names of arrays in archives, by what they are: those of Keras, scikit-learn, MedMNIST, dSprites and others.
@@ -119,6 +122,7 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, n
     try:
         if not zipfile.is_zipfile(path):
             return {"x": np.load(path, allow_pickle=False)}
+        check_members(path)
         with np.load(path, allow_pickle=False) as archive:
             wanted = [name for name in archive.files if names is None or name in names or name.lower() in names]
             if not wanted:
@@ -170,11 +174,10 @@ def numbers_of_file(path: Path, also: str = "") -> np.ndarray:
 def read_number_table(path: Path) -> np.ndarray:
     """Read a CSV file of numbers: (N, D) float32. A first line without numbers is the header."""
     try:
-        opener = gzip.open if path.suffix.lower() == ".gz" else open
-        with opener(path, "rt", newline="", encoding="utf-8-sig") as file:
+        with decoding(path), opened(path) as file:
             rows = [row for row in csv.reader(file) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: is not CSV in UTF-8 ({one_line(error)})") from None
+    except csv.Error as error:
+        raise DataError(f"{path}: is not CSV ({one_line(error)})") from None
     header: list[str] = []
     if rows and not any(is_number(cell) for cell in rows[0]):
         header, rows = rows[0], rows[1:]

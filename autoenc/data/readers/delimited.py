@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
-import gzip
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -12,14 +10,10 @@ from pathlib import Path
 from typing import IO
 
 from autoenc.data.readers.arrays import is_number
-from autoenc.errors import DataError, one_line
+from autoenc.data.readers.paths import decoding, opened
+from autoenc.errors import DataError
 
 WHITESPACE = ("whitespace", r"\s+")  # names of the separator of columns that are aligned by blanks or tabs
-UTF_8 = re.compile("utf[-_]?8([-_ ]?(sig|bom))?", re.IGNORECASE)
-MARKS = {
-    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),  # begins like that of UTF-16
-    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
-}
 LONGEST = 2**31 - 1  # characters of a cell; the default limit of csv is 131,072
 QUOTES = {
     "double": {"strict": True},
@@ -57,7 +51,7 @@ def rows(
     options = QUOTES[quoting]
     width = 0
     spanning: list[tuple[int, int]] = []
-    try:
+    with decoding(path, encoding):
         with opened(path, encoding) as file:
             lines = _Lines(file, skip, comment, separator in WHITESPACE)
             separator = separator_of(separator)
@@ -86,14 +80,6 @@ def rows(
         if spanning and notes is not None:
             first, last = max(spanning, key=lambda span: span[1] - span[0])
             notes.append(f"{path}: {len(spanning):,} rows span several lines, such as {first} to {last}; {REMEDY}")
-    except UnicodeError as error:
-        raise DataError(
-            f"{path}: is not {encoding} ({one_line(error)}); data.encoding=latin-1 can decode every file"
-        ) from None
-    except LookupError:
-        raise DataError(f"data.encoding={encoding}: no such encoding") from None
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
 
 
 class _Lines:
@@ -121,32 +107,6 @@ class _Lines:
                 line = " ".join(line.split()) + "\n"
             self.pending.append(line)
             yield line
-
-
-def opened(path: Path, encoding: str) -> IO[str]:
-    """Open a text file, gzipped or not, in the encoding that `encoding_of` returns."""
-    opener = gzip.open if path.suffix.lower() == ".gz" else open
-    with opener(path, "rb") as file:
-        start = file.read(4096)
-    name = encoding_of(start, encoding)
-    if name == "utf-8-sig" and b"\0" in start:
-        wide = "utf-16-be" if start[:1] == b"\0" else "utf-16-le"
-        raise DataError(f"{path}: has NUL bytes: not a text file, or in UTF-16: data.encoding={wide}")
-    return opener(path, "rt", newline="", encoding=name)  # type: ignore[return-value]
-
-
-def encoding_of(start: bytes, encoding: str) -> str:
-    """Return the encoding of a text file; a byte order mark decides between UTF-8, UTF-16 and UTF-32.
-
-    Args:
-        start: first bytes of the file. encoding: as the user names it.
-
-    Raises:
-        LookupError: there is no such encoding.
-    """
-    if not UTF_8.fullmatch(encoding):
-        return codecs.lookup(encoding).name
-    return next((name for name, marks in MARKS.items() if start.startswith(marks)), "utf-8-sig")
 
 
 def _without_blanks(lines: Sequence[str], separator: str) -> list[str] | None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from autoenc.data.readers import arrays
 from autoenc.data.readers.arrays import is_number, read_arrays, roles
-from autoenc.data.readers.delimited import header_names, header_row, opened, rows, unique
-from autoenc.data.readers.paths import check_file
+from autoenc.data.readers.delimited import header_names, header_row, rows, unique
+from autoenc.data.readers.paths import check_file, check_members, check_unpacked, decoding, opened
 from autoenc.errors import DataError, one_line
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ JSON = (".jsonl", ".ndjson")
 ARROW = (".feather", ".arrow")
 FORMATS = ".csv, .txt, .tsv, .jsonl (also .gz), .parquet, .feather, .xlsx, .npz, .npy or .mat"
 CHUNK = 50_000  # rows
+METADATA = (ValueError, KeyError, TypeError, AttributeError)  # errors of pandas if its part of a file is damaged
 PEEK = 100  # rows that decide whether numbers in the first line are names
 # Markers of missing values, as pandas reads them.
 MARKERS = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"}
@@ -163,6 +164,13 @@ class Source:
             raise DataError(f"data.names: two columns are named '{twice}'")
         return names
 
+    def _given(self, path: Path, width: int) -> list[str]:
+        """Return the names of the columns of a file that has none."""
+        names = list(self.names) or [f"column_{i}" for i in range(width)]
+        if len(names) != width:
+            raise DataError(f"{path}: has {width} columns, data.names has {len(names)}")
+        return names
+
     def _array(self, path: Path) -> pd.DataFrame:
         """Read X or x (and y, as the column y) of an archive, or an array."""
         import pandas as pd
@@ -175,7 +183,7 @@ class Source:
             found = f"{chosen['x']} {x.shape} {x.dtype}"
             raise DataError(f"{path}: expected numbers x (or X) of shape (rows, columns), found {found}")
         x = x.astype(x.dtype.newbyteorder("="), copy=False)  # pandas has no numbers of the other byte order
-        frame = pd.DataFrame(x, columns=list(self.names) or [f"column_{i}" for i in range(x.shape[1])])
+        frame = pd.DataFrame(x, columns=self._given(path, x.shape[1]))
         if "y" in arrays:
             if arrays["y"].size != len(x):
                 raise DataError(f"{path}: {arrays['y'].size} labels y for {len(x)} rows")
@@ -185,6 +193,7 @@ class Source:
     def _excel(self, path: Path, notes: list[str]) -> pd.DataFrame:
         import pandas as pd
 
+        check_members(path)
         try:
             with pd.ExcelFile(path, engine="openpyxl") as book:
                 sheets = [str(name) for name in book.sheet_names]
@@ -202,7 +211,7 @@ class Source:
         if self.array is None and len(sheets) > 1:
             notes.append(f"{path}: only the sheet {sheet} is read; {others}")
         if self.header is False:
-            frame.columns = list(self.names) or [f"column_{i}" for i in range(frame.shape[1])]
+            frame.columns = self._given(path, frame.shape[1])
             return frame
         cells = frame.astype("object").where(frame.notna(), "").head(PEEK + 1).astype(str)
         start = [(self.skip + i + 1, list(row)) for i, row in enumerate(cells.itertuples(index=False))]
@@ -247,15 +256,12 @@ def _json_lines(path: Path) -> Iterator[pd.DataFrame]:
     import pandas as pd
 
     names: list[str] = []
-    try:
-        with opened(path, "utf-8") as file:
-            lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
-            while part := list(islice(lines, CHUNK)):
-                frame = pd.DataFrame([_record(path, number, line) for number, line in part])
-                names += [name for name in frame if name not in names]
-                yield frame.reindex(columns=names)
-    except (OSError, UnicodeError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
+    with decoding(path), opened(path) as file:
+        lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
+        while part := list(islice(lines, CHUNK)):
+            frame = pd.DataFrame([_record(path, number, line) for number, line in part])
+            names += [name for name in frame if name not in names]
+            yield frame.reindex(columns=names)
 
 
 def _record(path: Path, number: int, line: str) -> dict[str, object]:
@@ -273,10 +279,10 @@ def _feather(path: Path) -> Iterator[pd.DataFrame]:
     from pyarrow import feather
 
     try:
-        batches = feather.read_table(path).to_batches(CHUNK)
-    except (pa.ArrowException, OSError) as error:
+        for batch in feather.read_table(path).to_batches(CHUNK):
+            yield batch.to_pandas().reset_index(drop=True)
+    except (pa.ArrowException, OSError, *METADATA) as error:
         raise DataError(f"{path}: cannot be read as Feather ({one_line(error)})") from None
-    yield from (batch.to_pandas().reset_index(drop=True) for batch in batches)
 
 
 def _parquet(path: Path) -> Iterator[pd.DataFrame]:
@@ -285,11 +291,12 @@ def _parquet(path: Path) -> Iterator[pd.DataFrame]:
 
     try:
         with ParquetFile(path) as file:
+            check_unpacked(path, file.metadata.num_rows * file.metadata.num_columns)
             for batch in file.iter_batches(CHUNK):
                 frame = batch.to_pandas()
                 # An index that has a name is a column, such as the time stamps of a recording.
                 yield frame.reset_index(drop=frame.index.names == [None])
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, *METADATA) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({one_line(error)})") from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import json
 import os
 import unicodedata
@@ -15,7 +14,7 @@ from typing import Any
 
 from autoenc.data.readers import delimited
 from autoenc.data.readers.class_names import class_name
-from autoenc.data.readers.paths import check_file
+from autoenc.data.readers.paths import check_file, check_unpacked, encoding_of, unpacked
 from autoenc.errors import ConfigError, DataError, one_line
 
 TEXT, LABEL = "text", "label"  # default names of columns
@@ -109,14 +108,13 @@ def decoded(path: Path, encoding: str, empty: bool = False) -> str:
         empty: accept an empty file.
     """
     try:
-        data = path.read_bytes()
-        data = gzip.decompress(data) if path.suffix.lower() == ".gz" else data
+        data = unpacked(path)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
     if not data and not empty:
         raise DataError(f"{path}: is empty")
     try:
-        text = data.decode(delimited.encoding_of(data, encoding))
+        text = data.decode(encoding_of(data, encoding))
     except LookupError:
         raise ConfigError(
             "encoding", encoding, "is not a known encoding; try utf-8, latin-1, cp1252 or utf-16"
@@ -248,8 +246,10 @@ def _parquet(path: Path, encoding: str, quoting: str) -> tuple[list[str], Rows]:
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        with parquet.ParquetFile(path) as file:
+            check_unpacked(path, file.metadata.num_rows * file.metadata.num_columns)
+            table = file.read()
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({one_line(error)})") from None
     if not len(table):
         raise DataError(f"{path}: has no rows")

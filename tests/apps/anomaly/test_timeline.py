@@ -413,3 +413,21 @@ def test_vus_pr_is_its_definition(buffer: int) -> None:
     labels = np.repeat([False, True, False, True], [10, 5, 20, 5])
     assert metrics.vus_pr(labels, scores, (40,), buffer) == pytest.approx(_definition(labels, scores, buffer))
     assert metrics.vus_pr(labels, labels.astype(float), (40,), 0) == pytest.approx(1.0, abs=0.51)
+
+
+def test_follow_writes_no_formula_and_through_no_link(
+    trained: Path, log: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "x_names", lambda run: ["=cmd|", "=cmd|"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(log.read_text()))
+    code, out, err = call("detect", trained, "--follow", "-", "--quantile", 0.01)
+    assert code == 0, err
+    assert "'=cmd|" in out
+    assert ",=cmd|" not in out
+    (tmp_path / "bashrc").write_text("mine")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "bashrc")
+    for target in (tmp_path / "link.csv", log):
+        code, _, err = call("detect", trained, "--follow", log, "--output", target, "--force")
+        assert (code, err.count("\n")) == (2, 1)
+        assert str(target) in err
+    assert (tmp_path / "bashrc").read_text() == "mine"

@@ -99,9 +99,12 @@ def test_a_strange_index_file_is_refused(ae_run: Path, copied: Callable[[Path], 
     np.save(file, np.zeros((3, 8), np.float32))
     other = file.read_bytes()
     np.save(file, np.array([{"a": 1}] * 3), allow_pickle=True)
-    for bad in (b"", b"rubbish", good[:-4], other, file.read_bytes()):
+    flipped = good[:-2] + bytes([good[-2] ^ 1]) + good[-1:]
+    for bad in (b"", b"rubbish", good[:-4], other, file.read_bytes(), flipped):
         file.write_bytes(bad)
-        with pytest.raises(DataError, match=r"cosine\.npy: (is not an index of|cannot be read).*--force builds"):
+        with pytest.raises(
+            DataError, match=r"cosine\.npy: (is not an index of|cannot be read|is damaged).*--force builds"
+        ):
             retrieve.open_index(run)
     assert len(retrieve.open_index(run, force=True)) == len(run.data.train)
     assert json.loads((run.path / "index" / "cosine.json").read_text())["dim"] == 8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,8 @@ from autoenc.apps.anomaly.steps.scores import StepDetector
 from autoenc.apps.anomaly.steps.timeline import Timeline
 from autoenc.apps.anomaly.way import NO_ROWS, Options, Way
 from autoenc.apps.outputs import Outputs
-from autoenc.errors import check_new, counted
+from autoenc.errors import UserError, check_new, counted
+from autoenc.files import append, csv_text, printable
 from autoenc.loading import Run
 from autoenc.training.tracking import console, method_table, result_table
 
@@ -90,18 +90,20 @@ class Steps(Way[Timeline]):
         """Score the rows of a file, or of standard input, as they come."""
         options = self.options
         follower = Follower(self.detector, options.score, options.quantile)
-        if follower.caution:
-            print(f"{self.run.path}: {follower.caution}", file=sys.stderr)
         if options.output:
-            check_new(Path(options.output), options.force)
-        file = open(options.output, "w", newline="", encoding="utf-8") if options.output else sys.stdout  # noqa: SIM115
+            target = Path(options.output)
+            check_new(target, options.force)
+            if target.exists() and source != "-" and target.samefile(source):
+                raise UserError(f"--output {target}: is the file that is followed; name another")
+        file = append(Path(options.output), anew=True) if options.output else sys.stdout
+        if follower.caution:
+            print(printable(f"{self.run.path}: {follower.caution}"), file=sys.stderr)
         counts = {"rows": 0, "alarms": 0}
         try:
-            writer = csv.writer(file, lineterminator="\n")
             for rows in follow(follower, source):
                 if not counts["rows"]:  # nothing before the input is known to be right
-                    writer.writerow(HEADER)
-                writer.writerows(row.cells() for row in rows)
+                    file.write(csv_text([HEADER]))
+                file.write(csv_text(row.cells() for row in rows))
                 file.flush()
                 counts["rows"] += len(rows)
                 counts["alarms"] += sum(row.alarm for row in rows)

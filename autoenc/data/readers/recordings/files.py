@@ -14,8 +14,7 @@ import numpy as np
 from autoenc.data.readers.arrays import UNREADABLE, array_of_file
 from autoenc.data.readers.class_names import MISSING, class_name
 from autoenc.data.readers.dates import order_of
-from autoenc.data.readers.delimited import opened
-from autoenc.data.readers.paths import check_file
+from autoenc.data.readers.paths import check_file, decoding, opened
 from autoenc.data.readers.recordings.sound import read_wav
 from autoenc.data.readers.recordings.steps import Recording, Rows, regular, seconds_of, zone_of
 from autoenc.data.readers.tables import Source, format_of
@@ -271,7 +270,7 @@ class Reader:
         separator = format.separator
         if not separator and format_of(file) in (".csv", ".txt"):
             check_file(file)
-            with opened(file, format.encoding) as lines:
+            with decoding(file, format.encoding), opened(file, format.encoding) as lines:
                 first = next((line for line in lines if line.strip()), "")
             separator = max(",;\t", key=first.count) if any(s in first for s in ",;\t") else ","
             self.format = replace(format, separator=separator)
@@ -329,6 +328,9 @@ def mapped(file: Path) -> np.ndarray:
     """Return the array of a .npy file, memory-mapped; DataError if it is damaged."""
     check_file(file)
     try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
     except UNREADABLE as error:
         raise DataError(f"{file}: cannot be read: truncated or damaged ({one_line(error)})") from None
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{file}: is an archive of arrays, whose name ends in .npz")
+    return array
