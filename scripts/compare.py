@@ -42,7 +42,8 @@ def main(args: argparse.Namespace) -> Results:
     rows = compare.ranked(rows, metric)
     if missing := [name for name in args.show if not any(name in row.numbers for row in rows)]:
         known = sorted({name for row in rows for name in row.numbers})
-        raise ConfigError("--show", missing[0], f"no run has this metric; {compare.suggest(missing[0], known)}")
+        why = f"no run has this metric; {compare.suggest(missing[0], known)}; scripts/evaluate.py RUN measures more"
+        raise ConfigError("--show", missing[0], why)
     for name in compare_table.FILES if args.output else ():
         check_new(Path(args.output) / name, args.force)
     compared = compare_table.Comparison(rows, compare.differing(rows), metric, [metric, *args.show])

@@ -105,6 +105,8 @@ def test_help_shows_groups_choices_and_examples_without_torch(tmp_path: Path) ->
         (["data=table", "data.path=~/a.csv"], "data.path=~/a.csv: cannot be read as KEY=VALUE; a value with = , ~ or"),
         (["model.latent_dim=null"], "model.latent_dim=null: must have a value"),
         (["noise.std=0.5"], "noise.std: no such key as configured; noise=affine, noise=gaussian has it"),
+        (["model=vae", "regularizer=[kll]"], "regularizer=kll: no such option; did you mean 'kl'?"),
+        (["-m", "seed=0", "hydra/launcher=joblb"], "hydra/launcher=joblb: no such option; did you mean 'joblib'?"),
         (["model=vae", "prior=standrd"], "prior=standrd: no such option; did you mean 'standard'?"),
         (["model.prior=vamp"], "model.prior=vamp: must be settings; prior=vamp chooses an option"),
         (["model.prior.parts=3"], "model.prior.parts: no such key"),

@@ -35,11 +35,13 @@ def hydra_message(error: Exception, args: list[str]) -> str:
     text = "\n".join(str(c) for c in causes)
     if match := re.search(r"Could not (?:override|append to config)[^']*'([^']+)'", text):
         return _unknown_key(match.group(1), args)
-    if match := re.search(r"Could not find '([\w/]+)/([^'/]+)'", text):
+    if match := re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text):
         group, option = match.groups()
         if group == "data" and (suffix := option.rpartition(".")[2].lower()) in FILES:
             return f"data={option}: no such option; for a file: data={FILES[suffix]} data.path={option}"
-        return f"{group}={option}: no such option; {schema.suggest(option, [n for n, _ in schema.choices(group)])}"
+        offered = re.search(r"Available options in .*\n((?:\t.*\n?)+)", text)  # those of Hydra's plugins, too
+        known = offered[1].split() if offered else [name for name, _ in schema.choices(group)]
+        return f"{group}={option}: no such option; {schema.suggest(option, known)}"
     if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{match.group(1)}: several values define a sweep: add -m (a list needs brackets)"
     wrong = r"Value '(.*?)' .*?(?:converted to|not a valid) (\w+)(?:.*\n)*?\s*full_key: (\S+)"

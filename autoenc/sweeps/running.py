@@ -11,6 +11,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from autoenc.errors import counted
 from autoenc.files import printable
 from autoenc.forked import CLEAR, Sweep, isolated, stop_with_parent
 from autoenc.sweeps import folders, job, together
@@ -49,7 +50,7 @@ class Running:
         missing = folders.missing(self.folder, len(self.jobs))
         finished = len(self.jobs) - len(missing)
         before = f", of which {finished} are finished" if finished else ""
-        print(f"{len(self.jobs)} jobs in {self.folder}{before}", flush=True)
+        print(f"{counted(len(self.jobs), 'jobs')} in {self.folder}{before}", flush=True)
         if not missing or self.together:  # estimates are of jobs one after the other
             return
         if launcher._target_.endswith("SlurmLauncher"):  # on other machines

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from autoenc.apps.outputs import Outputs
+from autoenc.apps.protocol.compare import runs_in
 from autoenc.config.composed import compose
 from autoenc.errors import DataError
 from autoenc.loading import load_run
@@ -35,6 +36,7 @@ def test_latest_is_the_newest_finished_run_below_outputs(tmp_path: Path, monkeyp
     assert find_run("latest") == Path("outputs/mnist/vae/2")
     assert find_run("latest", finished=False) == Path("outputs/mnist/vae/3")
     assert find_run("latest:digits/ae") == Path("outputs/digits/ae/1")
+    assert runs_in(["latest", "latest:digits"]) == [Path("outputs/mnist/vae/2"), Path("outputs/digits/ae/1")]
     assert find_run("outputs/digits/ae/1") == Path("outputs/digits/ae/1")
 
 

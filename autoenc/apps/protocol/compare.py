@@ -15,6 +15,7 @@ from autoenc.errors import ConfigError, DataError, one_line
 from autoenc.files import flat, plain_yaml, printable, read_json, read_text
 from autoenc.metric_table import headline
 from autoenc.metric_table import metric as metric_row
+from autoenc.training.rundir import find_run
 
 IRRELEVANT = (  # settings that do not change the result
     *("trainer.device", "trainer.threads", "trainer.figures", "trainer.eval_batch_size"),
@@ -64,6 +65,8 @@ def read_run(run_dir: Path, whole: bool = False) -> Row:
         record, summary, evaluation = (
             json_object(run_dir / f"{name}.json") for name in ("run", "summary", "evaluation")
         )
+        if record.get("state") == "finished" and not summary:
+            raise DataError("summary.json is missing or empty")
         settings = (_settings(run_dir, record) if whole else {}) or _overrides(run_dir)
         parts = [_numbers(summary.get(part) or {}) for part in ("test", "latent", "perf")]
         return Row(
@@ -137,11 +140,14 @@ def _settings(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
 def runs_in(paths: Sequence[str | Path]) -> list[Path]:
     """Return the run directories among the paths and below them, each once, jobs of a sweep by number.
 
+    Args:
+        paths: or `latest`, see `find_run`.
+
     Raises:
         DataError: a path does not exist or has no run in it.
     """
     found: dict[Path, None] = {}
-    for path in map(Path, paths):
+    for path in map(find_run, paths):
         if not path.exists():
             raise DataError(f"{path}: no such directory")
         below = [p.parent for p in sorted(path.glob("**/run.json"), key=lambda p: (str(p.parents[1]), job(p.parent)))]

@@ -137,13 +137,14 @@ def _rate(lines: Lines, over_latent: bool, axes: Axes) -> None:
 
 
 def _curves(lines: Lines, metric: str, axes: Axes) -> None:
-    """Draw the validation metric of each run over the steps, on a logarithmic axis where it is positive."""
+    """Draw the validation metric of each run over the steps, on a logarithmic axis where it spans a decade."""
     axes.set(title=f"validation {metric_row(metric).name}", xlabel="step", ylabel=metric_label(metric))
     for groups, (color, _) in zip(lines.values(), class_styles(len(lines)), strict=True):
         for curve in (curve for group in groups for curve in group.curves(metric)):
             axes.plot(*zip(*curve, strict=True), color=color, linewidth=0.8)
-    if all(y > 0 for line in axes.lines for y in np.asarray(line.get_ydata())):
-        axes.set_yscale("log")
+    values = [float(y) for line in axes.lines for y in np.asarray(line.get_ydata())]
+    if 0 < 10 * min(values) < max(values):
+        axes.set_yscale("log", subs=(2, 5))
         for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):  # powers would need mathtext
             axis("{x:g}")
     axes.grid(alpha=0.3)

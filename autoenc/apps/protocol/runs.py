@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -16,8 +17,12 @@ from autoenc.training.rundir import read_record
 
 
 def size(folder: Path) -> int:
-    """Return the bytes of the files of a folder; links are not followed."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    """Return the bytes of the files of a folder; links are not followed, and files may vanish, as in training."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.lstat().st_size if path.is_symlink() or not path.is_dir() else 0
+    return total
 
 
 def age(seconds: float) -> str:

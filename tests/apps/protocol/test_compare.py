@@ -76,6 +76,7 @@ def test_validation_test_and_evaluation_metrics_are_read(ae_run: Path, tmp_path:
     [
         ("evaluation.json", "{"),
         ("summary.json", "[1]"),
+        ("summary.json", "{}"),
         ("summary.json", '{"val": 3}'),
         ("config.yaml", "a: [1"),
         ("config.yaml", "text"),

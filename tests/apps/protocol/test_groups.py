@@ -121,7 +121,15 @@ def test_plots_have_intervals_curves_and_a_map(monkeypatch: pytest.MonkeyPatch, 
     assert [len(line.get_xdata()) for line in mse.containers[0].lines[1]] == [2, 2], "caps of two intervals"
     assert [list(line.get_xdata()) for line in curves.lines] == [[1, 3]] * 8
     assert np.asarray(grid.images[0].get_array()).tolist() == [[2.6, 4.6], [2.8, 4.8]]
-    assert "$" not in "".join(label.get_text() for label in curves.get_yticklabels())
+    assert curves.get_yscale() == "linear", "less than a decade"
+    for value in (0.9, 30.0):
+        with (tmp_path / "metrics.jsonl").open("a") as file:
+            file.write(f'{{"step": 5, "split": "val", "mse": {value}}}\n')
+    assert plot([replace(row) for row in rows], ["model.latent_dim", "noise.p", "seed"], tmp_path / "a.png", "mse")
+    curves = drawn[1].axes[1]
+    assert curves.get_yscale() == "log"
+    ticks = [label.get_text() for label in [*curves.get_yticklabels(), *curves.get_yticklabels(minor=True)]]
+    assert not any("$" in text or text.lstrip("0.")[:1] not in {"", "1", "2", "5"} for text in ticks), ticks
 
 
 def test_a_map_has_lists_as_values_and_needs_every_pair_of_settings() -> None:
