@@ -25,7 +25,8 @@ COINCIDENCE = 0.001  # probability of as many repeated rows in unseen data, belo
 def validation(detector: Detector) -> Calibration:
     """Return the scores of the validation rows of the run."""
     remark = f"{chose_the_checkpoint(VALIDATION)}; --calibrate names a file of unseen normal rows"
-    return Calibration(detector.validation, VALIDATION, remark)
+    remedy = "a larger data.val_fraction, or --calibrate with a file of normal rows, gives more"
+    return Calibration(detector.validation, VALIDATION, remark, remedy=remedy)
 
 
 def validation_rows(run: Run, score: str) -> tuple[int, str]:

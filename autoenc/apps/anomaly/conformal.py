@@ -19,6 +19,7 @@ from autoenc.errors import UserError, counted
 
 ROUNDING = 1e-9  # of (n + 1) * rate, which is a whole number for rates such as 0.1
 COVERAGE = 0.95  # of intervals
+FEW = 100  # rows that a quantile is of
 HIGHEST = 5  # scores that are printed
 NAMED = "named by --score"
 
@@ -58,6 +59,10 @@ class Rule:
                 f"--calibrate names a file of more normal rows{remedy}{lower}"
             )
 
+    def caution(self, n: int, source: str, remedy: str) -> str:
+        """Return why a threshold from n calibration rows is not to be trusted; empty if there is no reason."""
+        return ""
+
     def threshold(self, calibration: np.ndarray, values: np.ndarray) -> float:
         """Return the threshold of a score: calibration scores (n,), scores of the rows (N,) -> number."""
         raise NotImplementedError
@@ -78,6 +83,12 @@ class Quantile(Rule):
     level: float = 0.99
     option: ClassVar[str] = "quantile"
     exchangeable: ClassVar[bool] = False
+
+    def caution(self, n: int, source: str, remedy: str) -> str:
+        """Return a remark if the rows are few, or none of them is expected above the quantile."""
+        if n >= (least := max(FEW, rows_needed(1 - self.level) + 1)):
+            return ""
+        return f"it rests on {counted(n, source)}, fewer than the {least:,} that it needs to be trusted; {remedy}"
 
     def threshold(self, calibration: np.ndarray, values: np.ndarray) -> float:
         """Return the quantile."""
@@ -181,11 +192,16 @@ class Calibration:
     Args:
         scores: name -> (n,). source: in words, with a plural noun.
         remark: in words, why the rate that follows from them is not exact; empty if there is no reason.
+        note: in words, where another threshold holds. remedy: what gives more of them.
+        examples: their number and what they are, if several scores are of one.
     """
 
     scores: Mapping[str, np.ndarray]
     source: str
     remark: str = ""
+    note: str = ""
+    remedy: str = "--calibrate names a file of more normal rows"
+    examples: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -196,8 +212,12 @@ class Judged:
         score: the deciding score. chosen: how it was chosen. rule: how thresholds follow from the calibration.
         scores: name -> (N,). calibration: scores of normal data.
         numbers: score -> metrics, with labels; higher is better.
+
+    Attributes:
+        noun: what has a score, in the plural.
     """
 
+    noun: ClassVar[str] = "rows"
     score: str
     rule: Rule
     scores: dict[str, np.ndarray]
@@ -224,10 +244,16 @@ class Judged:
     @property
     def decided(self) -> str:
         """The threshold and what it means, in words; the remark of the calibration if the rule states a rate."""
-        limit, remark = self.thresholds[self.score], self.calibration.remark
+        limit, known, rule = self.thresholds[self.score], self.calibration, self.rule
         above = f" > {limit:.4g}" if math.isfinite(limit) else ", which no score can reach"
-        words = f"{self.score}{above}, {self.rule.words(*self.compared, self.calibration.source)}"
-        return f"{words}. {remark[0].upper()}{remark[1:]}" if remark and self.rule.exchangeable else words
+        words = f"{self.score}{above}, {rule.words(*self.compared, known.source)}"
+        size, source = known.examples or (len(self.compared[0]), known.source)
+        remarks = rule.caution(size, source, known.remedy), known.remark if rule.exchangeable else "", known.note
+        return ". ".join([words, *(each[0].upper() + each[1:] for each in remarks if each)])
+
+    def above(self) -> str:
+        """Return how many are above the threshold, in words."""
+        return f"{int(self.alarms.sum()):,} of {counted(len(self.alarms), self.noun)} above the threshold"
 
     def highest(self, names: Sequence[str]) -> str:
         """Return the names of the highest scores, in words."""
@@ -237,6 +263,10 @@ class Judged:
     def order(self) -> np.ndarray:
         """Return numbers of rows, images or steps, the most anomalous first."""
         return np.argsort(-self.scores[self.score], kind="stable")
+
+    def summary(self) -> dict[str, Any]:
+        """Return the contents of detect.json."""
+        raise NotImplementedError
 
     def judgement(self, counts: Mapping[str, object]) -> dict[str, Any]:
         """Return how the data were judged, and the counts, for detect.json."""

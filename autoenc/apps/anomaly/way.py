@@ -6,15 +6,17 @@ Each is a folder with a `way.py`: rows/, steps/ of recordings, pixels/ of images
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
+
+from rich.table import Table
 
 from autoenc import data
 from autoenc.apps.anomaly import labelled
-from autoenc.apps.anomaly.conformal import AlarmRate, FalseDiscoveryRate, Quantile, Rule
+from autoenc.apps.anomaly.conformal import AlarmRate, FalseDiscoveryRate, Judged, Quantile, Rule
 from autoenc.apps.outputs import Outputs
 from autoenc.errors import UserError, check_new
 from autoenc.loading import Run, load_run
@@ -80,17 +82,7 @@ class Options:
             self.refuse(name, f"needs one run, {runs} are given")
 
 
-class Result(Protocol):
-    """Scores and what follows from them; `numbers` are the metrics of each score, empty without labels."""
-
-    @property
-    def numbers(self) -> dict[str, Any]: ...
-
-    def summary(self) -> Mapping[str, Any]:
-        """Return the contents of detect.json."""
-
-
-R = TypeVar("R", bound=Result)
+R = TypeVar("R", bound=Judged)
 
 
 class Way(ABC, Generic[R]):
@@ -120,8 +112,26 @@ class Way(ABC, Generic[R]):
         """Write tables, figures and the summary; `prefix` begins the names of further files."""
 
     @abstractmethod
+    def tables(self, result: R) -> Iterable[Table]:
+        """Return tables of the metrics, if there are any."""
+
+    def remarks(self, result: R) -> Iterable[str]:
+        """Return lines between the tables and the number of anomalies."""
+        return ()
+
+    @abstractmethod
+    def highest(self, result: R) -> Iterable[str]:
+        """Return lines about the highest scores."""
+
     def show(self, result: R) -> None:
         """Print the metrics, the number of anomalies and the highest scores."""
+        screen = console()
+        for table in self.tables(result):
+            screen.print(table)
+        chosen = [f"{result.score} decides: {result.chosen}"] if result.numbers else []
+        above = f"{result.above()}: {result.decided}"
+        for line in (*chosen, *self.remarks(result), above, *self.highest(result)):
+            screen.print(line)
 
     def results(self) -> Mapping[str, Any]:
         """Detect, write, print; return the summary."""
@@ -180,7 +190,7 @@ def several(paths: Sequence[str], options: Options, device: str = "auto") -> dic
         classes[path] = way_of(run)(run, options).classes()
         titles[path] = f"{len(titles)}: {run.name}, anomalies {','.join(classes[path])}"
     out = Outputs(run, "detect", options.output, options.force) if options.output else None
-    results: dict[str, Result] = {}
+    results: dict[str, Judged] = {}
     for path in track(list(classes), "runs"):
         run = load_run(path, device)  # again, so that only one data set is in memory
         way = way_of(run)(run, options)

@@ -15,7 +15,8 @@ from autoenc.apps.anomaly import calibration
 from autoenc.apps.anomaly.conformal import NAMED, Calibration, Judged, p_values
 from autoenc.apps.anomaly.rows.way import Rows
 from autoenc.apps.anomaly.scores import Detector
-from autoenc.apps.anomaly.steps.follow import OWN, caution
+from autoenc.apps.anomaly.steps.follow import MORE, WINDOWS
+from autoenc.apps.anomaly.steps.scores import OWN
 from autoenc.apps.anomaly.steps.way import Steps
 from autoenc.apps.anomaly.way import Way
 from autoenc.apps.deploy.export import EXAMPLES, settled
@@ -31,6 +32,7 @@ Values = dict[str, np.ndarray]
 NOISE = 1e-6  # of distances of equal codes
 P_VALUE = "split-conformal: (1 + {0} that score as high) / (1 + {0})"  # what the outputs mean
 ALARM = "whether the score is above the threshold"
+LAST = "scores of whole files are means over windows, with another threshold: scripts/detect.py; --follow has this one"
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,8 @@ class PortableDetector(nn.Module):
 
     Attributes:
         refused: option -> why it is refused.
-        caution: a sentence if the threshold rests on few scores, else empty.
     """
 
-    caution: str = ""
     refused: ClassVar[Mapping[str, str]] = {}
     outputs: tuple[str, ...]
     meanings: ClassVar[dict[str, str]]
@@ -217,9 +217,9 @@ class PortableSteps(PortableExamples):
         score = way.options.score or OWN[0]
         if score not in OWN:
             raise UserError(f"--score {score}: the last step of a window has the scores {', '.join(OWN)}")
-        last = Calibration(detector.validation_last, "last steps of validation windows")
+        known = detector.validation_last
+        last = Calibration(known, f"last steps of {WINDOWS}", "", LAST, MORE, (len(known[score]), WINDOWS))
         super().__init__(way, detector, detector.windows, score, last)
-        self.caution = caution(len(last.scores[score]))
         self.whole = [name for name in self.windows.names if name != "error"]
         self.outputs = (*self.meanings, *OWN, *self.whole)
         self.spread = Spread(detector.precision, detector.scale)

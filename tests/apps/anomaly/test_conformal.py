@@ -13,8 +13,9 @@ from scipy.stats import binom, false_discovery_control
 
 from autoenc import load_run
 from autoenc.apps.anomaly import calibration
-from autoenc.apps.anomaly.conformal import AlarmRate, FalseDiscoveryRate, Quantile, p_values, rows_needed
+from autoenc.apps.anomaly.conformal import AlarmRate, Calibration, FalseDiscoveryRate, Quantile, p_values, rows_needed
 from autoenc.apps.anomaly.rows.contamination import Share, share
+from autoenc.apps.anomaly.rows.detect import Detected
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.data.kinds.table import Table
 from autoenc.data.split import Split
@@ -34,6 +35,14 @@ def test_p_values_count_the_calibration_scores_that_are_as_high() -> None:
     calibration = np.array([3.0, 1, 2, 2])
     found = p_values(calibration, np.array([0.5, 1, 2, 2.5, 3, 4]))
     assert found.tolist() == [5 / 5, 5 / 5, 4 / 5, 2 / 5, 2 / 5, 1 / 5]
+
+
+def test_quantiles_of_few_rows_have_a_remark_where_they_are_printed() -> None:
+    for level, n, least in ((0.9, 99, "100"), (0.99, 99, "100"), (0.99, 100, ""), (0.999, 999, "1,000")):
+        scores, normal = {"error": np.arange(5.0)}, Calibration({"error": np.arange(float(n))}, "validation rows")
+        decided = Detected("error", Quantile(level), scores, normal).decided
+        assert decided.count(f"rests on {n} validation rows, fewer than the {least}") == bool(least), (level, n)
+    assert "rests on" not in Detected("error", AlarmRate(0.2), scores, normal).decided, "it has an interval"
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def test_new_images_need_no_masks(run_path: Path, tmp_path: Path, call: Callable
     with Image.open(tmp_path / "out/heat_b_png.png") as heat:
         assert heat.size == (40, 90)
     code, out, _ = call("detect", run_path, "--input", tmp_path / "in/b.png")
-    assert (code, "1 of 1 images above the threshold" in out) == (0, True)
+    assert (code, "1 of 1 image above the threshold" in out) == (0, True)
     assert {p.name: p.read_bytes() for p in (tmp_path / "in").iterdir()} == before
 
 

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,13 @@ from scipy.signal import lfilter
 from scipy.stats import binom
 
 from autoenc import load_run, run
+from autoenc.apps.anomaly import conformal
 from autoenc.apps.anomaly.conformal import AlarmRate
 from autoenc.apps.anomaly.steps import blocks, follow, metrics, timeline
 from autoenc.apps.anomaly.steps.metrics import Scored, stretches
 from autoenc.apps.anomaly.steps.scores import StepDetector
+from autoenc.apps.anomaly.steps.way import Steps
+from autoenc.apps.anomaly.way import Options
 from autoenc.data.storage.windows import StepMeans
 from autoenc.errors import DataError
 from autoenc.estimators.inmemory import compose
@@ -189,13 +193,28 @@ def test_rows_that_come_one_by_one_are_scored_by_the_window_they_end(
     assert np.mean(alarms[80:100]) > 0.5 > np.mean(alarms[:40])
 
 
-def test_a_threshold_of_few_scores_is_said(loaded: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thresholds_of_few_windows_have_a_remark(loaded: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     detector = StepDetector(loaded)
     n = len(detector.validation_last["error"])
     for few in (n, n + 1):
-        monkeypatch.setattr(follow, "FEW", few)
-        said = follow.Follower(detector, "error").caution
-        assert (f"a quantile of {n:,} scores only" in said) == (few > n)
+        monkeypatch.setattr(conformal, "FEW", few)
+        for remark in (
+            follow.Follower(detector, "error", 0.5).caution,
+            timeline.timeline(detector, loaded.data.test, rule=conformal.Quantile(0.5)).decided.lower(),
+        ):
+            assert (f"rests on {n:,} validation windows, fewer than the {few:,}" in remark) == (few > n)
+
+
+def test_other_thresholds_are_named_beside_that_of_steps(loaded: Run) -> None:
+    decided = timeline.timeline(StepDetector(loaded), loaded.data.test).decided
+    assert re.search(r"--follow and exported detectors .* another threshold", decided)
+
+
+def test_intervals_that_are_not_listed_are_counted(loaded: Run) -> None:
+    way, interval = Steps(loaded, Options()), timeline.Event("a", "0", "1", 2, 1.0, "0", "x 100%")
+    for count, last in ((5, "  a 0 to 1 (1): x 100%"), (7, "  and 2 more with lower peaks")):
+        result = SimpleNamespace(events=lambda n=count: [interval] * n)
+        assert list(way.highest(result))[-1] == last  # type: ignore[arg-type]
 
 
 def test_short_gaps_and_empty_cells_do_not_stop_the_scores(

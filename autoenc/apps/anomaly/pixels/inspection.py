@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class Inspected(Judged):
             higher is better; empty if the kinds are not known.
     """
 
+    noun: ClassVar[str] = "images"
     maps: list[np.ndarray] = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
@@ -114,7 +115,8 @@ def inspect(
     kinds = np.array([part.kind for part in parts])
     numbers = {name: measured(kinds, values, [maps[name] for maps in found], truth) for name, values in scores.items()}
     numbers = {name: each for name, each in numbers.items() if each}
-    calibration = Calibration(held_out, HELD_OUT, chose_the_checkpoint(HELD_OUT))
+    remedy = "more good images, or a larger data.val_fraction, give more"
+    calibration = Calibration(held_out, HELD_OUT, chose_the_checkpoint(HELD_OUT), remedy=remedy)
     return Inspected(score, rule, scores, calibration, numbers, chosen, [maps[score] for maps in found])
 
 

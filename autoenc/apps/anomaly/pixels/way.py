@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from PIL import Image
+from rich.table import Table
 
 from autoenc.apps.anomaly.pixels import inspection
 from autoenc.apps.anomaly.pixels.inspection import Inspected
@@ -13,7 +14,7 @@ from autoenc.apps.anomaly.way import NO_RECORDINGS, NO_ROWS, Options, Way
 from autoenc.apps.outputs import Outputs
 from autoenc.errors import UserError
 from autoenc.loading import Run
-from autoenc.training.tracking import console, method_table, track
+from autoenc.training.tracking import method_table, track
 
 FOLDERS = "is not for runs on data=defects, where the folders of the images are the labels"
 
@@ -21,7 +22,7 @@ FOLDERS = "is not for runs on data=defects, where the folders of the images are 
 class Pixels(Way[Inspected]):
     """Defects in the test images of a run on data=defects, or in new images."""
 
-    noun: ClassVar[str] = "pixels"
+    noun: ClassVar[str] = "images"
     refused: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(("labels", "anomaly", "resize"), FOLDERS),
         "calibrate": "is not for data=defects, where held-out images calibrate",
@@ -58,17 +59,13 @@ class Pixels(Way[Inspected]):
             Image.fromarray(heat).save(path)
         out.figure("heatmap", inspection.contact_sheet(self.run, result, self.parts))
 
-    def show(self, result: Inspected) -> None:
-        screen = console()
+    def tables(self, result: Inspected) -> Iterable[Table]:
         for kind in next(iter(result.numbers.values()), {}):
-            rows = {name: each[kind] for name, each in result.numbers.items()}
-            screen.print(method_table(f"defects: {kind}", rows))
-        if result.numbers:
-            screen.print(f"{result.score} decides: {result.chosen}")
-        screen.print(f"{result.alarms.sum():,} of {len(self.parts):,} images above the threshold: {result.decided}")
-        screen.print(result.highest([part.name for part in self.parts]))
-        for note in () if self.options.input else self.layout.notes:
-            print(note)
+            yield method_table(f"defects: {kind}", {name: each[kind] for name, each in result.numbers.items()})
+
+    def highest(self, result: Inspected) -> Iterable[str]:
+        yield result.highest([part.name for part in self.parts])
+        yield from () if self.options.input else self.layout.notes
 
     def stored(self, out: Outputs | None) -> str:
         if out is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+from rich.table import Table
 
 from autoenc.apps import inputs
 from autoenc.apps.anomaly import calibration, labelled
@@ -18,9 +19,8 @@ from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.anomaly.way import NO_RECORDINGS, Options, Way
 from autoenc.apps.outputs import Outputs
 from autoenc.data.split import Examples
-from autoenc.errors import counted
 from autoenc.loading import Run
-from autoenc.training.tracking import console, method_table
+from autoenc.training.tracking import method_table
 
 IMAGES = 12  # in the heat map
 DEPENDENT = (
@@ -86,23 +86,24 @@ class Rows(Way[Detected]):
             rows = result.order()[:IMAGES]
             out.figure(f"{prefix}heatmap", figures.heatmap(self.run, self.examples.split, rows))
 
-    def show(self, result: Detected) -> None:
-        screen, names = console(), self.examples.names
+    def tables(self, result: Detected) -> Iterable[Table]:
         if result.numbers:
-            screen.print(method_table("anomalies", result.numbers))
-            screen.print(f"{result.score} decides: {result.chosen}")
+            yield method_table("anomalies", result.numbers)
+
+    def remarks(self, result: Detected) -> Iterable[str]:
         if result.remark:
-            screen.print(result.remark)
+            yield result.remark
         if (found := result.interval()) is not None:
             anomalies, normal, (low, high) = found
-            screen.print(
+            yield (
                 f"{anomalies:,} anomalies, {normal:,} normal rows: auroc of {result.score} "
                 f"{result.numbers[result.score]['auroc']:.3f}, 95% interval {low:.3f} to {high:.3f}"
             )
         if result.share is not None:
-            screen.print(result.share.words)
-        screen.print(f"{result.alarms.sum():,} of {counted(len(names), 'rows')} above the threshold: {result.decided}")
-        screen.print(result.highest(names))
+            yield result.share.words
+
+    def highest(self, result: Detected) -> Iterable[str]:
+        yield result.highest(self.examples.names)
 
     def results(self) -> Mapping[str, Any]:
         return self.learned(self.options.feedback) if self.options.feedback else super().results()

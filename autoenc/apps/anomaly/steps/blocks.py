@@ -23,6 +23,8 @@ from autoenc.errors import UserError
 from autoenc.loading import Run
 
 RECORDING = "recording"
+MEANS = "steps are means over their windows; --follow and exported detectors see one window and have another threshold"
+MORE = "a larger data.val_fraction, or --calibrate with normal recordings, gives more"
 Block = int | str | None  # steps; RECORDING: whole recordings; None: single steps
 
 
@@ -53,22 +55,24 @@ class Normal:
 
     Args:
         split: their windows; None: the validation windows. blocks: of their steps; None: single steps.
-        source, remark: as in `Calibration`.
+        windows: their number, and what they are. source, remark: as in `Calibration`.
     """
 
     split: Split | None
     blocks: list[tuple[int, int]] | None
+    windows: tuple[int, str]
     source: str
     remark: str = ""
 
     def scored(self, detector: StepDetector) -> Calibration:
         """Return the scores of the steps, or the highest one of each block."""
         values = detector.validation if self.split is None else detector.scores(self.split).scores
-        if self.blocks is not None:
-            size = len(values["error"])  # elbo is stored of some validation windows only
-            known = {name: each for name, each in values.items() if len(each) == size}
-            values = {name: np.array([each[a:b].max() for a, b in self.blocks]) for name, each in known.items()}
-        return Calibration(values, self.source, self.remark)
+        if self.blocks is None:
+            return Calibration(values, self.source, self.remark, MEANS, MORE, self.windows)
+        size = len(values["error"])  # elbo is stored of some validation windows only
+        known = {name: each for name, each in values.items() if len(each) == size}
+        highest = {name: np.array([each[a:b].max() for a, b in self.blocks]) for name, each in known.items()}
+        return Calibration(highest, self.source, self.remark)
 
 
 def normal(run: Run, path: str | None, block: Block) -> Normal:
@@ -86,11 +90,12 @@ def normal(run: Run, path: str | None, block: Block) -> Normal:
         split, source, remark = found.split, found.source.removeprefix("rows of "), found.remark
         assert isinstance(split.x, Windows)
         places, starts = split.x.places.numpy(), split.x.axis.starts[:-1]
+    windows = len(places), "validation windows" if split is None else f"windows of {source}"
     if block is None:
-        return Normal(split, None, "validation steps" if split is None else f"steps of {source}", remark)
+        return Normal(split, None, windows, "validation steps" if split is None else f"steps of {source}", remark)
     if block == RECORDING and split is None:
         raise UserError(f"--block {RECORDING}: needs --calibrate, a folder of normal recordings")
     what = "recordings" if block == RECORDING else f"blocks of {block:,} steps"
     promise = f"the rate is that of {what} with an alarm, if new normal ones are drawn like these"
     words = f"{promise}; {remark}" if remark else promise
-    return Normal(split, blocks(places, kind.window, block, starts), f"{what} of {source}", words)
+    return Normal(split, blocks(places, kind.window, block, starts), windows, f"{what} of {source}", words)

@@ -13,16 +13,18 @@ from typing import IO, Any
 import numpy as np
 import torch
 
+from autoenc.apps.anomaly.conformal import Quantile
 from autoenc.apps.anomaly.scores import threshold
 from autoenc.apps.anomaly.steps.scores import OWN, StepDetector
 from autoenc.apps.anomaly.steps.timeline import blamed, x_names
 from autoenc.core import Batch
 from autoenc.data.readers.recordings.steps import seconds_of, zone_of
-from autoenc.errors import DataError, UserError, counted
+from autoenc.errors import DataError, UserError
 from autoenc.reference import errors
 
 WAIT = 0.2  # seconds between looks at a file
-FEW = 100  # scores
+WINDOWS = "validation windows"
+MORE = "a larger data.val_fraction or a smaller data.stride gives more"
 HEADER = ("time", "score", "anomaly", "channels")
 
 
@@ -68,7 +70,7 @@ class Follower:
         self.names = x_names(detector.run)
         normal = detector.validation_last[self.score]
         self.threshold = threshold(normal, quantile)
-        self.caution = caution(len(normal))
+        self.caution = Quantile(quantile).caution(len(normal), WINDOWS, MORE)
         self.size = int(kind.window + kind.channels.lead)
         self.rows: list[np.ndarray] = []  # the last ones, on the grid of steps
         self.seconds: float | None = None
@@ -126,16 +128,6 @@ class Follower:
         alarms, parts = values > self.threshold, self.detector.shares(square)
         blame = [blamed(part, self.names) if alarm else "" for part, alarm in zip(parts, alarms, strict=True)]
         return list(zip(values.tolist(), alarms.tolist(), blame, strict=True))
-
-
-def caution(scores: int) -> str:
-    """Return a sentence if a threshold rests on few scores, else an empty text."""
-    if scores >= FEW:
-        return ""
-    return (
-        f"the threshold is a quantile of {counted(scores, 'scores')} only, one for each validation window: "
-        "too few to trust; a larger data.val_fraction or a smaller data.stride gives more"
-    )
 
 
 def follow(follower: Follower, source: str) -> Iterator[list[Scored]]:

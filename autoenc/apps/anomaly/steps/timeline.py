@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from autoenc.apps.anomaly.conformal import NAMED, Calibration, Judged, Quantile, Rule
 from autoenc.apps.anomaly.labelled import of_both_kinds
 from autoenc.apps.anomaly.rows.baselines import baselines
+from autoenc.apps.anomaly.steps.blocks import normal
 from autoenc.apps.anomaly.steps.metrics import Scored, quality, stretches
 from autoenc.apps.anomaly.steps.scores import StepDetector, StepScores, spread
 from autoenc.apps.untrained import untrained
 from autoenc.data.split import Split
 from autoenc.data.storage.windows import Axis, Windows
-from autoenc.errors import UserError
+from autoenc.errors import UserError, counted
 from autoenc.loading import Run
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Timeline(Judged):
         names: of the channels.
     """
 
+    noun: ClassVar[str] = "steps"
     axis: Axis = field(kw_only=True)
     found: StepScores = field(kw_only=True)
     ends: tuple[int, ...] = field(kw_only=True)
@@ -85,6 +87,9 @@ class Timeline(Judged):
     def events(self) -> list[Event]:
         """Return the intervals of alarms, in order."""
         return [self._event(*each) for each in stretches(self.alarms, self.ends, self.join)]
+
+    def above(self) -> str:
+        return f"{super().above()}, in {counted(len(self.events()), 'intervals')}"
 
     def _event(self, start: int, stop: int) -> Event:
         steps, values = self.found.steps[start:stop], self.found.scores[self.score][start:stop]
@@ -169,7 +174,7 @@ def timeline(
     chosen = NAMED if score else detector.reason
     score = score or detector.best
     detector.check(score)
-    calibration = calibration or Calibration(detector.validation, "validation steps")
+    calibration = calibration or normal(run, None, None).scored(detector)
     if score not in calibration.scores:
         raise UserError(f"--score {score}: is stored of some validation windows only; --calibrate names recordings")
     found = detector.scores(split)

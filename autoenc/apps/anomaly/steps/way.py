@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+
+from rich.table import Table
 
 from autoenc.apps import inputs
 from autoenc.apps.anomaly.conformal import HIGHEST
@@ -16,10 +18,10 @@ from autoenc.apps.anomaly.steps.scores import StepDetector
 from autoenc.apps.anomaly.steps.timeline import Timeline
 from autoenc.apps.anomaly.way import NO_ROWS, Options, Way
 from autoenc.apps.outputs import Outputs
-from autoenc.errors import UserError, check_new, counted
+from autoenc.errors import UserError, check_new
 from autoenc.files import append, csv_text, printable
 from autoenc.loading import Run
-from autoenc.training.tracking import console, method_table, result_table
+from autoenc.training.tracking import method_table, result_table
 
 DEPENDENT = "the time steps of a recording depend on each other, so that no rate follows from them; use --alarm-rate"
 
@@ -63,25 +65,24 @@ class Steps(Way[Timeline]):
         out.json(result.summary())
         out.figure(f"{prefix}timeline", figure(self.run, result))
 
-    def show(self, result: Timeline) -> None:
-        screen = console()
-        if result.numbers:
-            brief = {name: {m: each[m] for m in timeline.SHORT if m in each} for name, each in result.numbers.items()}
-            screen.print(method_table("time steps", brief))
-            screen.print(f"{result.score} decides: {result.chosen}")
-            of_alarms = {name: result.numbers[result.score][name] for name in timeline.ALARMS}
-            screen.print(result_table("alarms", {result.score: of_alarms}))
-            if kinds := timeline.by_kind(result):
-                shown = (result.score, *result.baselines)
-                rows = {name: {m: v for m, v in each.items() if m in shown} for name, each in kinds.items()}
-                screen.print(method_table("AUROC by class", rows, metrics=False))
-        events = result.events()
-        screen.print(
-            f"{int(result.alarms.sum()):,} of {len(result.alarms):,} steps above the threshold, in "
-            f"{counted(len(events), 'intervals')}: {result.decided}"
-        )
-        for event in sorted(events, key=lambda event: -event.peak)[:HIGHEST]:
-            screen.print(f"  {event.recording} {event.first} to {event.last} ({event.peak:.4g}): {event.channels}")
+    def tables(self, result: Timeline) -> Iterable[Table]:
+        if not result.numbers:
+            return
+        brief = {name: {m: each[m] for m in timeline.SHORT if m in each} for name, each in result.numbers.items()}
+        yield method_table("time steps", brief)
+        of_alarms = {name: result.numbers[result.score][name] for name in timeline.ALARMS}
+        yield result_table("alarms", {result.score: of_alarms})
+        if kinds := timeline.by_kind(result):
+            shown = (result.score, *result.baselines)
+            rows = {name: {m: v for m, v in each.items() if m in shown} for name, each in kinds.items()}
+            yield method_table("AUROC by class", rows, metrics=False)
+
+    def highest(self, result: Timeline) -> Iterable[str]:
+        events = sorted(result.events(), key=lambda event: -event.peak)
+        for event in events[:HIGHEST]:
+            yield f"  {event.recording} {event.first} to {event.last} ({event.peak:.4g}): {event.channels}"
+        if (left := len(events) - HIGHEST) > 0:
+            yield f"  and {left:,} more with lower peaks"
 
     def results(self) -> Mapping[str, Any]:
         return self.followed(self.options.follow) if self.options.follow else super().results()
@@ -97,7 +98,7 @@ class Steps(Way[Timeline]):
                 raise UserError(f"--output {target}: is the file that is followed; name another")
         file = append(Path(options.output), anew=True) if options.output else sys.stdout
         if follower.caution:
-            print(printable(f"{self.run.path}: {follower.caution}"), file=sys.stderr)
+            print(printable(f"{self.run.path}: the threshold: {follower.caution}"), file=sys.stderr)
         counts = {"rows": 0, "alarms": 0}
         try:
             for rows in follow(follower, source):
