@@ -45,6 +45,14 @@ def test_networks_take_windows_of_any_length(network: str, steps: int, spatial: 
     torch.testing.assert_close(pair.decoder(several)[0], out, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(2, 16), (2, 9, 16)])
+def test_the_default_of_series_is_for_windows_and_for_their_spectrograms(shape: tuple[int, ...]) -> None:
+    config = compose(["data=series", "data.path=logs", "network.channels=[3,5]", "network.dilations=[1,2]"])
+    pair = build.make("network", config["network"], {"input_shape": shape, "latent_dim": 4})
+    bottleneck = Deterministic(pair.feature_shape, 4)
+    assert pair.decoder(bottleneck(pair.encoder(torch.randn(3, *shape))).z).shape == (3, *shape)
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_step_depends_on_the_code_and_the_code_on_every_step(network: str) -> None:
     torch.manual_seed(0)
@@ -84,7 +92,7 @@ def test_channels_are_hidden_but_never_all() -> None:
         (lambda: Spans((1, 8), length=9), "length=9: must lie in 1 to 8"),
         (lambda: conv1d((1, 8, 8), 2), "conv1d needs series; the data are images: network=conv"),
         (lambda: conv1d((1, 6), 2), "needs windows of at least 8 steps, got 6"),
-        (lambda: conv1d((1, 8), 2, dilations=[0]), r"dilations=\[0\]"),
+        (lambda: conv((1, 8, 8), 2, dilations=[0]), r"dilations=\[0\]"),
         (lambda: temporal((6,), 2), "gru reads series"),
         (lambda: temporal((1, 8), 2, patch=9), "patch=9: must be at most the 8 steps"),
     ],

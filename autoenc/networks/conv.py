@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from autoenc.errors import ConfigError, require
 from autoenc.networks.parts import LeadingDims, Pair, activation_module, check_widths
@@ -74,12 +74,30 @@ def stages(
     ]
 
 
+class Dilated(nn.Module):
+    """x + conv(activation(x)), a dilated convolution that keeps the shape: (B, C, T) or (B, C, H, W).
+
+    Several with dilations 1, 2, 4 ... see exponentially many steps (van den Oord et al. 2016; Bai et al. 2018).
+    """
+
+    def __init__(self, channels: int, kernel_size: int, dilation: int, activation: str, dims: int = 1):
+        super().__init__()
+        self.activation = activation_module(activation)
+        self.conv = CONV[dims](
+            channels, channels, kernel_size, padding=dilation * (kernel_size // 2), dilation=dilation
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(self.activation(x))
+
+
 def conv(
     input_shape: tuple[int, ...],
     latent_dim: int,
     channels: Sequence[int] = (32, 64),
     hidden: int | None = 512,
     kernel_size: int = 3,
+    dilations: Sequence[int] = (),
     activation: str = "relu",
     norm: Literal["none", "batch", "group"] = "group",
     encoder_bias: bool = True,
@@ -96,6 +114,7 @@ def conv(
         hidden: width of the layer between feature map and code: fully connected, or a 1x1 convolution if `spatial`;
             None: no layer, the code is an affine map of the feature map.
         kernel_size: odd, for all convolutions.
+        dilations: of the convolutions with a residual connection after each stage, and before each of the decoder.
         activation, norm: after each convolution but the last.
         encoder_bias: False: an encoder without biases, which model=deep_svdd needs.
         spatial: keep the feature map. The code is then a grid, (latent_dim, H, W) with the height and width of the last
@@ -103,52 +122,27 @@ def conv(
         upsampling: transposed: convolutions of fractional stride. nearest: pixels are repeated, then a convolution of
             stride 1 follows, which adds up the same number of terms for every pixel; transposed convolutions do not,
             and a decoder that is trained against a critic shows it as a checkerboard (Odena et al. 2016).
+
+    Raises:
+        ConfigError: vectors, examples that are too small, or a value out of range.
     """
     if len(input_shape) == 1:
         why = f"conv needs images or series; the data are vectors of {input_shape[0]} numbers: network=mlp"
         raise ConfigError("", None, why)
-    return convolutional(
-        "conv",
-        input_shape,
-        latent_dim,
-        channels,
-        hidden,
-        kernel_size,
-        activation,
-        norm,
-        encoder_bias,
-        spatial,
-        upsampling,
-    )
-
-
-def convolutional(
-    part: str,
-    input_shape: tuple[int, ...],
-    latent_dim: int,
-    channels: Sequence[int],
-    hidden: int | None,
-    kernel_size: int,
-    activation: str,
-    norm: Literal["none", "batch", "group"],
-    encoder_bias: bool,
-    spatial: bool,
-    upsampling: Literal["transposed", "nearest"],
-    between: Callable[[int], list[nn.Module]] = lambda channels: [],
-) -> Pair:
-    """Return convolutions of images (C, H, W) or series (C, T); see `conv`.
-
-    Args:
-        part: name in messages. between: number of channels -> further layers after a stage, and before one of the
-            decoder.
-    """
-    channels, dims = list(channels), len(input_shape) - 1
+    channels, dilations, dims = list(channels), list(dilations), len(input_shape) - 1
     require(hidden is None or hidden >= 1, "hidden", hidden, "must be 1 or more")
     require(kernel_size >= 3 and kernel_size % 2 == 1, "kernel_size", kernel_size, "must be odd and 3 or more")
     require(norm in ("none", "batch", "group"), "norm", norm, "must be one of none, batch, group")
     require(upsampling in ("transposed", "nearest"), "upsampling", upsampling, "must be transposed or nearest")
+    require(all(each >= 1 for each in dilations), "dilations", dilations, "must be a list of numbers, each 1 or more")
+    if dilations and not encoder_bias:
+        raise ConfigError("dilations", dilations, "have biases; network.encoder_bias=true, or network.dilations=[]")
+
+    def between(width: int) -> list[nn.Module]:
+        return [Dilated(width, kernel_size, each, activation, dims) for each in dilations]
+
     depth = input_shape[0]
-    sizes = stage_sizes(part, input_shape, channels)
+    sizes = stage_sizes("conv", input_shape, channels)
     smallest = (channels[-1], *sizes[-1])
     active = functools.partial(activation_module, activation)
     built = stages(depth, channels, active, kernel_size, norm, encoder_bias, dims)

@@ -122,11 +122,7 @@ def _spectrogram(folder: Path) -> tuple[list[str], Path]:
     """The logs of `_series`, as images of nine frequencies and frames."""
     overrides, new = _series(folder)
     view = ["data.view=spectrogram", "data.fft=16", "data.hop=1", "data.window=24", "data.stride=4"]
-    return [
-        *(each for each in overrides if not each.startswith(("data.window", "data.stride"))),
-        *view,
-        "network=conv",
-    ], new
+    return [*(each for each in overrides if not each.startswith(("data.window", "data.stride"))), *view], new
 
 
 def _generated(*overrides: str) -> Callable[[Path], tuple[list[str], Path]]:
