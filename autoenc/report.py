@@ -99,12 +99,15 @@ def finish(
     tracker.evaluation("test", step, step / trainer.steps_per_epoch, results["test"].numbers | latent)
     tracker.scalars(TEST, results["test"].numbers, step)
     tracker.scalars(CODE, varying(latent), step)
-    draw(tracker, parts, results["val"], step)
-    lines = [json.loads(line) for line in (run_dir / METRICS).read_text().splitlines()]
-    with figures.tried("loss"):
-        tracker.image("loss", figures.curves(lines, best["step"], parts.objective.units, parts.settings.monitor), step)
-    with figures.tried("projector"):
-        _project(tracker, parts, results["val"])
+    if drawn := parts.settings.figures > 0:
+        draw(tracker, parts, results["val"], step)
+        lines = [json.loads(line) for line in (run_dir / METRICS).read_text().splitlines()]
+        with figures.tried("loss"):
+            tracker.image(
+                "loss", figures.curves(lines, best["step"], parts.objective.units, parts.settings.monitor), step
+            )
+        with figures.tried("projector"):
+            _project(tracker, parts, results["val"])
     tags = [*(f"{TEST}/{name}" for name in results["test"].numbers), *(f"{CODE}/{name}" for name in varying(latent))]
     tracker.hparams(settings(config, choices, run_dir), tags)
     write_json(run_dir / "summary.json", summary)
@@ -119,7 +122,7 @@ def finish(
         f"{perf['seconds']:.1f} s, {perf['examples_per_second']:,.0f} examples/s, {perf['peak_memory_mb']:,.0f} MB;"
         f" weights of step {best['step']}, the best validation {parts.settings.monitor} (*)"
     )
-    progress.line(f"run: {run_dir}   figures: {run_dir / 'figures'}")
+    progress.line(f"run: {run_dir}" + (f"   figures: {run_dir / 'figures'}" if drawn else ""))
     return summary
 
 

@@ -132,7 +132,7 @@ def _train(folder: Path, *overrides: str) -> Path:
     hidden = [] if "data=text" in overrides else ["network.hidden=[64]"]
     with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         checked: dict[str, Any] = config.check(
-            hydra.compose("config", overrides=[*hidden, "trainer.figures=0", *overrides])
+            hydra.compose("config", overrides=[*hidden, "trainer.figures=1", *overrides])
         )
     choices = {"model": overrides[0].partition("=")[2]}
     run.train(checked, folder, choices)

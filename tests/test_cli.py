@@ -19,7 +19,7 @@ from autoenc import cli
 from autoenc.config import checks
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK = ["network.hidden=[16]", "trainer.figures=0", "trainer.epochs=1", "trainer.threads=1"]
+QUICK = ["network.hidden=[16]", "trainer.figures=1", "trainer.epochs=1", "trainer.threads=1"]
 
 
 def forked(cwd: Path, *args: str) -> forks.Done:

@@ -83,7 +83,6 @@ def test_summary_is_of_the_best_weights(vae_run: Path) -> None:
     assert summary["val"]["loss"] == pytest.approx(min(vals.values()), abs=1e-9)
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_same_seed_same_run_other_seed_other_run(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         torch.rand(seed)  # the state of the caller's generator must not matter
@@ -91,6 +90,7 @@ def test_same_seed_same_run_other_seed_other_run(tmp_path: Path) -> None:
     a, b, c = (lines(tmp_path / name) for name in "abc")
     assert a == b
     assert a != c
+    assert not any((tmp_path / name / "figures").exists() for name in "abc"), "trainer.figures=0"
 
 
 def test_a_run_that_monitored_a_metric_without_direction_resumes_with_lower_as_better(

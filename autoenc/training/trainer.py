@@ -67,7 +67,7 @@ class Trainer:
         optimizers: one for each player of the objective.
         folder: for checkpoints: last.pt at each evaluation and interruption, best.pt if the monitored metric has
             improved.
-        draw: called with (step, evaluation) `settings.figures` times during training.
+        draw: called with (step, evaluation) `settings.figures` - 1 times during training.
         watch: called after evaluations.
         identity: plain values that are stored with each checkpoint, to check that it belongs to the run.
     """
@@ -121,7 +121,7 @@ class Trainer:
         self._signal: int | None = None
         # Evaluations with figures, spread over the run without its end, for which report.py draws them.
         evaluations = math.ceil(self.total_steps / (self.steps_per_epoch * settings.evaluate_every))
-        self._drawn = {round(i * evaluations / (settings.figures + 1)) for i in range(1, settings.figures + 1)}
+        self._drawn = {round(i * evaluations / settings.figures) for i in range(1, settings.figures)}
         self._drawn -= {0, evaluations}
 
     def fit(self, progress: Progression) -> None:

@@ -119,7 +119,7 @@ def test_a_signal_during_evaluation_is_answered_at_the_end_of_it(
     def draw(step: int, evaluation: Evaluation) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    t = trainer(make_model(), make_data(), tmp_path, draw=draw, epochs=6, figures=1)
+    t = trainer(make_model(), make_data(), tmp_path, draw=draw, epochs=6, figures=2)
     with pytest.raises(Interrupted):
         fit(t)
     assert checkpoint.load(tmp_path / "last.pt")["progress"]["step"] == t.step == 9

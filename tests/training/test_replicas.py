@@ -12,12 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from autoenc import bottlenecks, build, cli, report, run
+from autoenc import bottlenecks, build, cli, run
 from autoenc.config.composed import compose_with_choices
 from autoenc.core import Autoencoder, Batch, Loss, Output
 from autoenc.errors import ConfigError, Interrupted, NotFinite
@@ -31,15 +30,7 @@ from autoenc.training.stack import Random, Stack
 
 SMALL = ["trainer.figures=0", "trainer.device=cpu", "trainer.steps=25", "model.latent_dim=4"]
 HIDDEN = "network.hidden=[8]"
-pytestmark = pytest.mark.usefixtures("no_fsync", "no_figures")
-
-
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures take most of the time of short runs."""
-    monkeypatch.setattr(report, "draw", lambda *args: None)
-    monkeypatch.setattr(report, "_project", lambda *args: None)
-    monkeypatch.setattr(report.figures, "curves", lambda *args: np.zeros((2, 2, 3), np.uint8))
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 def job(folder: Path, *overrides: str) -> run.Job:
@@ -319,6 +310,7 @@ def test_replicas_are_runs_of_a_sweep(
     shown = capsys.readouterr().out
     assert "jobs 0, 1, 2, 3 at once" in shown
     assert "4 of 4 runs finished" in shown
+    assert "before" not in shown, "none was finished when the sweep began"
     runs = sorted((tmp_path / "sweep").glob("[0-9]*"))
     configs = [run.read_config(folder) for folder in runs]
     assert [(c["seed"], c["optimizer"]["lr"]) for c in configs] == [(4, 0.001), (5, 0.001), (4, 0.01), (5, 0.01)]

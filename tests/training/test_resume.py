@@ -25,7 +25,7 @@ from autoenc.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
-SMALL = ["model=vae", "network.hidden=[8]", "model.latent_dim=2", "trainer.epochs=3", "trainer.figures=1"]
+SMALL = ["model=vae", "network.hidden=[8]", "model.latent_dim=2", "trainer.epochs=3", "trainer.figures=2"]
 
 
 def checked(*overrides: str) -> dict[str, Any]:

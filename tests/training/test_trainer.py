@@ -106,7 +106,14 @@ def test_validation_numbers_are_of_the_validation_split_with_the_weights_of_that
 def test_figures_are_drawn_so_many_times_and_not_at_the_end(
     make_model: MakeModel, make_data: MakeData, tmp_path: Path
 ) -> None:
-    for epochs, figures, expected in ((12, 2, [4, 8]), (12, 0, []), (1, 5, []), (2, 5, [1]), (3, 5, [1, 2])):
+    for epochs, figures, expected in (
+        (12, 3, [4, 8]),
+        (12, 1, []),
+        (12, 0, []),
+        (1, 5, []),
+        (2, 5, [1]),
+        (3, 5, [1, 2]),
+    ):
         drawn: list[int] = []
         draw = lambda step, evaluation: drawn.append(step)  # noqa: E731, B023
         fit(trainer(make_model(), make_data(), tmp_path, draw=draw, epochs=epochs, figures=figures))

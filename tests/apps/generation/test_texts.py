@@ -40,7 +40,7 @@ def text_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     overrides += ["data.max_length=10", "network.embedding=12", "network.width=24", "network.word_dropout=0.3"]
     overrides += ["regularizer.kl.weight=0.1", "optimizer.lr=0.02", "trainer.epochs=30", "trainer.batch_size=32"]
     run.train(
-        inmemory.compose([*overrides, "trainer.figures=0", "trainer.evaluate_every=15"]),
+        inmemory.compose([*overrides, "trainer.figures=1", "trainer.evaluate_every=15"]),
         folder / "run",
         {"model": "vae"},
     )
