@@ -1,14 +1,16 @@
 """Score the rows of a file by an exported detector, by numpy and onnxruntime: python serve.py FOLDER ROWS [CLASSES].
 
-Rows of a recording are in order, one step apart, without gaps: scripts/detect.py checks that, this does not. A window
-ends with each row, so that the first rows have no score. Images to inspect for defects are a file or a folder, which
-Pillow reads. CLASSES has the class of each row on a line of its own, if the model is conditioned on them and they are
-no column of ROWS.
+Rows of a recording are in order, one step apart and without gaps, which is checked where they have time stamps;
+scripts/detect.py resamples and cuts. A window ends with each row, so that the first rows have no score. Images to
+inspect for defects are a file or a folder, which Pillow reads. CLASSES has the class of each row on a line of its own,
+if the model is conditioned on them and they are no column of ROWS.
 """
 
 import csv
 import json
 import sys
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import onnxruntime
 
 BATCH = 256  # rows at once: their distances to all training codes are in memory
 MODES = {1: "L", 3: "RGB"}
+NEAR = 0.05  # of a step
 
 
 def value(cell, column, given, row):
@@ -60,6 +63,28 @@ def windows(x, shape):
     return np.lib.stride_tricks.sliding_window_view(x, shape[0], axis=0).transpose(0, 2, 1)
 
 
+def seconds(cell):
+    """Return a time stamp as seconds."""
+    try:
+        return float(cell)
+    except ValueError:
+        moment = datetime.fromisoformat(cell)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def check_steps(cells, column, step):
+    """Raise ValueError unless time stamps are one step apart."""
+    for row, (before, cell) in enumerate(pairwise(cells), 2):
+        try:
+            distance = (seconds(cell) - seconds(before)) / step
+        except (ValueError, TypeError):
+            why = "is not read; leave the column out if rows are one step apart"
+            raise ValueError(f"row {row}, column {column}: {cell!r} {why}") from None
+        if abs(distance - 1) > NEAR:
+            why = f"{distance:.3g} steps of {step:g} s after the row before, expected 1; scripts/detect.py cuts at gaps"
+            raise ValueError(f"row {row}, {cell}: {why}")
+
+
 def inputs(path, info, classes=None):
     """Return the inputs of the detector, and the row that the first of them ends with."""
     first, last = info["inputs"][0], info["inputs"][-1]
@@ -84,6 +109,9 @@ def inputs(path, info, classes=None):
         columns = [[value(r[place[n]].strip(), n, given, i) for i, r in enumerate(rows, 1)] for n in given["columns"]]
         x = np.array(columns, given["dtype"]).T
         if is_recording(given):
+            column, step = given.get("time") or ("", 0)
+            if column in place:
+                check_steps([row[place[column]].strip() for row in rows], column, step)
             end, x = given["shape"][1], windows(x, given["shape"][1:])
         feed[given["name"]] = np.ascontiguousarray(x)
     return checked(feed, info), end
@@ -124,21 +152,31 @@ def batches(path, info, classes):
         yield range(row + start, row + start + BATCH), part
 
 
+def wrong(message):
+    """End with one line on stderr and exit code 2."""
+    print(message, file=sys.stderr)
+    sys.exit(2)
+
+
 def main(folder, path, classes=None):
     """Print the score, p-value and decision of each row."""
     info = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
     names = [name for name in ("score", "p_value", "alarm") if name in info["outputs"]]
     session = onnxruntime.InferenceSession(folder / "detector.onnx")
-    print("row", *names, sep=",")
+    header = True
     for rows, feed in batches(path, info, classes):
-        for row, *found in zip(rows, *session.run(names, feed)):  # noqa: B905
+        outputs = session.run(names, feed)
+        if header:  # nothing is printed before an error
+            print("row", *names, sep=",")
+            header = False
+        for row, *found in zip(rows, *outputs):  # noqa: B905
             print(row, *(f"{number:.7g}" for number in found), sep=",")
 
 
 if __name__ == "__main__":
     if len(sys.argv) not in (3, 4):
-        sys.exit(__doc__.splitlines()[0])
+        wrong(__doc__.splitlines()[0])
     try:
         main(*map(Path, sys.argv[1:]))
     except (OSError, ValueError) as error:
-        sys.exit(f"{sys.argv[2]}: {error}" if isinstance(error, ValueError) else str(error))
+        wrong(f"{sys.argv[2]}: {error}" if isinstance(error, ValueError) else error)

@@ -49,7 +49,7 @@ class ExportedDetector:
         sizes: file -> bytes. rows: number of rows that files were compared on. metadata: contents of detector.json.
         microseconds: time per row of the run, for the same rows.
         decided: what the threshold means, in words.
-        notes: why there is no detector.pt2, if so; what the threshold rests on, if it is little.
+        notes: why there is no detector.pt2, if so.
     """
 
     sizes: dict[str, int]
@@ -92,10 +92,10 @@ def export_detector(run: Run, folder: Path, options: Options, opset: int = OPSET
     detector = portable(way(run, options))
     inputs = detector.inputs
     part = Part(detector, tuple(i.name for i in inputs), detector.outputs, tuple(i.example(2) for i in inputs),
-                tuple(i.sides for i in inputs))  # fmt: skip
+                tuple(i.sides for i in inputs), variadic=True)  # fmt: skip
     what = f"{run.path}: {NAME}"
     files = {f"{NAME}.onnx": reading_texts(onnx_files({NAME: part}, opset, what)[NAME], inputs)}
-    notes = [detector.caution] if detector.caution else []
+    notes = []
     try:
         files[f"{NAME}.pt2"] = pt2_file(part, f"{what}.pt2")
     except UserError as error:
@@ -191,7 +191,7 @@ def _metadata(detector: PortableDetector, rows: Sequence[RawRows], opset: int) -
         "inputs": [
             {"name": i.name, "dtype": i.dtype, "shape": ["N", *i.shape], "text": i.text, "columns": list(i.columns),
              "dates": list(i.dates), "missing": list(i.missing), "codes": [dict(codes) for codes in i.codes],
-             "range": i.range, "uint8_scale": i.uint8_scale, "least": i.least}
+             "time": i.time, "range": i.range, "uint8_scale": i.uint8_scale, "least": i.least}
             for i in detector.inputs
         ],
         "outputs": {

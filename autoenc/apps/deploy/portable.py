@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import logging
 import math
@@ -98,13 +97,19 @@ DECOMPOSED = {
 
 @dataclass(frozen=True)
 class Part:
-    """A module to export, with an example (2, ...) of each input, and its axes of any length apart from the first."""
+    """A module to export.
+
+    Args:
+        examples: (2, ...) of each input. sides: its axes of any length apart from the first.
+        variadic: the module has `forward(*inputs)`.
+    """
 
     module: nn.Module
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     examples: tuple[Tensor, ...]
     sides: tuple[Mapping[int, Dim], ...] = ()
+    variadic: bool = False
 
 
 def parts_of(model: Autoencoder, shape: tuple[int, ...], latent_dim: int) -> dict[str, Part]:
@@ -139,7 +144,7 @@ def onnx_files(parts: Mapping[str, Part], opset: int = OPSET, what: str = "model
     inputs = [f"{name}.{each}" for name, part in parts.items() for each in part.inputs]
     outputs = [f"{name}.{output}" for name, part in parts.items() for output in part.outputs]
     with _user_errors(f"{what}: cannot be exported to ONNX opset {opset}"), _quiet():
-        program = _traced(_Together(list(parts.values())), *parts.values())
+        program = _traced(_Together(list(parts.values())), True, *parts.values())
         if any(node.target in DECOMPOSED for node in program.graph.nodes):
             program = program.run_decompositions(DECOMPOSED)
         translated = torch.onnx.export(
@@ -214,18 +219,15 @@ def pt2_file(part: Part, what: str = "model") -> bytes:
     """Return a part in the format of torch.export.save, with a dynamic batch axis."""
     with _user_errors(f"{what}: cannot be exported by torch.export"), _quiet():
         file = io.BytesIO()
-        torch.export.save(_traced(part.module, part), file)
+        torch.export.save(_traced(part.module, part.variadic, part), file)
         return file.getvalue()
 
 
 @torch.no_grad()
-def _traced(module: nn.Module, *parts: Part) -> ExportedProgram:
-    """Trace a module; the inputs of a part have the same number of rows."""
+def _traced(module: nn.Module, variadic: bool, *parts: Part) -> ExportedProgram:
+    """Trace a module, which takes *inputs if `variadic`; the inputs of a part have the same number of rows."""
     axes = tuple(
         {0: Dim(f"N{i}"), **sides} for i, part in enumerate(parts) for sides in part.sides or [{}] * len(part.inputs)
-    )
-    variadic = (
-        next(iter(inspect.signature(module.forward).parameters.values())).kind is inspect.Parameter.VAR_POSITIONAL
     )
     shapes = (axes,) if variadic else axes
     examples = tuple(

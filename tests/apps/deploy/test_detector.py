@@ -2,10 +2,12 @@
 
 import csv
 import json
+import re
 import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -223,6 +225,7 @@ def test_any_choice_among_neighbours_at_the_same_distance_is_right() -> None:
 def test_steps_are_scored_and_decided_as_when_they_are_followed(series_ae: Path) -> None:
     detector = portable(series_ae)
     assert compared(detector).decisions == 0
+    assert "another threshold: scripts/detect.py" in detector.judged.decided, "it has another threshold"
     values = np.random.default_rng(1).normal(size=(20, 2)) * [20, 1] + [100, 0]
     windows = np.lib.stride_tricks.sliding_window_view(values.astype(np.float32), 16, axis=0).transpose(0, 2, 1)
     found = dict(zip(detector.outputs, called(detector)(np.ascontiguousarray(windows)), strict=True))
@@ -283,7 +286,9 @@ def test_another_threshold_is_refused(table_vae: Path) -> None:
 # The script, and what it writes
 
 
-def test_a_table_is_exported_and_served_without_this_package(table_vae: Path, call: Call, tmp_path: Path) -> None:
+def test_a_table_is_exported_and_served_without_this_package(
+    table_vae: Path, call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     new = table()[400:].reset_index(drop=True)
     new.loc[0, "colour"] = "violet"
     new.loc[1, ["amount", "colour", "count", "z"]] = None
@@ -313,6 +318,12 @@ def test_a_table_is_exported_and_served_without_this_package(table_vae: Path, ca
     np.testing.assert_allclose([float(row["p_value"]) for row in served], scored["p_value"], rtol=1e-3)
     assert [int(row["alarm"]) for row in served] == scored["anomaly"].tolist()
     assert 0 < scored["anomaly"].sum() < 100
+    (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
+    monkeypatch.setattr(sys, "argv", [str(SERVE), str(tmp_path / "served"), str(tmp_path / "odd.csv")])
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(SERVE), run_name="__main__")
+    assert re.fullmatch(r"\S+odd.csv: has no column \w+\n", "".join(capsys.readouterr()))
     for path in (tmp_path / "served").iterdir():
         for secret in (ROOT, table_vae, "site-packages"):
             assert str(secret).encode() not in path.read_bytes(), path.name
@@ -327,6 +338,18 @@ def test_served_windows_are_numbered_by_the_row_that_they_end_with(tmp_path: Pat
     feed, end = served(path, info)
     assert end == 4
     np.testing.assert_array_equal(feed["x"][1], [[1, 11], [2, 12], [3, 13], [4, 14]])
+    info["inputs"][0]["time"] = ["time", 60.0]
+    day, starts = "2024-03-01T00:", np.arange(6)
+    for stamps, why in (
+        ([f"{day}{i:02}:00Z" for i in starts], ""),
+        ([f"{day}{i + (i > 3):02}:00" for i in starts], "row 5, .*: 2 steps of 60 s after the row before"),
+        ([60 * i for i in starts], ""),
+        ([60 * min(i, 4) for i in starts], "row 6, 240: 0 steps"),
+        ([f"1.3.24 {i}h" for i in starts], "column time: '1.3.24 1h' is not read; leave the column out"),
+    ):
+        path.write_text("q,time,p\n" + "".join(f"{10 + i},{stamp},{i}\n" for i, stamp in enumerate(stamps)))
+        with pytest.raises(ValueError, match=why) if why else nullcontext():
+            np.testing.assert_array_equal(served(path, info)[0]["x"], feed["x"])
     for text, why in (
         ("p,q\n1,2\n", "has 1 rows, a window 4"),
         ("p,q\n1,2\n3,\n", "row 2, column q: '' cannot be read"),

@@ -25,6 +25,7 @@ class RawInput:
             1970.
         missing: texts that are missing cells in the user's files.
         codes: for each column of texts, value -> number; -1 is any other value.
+        time: column of the time stamps and seconds of a step, for recordings that have them.
         range: values outside it are not those of such data; None: any. uint8_scale: factor of values of type uint8.
     """
 
@@ -36,6 +37,7 @@ class RawInput:
     dates: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     codes: tuple[Mapping[str, int], ...] = ()
+    time: tuple[str, float] | None = None
     range: tuple[float, float] | None = None
     uint8_scale: float | None = None
     least: int = 1

@@ -273,7 +273,9 @@ class Series(Kind):
         before = f", and the {lead} before" if lead else ""
         text = f"windows of {self.window} steps{before}, in the units of the files"
         shape = (lead + self.window, self.shape[0])
-        return RawWindows(RawInput("x", "float32", shape, text, self.channels.names), self.channels)
+        step = self.format.step or self.step
+        time = (self.format.time, step) if self.format.time and step else None
+        return RawWindows(RawInput("x", "float32", shape, text, self.channels.names, time=time), self.channels)
 
     def raw_rows(self, x: Tensor) -> tuple[Split, list[np.ndarray]]:
         rows = self.channels.inverse(torch.nn.functional.pad(x, (self.channels.lead, 0))).transpose(1, 2)
