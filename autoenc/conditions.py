@@ -35,7 +35,10 @@ class Labels(Condition):
 
     def labels(self, batch: Batch) -> Tensor:
         if batch.y is None:
-            raise UserError("the model is conditional and needs the label of every row; these rows have none")
+            raise UserError(
+                "the model is conditional and needs the label of every row; these rows have none: new files have them "
+                "as an array y beside x (.npz), or in the column of data.label"
+            )
         return batch.y
 
     def check(self, labels: dict[str, Tensor | None]) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from autoenc.data.dataset import class_numbers
 from autoenc.data.readers.arrays import array_of_file, read_number_table
+from autoenc.data.readers.class_names import class_name, known_class
 from autoenc.data.readers.images import SUFFIXES, Header, read_headers
 from autoenc.data.split import Examples, Split
-from autoenc.errors import DataError, UserError
+from autoenc.errors import DataError, UserError, counted
 from autoenc.loading import Run
 
 
 def read(run: Run, path: str | Path, resize: bool = False, noisy: bool = False) -> Examples:
     """Read the examples of a file or folder, checked against the training data; see `Kind.read`.
+
+    They have the classes that the file has, if the model is conditioned on them.
 
     Args:
         resize: scale images to the size that the run was trained on; otherwise another size is rejected.
@@ -28,7 +33,18 @@ def read(run: Run, path: str | Path, resize: bool = False, noisy: bool = False) 
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
-    return run.spec.kind.read(path, resize, noisy, run.model.likelihood.support())
+    found = run.spec.kind.read(path, resize, noisy, run.model.likelihood.support())
+    if not run.given_labels:
+        return found
+    options = run.config["data"]
+    normal = None if options.get("normal") is None else class_name(options["normal"])
+    names = run.spec.kind.class_names(path, options.get("label") or "y", normal)
+    if names is None or None in names:
+        return found  # of which the condition reports it, if it is needed
+    if len(names) != len(found.split):
+        raise DataError(f"{path}: {len(names):,} classes for {counted(len(found.split), 'rows')}")
+    known = [known_class(name, run.spec.classes) for name in names if name is not None]
+    return replace(found, split=replace(found.split, y=torch.tensor(class_numbers(run.spec, known, f"{path}: y"))))
 
 
 def examples(run: Run, numbers: Sequence[int]) -> Split:

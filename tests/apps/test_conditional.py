@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from autoenc import load_run, run
+from autoenc.apps import inputs
 from autoenc.apps.codes import features
 from autoenc.apps.generation import augment, generate
 from autoenc.apps.protocol.evaluate import evaluate
@@ -17,7 +18,7 @@ from autoenc.apps.seeing.restyle import by_class
 from autoenc.config.composed import compose
 from autoenc.core import UNLABELLED
 from autoenc.data.split import Split
-from autoenc.errors import UserError
+from autoenc.errors import DataError, UserError
 from autoenc.loading import Run
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -103,6 +104,22 @@ def test_what_needs_labels_is_refused_in_one_line(
     assert code == 2
     assert message in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_new_rows_have_their_classes_beside_them(cvae_run: Path, tmp_path: Path) -> None:
+    run = load_run(cvae_run, "cpu")
+    some, path = run.data.test.subset(slice(0, 20)).take(slice(None)), tmp_path / "new.npz"
+    assert some.y is not None
+    np.savez(path, x=some.x.numpy(), y=some.y.numpy())
+    found = inputs.read(run, path).split
+    assert found.y is not None
+    assert torch.equal(found.y, some.y)
+    np.savez(path, x=some.x.numpy(), y=some.y.numpy() + 10)
+    with pytest.raises(DataError, match=r"new\.npz: y=\d+: digits has no such class"):
+        inputs.read(run, path)
+    np.savez(path, x=some.x.numpy(), y=some.y.numpy()[:5])
+    with pytest.raises(DataError, match="5 classes for 20 rows"):
+        inputs.read(run, path)
 
 
 def test_scripts_write_classes_and_styles(cvae_run: Path, call: Call, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from autoenc.core import Likelihood
 from autoenc.data.kinds.denoising import Denoising
 from autoenc.data.kinds.observed import Column
 from autoenc.data.kinds.raw import Raw, RawInput
-from autoenc.data.readers.arrays import numbers_of_file
+from autoenc.data.readers.arrays import numbers_of_file, read_arrays, roles
 from autoenc.data.readers.class_names import MISSING, class_name, known_class
 from autoenc.data.scaling import check_values, in_units
 from autoenc.data.split import Examples, Split
@@ -197,8 +197,10 @@ class Kind:
         return np.ma.array(anomaly, mask=missing) if any(missing) else anomaly
 
     def class_names(self, path: Path, label: str, normal: str | None) -> Sequence[str | None] | None:
-        """Return the class of each example of a file, None where it is missing; None without such a column."""
-        return None
+        """Return the class of each example of a file, None where it is missing; None without such a column or array."""
+        if path.suffix.lower() != ".npz" or (name := roles(path, label=label).get("y")) is None:
+            return None
+        return [class_name(value) for value in read_arrays(path, {name})[name].tolist()]
 
     def prepared(self, image: np.ndarray) -> np.ndarray:
         """Return an image (C, H, W) uint8 of any size as it is fed, before it is cut into patches."""
