@@ -6,9 +6,12 @@ import contextlib
 import json
 import logging
 import math
+import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -25,6 +28,7 @@ from autoenc.trackers import FINISHED, Services
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+    from torch.utils.tensorboard import SummaryWriter
 
 log = logging.getLogger("autoenc")
 METRICS = "metrics.jsonl"
@@ -43,19 +47,22 @@ class Tracker:
     """
 
     def __init__(self, run_dir: Path, progress: Mapping[str, Any] | None = None, services: Services | None = None):
-        from torch.utils.tensorboard import SummaryWriter  # takes half a second
-
         check_inside(run_dir)
         self.run_dir, self.services = run_dir, services or Services((), run_dir, {})
-        purge = None
+        self._purge: int | None = None
         if progress is not None and not self._truncate(progress.get("written", {})):  # a checkpoint of version 0.2
-            purge = progress["step"] + 1
+            self._purge = progress["step"] + 1
             self._drop_after(progress["step"])
-        self.writer = SummaryWriter(str(run_dir), purge_step=purge, flush_secs=30)
+
+    @cached_property
+    def writer(self) -> SummaryWriter:
+        """The writer of TensorBoard events; without any, there is no file."""
+        return _summary_writer(self.run_dir, purge_step=self._purge, flush_secs=30)
 
     def written(self) -> dict[str, int]:
         """Flush, and return the sizes of metrics.jsonl and the event files."""
-        self.writer.flush()
+        if "writer" in vars(self):
+            self.writer.flush()
         return {path.name: path.stat().st_size for path in self._files()}
 
     def _files(self) -> list[Path]:
@@ -130,7 +137,7 @@ class Tracker:
     ) -> None:
         """Write codes (N, K), optionally with labels and sprite images (N, C, H, W), for TensorBoard's projector.
 
-        Embeddings of other tags are kept; torch's writer would drop those of earlier writers.
+        Embeddings of other tags are kept; torch's writer would drop those of earlier writers, and begin an event file.
         """
         from google.protobuf import text_format
         from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
@@ -142,11 +149,14 @@ class Tracker:
                 kept.embeddings.extend(e for e in old.embeddings if not e.tensor_name.startswith(f"{tag}:"))
         if labels is not None:  # a line each
             labels = [" ".join(label.split()) for label in labels]
-        self.writer._projector_config = kept
-        shutil.rmtree(self.run_dir / f"{step:05d}" / tag, ignore_errors=True)
-        self.writer.add_embedding(
-            codes, metadata=labels and [*map(printable, labels)], label_img=sprites, tag=tag, global_step=step
-        )
+        with tempfile.TemporaryDirectory(prefix=".projector.", dir=self.run_dir) as temporary:
+            writer, metadata = _summary_writer(Path(temporary)), labels and [*map(printable, labels)]
+            writer._projector_config = kept
+            writer.add_embedding(codes, metadata=metadata, label_img=sprites, tag=tag, global_step=step)
+            writer.close()
+            shutil.rmtree(self.run_dir / f"{step:05d}" / tag, ignore_errors=True)
+            shutil.copytree(Path(temporary, f"{step:05d}"), self.run_dir / f"{step:05d}", dirs_exist_ok=True)
+            os.replace(Path(temporary, path.name), path)
 
     def hparams(self, config: Mapping[str, Any], results: list[str]) -> None:
         """Write settings and the tags of result metrics to the hparams tab.
@@ -162,7 +172,8 @@ class Tracker:
 
     def close(self, state: str = FINISHED) -> None:
         """Flush and close the files; tell services the state of the run."""
-        self.writer.close()
+        if "writer" in vars(self):
+            self.writer.close()
         self.services.each(lambda service: service.close(state))
 
 
@@ -181,6 +192,12 @@ class Silence(Tracker):
 
     def evaluation(self, split: str, step: int, epoch: float, values: Mapping[str, float | list[float]]) -> None:
         """Write nothing."""
+
+
+def _summary_writer(folder: Path, **options: Any) -> SummaryWriter:
+    from torch.utils.tensorboard import SummaryWriter  # takes half a second
+
+    return SummaryWriter(str(folder), **options)
 
 
 def _value_of(line: str, key: str, default: Any = None) -> Any:

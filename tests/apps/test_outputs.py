@@ -108,9 +108,11 @@ def test_images_get_names_that_sort(vae_run: Path, tmp_path: Path) -> None:
 def test_the_projector_keeps_what_was_there(vae_run: Path, copied: Callable[[Path], Path]) -> None:
     run = load_run(copied(vae_run), "cpu")
     split = run.data.test.subset(slice(0, 30))
+    events = sorted(run.path.glob("events.*"))
     for _ in range(2):
         with Outputs(run, "project", force=True) as out:
             out.embedding(run.codes(split), [str(i) for i in range(30)], split)
+    assert sorted(run.path.glob("events.*")) == events, "the projector needs no events"
     text = (run.path / "projector_config.pbtxt").read_text()
     assert text.count("tensor_name") == 2
     assert '"codes:00000"' in text
