@@ -72,13 +72,14 @@ def main(args: argparse.Namespace) -> Results:
         write_text(targets[file], pd.concat(whole.versions).to_csv(index=False))
         found.append(whole.missing)
     whole = Completed([], pd.concat(found))
+    by = "" if hidden is None else f" by the method with the lowest error on validation windows: {hidden.method}"
     longer = f"; {left:,} cells in gaps longer than half a window are left empty" if left else ""
-    console().print(f"{whole.described}{longer}; written: {args.output}", soft_wrap=True, markup=False, highlight=False)
+    line = f"{whole.described}{by}{longer}; written: {args.output}"
+    console().print(line, soft_wrap=True, markup=False, highlight=False)
     if hidden is None:
         return {**whole.counts, "file": args.output}
     numbers = {name: {"rmse": value} for name, value in hidden.numbers.items()}
     console().print(method_table(f"{hidden.length} hidden steps of test windows", numbers))
-    console().print(f"filled by: {hidden.method}, the best on validation windows", soft_wrap=True)
     return {**whole.counts, "file": args.output, "hidden_steps": hidden.length, "method": hidden.method, **numbers}
 
 

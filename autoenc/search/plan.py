@@ -31,12 +31,14 @@ class Variant:
     """A preset that is searched: the settings of the command line without the space.
 
     Attributes:
+        ends: settings that together have each end of the ranges and each choice; their configs are valid.
         default: values of the keys of the space in the preset; None where it lacks a key.
         warmup: epochs in which no run is pruned.
     """
 
     name: str
     overrides: tuple[str, ...]
+    ends: tuple[tuple[str, ...], ...]
     default: dict[str, Any]
     seed: int
     warmup: int
@@ -89,9 +91,9 @@ def plan(
         trainer = config["trainer"]
         warmup = 1 if trainer["steps"] else trainer["epochs"] // 4
         default = {key: choices.get(key, _value(config, key)) for key in parsed}
-        variants.append(Variant(title, tuple(job), default, config["seed"], warmup))
-        for corner in corners(parsed):
-            _check_corner(job, corner, title if swept else "")
+        ends = tuple((*job, *corner) for corner in corners(parsed))
+        _check_ends(ends, title if swept else "")
+        variants.append(Variant(title, tuple(job), ends, default, config["seed"], warmup))
     names = [variant.name for variant in variants]
     if again := [title for title in names if names.count(title) > 1]:
         raise ConfigError("variants", again[0], "is there twice")
@@ -132,9 +134,10 @@ def _value(config: Any, key: str) -> Any:
     return config
 
 
-def _check_corner(job: Sequence[str], corner: Sequence[str], title: str) -> None:
+def _check_ends(ends: Sequence[Sequence[str]], title: str) -> None:
     try:
-        compose_with_choices([*job, *corner])
+        for overrides in ends:
+            compose_with_choices(overrides)
     except UserError as error:
         raise UserError(f"{OPTION} {f'for {title}: ' if title else ''}{error}") from None
 

@@ -20,7 +20,7 @@ from autoenc.files import locked
 from autoenc.forked import isolated, preload
 from autoenc.search.goals import shown
 from autoenc.search.plan import Plan, Variant, create_folder
-from autoenc.search.space import OPTION, corners, written
+from autoenc.search.space import OPTION, written
 from autoenc.search.storage import open_studies
 from autoenc.search.trial import DONE, PRUNED, WRONG, attempt, epochs_of, reason, refusal, watching
 from autoenc.sweeps import folders
@@ -67,8 +67,8 @@ class Search:
         """Build the model with the ends of the ranges and each choice, before the first trial; UserError if refused."""
         if self.trials(variant):
             return
-        for ends in corners(self.plan.space):
-            if why := isolated(partial(refusal, [*variant.overrides, *ends]), lambda why: None):
+        for overrides in variant.ends:
+            if why := isolated(partial(refusal, overrides), lambda why: None):
                 raise UserError(f"{OPTION}, {variant.name}: {why}")
 
     def repeat(self) -> None:

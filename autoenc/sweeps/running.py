@@ -80,7 +80,8 @@ class Running:
         folders.check_place(run_dir, Path(HydraConfig.get().sweep.dir))
         number, overrides = HydraConfig.get().job.num, " ".join(HydraConfig.get().overrides.task)
         if (summary := folders.earlier(run_dir)) is not None:
-            print(f"job {number}: {overrides}: finished before", flush=True)
+            if number not in self.attempted:  # else it has just been trained with others
+                print(f"job {number}: {overrides}: finished before", flush=True)
             return job.value(summary, cfg.trainer.monitor)
         if self.together:
             return self._train_together(cfg, number, run_dir.parent)

@@ -36,7 +36,7 @@ Numbers = dict[str, Any]
 COMPARED = 1_000  # images for SSIM
 PROJECTED = 2_000  # examples for t-SNE
 DENOISED = 200  # images
-NOISE = ("gaussian", 0.3)  # for runs trained without noise
+NOISE = ("gaussian", denoise.LEVEL)  # for runs trained without noise
 
 
 class Subject:

@@ -19,6 +19,7 @@ from autoenc.training.tracking import track
 
 TUNED_ON = 50  # validation examples that the classical filter and its strength are selected on
 SEED = 0
+LEVEL = 0.3  # standard deviation, or fraction of the values
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,12 @@ def corruption(run: Run, kind: str | None = None, level: float | None = None) ->
         if level is not None:
             raise UserError("--level needs --noise")
         if isinstance(run.model.noise, noise.Identity):
-            raise UserError(f"{run.path}: was trained without noise; choose one: --noise gaussian --level 0.5")
+            raise UserError(
+                f"{run.path}: was trained without noise, so that --noise has no default; --noise gaussian adds some of "
+                f"--level {LEVEL}, as scripts/evaluate.py does"
+            )
         return run.model.noise
-    level = 0.3 if level is None else level
+    level = LEVEL if level is None else level
     low, high = run.spec.low, run.spec.high
     if kind == "gaussian":
         require(level > 0, "--level", level, "must be above 0")

@@ -198,6 +198,13 @@ def test_nothing_is_learnt_from_classes_left_out(tmp_path: Path) -> None:
         series(str(tmp_path), **options, excluded=["loud", "quiet"])
 
 
+def test_few_short_recordings_are_refused_with_the_split_that_divides_them(tmp_path: Path) -> None:
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).normal(size=(4, 90)))
+    with pytest.raises(DataError, match=r"left to test on: .*, and data\.split=recording holds out whole"):
+        series(str(tmp_path / "few.npy"), window=20)
+    assert len(series(str(tmp_path / "few.npy"), window=20, split="recording").test) > 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

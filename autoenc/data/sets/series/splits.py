@@ -193,6 +193,8 @@ def assembled(
             of = f" of the class {cutting.normal}" if cutting.normal is not None and part != "test" else ""
             why = f"a window has data.window={cutting.window} steps, the longest stretch without a gap {longest}"
             remedy = "" if longest < cutting.window + lead else "; a smaller data.window or data.gap leaves some"
+            if len(long) > 2 and cutting.by == "auto" and cutting.train_steps is None:
+                remedy += ", and data.split=recording holds out whole recordings"
             raise DataError(f"{what or name}: no window{of} is left to {use} on: {why}{remedy}")
     if kind is None:
         learnt = found["train"]
