@@ -27,10 +27,7 @@ def cluster(run: Run, found: Mapping[str, Representation], y: np.ndarray, y_test
     prior: the likeliest component of a prior that has clusters (`Prior.responsibilities`), however many it has.
     """
     some, k = many_labels(np.zeros_like(y)), len(np.unique(y_test))
-    clusters = {
-        name: KMeans(k, n_init=RESTARTS, random_state=SEED).fit(rows.train[some]).predict(rows.test)
-        for name, rows in found.items()
-    }
+    clusters = {name: k_means(rows.train[some], rows.test, k) for name, rows in found.items()}
     if (own := components(run, found["codes"].test)) is not None:
         clusters["prior"] = own
     hits = {name: {"cluster_accuracy": matched(y_test, labels)} for name, labels in clusters.items()}
@@ -43,6 +40,16 @@ def cluster(run: Run, found: Mapping[str, Representation], y: np.ndarray, y_test
         for name, labels in clusters.items()
     }
     return numbers | said(hits)
+
+
+def k_means(train: np.ndarray, test: np.ndarray, k: int) -> np.ndarray:
+    """Return the clusters (M,) of rows (M, K), by k-means fitted to others (N, K).
+
+    Equal rows, frequent for discrete codes, are of one cluster: fewer different codes than clusters have centers at one
+    place, and rounding, which depends on the place of a row in the file, would choose between them.
+    """
+    different, which = np.unique(test, axis=0, return_inverse=True)
+    return KMeans(k, n_init=RESTARTS, random_state=SEED).fit(train).predict(different)[which.reshape(-1)]
 
 
 def components(run: Run, codes: np.ndarray) -> np.ndarray | None:
