@@ -50,17 +50,21 @@ class Index:
 
     def __init__(self, codes: np.ndarray, metric: Metric = "cosine"):
         self.metric: Metric = metric
-        self.codes = self._prepared(codes)
         self._order = drawn(len(codes), len(codes))
-        self._drawn = self.codes[self._order]
+        self._drawn = self._prepared(codes)[self._order]
 
     def __len__(self) -> int:
-        return len(self.codes)
+        return len(self._drawn)
+
+    @property
+    def codes(self) -> Tensor:
+        """The codes that are compared, in the order of the rows."""
+        return self._drawn[self._order.argsort()]
 
     def search(self, codes: np.ndarray, k: int) -> Hits:
         """Return the k nearest codes to each row of (Q, K)."""
-        if codes.ndim != 2 or codes.shape[1] != self.codes.shape[1]:
-            raise DataError(f"queries: expected (Q, {self.codes.shape[1]}), found {codes.shape}")
+        if codes.ndim != 2 or codes.shape[1] != self._drawn.shape[1]:
+            raise DataError(f"queries: expected (Q, {self._drawn.shape[1]}), found {codes.shape}")
         if k > len(self):
             raise UserError(f"k={k}: the index has {len(self)} examples")
         queries = self._prepared(codes)
@@ -106,9 +110,10 @@ class Index:
 
     def save(self, path: Path) -> int:
         """Write the codes as .npy, whole or not at all; return their checksum."""
+        codes = self.codes.numpy()
         with atomic(path) as file:
-            np.save(file, self.codes.numpy())
-        return zlib.crc32(self.codes.numpy().data)
+            np.save(file, codes)
+        return zlib.crc32(codes.data)
 
     @classmethod
     def load(cls, path: Path, metric: Metric, size: int, dim: int, checksum: int) -> Index:
