@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import json
 import os
+import re
 import signal
 import sys
 import warnings
@@ -29,6 +31,9 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--json", action="store_true", help=about)
 
     def error(self, message: str) -> NoReturn:
+        if unknown := re.match(r"unrecognized arguments: (--[\w-]+)", message):
+            near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1)
+            message += f"; did you mean {near[0]}?" * bool(near)
         self.exit(WRONG, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 

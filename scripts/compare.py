@@ -64,6 +64,7 @@ def generation(args: argparse.Namespace) -> Results:
     from autoenc import load_run
     from autoenc.apps.protocol import compare, generators
     from autoenc.errors import UserError, check_new
+    from autoenc.metric_table import legend
     from autoenc.training.tracking import console, result_table
 
     if args.sort or args.show:
@@ -75,6 +76,8 @@ def generation(args: argparse.Namespace) -> Results:
         check_new(Path(args.output) / name, args.force)
     found, screen = generators.compare(runs, args.samples or 100, args.examples or 1_000), console()
     screen.print(result_table("generation", {each.name: each.numbers for each in found}))
+    for line in legend(name for each in found for name in each.numbers):
+        screen.print(line, soft_wrap=True)
     if args.output:
         screen.print(f"written: {', '.join(map(str, generators.write(runs, found, Path(args.output))))}")
     return generators.summary(runs, found)

@@ -33,6 +33,7 @@ def main(args: argparse.Namespace) -> Results:
     from autoenc.data.kinds.kind import Completed
     from autoenc.errors import UserError, check_new
     from autoenc.files import write_text
+    from autoenc.metric_table import legend
     from autoenc.training.tracking import console, method_table
 
     run = load_run(args.run, args.device)
@@ -80,6 +81,7 @@ def main(args: argparse.Namespace) -> Results:
         return {**whole.counts, "file": args.output}
     numbers = {name: {"rmse": value} for name, value in hidden.numbers.items()}
     console().print(method_table(f"{hidden.length} hidden steps of test windows", numbers))
+    console().print(*legend(["rmse"]))
     return {**whole.counts, "file": args.output, "hidden_steps": hidden.length, "method": hidden.method, **numbers}
 
 

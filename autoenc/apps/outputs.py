@@ -21,6 +21,7 @@ from autoenc.errors import UserError, check_new, one_line
 from autoenc.figures import sprites
 from autoenc.files import check_inside, csv_text, finite, printable, write_json
 from autoenc.loading import Run
+from autoenc.metric_table import legend
 from autoenc.training.rundir import disk_errors, quiet_threads
 from autoenc.training.tracking import FIGURES, Tracker, console, method_table, result_table
 
@@ -49,6 +50,7 @@ class Outputs:
         self.folder = Path(folder) if folder is not None else run.path / name / call
         self.tag = f"{name}/{call}".rstrip("/")  # in TensorBoard
         self.summary: dict[str, Any] = {}  # as <name>.json has it
+        self.explained: set[str] = set()  # lines below tables
         self.figures: dict[str, np.ndarray] = {}
         self.projector: tuple[Tensor, list[str] | None, Tensor | None] | None = None
         if self.folder.exists() and not self.folder.is_dir():
@@ -151,11 +153,18 @@ class Outputs:
             Image.fromarray(tile.squeeze(-1) if tile.shape[-1] == 1 else tile).save(path)
 
     def table(self, title: str, rows: Mapping[str, Mapping[str, float | str]], remark: str = "") -> None:
-        """Print a table of numbers, a row for each method or, of one method, for each number; and a line below it."""
+        """Print a table of numbers, a row for each method or, of one method, for each number; below it, what arrows,
+        units and misleading names mean, each once, and a remark.
+        """
         if len(rows) == 1 and len(next(iter(rows.values()))) > COLUMNS:
             console().print(result_table(title, rows))
         elif rows:
             console().print(method_table(title, rows))
+        signs, *others = legend(name for values in rows.values() for name in values) or [""]
+        for line in ("; ".join(sign for sign in signs.split("; ") if sign not in self.explained), *others):
+            if line and line not in self.explained:
+                self.say(line)
+        self.explained |= {*signs.split("; "), *others}
         if remark:
             self.say(remark)
 

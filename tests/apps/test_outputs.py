@@ -14,6 +14,15 @@ from autoenc.apps.outputs import Outputs
 from autoenc.errors import UserError
 
 
+def test_arrows_and_units_are_explained_once_below_tables(vae_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = Outputs(load_run(vae_run, "cpu"), "test")
+    out.table("first", {"ae": {"psnr": 1.0}, "vae": {"psnr": 2.0}})
+    out.table("second", {"ae": {"mse": 1.0, "psnr": 2.0}})
+    said = capsys.readouterr().out
+    for sign in ("↑ higher is better", "↓ lower is better", "[dB] decibels"):
+        assert said.count(sign) == 1
+
+
 def write(out: Outputs, value: float = 1.0) -> None:
     out.json({"value": value, "nothing": float("nan")})
     out.npz("arrays", z=np.arange(3))

@@ -54,6 +54,7 @@ def test_wrong_arguments_are_one_line(call: Call, vae_run: Path) -> None:
         (("--count", "x"), "argument --count: invalid whole number value: 'x'"),
         (("--nois", "salt"), "argument --noise: invalid choice: 'salt'"),
         (("--wrong",), "unrecognized arguments: --wrong"),
+        (("--nose", "salt"), "unrecognized arguments: --nose salt; did you mean --noise?"),
         ((), ""),
     ):
         code, _, err = call("denoise", *([vae_run, *args] if args else []))
@@ -153,7 +154,10 @@ def test_compare(call: Call, ae_run: Path, vae_run: Path, tmp_path: Path, monkey
     assert (code, err) == (2, f"{tmp_path / 'o' / 'comparison.csv'}: already exists; --force overwrites it\n")
     assert call("compare", ae_run, "--output", tmp_path / "o", "--force")[0] == 0
     code, _, err = call("compare", ae_run, vae_run, "--show", "sekonds")
-    assert (code, err) == (2, "--show=sekonds: no run has this metric; did you mean 'seconds'?\n")
+    assert (code, err) == (
+        2,
+        "--show=sekonds: no run has this metric; did you mean 'seconds'?; scripts/evaluate.py RUN measures more\n",
+    )
 
 
 def test_evaluate(call: Call, vae_run: Path, copied: Callable[[Path], Path]) -> None:

@@ -19,7 +19,9 @@ from autoenc.apps.anomaly import labelled
 from autoenc.apps.anomaly.conformal import AlarmRate, FalseDiscoveryRate, Judged, Quantile, Rule
 from autoenc.apps.outputs import Outputs
 from autoenc.errors import UserError, check_new
+from autoenc.files import flat
 from autoenc.loading import Run, load_run
+from autoenc.metric_table import legend
 from autoenc.training.tracking import console, method_table, track
 
 ONE_RUN = ("feedback", "calibrate", "contamination", "input", "follow")
@@ -129,8 +131,9 @@ class Way(ABC, Generic[R]):
         for table in self.tables(result):
             screen.print(table)
         chosen = [f"{result.score} decides: {result.chosen}"] if result.numbers else []
+        explained = legend(flat(result.numbers))
         above = f"{result.above()}: {result.decided}"
-        for line in (*chosen, *self.remarks(result), above, *self.highest(result)):
+        for line in (*explained, *chosen, *self.remarks(result), above, *self.highest(result)):
             screen.print(line)
 
     def results(self) -> Mapping[str, Any]:
@@ -209,5 +212,5 @@ def several(paths: Sequence[str], options: Options, device: str = "auto") -> dic
     table["mean"] = {name: numbers["auroc"] for name, numbers in mean.items()}
     beside = {name: numbers["auroc_untrained"] for name, numbers in mean.items() if "auroc_untrained" in numbers}
     table["mean of untrained networks"] = beside
-    console().print(method_table("AUROC", table, metrics=False))
+    console().print(method_table("AUROC ↑", table, metrics=False))
     return summary

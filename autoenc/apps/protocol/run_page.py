@@ -36,7 +36,8 @@ def run_page(folders: Sequence[Path]) -> str:
     record, rows = read_record(first), [read_run(folder, whole=True) for folder in folders]
     for folder, row in zip(folders, rows, strict=True):
         if row.state != "finished":
-            raise UserError(f"{folder}: is {row.state}; a report is of finished runs")
+            why = f" ({row.error.removeprefix(f'{folder}: ')})" if row.error else ""
+            raise UserError(f"{folder}: is {row.state}{why}; a report is of finished runs")
     settings = [row.settings for row in rows]
     keys = sorted({k for one in settings for k in one if any(one[k] != other.get(k) for other in settings)})
     groups, others = grouped(rows, keys)

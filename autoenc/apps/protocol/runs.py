@@ -12,7 +12,7 @@ from typing import Any
 from autoenc.apps.protocol.compare import read_run, runs_in
 from autoenc.errors import DataError, UserError
 from autoenc.files import locked
-from autoenc.metric_table import headline
+from autoenc.metric_table import headline, label
 from autoenc.training.rundir import read_record
 
 
@@ -52,7 +52,7 @@ def described(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
             "state": row["state"],
             "age": age(row["age_seconds"]),
             "size": f"{row['bytes'] / 1e6:,.1f} MB",
-            "test": "".join(f"{name} {value:.4g}" for name, value in row["test"].items()) or row["error"][:60],
+            "test": "".join(f"{label(name)} {value:.4g}" for name, value in row["test"].items()) or row["error"][:60],
         }
         for row in rows
     }

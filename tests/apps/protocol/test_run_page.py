@@ -66,6 +66,9 @@ def test_other_runs_are_refused(run: Path, vae_run: Path, tmp_path: Path) -> Non
         run_page([run, run])
     with pytest.raises(UserError, match="is not a run directory"):
         run_page([tmp_path])
+    (seeded := seed(run, 1, 0.1) / "summary.json").unlink()
+    with pytest.raises(UserError, match=r"is damaged \(summary.json is missing or empty\)"):
+        run_page([seeded.parent])
     record = json.loads((run / "run.json").read_text()) | {"state": "interrupted"}
     (run / "run.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"is interrupted; a report is of finished runs"):

@@ -75,7 +75,7 @@ class Steps(Way[Timeline]):
         if kinds := timeline.by_kind(result):
             shown = (result.score, *result.baselines)
             rows = {name: {m: v for m, v in each.items() if m in shown} for name, each in kinds.items()}
-            yield method_table("AUROC by class", rows, metrics=False)
+            yield method_table("AUROC by class ↑", rows, metrics=False)
 
     def highest(self, result: Timeline) -> Iterable[str]:
         events = sorted(result.events(), key=lambda event: -event.peak)
