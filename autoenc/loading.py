@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -56,8 +56,9 @@ class Run(RunData):
         data: Data | None = None,
         objective: Objective | None = None,
         fingerprint: int | None = None,
+        checksums: Mapping[str, int] | None = None,
     ):
-        super().__init__(path, model.to(device).eval(), config, spec, device, fingerprint)
+        super().__init__(path, model.to(device).eval(), config, spec, device, fingerprint, checksums)
         self.record = record
         self.objective = objective if objective is None else objective.to(device).eval()
         if data is not None:
@@ -288,4 +289,4 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
     if not isinstance(fingerprint := best.get("data"), int | None) or (fingerprint or 0) >> 32:
         raise DataError(f"{weights}: damaged (its fingerprint of the data is no checksum)")
     chosen = build.pick_device(device, "device")
-    return Run(path, model, config, spec, record, chosen, objective=objective, fingerprint=fingerprint)
+    return Run(path, model, config, spec, record, chosen, None, objective, fingerprint, best.get("checksums"))

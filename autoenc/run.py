@@ -104,14 +104,14 @@ def training(
         parts = build.build(built, device, data)
         check_monitor(parts, resume, watch.metrics)
         text = yaml.safe_dump(config, sort_keys=False)
-        fingerprint = parts.data.train.fingerprint()
+        fingerprint, checksums = parts.data.train.fingerprint(), parts.data.checksums()
         with disk_errors(run_dir), claimed(run_dir), logged(run_dir):
             state, fresh, moved = None, not resume, ""
             if resume:
                 state = checkpoint.load(run_dir / "checkpoints" / "last.pt", device)
                 checkpoint.check_state(state, run_dir / "checkpoints" / "last.pt")
                 trained = yaml.safe_dump(parse_config(state["config"], run_dir), sort_keys=False)
-                check_same(run_dir, state | {"config": trained}, text, fingerprint)
+                check_same(run_dir, state | {"config": trained}, text, fingerprint, checksums)
                 if longer:
                     check_longer(config, state["progress"], len(parts.data.train))
                     moved = set_aside(run_dir, state["progress"]["step"])
@@ -133,7 +133,7 @@ def training(
                     parts.model, parts.objective, parts.optimizers, parts.data, settings, config["seed"], device,
                     tracker, run_dir / "checkpoints",
                     draw=lambda step, evaluation: report.draw(tracker, parts, evaluation, step), watch=watch,
-                    identity={"config": text, "data": fingerprint},
+                    identity={"config": text, "data": fingerprint, "checksums": checksums},
                 )  # fmt: skip
                 if state is not None:
                     trainer.restore(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from autoenc.data.split import Split
 from autoenc.errors import DataChanged, DataError, UserError
 from autoenc.files import check_inside
 from autoenc.reference import Reference
-from autoenc.training.rundir import located
+from autoenc.training.rundir import changed_parts, located
 
 
 def unusable(error: UserError) -> str:
@@ -30,7 +31,7 @@ class RunData:
     """The rows of a run that has ended; the base class of `loading.Run`.
 
     Args:
-        fingerprint: of the training split; None: not known.
+        fingerprint: of the training split; None: not known. checksums: of the rest, see `Data.checksums`.
     """
 
     def __init__(
@@ -41,9 +42,10 @@ class RunData:
         spec: DataSpec,
         device: torch.device,
         fingerprint: int | None,
+        checksums: Mapping[str, int] | None = None,
     ):
         self.path, self.model, self.config, self.spec, self.device = path, model, config, spec, device
-        self.fingerprint = fingerprint
+        self.fingerprint, self.checksums = fingerprint, checksums
         self.batch_size: int = config["trainer"]["eval_batch_size"]
 
     @property
@@ -56,16 +58,22 @@ class RunData:
         """The data set that the run was trained on, split as in training.
 
         Raises:
-            UserError: its files cannot be read. DataChanged: its training split is not that of the checkpoint.
+            UserError: its files cannot be read. DataChanged: its rows are not those of the checkpoint. Labels that have
+                changed are named in a warning: rows may be labelled later.
         """
         data = build.build_data(self.config | {"data": located(self.config["data"], self.path)}, self.spec.kind)
+        source = self.config["data"].get("path")
+        where = f"data.path={source}" if source else f"data={data.spec.name}"
+        changed = changed_parts({"checksums": self.checksums}, data.checksums())
         if self.fingerprint is not None and data.train.fingerprint() != self.fingerprint:
-            source = self.config["data"].get("path")
-            where = f"data.path={source}" if source else f"data={data.spec.name}"
+            changed = ["rows"]
+        if changed and changed != ["labels"]:
             raise DataChanged(
-                f"{where}: the rows have changed since {self.path} was trained, and its test split may contain rows of "
-                "the training split; restore the data, or score new data with --input"
+                f"{where}: the {changed[0]} have changed since {self.path} was trained, and its test split may contain "
+                "rows of the training split; restore the data, or score new data with --input"
             )
+        if changed:
+            warnings.warn(f"{where}: the labels have changed since {self.path} was trained", stacklevel=3)
         return data
 
     def normal_test(self) -> Split:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -67,6 +68,12 @@ class Data:
     def example_names(self, split: str) -> list[str]:
         """Return the names of the examples of a split (train or test), or their numbers."""
         return [str(name) for name in self.names.get(split, range(len(getattr(self, split))))]
+
+    def checksums(self) -> dict[str, int]:
+        """Return checksums of what a run is measured on: the validation rows, the test rows, and the labels of all."""
+        rows = {"validation rows": self.val.fingerprint(), "test rows": self.test.fingerprint()}
+        y = [split.y.cpu().numpy() for split in (self.train, self.val, self.test) if split.y is not None]
+        return rows | {"labels": zlib.crc32(np.concatenate(y).data) if y else 0}
 
     def mean(self) -> Tensor | None:
         """Return the mean (*shape) of the training examples (of at most 10,000), on the CPU; None for token ids."""

@@ -285,7 +285,9 @@ def newest_below(folder: Path) -> str:
     return f"; the newest runs there: {names}" if names else ""
 
 
-def check_same(run_dir: Path, state: Mapping[str, Any], text: str, fingerprint: int) -> None:
+def check_same(
+    run_dir: Path, state: Mapping[str, Any], text: str, fingerprint: int, checksums: Mapping[str, int]
+) -> None:
     """Raise ConfigError unless config and data are those of the checkpoint, apart from the length of training."""
     old, new = (flat(yaml.safe_load(t)) for t in (state["config"], text))
     keys = [k for k in {**old, **new} if old.get(k, difflib) != new.get(k, difflib)]
@@ -294,3 +296,11 @@ def check_same(run_dir: Path, state: Mapping[str, Any], text: str, fingerprint: 
         raise ConfigError("resume", run_dir, f"config.yaml was changed since it was trained ({changes})")
     if state["data"] != fingerprint:
         raise ConfigError("resume", run_dir, "the data have changed since it was trained")
+    if changed := changed_parts(state, checksums):
+        raise ConfigError("resume", run_dir, f"the {changed[0]} have changed since it was trained")
+
+
+def changed_parts(state: Mapping[str, Any], checksums: Mapping[str, int]) -> list[str]:
+    """Return what differs from the data of a checkpoint, by `Data.checksums`; nothing for those of earlier versions."""
+    stored = state.get("checksums")
+    return [name for name, value in checksums.items() if isinstance(stored, dict) and stored.get(name, value) != value]

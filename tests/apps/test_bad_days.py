@@ -18,9 +18,10 @@ from autoenc import load_run
 from autoenc.apps.generation import classifier
 from autoenc.apps.outputs import Outputs
 from autoenc.config.stored import read_config
-from autoenc.errors import DataChanged, DataError
+from autoenc.errors import ConfigError, DataChanged, DataError
 from autoenc.files import CACHE_FOLDER, mark_cache, read_json, write_json
 from autoenc.training import checkpoint
+from autoenc.training.rundir import check_same
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -68,6 +69,27 @@ def test_rows_that_changed_since_training_are_not_a_test_split(
     code, _, err = call("evaluate", path, "--only", "reconstruction", "--output", tmp_path / "out")
     assert (code, err.count("\n")) == (2, 1)
     assert "--input" in err
+
+
+def test_other_test_rows_are_refused_and_other_labels_are_named(
+    table_run: Path, copied: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    path = copied(table_run)
+    source = Path(read_config(path)["data"]["path"])
+    with np.load(source) as arrays:
+        np.savez(tmp_path / "relabelled.npz", x=arrays["x"], y=arrays["y"][::-1])
+    config = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text(config.replace(str(source), str(tmp_path / "relabelled.npz")))
+    with pytest.warns(UserWarning, match=r"data.path=.*relabelled.npz: the labels have changed since"):
+        _ = load_run(path).data
+    run = load_run(table_run)
+    assert run.checksums is not None
+    run.checksums = {**run.checksums, "test rows": 1}  # as of another data.test_path
+    with pytest.raises(DataChanged, match="the test rows have changed since"):
+        _ = run.data
+    state = {"config": "a: 1", "data": 0, "checksums": run.checksums}
+    with pytest.raises(ConfigError, match=r"resume=.*the test rows have changed"):
+        check_same(table_run, state, "a: 1", 0, run.checksums | {"test rows": 2})
 
 
 def test_a_stored_config_cannot_choose_where_to_write(

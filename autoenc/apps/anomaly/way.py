@@ -144,7 +144,7 @@ class Way(ABC, Generic[R]):
             with out:
                 self.write(out, prefix, result)
         self.show(result)
-        print(self.stored(out))
+        console().print(self.stored(out))
         return result.summary()
 
     def outputs(self) -> tuple[Outputs | None, str]:
@@ -157,9 +157,9 @@ class Way(ABC, Generic[R]):
         path = Path(options.output)
         if path.suffix != ".csv" or path.is_dir():
             raise UserError(f"--output {path}: with --input, name a .csv file")
-        for given in (options.input, options.labels):
-            if given and path.exists() and path.samefile(given):
-                raise UserError(f"--output {path}: is an input file; name another file")
+        for written in (path, path.with_suffix(".json")):
+            if any(each and written.exists() and written.samefile(each) for each in (options.input, options.labels)):
+                raise UserError(f"--output {path}: would overwrite the input file {written}; name another file")
         check_new(path, options.force)
         return Outputs(self.run, path.stem, path.parent, options.force), f"{path.stem}_"
 
