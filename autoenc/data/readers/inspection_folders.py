@@ -99,13 +99,17 @@ def layout(
     if roots["train"] is None:
         train, held_out, test = _without_train(path, names, suffixes, mask_folder, val_fraction, split_seed)
     else:
-        train = _good_images(roots["train"], names)
+        train = _good_images(roots["train"], names, suffixes)
         if roots["val"] is not None:
-            held_out = _good_images(roots["val"], names)
+            held_out = _good_images(roots["val"], names, suffixes)
         else:
             train, held_out = _drawn(train, val_fraction, split_seed, f"val_fraction={val_fraction}")
         if roots["test"] is None:
             raise DataError(f"{path}: has no folder test/ (test/{GOOD}, test/<kind of defect>)")
+        files = (p for p in sorted(roots["test"].iterdir()) if p.is_file() and not is_hidden(p.name))
+        if loose := [p for p in files if p.suffix.lower() in images.SUFFIXES]:
+            why = f"lies in no folder of a kind; put it into {GOOD}/ or into a folder named by its defect"
+            raise DataError(f"{loose[0]}: {why}")
         test = _parts(roots["test"], names, suffixes, mask_folder)
     if not test:
         raise DataError(f"{roots['test'] or path}: has no folders of images")
@@ -114,8 +118,14 @@ def layout(
     defective = [part for part in test if part.kind != GOOD]
     marked = sum(part.marked for part in defective)
     without = f"{len(defective) - marked} of {len(defective)} defective images have no mask"
-    notes = (f"{without}: pixels are measured on the rest",) if 0 < marked < len(defective) else ()
-    return Layout(tuple(train), tuple(held_out), tuple(test), marked > 0, notes)
+    notes = [f"{without}: pixels are measured on the rest"] if 0 < marked < len(defective) else []
+    notes += [
+        f"{folder}: is not used: training is on good images, data.good names their folders"
+        for part in ("train", "val")
+        for folder in _folders(roots[part] or path / part)
+        if folder.name.lower() not in (*names, *MASK_FOLDERS)
+    ]
+    return Layout(tuple(train), tuple(held_out), tuple(test), marked > 0, tuple(notes))
 
 
 def _names(given: str | Sequence[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -137,12 +147,17 @@ def _images(folder: Path) -> list[Path]:
     return [Path(file) for file in tree(folder, recursive=False).files]
 
 
-def _good_images(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Return the images of the folders of good images in `folder`, or those in `folder` itself if it has no folders."""
+def _good_images(folder: Path, names: Sequence[str], suffixes: Sequence[str]) -> list[Path]:
+    """Return the images of the folders of good images in `folder`, or those in `folder` itself if it has no folders.
+
+    Masks beside them are left out.
+    """
     found = [each for each in _folders(folder) if each.name.lower() in names]
     if not found and _folders(folder):
         raise DataError(f"{folder / names[0]}: no such folder; {EXPECTED}")
-    return [file for each in found or [folder] for file in _images(each)]
+    files = [file for each in found or [folder] for file in _images(each)]
+    places = {(file.parent, file.stem.lower()) for file in files}
+    return [f for f in files if not any((f.parent, stem) in places for stem in _stems(f.stem.lower(), suffixes)[1:])]
 
 
 def _drawn(files: list[Path], fraction: float, seed: int, option: str) -> tuple[list[Path], list[Path]]:

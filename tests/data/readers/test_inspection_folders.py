@@ -150,3 +150,15 @@ def test_inspected_images_of_12_bits_are_scaled_or_remarked(tmp_path: Path) -> N
     data = defects(str(tmp_path), 16, 2, white=4_095)
     assert int(data.train.tensor.max()) > 250
     assert not any("Attention" in note for note in data.notes)
+
+
+def test_what_a_folder_has_besides_is_refused_named_or_left_out(tmp_path: Path) -> None:
+    for folder in ("train/good", "test/good", "test/hole", "train/hole"):
+        good(tmp_path / folder)
+    save(tmp_path / "train" / "good" / "000_gt.png", MASK.astype(np.uint8) * 255)
+    found = layout(tmp_path)
+    assert len(found.train) + len(found.held_out) == 6, "a mask is no good image"
+    assert any(f"{tmp_path / 'train' / 'hole'}: is not used" in note for note in found.notes)
+    save(tmp_path / "test" / "007.png", image())
+    why = error_message(DataError, lambda: layout(tmp_path))
+    assert why.startswith(f"{tmp_path / 'test' / '007.png'}: lies in no folder of a kind")
