@@ -57,7 +57,12 @@ TABLE = {
             "KL divergence of the posterior from the prior; as a term of the loss with free bits if set, of corrupted "
             "input if there is noise",
         ),
-        Metric("elbo", "nats", LOWER, "minus the evidence lower bound, nll + KL: an upper bound on -log p(x)"),
+        Metric(
+            "elbo",
+            "nats",
+            LOWER,
+            "minus the evidence lower bound, nll + KL: bounds -log p(x), for model=cvae given the class",
+        ),
         Metric(
             "nll_importance",
             "nats",
