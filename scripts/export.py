@@ -11,6 +11,7 @@ import argparse
 import sys
 
 from autoenc.command import FAILED, Results, execute, fraction, parser, positive
+from autoenc.files import printable
 
 EXAMPLES = """examples:
   python scripts/export.py RUN                              to RUN/export/
@@ -49,7 +50,7 @@ def main(args: argparse.Namespace) -> Results:
         try:
             result = export.export(run, out.path("."), args.opset, args.quantile)
         except export.Unfaithful as error:
-            print(error, file=sys.stderr)
+            print(printable(error), file=sys.stderr)
             raise SystemExit(FAILED) from None
     rows = {
         file: {"difference": difference, "size, kB": result.sizes[file] / 1000}
@@ -80,7 +81,7 @@ def detector(args: argparse.Namespace) -> Results:
         try:
             result = export_detector.export_detector(run, out.path("."), options, args.opset)
         except export.Unfaithful as error:
-            print(error, file=sys.stderr)
+            print(printable(error), file=sys.stderr)
             raise SystemExit(FAILED) from None
     rows: dict[str, dict[str, float | str]] = {
         name: {file: each.differences[name] for file, each in result.compared.items()}

@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> Results:
     from autoenc.apps.restoration import gaps, impute
     from autoenc.data.kinds.kind import Completed
     from autoenc.errors import UserError, check_new
-    from autoenc.files import write_text
+    from autoenc.files import spreadsheet_safe, write_text
     from autoenc.metric_table import legend
     from autoenc.training.tracking import console, method_table
 
@@ -70,7 +70,8 @@ def main(args: argparse.Namespace) -> Results:
             if args.draws:
                 version.insert(0, "draw", number, allow_duplicates=True)
         targets[file].parent.mkdir(parents=True, exist_ok=True)
-        write_text(targets[file], pd.concat(whole.versions).to_csv(index=False))
+        header = [spreadsheet_safe(str(name)) for name in whole.versions[0]]
+        write_text(targets[file], pd.concat(whole.versions).to_csv(index=False, header=header))
         found.append(whole.missing)
     whole = Completed([], pd.concat(found))
     by = "" if hidden is None else f" by the method with the lowest error on validation windows: {hidden.method}"

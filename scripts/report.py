@@ -32,7 +32,8 @@ def main(args: argparse.Namespace) -> Results:
     if target.is_dir():
         raise UserError(f"--output {target}: is a folder; name a file")
     check_new(target, args.force)
-    check_inside(folders[0])
+    for folder in folders:
+        check_inside(folder)
     text = run_page(folders)
     with disk_errors(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)

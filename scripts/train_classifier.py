@@ -24,13 +24,14 @@ def main(args: argparse.Namespace) -> Results:
     from autoenc import load_run
     from autoenc.apps.generation import classifier
     from autoenc.errors import check_new
+    from autoenc.training.tracking import console
 
     run = load_run(args.run, args.device)
     where = classifier.folder(run) if args.output is None else Path(args.output)
     check_new(where / "classifier.pt", args.force)
     trained = classifier.train(run, args.steps)
     classifier.save(trained, where)
-    print(f"{trained.text}: {where}")
+    console().print(f"{trained.text}: {where}")
     return trained.numbers
 
 

@@ -60,7 +60,7 @@ class Outputs:
     @property
     def in_run(self) -> bool:
         """Whether the results go into the run directory."""
-        return self.folder.absolute().is_relative_to(self.run.path.absolute())
+        return Path(os.path.abspath(self.folder)).is_relative_to(os.path.abspath(self.run.path))  # without ..
 
     def __enter__(self) -> Outputs:
         if self.in_run:

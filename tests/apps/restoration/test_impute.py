@@ -116,6 +116,9 @@ def test_the_script_fills_the_missing_cells_and_no_others(
     assert (after["colour"] == whole["colour"])[gone].mean() > 0.7
     assert after["count"].str.fullmatch(r"\d+").all(), "integers stay integers"
     assert call("impute", miwae_run, "--input", path, "--output", output)[2].endswith("--force overwrites it\n")
+    before.assign(**{"=cmd|": "x"}).to_csv(tmp_path / "formula.csv", index=False)
+    assert call("impute", miwae_run, "--input", tmp_path / "formula.csv", "--output", output, "--force")[0] == 0
+    assert list(pd.read_csv(output))[-1] == "'=cmd|"
     draws = tmp_path / "draws.csv"
     assert call("impute", miwae_run, "--input", path, "--output", draws, "--draws", 3)[0] == 0
     versions = pd.read_csv(draws)
