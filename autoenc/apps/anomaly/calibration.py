@@ -70,7 +70,8 @@ def unseen(run: Run, path: str | Path, resize: bool = False) -> Unseen:
             raise UserError(f"--calibrate {path}: no row is labelled as normal; name a file with normal rows")
         split = split.subset(torch.from_numpy(normal))
     remark = _check_unseen(run, split, f"--calibrate {path}")
-    return Unseen(split, f"rows of {Path(path).name}", remark)
+    slash = "/" if Path(path).is_dir() else ""
+    return Unseen(split, f"rows of {Path(path).name}{slash}", remark)
 
 
 def _check_unseen(run: Run, split: Split, what: str) -> str:

@@ -320,9 +320,9 @@ def test_a_rate_of_alarms_is_that_of_blocks(
     assert "The rate is that of blocks of 8 steps with an alarm, if new normal ones are drawn like these; the" in said
     normal = ["--calibrate", tmp_path / "normal"]
     found, _ = detected(*normal, "--alarm-rate", "0.25", "--block", "recording")
-    assert (found["calibration"]["source"], found["calibration"]["rows"]) == ("recordings of normal", 3)
+    assert (found["calibration"]["source"], found["calibration"]["rows"]) == ("recordings of normal/", 3)
     found, said = detected(*normal, "--quantile", "0.9")
-    assert "the 0.9 quantile of the steps of normal" in said
+    assert "the 0.9 quantile of the steps of normal/" in said
     code, _, err = call("detect", *file, "--calibrate", folder)
     assert (code, "were trained on" in err) == (2, True)
 
