@@ -123,6 +123,11 @@ class Outputs:
         """Write a table, see `files.csv_text`."""
         self.path(f"{name}.csv").write_text(csv_text([header, *rows]), encoding="utf-8", errors="backslashreplace")
 
+    def text(self, name: str, lines: Iterable[str]) -> None:
+        """Write lines of text, without control characters."""
+        text = "".join(f"{printable(line)}\n" for line in lines)
+        self.path(f"{name}.txt").write_text(text, encoding="utf-8")
+
     def figure(self, name: str, image: np.ndarray) -> None:
         """Write an (H, W, 3) uint8 image as PNG and to the run's TensorBoard."""
         from PIL import Image

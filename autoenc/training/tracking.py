@@ -123,6 +123,7 @@ class Tracker:
         """Write lines to TensorBoard and figures/name.txt."""
         folder = self.run_dir / "figures"
         folder.mkdir(exist_ok=True)
+        lines = [printable(line) for line in lines]
         write_text(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))
         self.writer.add_text(
             f"{FIGURES}/{name}", "\n".join(f"    {line}" for line in lines), step

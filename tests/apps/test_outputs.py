@@ -126,3 +126,9 @@ def test_the_projector_keeps_what_was_there(vae_run: Path, copied: Callable[[Pat
     assert text.count("tensor_name") == 2
     assert '"codes:00000"' in text
     assert '"project:00000"' in text
+
+
+def test_lines_of_text_have_no_control_characters(ae_run: Path, tmp_path: Path) -> None:
+    with Outputs(load_run(ae_run, "cpu"), "test", tmp_path / "out") as out:
+        out.text("lines", ["\x1b[31mred", "two\nlines"])
+    assert (tmp_path / "out" / "lines.txt").read_text() == "\\x1b[31mred\ntwo\\nlines\n"

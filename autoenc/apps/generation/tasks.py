@@ -204,7 +204,7 @@ def beside(run: Run, out: Outputs, samples: Split) -> None:
     if isinstance(lines, np.ndarray):
         out.figure("nearest", titled(lines, "samples, and the training examples nearest to them"))
     else:
-        out.path("nearest.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        out.text("nearest", lines)
     columns = [column for each in near.values() for column in (found.numbers[each.index], each.distance)]
     names = [f"{name}: {what}" for name in near for what in ("training row", "distance")]
     out.csv("nearest", ["sample", *names], zip(range(len(samples)), *columns, strict=True))
@@ -213,7 +213,7 @@ def beside(run: Run, out: Outputs, samples: Split) -> None:
 def keep_texts(out: Outputs, name: str, examples: text.Written, lines: Sequence[str]) -> None:
     """Write ids and codes, and lines of text; print the first of them."""
     out.npz(name, x=examples.ids, z=examples.z)
-    out.path(f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    out.text(name, lines)
     for line in lines[: generate.PRINTED]:
         out.say(line)
 
