@@ -151,7 +151,7 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """Its name, a finished run on it, and new data in a file or a folder."""
     folder = tmp_path_factory.mktemp(request.param)
     overrides, new = KINDS[request.param](folder)
-    overrides = ["model=vae", *overrides, "model.latent_dim=2", "trainer.epochs=2", "trainer.figures=0"]
+    overrides = ["model=vae", *overrides, "model.latent_dim=2", "trainer.epochs=2", "trainer.figures=1"]
     overrides += [] if request.param == "defects" else ["data.test_fraction=0.25"]
     run.train(inmemory.compose(overrides), folder / "run", {"model": "vae"})
     if new.suffix == ".npy":
