@@ -110,6 +110,7 @@ def test_the_table_has_jobs_that_were_killed_and_jobs_that_never_started(
         hydra.mkdir(parents=True)
         (hydra / "overrides.yaml").write_text(yaml.safe_dump(overrides))
         write_json(hydra.parent / "run.json", {"state": "finished" if number == 0 else "running"})
+    write_json(tmp_path / "0_job" / "summary.json", {"val": {"loss": 1.0}, "test": {"loss": 2.0}})
     monkeypatch.setattr(running.sweep, "folder", tmp_path)
     monkeypatch.setattr(running.sweep, "jobs", jobs)
     monkeypatch.setattr(running.sweep, "failed", [])

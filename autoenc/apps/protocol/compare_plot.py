@@ -37,7 +37,7 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, metric: str, also
     Points are means over runs that differ only in their seeds, with the 95 % interval of the mean. If the latent
     dimension is the same in all runs, or unknown for one, each group is a bar. Further panels: the validation metric
     over the steps, each run a thin line; rate and distortion if two groups or more have a posterior, KL against nll
-    (Alemi et al. 2018); a map of the metric if two settings were varied on a grid. False if no run has metrics.
+    (Alemi et al. 2018); a map of the metric if two settings were varied on a grid. False if there is nothing to draw.
 
     Args:
         metric: the validation metric that runs are ranked by.
@@ -62,6 +62,8 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, metric: str, also
         panels.append(partial(_curves, lines, metric))
     if (grid := _grid(done, keys, metric)) is not None:
         panels.append(partial(_map, keys, metric, *grid))
+    if not panels:
+        return False
     across = len(panels) if len(panels) < 4 else math.ceil(len(panels) / math.ceil(len(panels) / 3))
     figure = new_figure(WIDTH * across, 4 * math.ceil(len(panels) / across))
     every = figure.subplots(math.ceil(len(panels) / across), across, squeeze=False).ravel()

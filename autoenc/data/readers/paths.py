@@ -60,14 +60,17 @@ def check_members(path: Path) -> None:
 
 
 @contextmanager
-def decoding(path: Path, encoding: str = "utf-8") -> Iterator[None]:
-    """Convert the errors of a text file that is damaged, or in another encoding, to DataError."""
+def decoding(path: Path, encoding: str | None = None) -> Iterator[None]:
+    """Convert the errors of a text file that is damaged, or in another encoding, to DataError.
+
+    Args:
+        encoding: data.encoding; None: UTF-8, where this is no option.
+    """
     try:
         yield
     except UnicodeError as error:
-        raise DataError(
-            f"{path}: is not {encoding} ({one_line(error)}); data.encoding=latin-1 can decode every file"
-        ) from None
+        remedy = "data.encoding=latin-1 can decode every file" if encoding else "convert it to UTF-8"
+        raise DataError(f"{path}: is not {encoding or 'utf-8'} ({one_line(error)}); {remedy}") from None
     except LookupError:
         raise DataError(f"data.encoding={encoding}: no such encoding") from None
     except (OSError, EOFError, zlib.error) as error:
