@@ -107,14 +107,16 @@ class Comparison:
         rows, groups, metric = self.rows, self.groups, self.metric
         order = {True: "highest first", False: "lowest first", None: "lowest first; neither direction is better"}
         how = order[metric_row(metric).higher_is_better]
-        lines = [f"Ranked by validation {metric}, {how}; the other metrics are of the test split"]
+        ranked = any(row.numbers for row in rows)
+        lines = [f"Ranked by validation {metric}, {how}; the other metrics are of the test split"] * ranked
         if any(best(groups, name) for name in self.shown):
             lines.append("* best by the validation value of the metric, not by the test value")
         if any(len(group.runs) > 1 for group in groups):
             lines.append("± half the width of the 95 % interval of the mean over runs that differ only in their seeds")
         if any(k not in row.settings for k in self.differing for row in rows):
             lines.append("- the run has no such setting")
-        lines += legend([*self.shown, metric], *(group.numbers for group in groups), *(group.val for group in groups))
+        shown = [*self.shown, metric] if ranked else self.shown
+        lines += legend(shown, *(group.numbers for group in groups), *(group.val for group in groups))
         if without := [run_label(row) for row in rows if row.numbers and metric not in row.val]:
             lines.append(f"no validation {metric}, therefore last and not ranked: {', '.join(without)}")
         lines += [

@@ -119,3 +119,10 @@ def test_groups_are_ranked_by_their_mean_and_not_by_their_best_run(
     out = capsys.readouterr().out
     assert out.index("│ 2,3 ") < out.index("│ 0,1 ")
     assert "best by validation mse, mean of 2 seeds, one of them: python train.py model=vae seed=0" in out
+
+
+def test_runs_without_metrics_are_not_ranked() -> None:
+    rows = [Row("0", "failed", {}, {}, {}, "out of memory"), Row("1", "not started", {}, {}, {})]
+    remarks = compare_table.Comparison(rows, [], "mse", ()).remarks
+    assert "0 failed: out of memory" in remarks
+    assert not any("anked" in line or "lower is better" in line for line in remarks)
