@@ -75,7 +75,7 @@ def main(args: argparse.Namespace) -> Results:
         found.append(whole.missing)
     whole = Completed([], pd.concat(found))
     by = "" if hidden is None else f" by the method with the lowest error on validation windows: {hidden.method}"
-    longer = f"; {left:,} cells in gaps longer than half a window are left empty" if left else ""
+    longer = f"; {left:,} cells in gaps longer than half a window or at an end are left empty" if left else ""
     line = f"{whole.described}{by}{longer}; written: {args.output}"
     console().print(line, soft_wrap=True, markup=False, highlight=False)
     if hidden is None:

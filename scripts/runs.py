@@ -6,6 +6,7 @@ import argparse
 
 from autoenc.command import Parser, Results, execute
 
+WIDE = 400  # characters of a table that is no screen's: paths are whole, to be copied
 EXAMPLES = """examples:
   python scripts/runs.py                              every run below outputs/, the newest first
   python scripts/runs.py outputs/digits
@@ -24,6 +25,8 @@ def main(args: argparse.Namespace) -> Results:
     screen = console()
     if not args.remove:
         rows = runs.listing(args.folder)
+        if not screen.is_terminal:
+            screen.width = WIDE
         screen.print(method_table(counted(len(rows), "runs"), runs.described(rows)))
         return rows
     chosen = runs.check_removable(args.remove)

@@ -221,7 +221,7 @@ def test_stereo_sounds_have_two_channels_of_images(tmp_path: Path) -> None:
     for i in range(3):
         sound(tmp_path, f"low_{i}.wav", 900, channels=2)
     data = series(str(tmp_path), window=64, view="spectrogram", fft=16, split="time")
-    assert data.spec.shape == (2, 9, 7)
+    assert data.spec.shape == (2, 9, 9)
     assert data.spec.kind.channels.names == ("channel_0", "channel_1")
     assert data.spec.kind.sheet(data.train.tensor[:4], 2).shape[-1] == 3
 
@@ -275,3 +275,11 @@ def test_mel_bands_need_a_rate(tmp_path: Path) -> None:
         series(**options | {"mels": 9}, step="48000Hz")
     assert series(**options, step="8000Hz").spec.shape == (1, 4, 31)
     assert series(**options | {"mels": 0}).spec.shape == (1, 9, 31), "by default, sixteenths of a window"
+
+
+@pytest.mark.parametrize("window", [32, 64, 100, 128, 200, 256, 512, 8192])
+def test_spectrograms_are_large_enough_for_convolutions_by_default(window: int) -> None:
+    spectra = Spectra.of(window, None, None)
+    assert (spectra.fft, spectra.hop) == (512, 256) if window == 8192 else spectra.fft in (16, 32)
+    assert min(spectra.size, spectra.columns(window)) >= 8
+    assert spectra.fft + (spectra.columns(window) - 1) * spectra.hop <= window

@@ -108,12 +108,12 @@ def spectrograms(
     ends = [spectra.fft / 2 * seconds, (spectra.fft / 2 + (columns - 1) * spectra.hop) * seconds]
     half = spectra.hop * seconds / 2
     ticks = np.unique(np.linspace(0, rows - 1, min(TICKS, rows)).round().astype(int))
+    digits = ",.0f" if spectra.frequencies.max() >= 100 else ".3g"
     for line, (name, levels) in zip(grid, versions.items(), strict=True):
         for axes, level in zip(line, levels, strict=True):
             extent = (ends[0] - half, ends[1] + half, rows - 0.5, -0.5)
             image = axes.imshow(level, cmap="magma", vmin=low, vmax=high, aspect="auto", extent=extent)
-            axes.set_yticks(ticks, [f"{spectra.frequencies[i]:.3g}" for i in ticks] if spectra.rate is None else
-                            [f"{spectra.frequencies[i]:,.0f}" for i in ticks])  # fmt: skip
+            axes.set_yticks(ticks, [f"{spectra.frequencies[i]:{digits}}" for i in ticks])
             axes.tick_params(labelsize=7)
         line[0].set_ylabel(f"{name}\n{'cycles per step' if spectra.rate is None else 'Hz'}", fontsize=8)
     for axes, title in zip(grid[0], titles, strict=True):

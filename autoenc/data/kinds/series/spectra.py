@@ -14,6 +14,7 @@ from autoenc.errors import require
 
 SILENCE = 1e-20  # power of -200 dB
 FRAMES, OVERLAP = 16, 2  # by default a window has 2 * 16 - 1 frames
+SHORTEST, FEWEST = 16, 8  # a frame of short windows, and their frames: what network=conv needs
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,16 @@ class Spectra:
 
     @classmethod
     def of(cls, window: int, fft: int | None, hop: int | None, **options: float | bool | None) -> Spectra:
-        """Return spectra of windows; by default a frame is a power of two, a sixteenth of the window or less.
+        """Return spectra of windows.
+
+        By default a frame is a power of two, a sixteenth of the window or less, but not below 16 steps, and frames
+        begin half a frame apart, or nearer where a window would have fewer than 8.
 
         Raises:
             ConfigError: a value out of range.
         """
-        fft = 2 ** int(math.log2(max(window // FRAMES, 4))) if fft is None else fft
-        hop = max(1, fft // OVERLAP) if hop is None else hop
+        fft = 2 ** int(math.log2(max(window // FRAMES, min(SHORTEST, window), 4))) if fft is None else fft
+        hop = max(1, min(fft // OVERLAP, (window - fft) // (FEWEST - 1))) if hop is None else hop
         found = cls(fft, hop, **options)  # type: ignore[arg-type]
         require(4 <= fft <= window, "fft", fft, f"must be 4 to data.window={window}: a frame lies inside a window")
         require(1 <= hop <= fft, "hop", hop, f"must be 1 to data.fft={fft}: no step between frames is left out")
