@@ -15,7 +15,8 @@ from autoenc.apps.anomaly import calibration
 from autoenc.apps.anomaly.conformal import NAMED, Calibration, Judged, p_values
 from autoenc.apps.anomaly.rows.way import Rows
 from autoenc.apps.anomaly.scores import Detector
-from autoenc.apps.anomaly.steps.follow import MORE, WINDOWS
+from autoenc.apps.anomaly.steps.blocks import WINDOWS
+from autoenc.apps.anomaly.steps.follow import MORE
 from autoenc.apps.anomaly.steps.scores import OWN
 from autoenc.apps.anomaly.steps.way import Steps
 from autoenc.apps.anomaly.way import Way

@@ -20,7 +20,7 @@ from autoenc.data.readers.arrays import ROLES, read_arrays, roles, suggested_whi
 from autoenc.data.readers.images import ImageFormat
 from autoenc.data.scaling import DARK
 from autoenc.data.sets.arrays_on_disk import normalized, on_disk, stays_on_disk
-from autoenc.data.split import Split, check_fractions, hold_out
+from autoenc.data.split import CHUNK, Split, check_fractions, hold_out
 from autoenc.data.storage.cache import FOLDER
 from autoenc.data.storage.number_rows import number_rows
 from autoenc.errors import ConfigError, DataError, require
@@ -118,8 +118,10 @@ def arrays(
     remark, scaled, fresh = None, True, kind is None
     if kind is None:
         dtype: np.dtype[Any] = raw["x"].dtype
-        learnt = raw["x"][learnable_rows(rows["x"], classes, excluded, name).tensor.numpy()]
-        low, high = float(learnt.min()), float(learnt.max())
+        learnt = learnable_rows(rows["x"], classes, excluded, name).tensor
+        parts = (raw["x"][part.numpy()] for part in learnt.split(CHUNK))  # indexing copies
+        ends = [(part.min(), part.max()) for part in parts]
+        low, high = float(np.min(ends)), float(np.max(ends))
         if white is None and dtype in (np.uint8, np.uint16) and high <= 1:
             white = 1.0
         if white is None:

@@ -23,6 +23,7 @@ from autoenc.errors import UserError
 from autoenc.loading import Run
 
 RECORDING = "recording"
+WINDOWS = "validation windows"
 MEANS = "steps are means over their windows; --follow and exported detectors see one window and have another threshold"
 MORE = "a larger data.val_fraction, or --calibrate with normal recordings, gives more"
 Block = int | str | None  # steps; RECORDING: whole recordings; None: single steps
@@ -90,7 +91,7 @@ def normal(run: Run, path: str | None, block: Block) -> Normal:
         split, source, remark = found.split, found.source.removeprefix("rows of "), found.remark
         assert isinstance(split.x, Windows)
         places, starts = split.x.places.numpy(), split.x.axis.starts[:-1]
-    windows = len(places), "validation windows" if split is None else f"windows of {source}"
+    windows = len(places), WINDOWS if split is None else f"windows of {source}"
     if block is None:
         return Normal(split, None, windows, "validation steps" if split is None else f"steps of {source}", remark)
     if block == RECORDING and split is None:

@@ -15,6 +15,7 @@ import torch
 
 from autoenc.apps.anomaly.conformal import Quantile
 from autoenc.apps.anomaly.scores import threshold
+from autoenc.apps.anomaly.steps.blocks import WINDOWS
 from autoenc.apps.anomaly.steps.scores import OWN, StepDetector
 from autoenc.apps.anomaly.steps.timeline import blamed, x_names
 from autoenc.core import Batch
@@ -23,7 +24,6 @@ from autoenc.errors import DataError, UserError
 from autoenc.reference import errors
 
 WAIT = 0.2  # seconds between looks at a file
-WINDOWS = "validation windows"
 MORE = "a larger data.val_fraction or a smaller data.stride gives more"
 HEADER = ("time", "score", "anomaly", "channels")
 

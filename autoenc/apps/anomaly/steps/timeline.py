@@ -84,12 +84,16 @@ class Timeline(Judged):
         starts = [0, *self.ends[:-1]]
         return [(int(which[start]), start, stop) for start, stop in zip(starts, self.ends, strict=True)]
 
+    def _intervals(self) -> list[tuple[int, int]]:
+        """Return first and end in S of the intervals of alarms, in order."""
+        return stretches(self.alarms, self.ends, self.join)
+
     def events(self) -> list[Event]:
         """Return the intervals of alarms, in order."""
-        return [self._event(*each) for each in stretches(self.alarms, self.ends, self.join)]
+        return [self._event(*each) for each in self._intervals()]
 
     def above(self) -> str:
-        return f"{super().above()}, in {counted(len(self.events()), 'intervals')}"
+        return f"{super().above()}, in {counted(len(self._intervals()), 'intervals')}"
 
     def _event(self, start: int, stop: int) -> Event:
         steps, values = self.found.steps[start:stop], self.found.scores[self.score][start:stop]

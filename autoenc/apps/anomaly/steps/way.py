@@ -96,7 +96,7 @@ class Steps(Way[Timeline]):
             check_new(target, options.force)
             if target.exists() and source != "-" and target.samefile(source):
                 raise UserError(f"--output {target}: is the file that is followed; name another")
-        file = append(Path(options.output), anew=True) if options.output else sys.stdout
+        file = append(target, anew=True) if options.output else sys.stdout
         if follower.caution:
             print(printable(f"{self.run.path}: the threshold: {follower.caution}"), file=sys.stderr)
         counts = {"rows": 0, "alarms": 0}
