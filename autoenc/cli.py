@@ -210,7 +210,7 @@ def main() -> int:
     if "--version" in args:
         print(f"autoenc {__version__}")
         return DONE
-    launched.single_blas_thread()
+    launched.share_cores()
     if launched.rank() > 0:
         with tolerant_streams():
             return _left(_assist())

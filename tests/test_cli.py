@@ -267,7 +267,7 @@ def test_sweep_is_refused_whole_where_a_job_cannot_be_composed(tmp_path: Path) -
 @pytest.mark.parametrize(("given", "threads"), [({}, {1}), ({"OPENBLAS_NUM_THREADS": "2"}, {2})])
 def test_numpy_has_one_thread_unless_the_environment_says_otherwise(given: dict[str, str], threads: set[int]) -> None:
     program = (
-        "from autoenc import launched; launched.single_blas_thread(); import numpy;"
+        "from autoenc import launched; launched.share_cores(); import numpy;"
         "from threadpoolctl import threadpool_info;"
         "print([each['num_threads'] for each in threadpool_info() if each['internal_api'] == 'openblas'])"
     )
@@ -276,6 +276,23 @@ def test_numpy_has_one_thread_unless_the_environment_says_otherwise(given: dict[
         [sys.executable, "-c", program], cwd=ROOT, env=kept | given, capture_output=True, text=True, check=True
     )
     assert set(json.loads(done.stdout)) <= {min(each, os.cpu_count() or 1) for each in threads}
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, 2000), ({"GOMP_SPINCOUNT": "7"}, 7), ({"OMP_WAIT_POLICY": "PASSIVE"}, 0)],
+)
+def test_threads_spin_for_a_short_time_unless_the_environment_says_otherwise(given: dict[str, str], spins: int) -> None:
+    library = next(Path(sys.prefix).rglob("torch/lib/libgomp*"), None)
+    if library is None:
+        pytest.skip("torch has another library of threads here")
+    program = "import ctypes, sys; from autoenc import launched; launched.share_cores(); ctypes.CDLL(sys.argv[1])"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    told = kept | given | {"OMP_DISPLAY_ENV": "VERBOSE"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, library], cwd=ROOT, env=told, capture_output=True, text=True, check=True
+    )
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr
 
 
 def test_sweep_in_parallel(tmp_path: Path) -> None:
