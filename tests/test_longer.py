@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 import autoenc
 from autoenc import cli, run
+from autoenc.apps.outputs import Outputs
 from autoenc.config.composed import compose
 from autoenc.data import Data, digits
 from autoenc.errors import ConfigError, UserError
@@ -67,13 +69,20 @@ def test_results_of_earlier_weights_are_moved_aside(short: Path, capsys: pytest.
     (short / "detect" / "input").mkdir(parents=True)
     for name in ("detect/input/detect.json", "evaluation.json", "notes.txt"):
         (short / name).write_text("{}")
+    with Outputs(load_run(short, "cpu"), "denoise") as out:
+        out.json({})
+        out.figure("examples", np.zeros((8, 8, 3), np.uint8))
     step = checkpoint.load(short / "checkpoints" / "last.pt")["progress"]["step"]
     run.resume(short, {"epochs": 3})
     left, moved = ({path.name for path in folder.iterdir()} for folder in (short, short / f"until_step_{step}"))
-    assert not {"detect", "evaluation.json"} & left
-    assert {"detect", "evaluation.json", "projector_config.pbtxt"} >= moved >= {"detect", "evaluation.json"}
+    assert not {"detect", "denoise", "evaluation.json"} & left
+    assert moved > {"detect", "denoise", "evaluation.json"}
+    events = [path for path in moved if path.startswith("events.out.tfevents.")]
+    assert len(events) == 1
+    assert moved - {*events, "detect", "denoise", "evaluation.json"} <= {"projector_config.pbtxt", "00000"}
     assert "notes.txt" in left
-    assert f"moved to {short / f'until_step_{step}'}" in " ".join(capsys.readouterr().out.split())
+    line = " ".join(capsys.readouterr().out.split())
+    assert f"figures in TensorBoard: moved to {short / f'until_step_{step}'}" in line
 
 
 def test_fewer_epochs_than_done_are_refused_and_nothing_is_changed(short: Path) -> None:

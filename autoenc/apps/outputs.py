@@ -23,7 +23,7 @@ from autoenc.files import check_inside, csv_text, finite, printable, write_json
 from autoenc.loading import Run
 from autoenc.metric_table import legend
 from autoenc.training.rundir import disk_errors, quiet_threads
-from autoenc.training.tracking import FIGURES, Tracker, console, method_table, result_table
+from autoenc.training.tracking import FIGURES, RESULTS, Tracker, console, method_table, result_table
 
 COLUMNS = 4  # of a table with a single row
 
@@ -99,7 +99,7 @@ class Outputs:
             warnings.warn(f"TensorBoard does not have the figures: {one_line(error)}", stacklevel=3)
 
     def _to_tensorboard(self) -> None:
-        tracker = Tracker(self.run.path)
+        tracker = Tracker(self.run.path, suffix=RESULTS)
         for name, image in self.figures.items():
             tracker.writer.add_image(f"{FIGURES}/{self.tag}/{name}", image, 0, dataformats="HWC")
         if self.projector:

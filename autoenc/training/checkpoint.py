@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from autoenc.errors import DataError, one_line
 from autoenc.files import atomic, check_zip
@@ -57,10 +59,31 @@ def check_state(state: dict[str, Any], path: Path) -> None:
     if missing := sorted(parts.keys() - state.keys()):
         raise DataError(f"{path}: has no {', '.join(missing)}")
     numbers = {"step": int, "stale": int, "best": dict, "training_seconds": int | float, "examples": int}
+    best = {"value": int | float, "step": int}
     wrong = [name for name, kind in parts.items() if not isinstance(state[name], kind)]
     wrong += [name for name, kind in numbers.items() if not wrong and not isinstance(state["progress"].get(name), kind)]
+    wrong += [
+        name for name, kind in best.items() if not wrong and not isinstance(state["progress"]["best"].get(name), kind)
+    ]
     if wrong:
         raise DataError(f"{path}: damaged ({wrong[0]} is not what was written)")
+
+
+def check_step(optimizer: Optimizer) -> None:
+    """Raise an error unless the state of an optimizer fits its parameters, of which torch compares only the number.
+
+    A copy of each parameter takes a step with a copy of its state. Fused steps would not check shapes, but write beyond
+    tensors that are too small.
+    """
+    trial = copy.copy(optimizer)
+    for group in optimizer.param_groups:
+        group = group | dict.fromkeys(group.keys() & {"fused", "foreach"}, False)
+        for parameter in group["params"]:
+            twin = nn.Parameter(parameter.detach().clone())
+            twin.grad = torch.zeros_like(twin)
+            trial.param_groups = [group | {"params": [twin]}]
+            trial.state = defaultdict(dict, {twin: copy.deepcopy(optimizer.state.get(parameter, {}))})
+            trial.step()
 
 
 def mismatch(error: Exception) -> str:

@@ -26,6 +26,7 @@ from autoenc.data import kinds
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.errors import ConfigError, DataError, UserError, one_line
 from autoenc.files import append, check_inside, flat, locked, printable, read_json, remove_temporary, write_json
+from autoenc.training.tracking import EVENTS, PROJECTOR, RESULTS
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT)
 _writing: ContextVar[Path] = ContextVar("writing")  # the run that logs, where several train at once
@@ -176,15 +177,17 @@ def set_aside(run_dir: Path, step: int) -> str:
 
     Such results would stand beside numbers of other weights. Empty if there are none.
     """
-    files = [run_dir / name for name in ("evaluation.json", "report.html", "projector_config.pbtxt")]
-    found = [*applications(run_dir), *(path for path in files if path.exists())]
+    files = [run_dir / name for name in ("evaluation.json", "report.html", "projector_config.pbtxt", PROJECTOR)]
+    events = list(run_dir.glob(EVENTS + RESULTS))
+    found = [*applications(run_dir), *(path for path in files if path.exists()), *events]
     if not found:
         return ""
     target = run_dir / f"until_step_{step}"
     target.mkdir(exist_ok=True)
     for path in found:
         path.rename(target / path.name)
-    return f"results of the weights until step {step:,}: {', '.join(path.name for path in found)}: moved to {target}"
+    names = ", ".join(dict.fromkeys("figures in TensorBoard" if path in events else path.name for path in found))
+    return f"results of the weights until step {step:,}: {names}: moved to {target}"
 
 
 def _now() -> str:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("autoenc")
 METRICS = "metrics.jsonl"
+EVENTS, RESULTS = "events.out.tfevents.*", ".results"  # files of TensorBoard; ending of those of applications
+PROJECTOR = "00000"  # folder of codes, labels and thumbnails of its projector: the step they are written at
 # Groups in TensorBoard, which sorts by name: the curves of train and val come first, then the points of the test split.
 TEST, FIGURES, SPEED, CODE = "verdict/test", "view", "wall", "z"
 SPARSE = 0.05  # fraction of zeros from which a code is sparse
@@ -44,11 +46,18 @@ class Tracker:
     Args:
         progress: `progress` of the checkpoint that training resumes from; what was written after it is deleted.
         services: get the scalars and images, too.
+        suffix: of the event file; RESULTS: it is no part of training, and resuming leaves it as it is.
     """
 
-    def __init__(self, run_dir: Path, progress: Mapping[str, Any] | None = None, services: Services | None = None):
+    def __init__(
+        self,
+        run_dir: Path,
+        progress: Mapping[str, Any] | None = None,
+        services: Services | None = None,
+        suffix: str = "",
+    ):
         check_inside(run_dir)
-        self.run_dir, self.services = run_dir, services or Services((), run_dir, {})
+        self.run_dir, self.services, self.suffix = run_dir, services or Services((), run_dir, {}), suffix
         self._purge: int | None = None
         if progress is not None and not self._truncate(progress.get("written", {})):  # a checkpoint of version 0.2
             self._purge = progress["step"] + 1
@@ -57,7 +66,7 @@ class Tracker:
     @cached_property
     def writer(self) -> SummaryWriter:
         """The writer of TensorBoard events; without any, there is no file."""
-        return _summary_writer(self.run_dir, purge_step=self._purge, flush_secs=30)
+        return _summary_writer(self.run_dir, purge_step=self._purge, flush_secs=30, filename_suffix=self.suffix)
 
     def written(self) -> dict[str, int]:
         """Flush, and return the sizes of metrics.jsonl and the event files."""
@@ -66,7 +75,8 @@ class Tracker:
         return {path.name: path.stat().st_size for path in self._files()}
 
     def _files(self) -> list[Path]:
-        return [path for path in (self.run_dir / METRICS, *self.run_dir.glob("events.out.tfevents.*")) if path.exists()]
+        files = (self.run_dir / METRICS, *self.run_dir.glob(EVENTS))
+        return [path for path in files if path.exists() and path.suffix != RESULTS]
 
     def _truncate(self, sizes: Mapping[str, int]) -> bool:
         """Cut the files to the sizes that they had at a checkpoint; False if they are not those of the checkpoint."""
@@ -133,9 +143,7 @@ class Tracker:
         """Write a histogram to TensorBoard."""
         self.writer.add_histogram(f"{FIGURES}/{name}", values, step)
 
-    def embedding(
-        self, codes: Tensor, labels: list[str] | None, sprites: Tensor | None, tag: str = "codes", step: int = 0
-    ) -> None:
+    def embedding(self, codes: Tensor, labels: list[str] | None, sprites: Tensor | None, tag: str = "codes") -> None:
         """Write codes (N, K), optionally with labels and sprite images (N, C, H, W), for TensorBoard's projector.
 
         Embeddings of other tags are kept; torch's writer would drop those of earlier writers, and begin an event file.
@@ -153,10 +161,10 @@ class Tracker:
         with tempfile.TemporaryDirectory(prefix=".projector.", dir=self.run_dir) as temporary:
             writer, metadata = _summary_writer(Path(temporary)), labels and [*map(printable, labels)]
             writer._projector_config = kept
-            writer.add_embedding(codes, metadata=metadata, label_img=sprites, tag=tag, global_step=step)
+            writer.add_embedding(codes, metadata=metadata, label_img=sprites, tag=tag, global_step=0)
             writer.close()
-            shutil.rmtree(self.run_dir / f"{step:05d}" / tag, ignore_errors=True)
-            shutil.copytree(Path(temporary, f"{step:05d}"), self.run_dir / f"{step:05d}", dirs_exist_ok=True)
+            shutil.rmtree(self.run_dir / PROJECTOR / tag, ignore_errors=True)
+            shutil.copytree(Path(temporary, PROJECTOR), self.run_dir / PROJECTOR, dirs_exist_ok=True)
             os.replace(Path(temporary, path.name), path)
 
     def hparams(self, config: Mapping[str, Any], results: list[str]) -> None:

@@ -333,6 +333,8 @@ class Trainer:
         """Restore a state that `save` has written; DataError if it does not fit."""
         try:
             self.adopt(state)
+            for optimizer in self.optimizers.values():
+                checkpoint.check_step(optimizer)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             if out_of_memory(error):
                 raise

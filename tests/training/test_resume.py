@@ -20,7 +20,7 @@ from autoenc.config import checks as config
 from autoenc.config import schema
 from autoenc.errors import DataError, Interrupted, UserError
 from autoenc.files import TEMPORARY, read_json, write_json
-from autoenc.training import trainer
+from autoenc.training import checkpoint, trainer
 from autoenc.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -116,6 +116,30 @@ def test_long_epochs_have_checkpoints_between_evaluations(tmp_path: Path, monkey
     with pytest.raises(MemoryError):
         run.train(checked("trainer.evaluate_every=1000"), tmp_path / "run")
     assert (tmp_path / "run" / "checkpoints" / "last.pt").exists()
+
+
+def _swap(states: dict[int, Any]) -> None:
+    states[0], states[1] = states[1], states[0]
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda optimizer: _swap(optimizer["state"]),
+        lambda optimizer: [state.pop("exp_avg_sq") for state in optimizer["state"].values()],
+        lambda optimizer: optimizer["param_groups"][0].update(betas=None),
+    ],
+    ids=["of other shapes", "incomplete", "no betas"],
+)
+def test_a_state_of_another_optimizer_is_refused(
+    forge: Callable[[dict[str, Any]], object], whole: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(whole, tmp_path / "run"))
+    state = checkpoint.load(copy / "checkpoints" / "last.pt")
+    forge(next(iter(state["optimizers"].values())))
+    checkpoint.save(copy / "checkpoints" / "last.pt", state)
+    with pytest.raises(DataError, match=r"last\.pt: does not match config\.yaml"):
+        run.resume(copy, {"epochs": 4})
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])
