@@ -378,7 +378,7 @@ def _seconds(moments: Any) -> Any:
     """Return seconds since 1970, NaN where missing."""
     import pandas as pd
 
-    return (pd.to_datetime(moments) - pd.Timestamp(0)) / pd.Timedelta(seconds=1)
+    return (pd.to_datetime(moments) - pd.Timestamp("1970-01-01")) / pd.Timedelta(seconds=1)
 
 
 def _cell_of(name: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoenc import memory
 from autoenc.core import Likelihood
 from autoenc.data.kinds.counts import inverse_frequency, weighed
 from autoenc.data.kinds.kind import FILE, REAL, common
@@ -185,6 +186,7 @@ class Tokens(Texts):
 
     def tokenize(self, texts: Sequence[str]) -> Tokenized:
         """Return ids (N, max_length) int64, how much of them is unknown, and how many texts are truncated."""
+        memory.check_options(8 * len(texts) * self.max_length, max_length=self.max_length)
         ids, truncated = np.full((len(texts), self.max_length), PAD, np.int64), 0
         for start in range(0, len(texts), AT_ONCE):
             part = self.tokenizer.encode_batch_fast(list(texts[start : start + AT_ONCE]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import tokenize
 import zipfile
 import zlib
@@ -12,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from autoenc.data.readers.paths import check_file, check_members, decoding, opened
+from autoenc import memory
+from autoenc.data.readers.paths import check_file, check_members, check_unpacked, decoding, opened
 from autoenc.errors import DataError, one_line
 
 WHITES = (1, 255, 1_023, 4_095, 16_383, 65_535)  # the highest values of common bit depths
@@ -23,6 +25,9 @@ UNREADABLE = (
     *(tokenize.TokenError, SyntaxError, TypeError, OverflowError, NotImplementedError),  # of headers
 )
 
+# Bytes of a number in a MATLAB file, by its class.
+BYTES = {"char": 4, "logical": 1, "single": 4, "double": 8}
+BYTES |= {f"{sign}int{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
 # Names of arrays in archives, by what they are: those of Keras, scikit-learn, MedMNIST, dSprites and others.
 ROLES = {
@@ -95,11 +100,16 @@ def array_names(path: Path) -> list[str]:
 
 def _mat(path: Path) -> dict[str, np.ndarray]:
     """Read the numeric arrays of a MATLAB file."""
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
     check_file(path)
     try:
-        found = loadmat(path)
+        sizes = {name: math.prod(shape) * BYTES[kind] for name, shape, kind in whosmat(path) if kind in BYTES}
+        check_unpacked(path, sum(sizes.values()))
+        memory.check_file(path, sum(sizes.values()))
+        found = loadmat(path, variable_names=list(sizes))
+    except DataError:
+        raise
     except NotImplementedError:
         raise DataError(f"{path}: is of MATLAB 7.3; save it with -v7, or as .npz") from None
     except Exception as error:  # scipy raises anything for damaged files
@@ -121,10 +131,11 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, n
         return {name: array for name, array in _mat(path).items() if names is None or name in names}
     try:
         if not zipfile.is_zipfile(path):
+            memory.check_file(path, path.stat().st_size)
             return {"x": np.load(path, allow_pickle=False)}
-        check_members(path)
         with np.load(path, allow_pickle=False) as archive:
             wanted = [name for name in archive.files if names is None or name in names or name.lower() in names]
+            check_members(path, wanted)
             if not wanted:
                 there = ", ".join(archive.files) or "none"
                 raise DataError(f"{path}: has no array {sorted(names or ['x'])[0]}, only {there}")

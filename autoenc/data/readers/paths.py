@@ -8,11 +8,12 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from autoenc import memory
 from autoenc.errors import DataError, one_line
 
 UTF_8 = re.compile("utf[-_]?8([-_ ]?(sig|bom))?", re.IGNORECASE)
@@ -52,11 +53,18 @@ def check_unpacked(path: Path, size: int) -> None:
         )
 
 
-def check_members(path: Path) -> None:
-    """Raise DataError if the members of a zip archive are far larger than the file; nothing for other files."""
+def check_members(path: Path, names: Collection[str] | None = None) -> None:
+    """Raise DataError if the members of a zip archive are far larger than the file, or than the memory.
+
+    Args:
+        names: of the members to read, without .npy; all by default.
+    """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            check_unpacked(path, sum(member.file_size for member in archive.infolist()))
+            members = archive.infolist()
+        read = [member for member in members if names is None or member.filename.removesuffix(".npy") in names]
+        check_unpacked(path, sum(member.file_size for member in read))
+        memory.check_file(path, sum(member.file_size for member in read))
 
 
 @contextmanager
@@ -95,8 +103,12 @@ def unpacked(path: Path) -> bytes:
     """Return the bytes of a file, gzipped or not."""
     if not packed(path):
         return path.read_bytes()
+    parts: list[bytes] = []
     with _Unpacked(path) as file:
-        return b"".join(iter(lambda: file.read1(2**20), b""))
+        while part := file.read1(2**20):
+            memory.check_file(path, 2 * file.tell())  # the parts and the whole
+            parts.append(part)
+    return b"".join(parts)
 
 
 def opened(path: Path, encoding: str = "utf-8") -> IO[str]:

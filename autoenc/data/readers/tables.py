@@ -10,6 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoenc import memory
 from autoenc.data.readers import arrays
 from autoenc.data.readers.arrays import is_number, read_arrays, roles
 from autoenc.data.readers.delimited import header_names, header_row, rows, unique
@@ -25,6 +26,7 @@ JSON = (".jsonl", ".ndjson")
 ARROW = (".feather", ".arrow")
 FORMATS = ".csv, .txt, .tsv, .jsonl (also .gz), .parquet, .feather, .xlsx, .npz, .npy or .mat"
 CHUNK = 50_000  # rows
+TEXT = 8  # bytes of a short text in memory, at least
 METADATA = (ValueError, KeyError, TypeError, AttributeError)  # errors of pandas if its part of a file is damaged
 PEEK = 100  # rows that decide whether numbers in the first line are names
 # Markers of missing values, as pandas reads them.
@@ -91,7 +93,12 @@ class Source:
         """
         import pandas as pd
 
-        return pd.concat(list(self.chunks(path)))
+        chunks, size = [], 0
+        for chunk in self.chunks(path):
+            size += int(chunk.memory_usage().sum())
+            memory.check_file(path, 2 * size)  # the chunks and the whole
+            chunks.append(chunk)
+        return pd.concat(chunks)
 
     def chunks(self, path: Path, notes: list[str] | None = None) -> Iterator[pd.DataFrame]:
         """Yield the rows in chunks of 50,000 (NumPy files in one chunk); the index numbers them from 1.
@@ -276,9 +283,15 @@ def _record(path: Path, number: int, line: str) -> dict[str, object]:
 
 def _feather(path: Path) -> Iterator[pd.DataFrame]:
     import pyarrow as pa
-    from pyarrow import feather
+    from pyarrow import dataset, feather
 
     try:
+        if check_file(path).startswith(b"ARROW"):  # files of version 1 are not compressed
+            there = dataset.dataset(path, format="feather")
+            rows = there.count_rows()  # without reading them
+            widths = [kind.bit_width / 8 if pa.types.is_primitive(kind) else TEXT for kind in there.schema.types]
+            check_unpacked(path, rows * len(widths))
+            memory.check_file(path, rows * sum(widths))
         for batch in feather.read_table(path).to_batches(CHUNK):
             yield batch.to_pandas().reset_index(drop=True)
     except (pa.ArrowException, OSError, *METADATA) as error:

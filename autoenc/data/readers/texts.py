@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
+from autoenc import memory
 from autoenc.data.readers import delimited
 from autoenc.data.readers.class_names import class_name
 from autoenc.data.readers.paths import check_file, check_unpacked, encoding_of, unpacked
@@ -19,6 +20,7 @@ from autoenc.errors import ConfigError, DataError, one_line
 
 TEXT, LABEL = "text", "label"  # default names of columns
 FILES = (".txt", ".txt.gz")  # documents in a folder
+SHORT = 58  # bytes of a short text in Python
 Rows = list[tuple[int, Sequence[Any]]]  # the number of the line (row), the cells
 
 
@@ -247,7 +249,9 @@ def _parquet(path: Path, encoding: str, quoting: str) -> tuple[list[str], Rows]:
 
     try:
         with parquet.ParquetFile(path) as file:
-            check_unpacked(path, file.metadata.num_rows * file.metadata.num_columns)
+            cells = file.metadata.num_rows * file.metadata.num_columns
+            check_unpacked(path, cells)
+            memory.check_file(path, SHORT * cells)
             table = file.read()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({one_line(error)})") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from autoenc import memory
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
 from autoenc.data.kinds.kind import Kind
@@ -80,6 +81,7 @@ def defects(
 
     def split(files: list[Path]) -> Split:
         nonlocal brightest
+        memory.check_options(len(files) * patches * channels * size**2, patches=patches, size=size)
         x = torch.empty(len(files), patches, channels, size, size, dtype=torch.uint8)
         for out, file in zip(x, files, strict=True):
             pixels = read_image(file, kind)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from autoenc import memory
 from autoenc.data.dataset import Data
 from autoenc.data.sets.synthetic import divided_rows, vectors
 from autoenc.errors import require
@@ -69,6 +70,8 @@ def superposition(
     require(rank >= 1, "rank", rank, "must be 1 or more")
     require(0 <= correlation**2 * rank < 0.5, "correlation", correlation, f"its square times rank={rank} must be < 0.5")
     require(count >= 10, "count", count, "must be 10 or more")
+    numbers = 2 * features * (count + atoms) + atoms * (rank + 4 * CHUNK + test_fraction * count / 4)
+    memory.check_options(4 * numbers, count=count, features=features, atoms=atoms, rank=rank)
     random = torch.Generator().manual_seed(data_seed)
     dictionary = F.normalize(torch.randn(features, atoms, generator=random, dtype=torch.float64), dim=0).float()
     world = _World(atoms, trees, children, depth, most, least, exponent, rank, correlation, random)

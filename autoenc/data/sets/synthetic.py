@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from autoenc import memory
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
 from autoenc.data.kinds.vector import Vector
@@ -61,6 +62,7 @@ def shapes(
     sizes = (len(SHAPES), scales, rotations, positions, positions)
     cells = math.prod(sizes)
     require(10 <= count <= cells, "count", count, f"must lie in 10 to {cells}, the number of cells of the grid")
+    memory.check_options(count * (size**2 + 80) + 8 * cells * (50 * count > cells), count=count)  # drawn from all cells
     chosen = np.random.default_rng(data_seed).choice(cells, count, replace=False)
     factors = torch.from_numpy(np.stack(np.unravel_index(chosen, sizes), 1))  # (N, 5)
 
@@ -157,6 +159,8 @@ def sparse_codes(
     require(1 <= active <= atoms, "active", active, f"must lie in 1 to atoms={atoms}")
     require(noise >= 0, "noise", noise, "must be 0 or more")
     require(count >= 10, "count", count, "must be 10 or more")
+    numbers = 2 * atoms * (count + features) + 3 * count * features
+    memory.check_options(8 * numbers, count=count, features=features, atoms=atoms)
     random = torch.Generator().manual_seed(data_seed)
     dictionary = F.normalize(torch.randn(features, atoms, generator=random, dtype=torch.float64), dim=0)
     index = torch.rand(count, atoms, generator=random).topk(active, dim=1).indices
@@ -202,6 +206,8 @@ def linear_gaussian(
     require(noise >= 0, "noise", noise, "must be 0 or more")
     require(classes == 0 or classes >= 2, "classes", classes, "must be 2 or more, or 0 for no labels")
     require(count >= 10, "count", count, "must be 10 or more")
+    numbers = features * (3 * count + rank + classes) + rank * count
+    memory.check_options(8 * numbers, count=count, features=features, classes=classes)
     random = torch.Generator().manual_seed(data_seed)
     w, mean, z, e = (
         torch.randn(size, generator=random, dtype=torch.float64)

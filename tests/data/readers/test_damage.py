@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.io import savemat
 
+from autoenc import memory
 from autoenc.data.readers import arrays, paths, texts
 from autoenc.data.readers.recordings.files import Format, Reader
 from autoenc.data.readers.tables import Source
@@ -33,6 +35,7 @@ READERS: dict[str, tuple[Read, ...]] = {
     "x.feather": (Source().read, series),
     "x.npy": (Source().read, arrays.numbers_of_file, series),
     "x.npz": (Source().read, arrays.numbers_of_file, series),
+    "x.mat": (Source().read, arrays.numbers_of_file),
 }
 
 
@@ -44,6 +47,8 @@ def write(path: Path) -> bytes:
         FRAME.to_json(path, orient="records", lines=True)
     elif path.suffix in (".parquet", ".feather"):
         (FRAME.to_parquet if path.suffix == ".parquet" else FRAME.to_feather)(path)
+    elif path.suffix == ".mat":
+        savemat(path, {"x": FRAME.to_numpy(), "note": {"of": "a struct"}}, do_compression=True)
     else:
         np.save(path, FRAME.to_numpy()) if path.suffix == ".npy" else np.savez(path, x=FRAME.to_numpy())
     return path.read_bytes()
@@ -97,6 +102,17 @@ def test_columns_that_unpack_to_too_much_are_refused(
     pd.DataFrame({"a": np.zeros(2**21, np.int8)}).to_parquet(path)
     with pytest.raises(DataError, match=r"x\.parquet: unpacks to more than 50 times its size"):
         read(path)
+
+
+@pytest.mark.parametrize("name", ["x.jsonl.gz", "x.parquet", "x.feather", "x.npz", "x.mat"])
+def test_files_that_unpack_to_more_than_the_memory_are_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / name)
+    monkeypatch.setattr(memory, "total", lambda: 500)  # bytes
+    for read in READERS[name]:
+        with pytest.raises(DataError, match=rf"{name}: needs .* GB of memory, of which this machine has"):
+            read(tmp_path / name)
 
 
 def test_an_archive_named_as_an_array_is_no_recording(tmp_path: Path) -> None:

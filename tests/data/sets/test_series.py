@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -221,6 +222,21 @@ def test_few_short_recordings_are_refused_with_the_split_that_divides_them(tmp_p
 def test_options_that_cannot_work_are_one_line(folder: Path, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         series(str(folder), **{"window": 8, "label": "bad", **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"step": 1e-12}, r"data\.step=1e-12: needs .* GB of memory.*: there would be far more steps than rows"),
+        ({"max_gap": 10**15}, r"data\.max_gap=1000000000000000: needs .* GB of memory"),
+        ({"window": 10**12, "short": "zeros"}, r"data\.window=1000000000000: needs .* GB of memory"),
+    ],
+)
+def test_more_steps_than_fit_into_memory_are_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    stamps = [*pd.date_range("2024-01-01", periods=99, freq="min").astype(str), "9999-01-01 00:00:00"]
+    pd.DataFrame({"time": stamps, "x": RNG.normal(size=100)}).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(DataError, match=message):
+        series(str(tmp_path / "a.csv"), **{"window": 8, **options})
 
 
 def test_a_constant_channel_and_several_rates_are_refused(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Generated data: images have the area, place and turn that their factors say, vectors the moments of their model."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from autoenc.data import Data, linear_gaussian, shapes, sparse_codes
+from autoenc.data import Data, linear_gaussian, oscillations, shapes, sparse_codes, superposition
 from autoenc.data.dataset import without
 from autoenc.data.sets.synthetic import FACTORS, HEART_CENTRE, RADIUS, SHAPES, render
 from autoenc.errors import ConfigError
@@ -206,3 +208,30 @@ def test_values_out_of_range_are_named(make: type[Data], options: dict[str, floa
     with pytest.raises(ConfigError) as error:
         make(**options)  # type: ignore[arg-type]
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("draw", "options", "key"),
+    [
+        (shapes, {"count": 10**9, "positions": 1_000, "rotations": 1_000}, "count"),
+        (sparse_codes, {"atoms": 10**12}, "atoms"),
+        (sparse_codes, {"features": 10**9}, "features"),
+        (linear_gaussian, {"count": 10**12}, "count"),
+        (linear_gaussian, {"classes": 10**12}, "classes"),
+        (superposition, {"count": 10**12}, "count"),
+        (superposition, {"rank": 10**12, "correlation": 0.0}, "rank"),
+        (oscillations, {"count": 10**12}, "count"),
+        (oscillations, {"steps": 10**12}, "steps"),
+        (oscillations, {"channels": 10**12}, "channels"),
+    ],
+)
+def test_more_than_fits_into_memory_is_refused_before_it_is_drawn(
+    draw: Callable[..., Data], options: dict[str, Any], key: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^{key}={options[key]}: must be smaller: needs [\d,]+ GB of memory"):
+        draw(**options)
+
+
+def test_more_bursts_than_can_be_drawn_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^bursts=10{12}.0: must be 488,281 or less for 40 recordings of 512 steps$"):
+        oscillations(bursts=1e12)

@@ -384,7 +384,8 @@ def test_values_out_of_range_are_refused_with_the_key(tmp_path: Path) -> None:
     assert refusal(ConfigError).startswith("path: name a file of texts: data.path=")
     for options in (
         {"vocabulary_size": 5}, {"vocabulary_size": 260, "level": "bpe"}, {"vocabulary_size": 0, "view": "counts"},
-        {"min_count": 0}, {"max_length": 1}, {"val_fraction": 0.0}, {"test_fraction": 1.0}, {"level": "letter"},
+        {"min_count": 0}, {"max_length": 1},
+        {"max_length": 10**12}, {"val_fraction": 0.0}, {"test_fraction": 1.0}, {"level": "letter"},
         {"view": "bag"},
     ):  # fmt: skip
         key, value = next(iter(options.items()))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from autoenc import memory
 from autoenc.data.readers.arrays import is_number
 from autoenc.data.readers.dates import Dated, order_of
 from autoenc.errors import DataError
@@ -86,6 +87,8 @@ class Recording:
     def padded(self, length: int, mode: Literal["constant", "edge"]) -> Recording:
         """Return a recording of `length` steps, the last of which are 0 or the last step, with its label."""
         extra = length - len(self)
+        if why := memory.excess(length * self.values.shape[1] * self.values.itemsize):
+            raise DataError(f"data.window={length}: {why}")
         rows = np.arange(len(self)) if self.rows is None else self.rows
         labels = None if self.labels is None else np.pad(self.labels, (0, extra), "edge")
         return replace(
@@ -130,7 +133,7 @@ def seconds_of(cells: pd.Series, where: str) -> np.ndarray:
             raise DataError(f"{where}: '{texts.iloc[0]}': day and month look the same; write 2024-01-31 12:00:00")
     if (bad := moments.isna()).any():
         raise DataError(f"{where}: row {texts.index[bad][0]}: '{texts[bad].iloc[0][:30]}' is not a time stamp")
-    origin = pd.Timestamp(0, tz="UTC")
+    origin = pd.Timestamp("1970-01-01", tz="UTC")  # not in nanoseconds, which end in 2262
     return np.asarray((moments - origin) / pd.Timedelta(seconds=1), dtype=np.float64)
 
 
@@ -181,7 +184,9 @@ def regular(rows: Rows, step: float | None, max_gap: int) -> Recording:
     if np.array_equal(at, whole) and all(np.isfinite(part).all() for part in parts_of(values)):
         kept, found, source, fresh = whole, values, whole, 0
     else:
-        kept, found, source, fresh = _interpolated(at, values, max_gap)
+        kept, found, source, fresh = _interpolated(
+            at, values, max_gap, ("step", step) if given else ("max_gap", max_gap)
+        )
     if not len(found):
         raise DataError(f"{rows.name}: every step lies in a gap longer than data.max_gap={max_gap} steps")
     if rows.seconds is not None and not given and fresh > max(2, MADE_UP * len(found)):
@@ -245,15 +250,20 @@ def _places(rows: Rows, step: float | None) -> tuple[np.ndarray, float | None]:
     return (rows.seconds - rows.seconds[0]) / base, base
 
 
-def _interpolated(at: np.ndarray, values: np.ndarray, max_gap: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+def _interpolated(
+    at: np.ndarray, values: np.ndarray, max_gap: int, option: tuple[str, object]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Return grid points (T,) int64, values (T, C) float32, the nearest row of each, and how many have no row near.
 
     Args:
         at: (R,) increasing places of the rows. Grid points in gaps longer than `max_gap` steps are left out.
+        option: name and value of the option that decides about the number of steps.
     """
     longest = (max_gap + 1 + NEAR) * (max(1.0, float(np.median(np.diff(at)))) if len(at) > 1 else 1.0)
     far = np.flatnonzero(np.diff(at) > longest) + 1
-    stretches = ((at[rows[0]], at[rows[-1]]) for rows in np.split(np.arange(len(at)), far))
+    stretches = [(at[rows[0]], at[rows[-1]]) for rows in np.split(np.arange(len(at)), far)]
+    if why := memory.excess(8 * (values.shape[1] + 2) * sum(high - low for low, high in stretches)):
+        raise DataError(f"data.{option[0]}={option[1]}: {why}: there would be far more steps than rows")
     grid = np.concatenate(  # long pauses never become grid points
         [np.arange(np.ceil(low - TINY), np.floor(high + TINY) + 1, dtype=np.int64) for low, high in stretches]
     )

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from autoenc import memory
 from autoenc.data.dataset import Data
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.kinds.series import Series
@@ -20,6 +21,7 @@ from autoenc.errors import require
 NORMAL = "normal"
 ANOMALIES = ("decoupled", "flat", "frequency", "level", "spike")
 SPIKE = 3  # steps
+MOST_BURSTS = 1e10  # times the steps of a recording: minutes
 
 
 def oscillations(
@@ -75,6 +77,11 @@ def oscillations(
         NORMAL, tuple(excluded),
     )  # fmt: skip
     cutting.check()
+    overlap = test_fraction * window / (stride or max(1, window // 8))
+    numbers = channels * (4 + overlap) + 2
+    memory.check_options(4 * numbers * count * steps, count=count, steps=steps, channels=channels)
+    most = MOST_BURSTS / (count * steps)
+    require(bursts <= most, "bursts", bursts, f"must be {most:,.0f} or less for {count} recordings of {steps} steps")
     random = np.random.default_rng(data_seed)
     tests = {i for i, part in cutting.drawn(count).items() if part == "test"}
     recordings, clean = [], []
