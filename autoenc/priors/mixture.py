@@ -15,6 +15,7 @@ from autoenc.errors import require
 AT_ONCE = 2**22  # differences of a code and a mean in memory at a time
 COLLAPSED = 1.5  # clusters in use
 FITTED = 20_000  # training codes that the first components are fitted to
+STARTS = 5  # of expectation-maximization, of which the likeliest counts: single ones miss clusters
 
 
 class GaussianParts(Prior):
@@ -103,7 +104,9 @@ class Mixture(GaussianParts):
             return
         z, within = mean.numpy(), (drawn - mean).square().mean(0)
         floor = 1e-4 * max(float(z.var(0).mean()), 1e-8)  # of the variances: constant units are allowed
-        fitted = GaussianMixture(self.components, covariance_type="diag", reg_covar=floor, random_state=0)
+        fitted = GaussianMixture(
+            self.components, covariance_type="diag", reg_covar=floor, n_init=STARTS, random_state=0
+        )
         with warnings.catch_warnings():  # fewer different codes than components
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted.fit(z)

@@ -117,6 +117,15 @@ def test_a_mixture_starts_at_the_clusters_of_the_codes_with_the_variance_of_the_
     assert (prior.responsibilities(mean).argmax(1) == torch.tensor(order)[labels]).all()
 
 
+def test_a_mixture_starts_from_the_likeliest_of_several_fits() -> None:
+    torch.manual_seed(9)
+    centres = 3.0 * torch.cartesian_prod(torch.arange(5), torch.arange(5))
+    mean = centres.repeat_interleave(25, 0) + 0.5 * torch.randn(625, 2)
+    prior = Mixture((2,), 25)
+    prior.start(lambda n: torch.empty(0), lambda n: torch.stack([mean, mean], 1)[:n])
+    assert float(torch.cdist(centres, prior.mean.detach()).amin(1).max()) < 0.5, "a single fit gives two clusters one component"
+
+
 def test_a_vamp_prior_is_the_mean_posterior_of_its_pseudo_inputs(make_model: MakeModel) -> None:
     model, prior = vamp(make_model)
     z = torch.randn(8, 2)
