@@ -19,6 +19,7 @@ from autoenc.loading import Run
 from autoenc.networks.causal import CausalTransformer
 from autoenc.training import checkpoint
 from autoenc.training.process import seeded
+from autoenc.training.tracking import track
 
 FOLDER, FILE = "fit_prior", "weights.pt"
 BATCH, LOGITS = 128, 2**24  # sequences and logits in memory at a time
@@ -89,7 +90,7 @@ def fit_indices(
         model.bias.data.copy_(independent)
         best, best_epoch, state = nats(model, splits["val"]), 0, copy.deepcopy(model.state_dict())
         optimizer = torch.optim.AdamW(model.parameters(), lr)
-        for epoch in range(1, epochs + 1 if length > 1 else 1):
+        for epoch in track(range(1, epochs + 1 if length > 1 else 1), "fitting the prior, epochs"):
             model.train()
             for rows in shuffled_indices(len(train), _batch(model), seed, epoch, train.device):
                 optimizer.zero_grad()
