@@ -127,7 +127,8 @@ class Callbacks(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Drop the configs of a job, which a sweep would keep to its end: 0.1 MB each."""
         job_return.cfg = job_return.hydra_cfg = None
-        gc.collect()  # configs have cycles: 6 MB gather until Python collects them
+        if config.hydra.mode == RunMode.MULTIRUN:
+            gc.collect()  # configs have cycles: 6 MB gather until Python collects them
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the table, CSV and plot of a sweep."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -10,6 +11,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import matplotlib.pyplot  # noqa: F401  what training imports, here and not once more in every fork
+import sklearn.datasets  # noqa: F401
+import torch._dynamo
+import torch.utils.tensorboard  # noqa: F401
 
 from autoenc import cli
 from autoenc.errors import STOPS
@@ -54,6 +60,7 @@ def start(
     folder.mkdir()
     pid = os.fork()
     if pid == 0:
+        gc.freeze()  # a collection would write to, and so copy, all pages that the processes share
         code = 1
         try:
             os.chdir(cwd)
