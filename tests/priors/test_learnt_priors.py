@@ -123,7 +123,8 @@ def test_a_mixture_starts_from_the_likeliest_of_several_fits() -> None:
     mean = centres.repeat_interleave(25, 0) + 0.5 * torch.randn(625, 2)
     prior = Mixture((2,), 25)
     prior.start(lambda n: torch.empty(0), lambda n: torch.stack([mean, mean], 1)[:n])
-    assert float(torch.cdist(centres, prior.mean.detach()).amin(1).max()) < 0.5, "a single fit gives two clusters one component"
+    nearest = torch.cdist(centres, prior.mean.detach()).amin(1)
+    assert float(nearest.max()) < 0.5, "a single fit gives two clusters one component"
 
 
 def test_a_vamp_prior_is_the_mean_posterior_of_its_pseudo_inputs(make_model: MakeModel) -> None:
