@@ -86,9 +86,9 @@ def check_steps(cells, column, step):
 
 
 def inputs(path, info, classes=None):
-    """Return the inputs of the detector, and the row that the first of them ends with."""
+    """Return the inputs of the detector, and the rows that they end with: their numbers from 1, or time stamps."""
     first, last = info["inputs"][0], info["inputs"][-1]
-    feed, end = {}, 1
+    feed, end, stamps = {}, first["shape"][1] if is_recording(first) else 1, None
     if last["name"] == "class" and not last["columns"]:
         if classes is None:
             raise ValueError("the model is conditioned on classes: name a file with the class of each row")
@@ -96,7 +96,7 @@ def inputs(path, info, classes=None):
         feed["class"] = np.array(names, object)[:, None]
     if path.suffix == ".npy" or not first["columns"]:
         feed[first["name"]] = np.ascontiguousarray(numbers(path, first))
-        return checked(feed, info), first["shape"][1] if is_recording(first) else 1
+        return checked(feed, info), named(end, feed)
     header, *rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row] or [[]]
     place = {name.strip(): i for i, name in enumerate(header)}
     if odd := [i for i, row in enumerate(rows, 1) if len(row) != len(header)]:
@@ -111,10 +111,16 @@ def inputs(path, info, classes=None):
         if is_recording(given):
             column, step = given.get("time") or ("", 0)
             if column in place:
-                check_steps([row[place[column]].strip() for row in rows], column, step)
-            end, x = given["shape"][1], windows(x, given["shape"][1:])
+                stamps = [row[place[column]].strip() for row in rows]
+                check_steps(stamps, column, step)
+            x = windows(x, given["shape"][1:])
         feed[given["name"]] = np.ascontiguousarray(x)
-    return checked(feed, info), end
+    return checked(feed, info), named(end, feed) if stamps is None else stamps[end - 1 :]
+
+
+def named(end, feed):
+    """Return the numbers of the rows that inputs end with, the first of them with row `end`."""
+    return range(end, end + len(next(iter(feed.values()))))
 
 
 def checked(feed, info):
@@ -146,10 +152,10 @@ def batches(path, info, classes):
     if info["inputs"][0]["dtype"] == "uint8":
         yield from images(path, info["inputs"][0])
         return
-    feed, row = inputs(path, info, classes)
-    for start in range(0, len(next(iter(feed.values()))), BATCH):
+    feed, rows = inputs(path, info, classes)
+    for start in range(0, len(rows), BATCH):
         part = {name: values[start : start + BATCH] for name, values in feed.items()}
-        yield range(row + start, row + start + BATCH), part
+        yield rows[start : start + BATCH], part
 
 
 def wrong(message):
@@ -163,14 +169,15 @@ def main(folder, path, classes=None):
     info = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
     names = [name for name in ("score", "p_value", "alarm") if name in info["outputs"]]
     session = onnxruntime.InferenceSession(folder / "detector.onnx")
+    lines = csv.writer(sys.stdout, lineterminator="\n")
     header = True
     for rows, feed in batches(path, info, classes):
         outputs = session.run(names, feed)
         if header:  # nothing is printed before an error
-            print("row", *names, sep=",")
+            lines.writerow(["time" if isinstance(rows, list) and is_recording(info["inputs"][0]) else "row", *names])
             header = False
         for row, *found in zip(rows, *outputs):  # noqa: B905
-            print(row, *(f"{number:.7g}" for number in found), sep=",")
+            lines.writerow([row, *(f"{number:.7g}" for number in found)])
 
 
 if __name__ == "__main__":

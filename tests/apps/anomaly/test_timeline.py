@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from scipy.stats import binom
 from autoenc import load_run, run
 from autoenc.apps.anomaly import conformal
 from autoenc.apps.anomaly.conformal import AlarmRate
-from autoenc.apps.anomaly.steps import blocks, follow, metrics, timeline
+from autoenc.apps.anomaly.steps import blocks, figure, follow, metrics, timeline
 from autoenc.apps.anomaly.steps.metrics import Scored, stretches
 from autoenc.apps.anomaly.steps.scores import StepDetector
 from autoenc.apps.anomaly.steps.way import Steps
@@ -112,6 +113,18 @@ def test_thresholds_are_quantiles_of_the_validation_steps(loaded: Run) -> None:
     for name in ("residual", "error", "knn"):
         np.testing.assert_allclose(np.sort(detector.validation[name]), np.sort(values[name]), rtol=1e-3, atol=1e-5)
         assert (values[name] > detector.threshold(name, 0.9) * (1 + 1e-5)).mean() <= 0.1
+
+
+def test_figures_have_the_time_stamps_of_the_file(loaded: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(figure, "pixels", drawn.append)
+    split = timeline.windows_of(loaded, None)
+    figure.figure(loaded, timeline.timeline(StepDetector(loaded), split))
+    lowest = drawn[0].axes[-1]
+    labels = [text.get_text() for text in lowest.get_xticklabels()]
+    assert labels[0] == "2024-05-01 00:00:00"
+    assert labels[-1] == "2024-05-01 00:26:30", "that of the last of the rows"
+    assert lowest.get_xlabel() == "time"
 
 
 def test_a_test_split_is_detected_with_metrics_and_files(

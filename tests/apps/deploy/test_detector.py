@@ -329,14 +329,14 @@ def test_a_table_is_exported_and_served_without_this_package(
             assert str(secret).encode() not in path.read_bytes(), path.name
 
 
-def test_served_windows_are_numbered_by_the_row_that_they_end_with(tmp_path: Path) -> None:
+def test_served_windows_are_named_by_the_row_that_they_end_with(tmp_path: Path) -> None:
     info = {"inputs": [{"name": "x", "dtype": "float32", "shape": ["N", 4, 2], "columns": ["p", "q"], "dates": [],
                         "missing": [], "range": None, "uint8_scale": None}]}  # fmt: skip
     served = runpy.run_path(str(SERVE))["inputs"]
     path = tmp_path / "log.csv"
     path.write_text("q,time,p\n" + "".join(f"{10 + i},t{i},{i}\n" for i in range(6)))
-    feed, end = served(path, info)
-    assert end == 4
+    feed, rows = served(path, info)
+    assert list(rows) == [4, 5, 6]
     np.testing.assert_array_equal(feed["x"][1], [[1, 11], [2, 12], [3, 13], [4, 14]])
     info["inputs"][0]["time"] = ["time", 60.0]
     day, starts = "2024-03-01T00:", np.arange(6)
@@ -349,7 +349,9 @@ def test_served_windows_are_numbered_by_the_row_that_they_end_with(tmp_path: Pat
     ):
         path.write_text("q,time,p\n" + "".join(f"{10 + i},{stamp},{i}\n" for i, stamp in enumerate(stamps)))
         with pytest.raises(ValueError, match=why) if why else nullcontext():
-            np.testing.assert_array_equal(served(path, info)[0]["x"], feed["x"])
+            again, rows = served(path, info)
+            np.testing.assert_array_equal(again["x"], feed["x"])
+            assert rows == [str(stamp) for stamp in stamps[3:]]
     for text, why in (
         ("p,q\n1,2\n", "has 1 rows, a window 4"),
         ("p,q\n1,2\n3,\n", "row 2, column q: '' cannot be read"),

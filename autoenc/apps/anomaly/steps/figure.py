@@ -11,7 +11,7 @@ from autoenc.apps.anomaly.steps.timeline import Timeline
 from autoenc.figures import new_figure, pixels
 from autoenc.loading import Run
 
-SHOWN, CHANNELS = 3, 4  # recordings and channels
+SHOWN, CHANNELS, STAMPS = 3, 4, 6  # recordings, channels, and time stamps below each recording
 
 
 def figure(run: Run, result: Timeline) -> np.ndarray:
@@ -50,6 +50,10 @@ def figure(run: Run, result: Timeline) -> np.ndarray:
                 for n, (a, b) in enumerate(stretches(result.labels[here], (stop - start,))):
                     label = "known anomaly" if n == 0 else None
                     axes.axvspan(t[a], t[b - 1] + 1, color="tab:orange", alpha=0.2, linewidth=0, label=label)
+        if result.axis.recordings[i].stamps is not None:
+            at = np.unique(np.linspace(t[0], t[-1], STAMPS).astype(int))
+            for axes in grid[k * (count + 1) : (k + 1) * (count + 1)]:
+                axes.set_xticks(at, [result.axis.stamp(i, step) for step in at.tolist()])
         for axes in grid[k * (count + 1) : (k + 1) * (count + 1) - 1]:
             axes.set_xticklabels([])
         grid[k * (count + 1)].set_title(result.axis.recordings[i].name, fontsize=9, loc="left")
@@ -57,5 +61,5 @@ def figure(run: Run, result: Timeline) -> np.ndarray:
     for axes in (grid[0], grid[count]):
         shown |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     drawing.legend(shown.values(), shown.keys(), fontsize=8, loc="outside upper center", ncols=len(shown))
-    grid[-1].set_xlabel("time step", fontsize=8)
+    grid[-1].set_xlabel("time step" if result.axis.recordings[spans[-1][0]].stamps is None else "time", fontsize=8)
     return pixels(drawing)
