@@ -7,7 +7,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,15 @@ def finish(
         f" weights of step {best['step']}, the best validation {parts.settings.monitor} (*)"
     )
     progress.line(f"run: {run_dir}" + (f"   figures: {run_dir / 'figures'}" if drawn else ""))
+    if data.spec.classes:
+        progress.line(f"anomalies{_among(data.spec.anomalies)}: python scripts/detect.py {run_dir}")
     return summary
+
+
+def _among(classes: Sequence[str]) -> str:
+    """Return the classes that are anomalies in parentheses; empty if there are none."""
+    more = f" and {len(classes) - 3} more" if len(classes) > 3 else ""
+    return f" ({', '.join(classes[:3])}{more})" if classes else ""
 
 
 def _parameters(parts: Parts) -> int:

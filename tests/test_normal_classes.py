@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from autoenc import run
 from autoenc.build import build_data
 from autoenc.config.composed import compose
 from autoenc.data.kinds.vector import Vector
@@ -73,3 +74,14 @@ def test_images_are_grey_if_those_that_are_left_are(tmp_path: Path) -> None:
     assert build_data(compose([*own, "data.val_fraction=0.3", "data.test_fraction=0.3"])).spec.shape == (3, 8, 8)
     for left_out in ("anomaly_classes=[odd]", "normal_classes=[good]"):
         assert build_data(compose([*own, left_out])).spec.shape == (1, 8, 8)
+
+
+def test_a_run_with_labels_ends_with_the_command_that_scores_anomalies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.DataFrame({"size": np.random.default_rng(0).normal(size=300), "kind": ["good", "bad", "odd"] * 100})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    table = ["data=table", f"data.path={tmp_path / 't.csv'}", "data.label=kind", "data.test_fraction=0.3"]
+    small = ["model=ae", "network.hidden=[4]", "model.latent_dim=1", "trainer.steps=1", "trainer.figures=0"]
+    run.train(compose([*table, *small, "data.normal=good"]), tmp_path / "run", {})
+    assert capsys.readouterr().out.endswith(f"anomalies (bad, odd): python scripts/detect.py {tmp_path / 'run'}\n")
