@@ -132,6 +132,22 @@ def test_help_shows_groups_choices_and_examples_without_torch(tmp_path: Path) ->
         (["dataset=mnist"], "dataset: no such key; did you mean data=mnist?"),
         (["device=cuda"], "device: no such key; did you mean trainer.device=cuda?"),
         (["model=vae", "beta=4"], "beta: no such key; did you mean regularizer.kl.weight=4?"),
+        (["beta=4"], "beta: no such key as configured; did you mean model=vae regularizer.kl.weight=4?"),
+        (["model.beta=4"], "model.beta: no such key as configured; did you mean model=vae regularizer.kl.weight=4?"),
+        (["kl=2"], "kl: no such key as configured; did you mean model=vae regularizer.kl.weight=2?"),
+        (
+            ["model=vae", "l1=1"],
+            "l1: no such key as configured; did you mean regularizer=[kl,l1] regularizer.l1.weight=1?",
+        ),
+        (["noise_std=1"], "did you mean noise=affine noise.std=1 or noise=gaussian noise.std=1?"),
+        (["std=1"], "did you mean noise=affine noise.std=1 or noise=gaussian noise.std=1?"),
+        (["free_bits=1"], "did you mean model=vae regularizer.kl.free_bits=1?"),
+        (["trainer_epochs=3"], "trainer_epochs: no such key; did you mean trainer.epochs=3?"),
+        (["model.bottleneck.k=3"], "no such key as configured; model=batch_topk, model=matryoshka, model=topk has it"),
+        (
+            ["noise=0.3"],
+            "noise=0.3: noise is an option, not a number; choose from affine, blemishes, channels, gaussian",
+        ),
         (["learning_rate=1"], "learning_rate: no such key; did you mean optimizer.lr=1?"),
         (
             ["model=vae", "regularizer=[kl_warmup]", "regularizer.kl.weight=4"],

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import re
 import shutil
+from collections.abc import Sequence
 from typing import NoReturn
 
 import hydra
+import yaml
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,6 +18,7 @@ from autoenc.config import schema
 from autoenc.errors import ConfigError
 from autoenc.files import flat
 
+NUMBERS = re.compile(r"\[?[-+]?\.?\d[-+.\d,e]*\]?")
 SYNONYMS = {  # names in other programs -> keys here
     **dict.fromkeys(("dataset", "datasets"), "data"),
     **dict.fromkeys(("arch", "architecture", "net", "backbone"), "network"),
@@ -30,7 +34,8 @@ SYNONYMS = {  # names in other programs -> keys here
     **dict.fromkeys(("grad_clip", "clip_grad", "gradient_clip_val"), "trainer.clip"),
     **dict.fromkeys(("latent", "latents", "latent_size", "latent_dims", "z_dim", "code_dim", "code_size",
                      "hidden_dim", "bottleneck_dim"), "model.latent_dim"),
-    **dict.fromkeys(("layers", "hidden_dims", "hidden_sizes", "hidden_layers"), "network.hidden"),
+    **dict.fromkeys(("layers", "hidden_dims", "hidden_sizes", "hidden_layers", "hidden_size"),
+                  "network.hidden"),
     **dict.fromkeys(("beta", "kl_weight", "kl"), "regularizer.kl.weight"),
     **dict.fromkeys(("random_seed", "random_state"), "seed"),
     **dict.fromkeys(("loss", "reconstruction_loss"), "likelihood"),
@@ -72,6 +77,9 @@ def argument_message(args: list[str]) -> str:
         if "=" not in word and not word.startswith("~"):
             return _word(word, after)
         name, _, value = word.lstrip("+").partition("=")
+        if name in schema.GROUPS and NUMBERS.fullmatch(value):
+            options = ", ".join(option for option, _ in schema.choices(name))
+            return f"{word}: {name} is an option, not a number; choose from {options}"
         if word.startswith("+") and "." not in name and (keys := keys_named(name, compose([]))) and name not in keys:
             return f"{word}: no such key; did you mean {_either(keys, value)}?"
     return ""
@@ -145,7 +153,41 @@ def keys_named(name: str, composed: DictConfig) -> list[str]:
     leaves, name = _leaves(composed), name.lower()
     synonym = SYNONYMS.get(name, "")
     known = [synonym] * (synonym in leaves or synonym.startswith(("hydra.", "data.")))
+    known += [key for key in (name.replace("_", ".", 1),) if key in leaves and "_" in name]  # trainer_epochs
     return [*known, *(key for key, leaf in leaves.items() if leaf == name and key not in known)][:3]
+
+
+def options_with(key: str, terms: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Return the full keys that end in a key, and the options of config groups that have each, as they are typed.
+
+    Args:
+        terms: regularizers that are chosen already.
+    """
+    found: dict[str, list[str]] = {}
+    for group in schema.GROUPS[:-1]:  # experiments choose options
+        for path in sorted((schema.CONFIGS / group).glob("*.yaml")):
+            text = path.read_text()
+            if f"{key.rpartition('.')[2]}:" not in text:
+                continue
+            package = re.match(r"# @package (\S+)", text)
+            prefix = package[1].replace("_global_", "") if package else group
+            settings = {k: v for k, v in yaml.safe_load(text).items() if k != "defaults"}
+            option = f"[{','.join([*terms, path.stem])}]" if group == "regularizer" else path.stem
+            for name in flat(settings, f"{prefix}." if prefix else ""):
+                if f".{name}".endswith(f".{key}"):
+                    found.setdefault(name, []).append(f"{group}={option}")
+    return found
+
+
+def settings_named(name: str, composed: DictConfig) -> list[str]:
+    """Return keys of a name that other options have, each with such an option; at most three."""
+    key, terms = SYNONYMS.get(name.lower(), name), [str(term) for term in composed.regularizer]
+    if key.startswith("regularizer.kl."):
+        return [f"model=vae {key}"]
+    found = options_with(key, terms) or options_with(f"{key}.weight", terms) or options_with(key.replace("_", ".", 1))
+    most = 3 if len(found) == 1 else 1
+    found |= {full: ["model=vae"] for full in found if full.startswith("regularizer.kl.")}  # others have no posterior
+    return [f"{option} {full}" for full, options in found.items() for option in options[:most]][:3]
 
 
 def keys_like(name: str, composed: DictConfig) -> list[str]:

@@ -10,7 +10,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig
 
 from autoenc.config import schema
-from autoenc.config.arguments import compose, keys_like, keys_named
+from autoenc.config.arguments import SYNONYMS, compose, keys_like, keys_named, options_with, settings_named
 from autoenc.errors import ConfigError, one_line
 
 FILES = {  # ending of a file -> the option of `data` that reads it
@@ -83,13 +83,8 @@ def _unknown_key(key: str, args: list[str]) -> str:
     names = [str(k) for k in node if not str(k).startswith("_")] if isinstance(node, DictConfig) else []
     if above == parent and leaf in names:
         return f"{key}: not every job of the sweep has this key"
-    group = above.rpartition(".")[2]  # of model.prior: prior
-    files = (schema.CONFIGS / group).glob("*.yaml")
-    name = re.escape(parts[0])
-    line = re.compile(rf"^(?:{group}:\n(?:  .*\n)*?  )?{name}:", re.M)  # of the group's file, alone or among others
-    owners = sorted(file.stem for file in files if line.search(file.read_text()))
-    if owners and parts[0] not in names:
-        return f"{key}: no such key as configured; {', '.join(f'{group}={option}' for option in owners)} has it"
+    if above and isinstance(node, DictConfig) and parts[0] not in names and (owners := options_with(key).get(key)):
+        return f"{key}: no such key as configured; {', '.join(owners)} has it"
     if not above and len(parts) > 1 and parts[0] in composed.model:
         return f"{key}: no such key; did you mean model.{key}={value}?"
     siblings = difflib.get_close_matches(parts[0].lower(), [*names, *([] if above else ["experiment"])], n=3)
@@ -99,7 +94,11 @@ def _unknown_key(key: str, args: list[str]) -> str:
         typed = any(a.startswith(f"{above}=") for a in args)
         remedy = f"leave out {above}={node:g}" if typed else "a schedule with model=vae regularizer=[kl_warmup]"
         return f"{key}: no such key; {above} is the number {node:g}; {remedy}"
-    if keys := keys_named(leaf, composed) or near or keys_like(leaf, composed):
+    if keys := keys_named(leaf, composed):
+        return f"{key}: no such key; did you mean {' or '.join(f'{k}={value}' for k in keys)}?"
+    if (not parent or leaf.lower() in SYNONYMS) and (settings := settings_named(leaf, composed)):
+        return f"{key}: no such key as configured; did you mean {' or '.join(f'{k}={value}' for k in settings)}?"
+    if keys := near or keys_like(leaf, composed):
         return f"{key}: no such key; did you mean {' or '.join(f'{k}={value}' for k in keys)}?"
     if not isinstance(node, DictConfig):
         return f"{key}: no such key; {above} has no keys of its own"
