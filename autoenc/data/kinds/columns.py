@@ -13,10 +13,10 @@ from autoenc.data.kinds.kind import Kind
 from autoenc.data.kinds.observed import Column
 from autoenc.data.kinds.raw import Category, Raw, RawColumns, RawInput
 from autoenc.data.kinds.raw.inputs import GONE
-from autoenc.data.readers.class_names import MISSING, class_name
+from autoenc.data.readers.class_names import MARKERS, MISSING, class_name
 from autoenc.data.readers.dates import HOUR, WEEKDAY, Dated
 from autoenc.data.readers.numbers import Written
-from autoenc.data.readers.tables import MARKERS, Source
+from autoenc.data.readers.tables import Source
 from autoenc.data.split import Split
 from autoenc.errors import DataError
 

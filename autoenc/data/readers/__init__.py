@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ PATHS = {  # data set with a path -> the module whose `check` knows its files, a
     "series": ("recordings", "name a file or a folder of recordings: data.path=log.csv"),
     "defects": ("folders", "name a folder with train/good and test/<kind>: data.path=FOLDER"),
 }
+COLUMNS = ("table", "text", "bag_of_words")  # whose `check` reads the names of columns
 
 
 def path_of(data_set: str, path: str | None) -> str:
@@ -29,7 +31,7 @@ def path_of(data_set: str, path: str | None) -> str:
 
 
 def check_paths(data_set: str, options: Mapping[str, Any]) -> None:
-    """Raise ConfigError or DataError for options whose paths are missing, of another type, empty or unreadable.
+    """Raise ConfigError or DataError for paths that are missing, of another type, empty, unreadable or without a label.
 
     Takes milliseconds, where reading the data takes the import of torch. Data sets without a path are not checked.
     """
@@ -37,6 +39,8 @@ def check_paths(data_set: str, options: Mapping[str, Any]) -> None:
         return
     path_of(data_set, options.get("path"))
     check = import_module(f"{__name__}.{PATHS[data_set][0]}").check
+    if data_set in COLUMNS:
+        check = partial(check, options=options)
     for key, value in options.items():
         if key.endswith("path") and value is not None:
             path = Path(value).expanduser()

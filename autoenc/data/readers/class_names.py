@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from autoenc.data.readers.tables import MARKERS
-
 if TYPE_CHECKING:
     import pandas as pd
 
+# Markers of missing values, as pandas reads them.
+MARKERS = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"}
+MARKERS |= {"NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 MISSING = "(missing)"  # the class, and the category, of an empty cell
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autoenc import memory
 from autoenc.data.readers import arrays
 from autoenc.data.readers.arrays import is_number, read_arrays, roles
-from autoenc.data.readers.delimited import header_names, header_row, rows, unique
+from autoenc.data.readers.class_names import MARKERS, class_name
+from autoenc.data.readers.delimited import QUOTES, header_names, header_row, rows, separator_of, unique
 from autoenc.data.readers.paths import check_file, check_members, check_unpacked, decoding, opened
-from autoenc.errors import DataError, one_line
+from autoenc.errors import DataError, one_line, require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,9 +30,6 @@ CHUNK = 50_000  # rows
 TEXT = 8  # bytes of a short text in memory, at least
 METADATA = (ValueError, KeyError, TypeError, AttributeError)  # errors of pandas if its part of a file is damaged
 PEEK = 100  # rows that decide whether numbers in the first line are names
-# Markers of missing values, as pandas reads them.
-MARKERS = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"}
-MARKERS |= {"NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 
 
 def format_of(path: Path) -> str:
@@ -39,14 +37,27 @@ def format_of(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def check(path: Path) -> None:
-    """Raise DataError unless a file can be opened, is not empty and has a format of tables."""
+def check(path: Path, options: Mapping[str, Any] | None = None) -> None:
+    """Raise DataError unless a file can be opened, is not empty and has a format of tables.
+
+    Args:
+        options: of `data=table`: the first rows of a text file must have this format and the column of the labels.
+    """
     check_file(path)
     suffix = format_of(path)
     if suffix not in (*TEXTS, *JSON) and path.suffix.lower() not in (".parquet", *ARROW, ".xlsx", *ARRAYS):
         raise DataError(f"{path}: expected {FORMATS}, found '{path.suffix.lower()}'")
     if suffix in ARRAYS:
         arrays.check(path)
+    if options is not None and suffix in (*TEXTS, *JSON):
+        frame = next(source_of(options).chunks(path, size=PEEK))
+        check_label(path, frame, options.get("label"))
+
+
+def check_label(path: Path, names: Iterable[str], label: str | None) -> None:
+    """Raise DataError unless a column of labels is among those of a file."""
+    if label is not None and label not in names:
+        raise DataError(f"data.label={label}: {path} has no such column; it has {', '.join(names)}")
 
 
 @dataclass(frozen=True)
@@ -100,18 +111,18 @@ class Source:
             chunks.append(chunk)
         return pd.concat(chunks)
 
-    def chunks(self, path: Path, notes: list[str] | None = None) -> Iterator[pd.DataFrame]:
-        """Yield the rows in chunks of 50,000 (NumPy files in one chunk); the index numbers them from 1.
+    def chunks(self, path: Path, notes: list[str] | None = None, size: int = CHUNK) -> Iterator[pd.DataFrame]:
+        """Yield the rows in chunks (NumPy files in one chunk); the index numbers them from 1.
 
         Args:
-            notes: receives remarks on names of columns.
+            notes: receives remarks on names of columns. size: rows of a chunk.
         """
         check(path)
         suffix = format_of(path)
         if suffix in TEXTS:
-            chunks = self._csv(path, suffix, [] if notes is None else notes)
+            chunks = self._csv(path, suffix, [] if notes is None else notes, size)
         elif suffix in JSON:
-            chunks = _json_lines(path)
+            chunks = _json_lines(path, size)
         elif suffix == ".parquet":
             chunks = _parquet(path)
         elif suffix in ARROW:
@@ -128,7 +139,7 @@ class Source:
         if not count:
             raise DataError(f"{path}: has no rows")
 
-    def _csv(self, path: Path, suffix: str, notes: list[str]) -> Iterator[pd.DataFrame]:
+    def _csv(self, path: Path, suffix: str, notes: list[str], size: int) -> Iterator[pd.DataFrame]:
         import pandas as pd
 
         separator = "\t" if suffix == ".tsv" else self.separator
@@ -141,7 +152,7 @@ class Source:
         names = self._names(path, start[0][1], [row for _, row in start[1:]], notes)
         found = chain(start[self.header is not False :], found)
         markers = MARKERS | {text for marker in self.missing for text in _spellings(marker)}
-        while part := list(islice(found, CHUNK)):
+        while part := list(islice(found, size)):
             cells = zip(*(_of_width(path, line, row, len(names)) for line, row in part), strict=True)
             columns = [[None if (text := c.strip()) in markers else text for c in column] for column in cells]
             frame = pd.DataFrame({i: pd.Series(column, dtype="str") for i, column in enumerate(columns)})
@@ -245,6 +256,29 @@ class Source:
         return dataclasses.replace(self, header=self.header is not False)
 
 
+def source_of(options: Mapping[str, Any]) -> Source:
+    """Return the format that options of `data=table` describe; ConfigError if one is out of range."""
+    separator, decimal, thousands = options.get("separator", ","), options.get("decimal", "."), options.get("thousands")
+    quoting, skip = options.get("quoting", "double"), options.get("skip", 0)
+    label, infinite = options.get("label"), options.get("infinite", "error")
+    what = "must be one character, \\t for a tab, or whitespace"
+    one = separator_of(separator)
+    require(len(one) == 1 and one not in '"\r\n', "separator", repr(separator), what)
+    require(quoting in QUOTES, "quoting", quoting, f"must be one of {', '.join(QUOTES)}")
+    require(skip >= 0, "skip", skip, "must be 0 or more")
+    require(decimal in (".", ","), "decimal", repr(decimal), "must be . or ,")
+    require(decimal != separator, "decimal", repr(decimal), "is also the separator of the columns")
+    require(thousands in (None, ",", ".", "'", " "), "thousands", repr(thousands), "must be ',', '.', \"'\" or ' '")
+    require(thousands != decimal, "thousands", repr(thousands), "is also the decimal separator")
+    require(infinite in ("error", "missing"), "infinite", infinite, "must be error or missing")
+    names, missing, drop = (tuple(map(class_name, options.get(key, ()))) for key in ("names", "missing", "drop"))
+    return Source(
+        options.get("header"), names, separator, options.get("encoding", "utf-8"), missing, decimal,
+        (*drop, *([label] if label else [])), quoting, skip, options.get("comment") or "", thousands or "", infinite,
+        (), options.get("array"),
+    )  # fmt: skip
+
+
 def _spellings(marker: str) -> set[str]:
     """Return a marker as it may be written: -200 also as -200.0."""
     return {marker, str(float(marker)), f"{float(marker):g}"} if is_number(marker) else {marker}
@@ -259,13 +293,13 @@ def _of_width(path: Path, line: int, row: list[str], width: int) -> list[str]:
     return row
 
 
-def _json_lines(path: Path) -> Iterator[pd.DataFrame]:
+def _json_lines(path: Path, size: int) -> Iterator[pd.DataFrame]:
     import pandas as pd
 
     names: list[str] = []
     with decoding(path), opened(path) as file:
         lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
-        while part := list(islice(lines, CHUNK)):
+        while part := list(islice(lines, size)):
             frame = pd.DataFrame([_record(path, number, line) for number, line in part])
             names += [name for name in frame if name not in names]
             yield frame.reindex(columns=names)

@@ -7,7 +7,7 @@ import json
 import os
 import unicodedata
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -20,6 +20,7 @@ from autoenc.errors import ConfigError, DataError, one_line
 
 TEXT, LABEL = "text", "label"  # default names of columns
 FILES = (".txt", ".txt.gz")  # documents in a folder
+SMALL = 2**20  # bytes that are read in milliseconds
 SHORT = 58  # bytes of a short text in Python
 Rows = list[tuple[int, Sequence[Any]]]  # the number of the line (row), the cells
 
@@ -52,12 +53,18 @@ def format_of(path: Path) -> str:
     return PurePath(name).suffix
 
 
-def check(path: Path) -> None:
-    """Raise DataError unless a path is a file that can be opened and is not empty, or a folder of texts."""
+def check(path: Path, options: Mapping[str, Any] | None = None) -> None:
+    """Raise DataError unless a path is a file that can be opened and is not empty, or a folder of texts.
+
+    Args:
+        options: of the data set: a small file is read with them.
+    """
     if not path.is_dir():
         check_file(path)
     elif not any(name.lower().endswith(FILES) for _, _, names in os.walk(path) for name in names):
         raise DataError(f"{path}: is a folder without {' or '.join(FILES)} files")
+    if options is not None and path.is_file() and path.stat().st_size < SMALL:
+        read(path, **{key: options[key] for key in ("column", "label", "encoding", "quoting") if key in options})
 
 
 def has_columns(path: Path) -> bool:

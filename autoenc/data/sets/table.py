@@ -14,8 +14,7 @@ from autoenc.data.dataset import Data
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.readers import path_of
 from autoenc.data.readers.class_names import MISSING, class_name
-from autoenc.data.readers.delimited import QUOTES, separator_of
-from autoenc.data.readers.tables import Source
+from autoenc.data.readers.tables import source_of
 from autoenc.data.sets.table_recipe import Recipe
 from autoenc.data.split import Split, check_fractions, hold_out, three_way
 from autoenc.data.storage.cache import FOLDER
@@ -93,24 +92,14 @@ def table(
     from autoenc.data.sets.streamed_table import streamed
 
     path = path_of("table", path)
-    what = "must be one character, \\t for a tab, or whitespace"
-    one = separator_of(separator)
-    require(len(one) == 1 and one not in '"\r\n', "separator", repr(separator), what)
-    require(quoting in QUOTES, "quoting", quoting, f"must be one of {', '.join(QUOTES)}")
-    require(skip >= 0, "skip", skip, "must be 0 or more")
+    source = source_of(
+        {"header": header, "names": names, "separator": separator, "encoding": encoding, "missing": missing,
+         "decimal": decimal, "drop": drop, "label": label, "quoting": quoting, "skip": skip, "comment": comment,
+         "thousands": thousands, "infinite": infinite, "array": array}
+    )  # fmt: skip
     require(normal is None or label is not None, "normal", normal, "needs data.label, the column that has this value")
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     assert kind is None or isinstance(kind, Table)
-    require(decimal in (".", ","), "decimal", repr(decimal), "must be . or ,")
-    require(decimal != separator, "decimal", repr(decimal), "is also the separator of the columns")
-    require(thousands in (None, ",", ".", "'", " "), "thousands", repr(thousands), "must be ',', '.', \"'\" or ' '")
-    require(thousands != decimal, "thousands", repr(thousands), "is also the decimal separator")
-    require(infinite in ("error", "missing"), "infinite", infinite, "must be error or missing")
-    source = Source(
-        header, _texts(names), separator, encoding, _texts(missing), decimal,
-        (*_texts(drop), *([label] if label else [])), quoting, skip, comment or "", thousands or "", infinite,
-        (), array,
-    )  # fmt: skip
     plan = Plan(
         scaling, log if isinstance(log, bool) else _texts(log), _texts(categorical), max_categories,
         dates if isinstance(dates, str) else _texts(dates), _texts(keep),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.readers.class_names import MISSING, class_names, known_class
-from autoenc.data.readers.tables import Source
+from autoenc.data.readers.tables import Source, check_label
 from autoenc.data.split import Split
 from autoenc.errors import DataError
 
@@ -69,13 +69,11 @@ class Recipe:
 
     def _check_columns(self, path: Path, frame: pd.DataFrame) -> None:
         """Raise DataError if there is no column of labels, or if none of the files has a column to drop."""
-        there = ", ".join(frame)
-        if self.label is not None and self.label not in frame:
-            raise DataError(f"data.label={self.label}: {path} has no such column; it has {there}")
+        check_label(path, frame, self.label)
         others = [other for other in self.paths if other != path]
         for name in self.drop:
             if name not in frame and not any(name in next(self.source.chunks(other)) for other in others):
-                raise DataError(f"data.drop={name}: {path} has no such column; it has {there}")
+                raise DataError(f"data.drop={name}: {path} has no such column; it has {', '.join(frame)}")
 
     def spelling(self, train: Collection[str], test: Collection[str]) -> tuple[dict[str, str], list[str]]:
         """Return classes of the test file -> those of training that differ by case or a full stop, and a note."""

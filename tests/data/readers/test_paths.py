@@ -20,7 +20,7 @@ def there(tmp_path: Path) -> Path:
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "empty.csv").touch()
     (tmp_path / "text.npy").write_text("no array")
-    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "table.csv").write_text("a,text\n1,2\n")
     (tmp_path / "documents" / "en" / "1.txt").write_text("one")
     Image.new("L", (8, 8)).save(tmp_path / "images" / "deep" / "a.png")
     np.save(tmp_path / "rows.npy", np.zeros((4, 2)))
@@ -73,3 +73,21 @@ def test_a_file_of_another_format_is_named(data_set: str, there: Path) -> None:
 def test_data_sets_without_a_path_are_not_checked() -> None:
     check("digits")
     check("torchvision_images", root="nowhere")
+
+
+@pytest.mark.parametrize(
+    ("data_set", "options", "message"),
+    [
+        ("table", {"label": "c"}, r"data\.label=c: .*own\.csv has no such column; it has a, b"),
+        ("table", {"separator": ",,"}, r"data\.separator=',,': must be one character"),
+        ("table", {"quoting": "none"}, r"own\.csv: line 3 has 3 columns, expected 2"),
+        ("text", {"label": "c", "column": "b"}, r"data\.label=c: no such column; .*own\.csv has the columns a, b"),
+        ("bag_of_words", {"column": "c"}, r"data\.column=c: no such column"),
+    ],
+)
+def test_columns_are_looked_up_before_torch_is_imported(
+    data_set: str, options: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "own.csv").write_text('a,b\n1,two\n3,"four, five"\n')
+    with pytest.raises((ConfigError, DataError), match=message):
+        check(data_set, path=str(tmp_path / "own.csv"), **options)
