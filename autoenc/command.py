@@ -84,14 +84,13 @@ def fraction(text: str) -> float:
 positive.__name__, fraction.__name__ = "whole number", "number"  # argparse: invalid <name> value: 'x'
 
 
-def execute(main: Callable[[argparse.Namespace], Results], arguments: argparse.ArgumentParser,
-            argv: Sequence[str] | None = None) -> NoReturn:  # fmt: skip
+def execute(main: Callable[[argparse.Namespace], Results], arguments: argparse.ArgumentParser) -> NoReturn:
     """Run a script and exit: 0 success, 2 invalid input (one line), 130 or 143 interrupted, 1 other failures.
 
     Args:
         main: prints for people and returns the results, which --json prints instead.
     """
-    args = arguments.parse_args(argv)
+    args = arguments.parse_args()
     launched.share_cores()
     warnings.showwarning = _attention  # type: ignore[assignment]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

@@ -16,6 +16,7 @@ from omegaconf import MISSING, OmegaConf
 
 from autoenc.training.settings import TrainerSettings
 
+LONGEST = 80  # characters of the name of a folder
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -82,7 +83,7 @@ def _header(text: str) -> dict[str, str | None]:
     return _parse_header("\n".join(kept))
 
 
-def short_name(overrides: Sequence[str], limit: int = 80) -> str:
+def short_name(overrides: Sequence[str]) -> str:
     """Return a folder name for the overrides of a job: model=vae, model.latent_dim=8 -> model=vae,latent_dim=8."""
     names = []
     for override in overrides:
@@ -90,7 +91,7 @@ def short_name(overrides: Sequence[str], limit: int = 80) -> str:
         names.append(f"{key.split('.')[-1]}={value}" if value else key)
     text = ",".join(names).replace("/", "_").replace(" ", "")
     text = "".join(c if c.isalnum() or c in "=,._-" else "" for c in text)
-    return text[:limit] or "run"
+    return text[:LONGEST] or "run"
 
 
 def suggest(word: str, choices: Iterable[str]) -> str:

@@ -25,6 +25,7 @@ from autoenc.training.evaluation import Evaluation, evaluation_mode
 
 log = logging.getLogger("autoenc")
 EXAMPLES = 12
+MOST = 144  # filters or atoms
 BAR = ("gray", "-1", "1")  # of weights
 MOST_ROWS, MOST_COLUMNS = 2_000, 60  # of a table
 
@@ -94,7 +95,7 @@ def _weights(model: Autoencoder) -> Iterator[Tensor]:
             yield module.weight.detach()
 
 
-def filters(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray | None:
+def filters(model: Autoencoder, spec: DataSpec) -> np.ndarray | None:
     """Draw the first layer's weights as images, each scaled separately, with grey for 0; None for vectors."""
     first = next(_weights(model), None)
     if not spec.kind.images or first is None:
@@ -102,8 +103,8 @@ def filters(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray |
     if first.dim() == 2 and first.shape[1] != math.prod(spec.shape):
         return None  # a layer that does not read whole images
     images = first if first.dim() == 4 else first.unflatten(-1, spec.shape)
-    title = f"weights of the first layer, {min(most, len(images))} of {len(images)} units"
-    return titled(_signed_grid(images, most), f"{title}; each scaled to its largest", BAR)
+    title = f"weights of the first layer, {min(MOST, len(images))} of {len(images)} units"
+    return titled(_signed_grid(images), f"{title}; each scaled to its largest", BAR)
 
 
 def dictionary(model: Autoencoder) -> Tensor | None:
@@ -115,17 +116,17 @@ def dictionary(model: Autoencoder) -> Tensor | None:
     return getattr(layer, "atoms", layer.weight).detach()
 
 
-def atoms(model: Autoencoder, spec: DataSpec, most: int = 144) -> np.ndarray | None:
+def atoms(model: Autoencoder, spec: DataSpec) -> np.ndarray | None:
     """Draw the atoms of a linear decoder as images; None for other decoders and data."""
     weight = dictionary(model)
     if not spec.kind.images or weight is None:
         return None
-    title = f"atoms of the decoder, {min(most, weight.shape[1])} of {weight.shape[1]} units"
-    return titled(_signed_grid(weight.T.unflatten(-1, spec.shape), most), f"{title}; each scaled to its largest", BAR)
+    title = f"atoms of the decoder, {min(MOST, weight.shape[1])} of {weight.shape[1]} units"
+    return titled(_signed_grid(weight.T.unflatten(-1, spec.shape)), f"{title}; each scaled to its largest", BAR)
 
 
-def _signed_grid(images: Tensor, most: int) -> np.ndarray:
-    images = images[:most].float()
+def _signed_grid(images: Tensor) -> np.ndarray:
+    images = images[:MOST].float()
     if images.shape[1] not in (1, 3):  # a convolution over features: show the first channel
         images = images[:, :1]
     images = images / images.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from autoenc.errors import require
+
 EXPANSION = 4  # width of the feed-forward layer, as in the paper
+
+
+def check_layers(cell: str, **sizes: int) -> None:
+    """Raise ConfigError for another cell than gru and transformer, or a size below 1."""
+    require(cell in ("gru", "transformer"), "cell", cell, "must be gru or transformer")
+    for key, size in sizes.items():
+        require(size >= 1, key, size, "must be 1 or more")
 
 
 class Block(nn.Module):

@@ -7,7 +7,7 @@ posterior collapses; word dropout, KL warm-up and free bits counteract that.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,23 +17,17 @@ from autoenc.core import Autoregressive
 from autoenc.data.split import BOS, PAD, masked
 from autoenc.errors import ConfigError, require
 from autoenc.networks import decoding as search
-from autoenc.networks.attention import Block, positions
+from autoenc.networks.attention import Block, check_layers, positions
 from autoenc.networks.decoding import State
 from autoenc.networks.parts import Pair
 
 
-class Cell(Protocol):
-    """The layers of a decoder: t more embeddings (N, t, E) and a state -> (N, t, W) and the next state."""
-
-    def start(self, z: Tensor) -> State:
-        """Return the state before the first token: (N, K) -> state."""
-        ...
-
-    def __call__(self, inputs: Tensor, state: State) -> tuple[Tensor, State]: ...
-
-
 class GRUCell(nn.Module):
-    """GRU (Cho et al. 2014); the code determines the initial state and is concatenated with every input."""
+    """GRU (Cho et al. 2014); the code determines the initial state and is concatenated with every input.
+
+    `start` returns the state before the first token, of z (N, K); `forward` takes t more embeddings (N, t, E) and a
+    state, and returns (N, t, W) and the next state.
+    """
 
     def __init__(self, embedding: int, latent_dim: int, width: int, layers: int, dropout: float):
         super().__init__()
@@ -220,9 +214,7 @@ def sequence(
     Raises:
         ConfigError: a value out of range.
     """
-    require(cell in ("gru", "transformer"), "cell", cell, "must be gru or transformer")
-    for key, size in (("embedding", embedding), ("width", width), ("layers", layers), ("heads", heads)):
-        require(size >= 1, key, size, "must be 1 or more")
+    check_layers(cell, embedding=embedding, width=width, layers=layers, heads=heads)
     for key, part in (("dropout", dropout), ("word_dropout", word_dropout)):
         require(0 <= part < 1, key, part, "must lie in [0, 1)")
     if vocabulary == 0:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autoenc.errors import ConfigError, require
-from autoenc.networks.attention import positions
+from autoenc.networks.attention import check_layers, positions
 from autoenc.networks.parts import LeadingDims, Pair
 from autoenc.networks.sequence import AttentionEncoder, GRUEncoder
 
@@ -83,12 +83,10 @@ def temporal(
     Raises:
         ConfigError: data that are not series, or a value out of range.
     """
-    require(cell in ("gru", "transformer"), "cell", cell, "must be gru or transformer")
     if len(input_shape) != 2:
         other = "images: network=conv" if len(input_shape) == 3 else "texts or vectors: network=sequence or network=mlp"
         raise ConfigError("", None, f"{cell} reads series; the data are {other}")
-    for key, size in (("patch", patch), ("width", width), ("layers", layers), ("heads", heads)):
-        require(size >= 1, key, size, "must be 1 or more")
+    check_layers(cell, patch=patch, width=width, layers=layers, heads=heads)
     require(patch <= input_shape[1], "patch", patch, f"must be at most the {input_shape[1]} steps of a window")
     require(0 <= dropout < 1, "dropout", dropout, "must lie in [0, 1)")
     require(width % 2 == 0, "width", width, "must be even")

@@ -61,11 +61,11 @@ def of_both_kinds(labels: np.ndarray, source: str) -> np.ndarray | None:
     return None
 
 
-def check_labels(labels: np.ndarray, what: str = "labels") -> None:
+def check_labels(labels: np.ndarray) -> None:
     """Raise UserError unless there are anomalies and normal rows."""
     if labels.all() or not labels.any():
         kind = "anomalies" if labels.all() else "normal"
-        raise UserError(f"{what}: all {len(labels):,} rows are {kind}; AUROC needs anomalies and normal rows")
+        raise UserError(f"labels: all {len(labels):,} rows are {kind}; AUROC needs anomalies and normal rows")
 
 
 def known_rows(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -122,9 +122,9 @@ class Independent:
         return np.take_along_axis(self.codes, rows, 0)
 
 
-def training_codes(run: Run, most: int = FITTED) -> np.ndarray:
-    """Return codes of the reference rows (at most 20,000 training rows), or of `most` of them: (N, K)."""
-    return run.reference.codes[drawn(len(run.reference), most).sort().values.numpy()]
+def training_codes(run: Run) -> np.ndarray:
+    """Return codes of the reference rows (at most 20,000 training rows), or of `FITTED` of them: (N, K)."""
+    return run.reference.codes[drawn(len(run.reference), FITTED).sort().values.numpy()]
 
 
 def of(run: Run, kind: str | None = None, components: int = 10) -> Density:

@@ -112,7 +112,7 @@ def value_of(name: str, activation: Tensor, units: Sequence[int] | None) -> Tens
     return unit_values(name, activation.float())[:, list(units)]
 
 
-def check_layer(run: Run, name: str, key: str = "--layer") -> tuple[int, ...]:
+def check_layer(run: Run, name: str) -> tuple[int, ...]:
     """Return the shape of a layer.
 
     Raises:
@@ -121,7 +121,7 @@ def check_layer(run: Run, name: str, key: str = "--layer") -> tuple[int, ...]:
     found = shapes(run)
     if name not in found:
         listed = ", ".join(f"{layer} ({'x'.join(map(str, shape))})" for layer, shape in found.items())
-        raise UserError(f"{key} {name}: the model has no such layer, but {listed}")
+        raise UserError(f"--layer {name}: the model has no such layer, but {listed}")
     return found[name]
 
 

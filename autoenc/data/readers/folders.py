@@ -20,13 +20,12 @@ PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), 
 class Tree:
     """The image files below a folder, in the order of their relative paths.
 
-    names: relative paths. stamps: size and time of modification (ns) of each. others: number of other files.
+    names: relative paths. stamps: size and time of modification (ns) of each.
     """
 
     root: Path
     names: tuple[str, ...]
     stamps: tuple[tuple[int, int], ...]
-    others: int
 
     @property
     def files(self) -> list[str]:
@@ -70,7 +69,7 @@ def tree(root: Path, recursive: bool = True) -> Tree:
         why = f"; the {others} files in it have other suffixes" if others else ""
         raise DataError(f"{root}: has no images ({', '.join(SUFFIXES)}){why}")
     images.sort()
-    return Tree(root, tuple(image[0] for image in images), tuple(image[1:] for image in images), others)
+    return Tree(root, tuple(image[0] for image in images), tuple(image[1:] for image in images))
 
 
 def check(root: Path) -> None:
