@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -14,8 +13,9 @@ from autoenc import memory
 from autoenc.data.readers import arrays
 from autoenc.data.readers.arrays import is_number, read_arrays, roles
 from autoenc.data.readers.class_names import MARKERS, class_name
+from autoenc.data.readers.columnar import CHUNK, dates_as_text, feather_chunks, json_lines, parquet_chunks
 from autoenc.data.readers.delimited import QUOTES, header_names, header_row, rows, separator_of, unique
-from autoenc.data.readers.paths import check_file, check_members, check_unpacked, decoding, opened
+from autoenc.data.readers.paths import check_file, check_members
 from autoenc.errors import DataError, one_line, require
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ ARRAYS = (".npz", ".npy", ".mat")
 JSON = (".jsonl", ".ndjson")
 ARROW = (".feather", ".arrow")
 FORMATS = ".csv, .txt, .tsv, .jsonl (also .gz), .parquet, .feather, .xlsx, .npz, .npy or .mat"
-CHUNK = 50_000  # rows
-TEXT = 8  # bytes of a short text in memory, at least
-METADATA = (ValueError, KeyError, TypeError, AttributeError)  # errors of pandas if its part of a file is damaged
 PEEK = 100  # rows that decide whether numbers in the first line are names
 
 
@@ -122,11 +119,11 @@ class Source:
         if suffix in TEXTS:
             chunks = self._csv(path, suffix, [] if notes is None else notes, size)
         elif suffix in JSON:
-            chunks = _json_lines(path, size)
+            chunks = json_lines(path, size)
         elif suffix == ".parquet":
-            chunks = _parquet(path)
+            chunks = parquet_chunks(path)
         elif suffix in ARROW:
-            chunks = _feather(path)
+            chunks = feather_chunks(path)
         elif suffix == ".xlsx":
             chunks = iter([self._excel(path, [] if notes is None else notes)])
         else:
@@ -291,70 +288,3 @@ def _of_width(path: Path, line: int, row: list[str], width: int) -> list[str]:
     if len(row) != width:
         raise DataError(f"{path}: line {line} has {len(row)} columns, expected {width}")
     return row
-
-
-def _json_lines(path: Path, size: int) -> Iterator[pd.DataFrame]:
-    import pandas as pd
-
-    names: list[str] = []
-    with decoding(path), opened(path) as file:
-        lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
-        while part := list(islice(lines, size)):
-            frame = pd.DataFrame([_record(path, number, line) for number, line in part])
-            names += [name for name in frame if name not in names]
-            yield frame.reindex(columns=names)
-
-
-def _record(path: Path, number: int, line: str) -> dict[str, object]:
-    try:
-        record = json.loads(line, parse_int=lambda digits: int(digits) if len(digits) < 300 else float(digits))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: line {number} is not JSON ({one_line(error)})") from None
-    if not isinstance(record, dict):
-        raise DataError(f"{path}: line {number} is not an object, {{...}}")
-    return record
-
-
-def _feather(path: Path) -> Iterator[pd.DataFrame]:
-    import pyarrow as pa
-    from pyarrow import dataset, feather
-
-    try:
-        if check_file(path).startswith(b"ARROW"):  # files of version 1 are not compressed
-            there = dataset.dataset(path, format="feather")
-            rows = there.count_rows()  # without reading them
-            widths = [kind.bit_width / 8 if pa.types.is_primitive(kind) else TEXT for kind in there.schema.types]
-            check_unpacked(path, rows * len(widths))
-            memory.check_file(path, rows * sum(widths))
-        for batch in feather.read_table(path).to_batches(CHUNK):
-            yield batch.to_pandas().reset_index(drop=True)
-    except (pa.ArrowException, OSError, *METADATA) as error:
-        raise DataError(f"{path}: cannot be read as Feather ({one_line(error)})") from None
-
-
-def _parquet(path: Path) -> Iterator[pd.DataFrame]:
-    import pyarrow as pa
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        with ParquetFile(path) as file:
-            check_unpacked(path, file.metadata.num_rows * file.metadata.num_columns)
-            for batch in file.iter_batches(CHUNK):
-                frame = batch.to_pandas()
-                # An index that has a name is a column, such as the time stamps of a recording.
-                yield frame.reset_index(drop=frame.index.names == [None])
-    except (pa.ArrowException, OSError, *METADATA) as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({one_line(error)})") from None
-
-
-def dates_as_text(frame: pd.DataFrame) -> pd.DataFrame:
-    """Convert columns of dates to text as in a CSV file: 2024-04-20, with the time of day if there is one."""
-    dates = frame.select_dtypes(["datetime", "datetimetz"])
-    if dates.shape[1] == 0:
-        return frame
-
-    def written(moment: pd.Timestamp) -> str:
-        text = str(moment)
-        return text.partition(" ")[0] if moment == moment.normalize() else text
-
-    return frame.assign(**{name: dates[name].map(written, na_action="ignore").astype("object") for name in dates})

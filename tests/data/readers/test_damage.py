@@ -15,7 +15,7 @@ from scipy.io import savemat
 
 from autoenc import memory
 from autoenc.data.readers import arrays, paths, texts
-from autoenc.data.readers.recordings.files import Format, Reader
+from autoenc.data.readers.recordings import Format, Reader
 from autoenc.data.readers.tables import Source
 from autoenc.errors import DataError, UserError
 

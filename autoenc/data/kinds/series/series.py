@@ -20,7 +20,7 @@ from autoenc.data.kinds.series.denoising import Signals
 from autoenc.data.kinds.series.figures import SHOWN, compared, overview, ranked
 from autoenc.data.kinds.series.gaps import completed, gap_lengths
 from autoenc.data.readers.recordings import TABLES, Format, Reader, Recording
-from autoenc.data.readers.recordings.files import files_of
+from autoenc.data.readers.recordings.format import files_of
 from autoenc.data.readers.tables import format_of
 from autoenc.data.scaling import is_numeric
 from autoenc.data.split import Examples, Split

@@ -20,7 +20,7 @@ from autoenc.data.readers import path_of
 from autoenc.data.readers.class_names import class_name
 from autoenc.data.readers.delimited import separator_of
 from autoenc.data.readers.recordings import Format, Reader, Recording
-from autoenc.data.readers.recordings.files import files_of
+from autoenc.data.readers.recordings.format import files_of
 from autoenc.data.readers.recordings.steps import parts_of
 from autoenc.data.sets.series.splits import Cutting, assembled, check_pattern
 from autoenc.data.storage.cache import FOLDER, Writer, cached, stamp
