@@ -270,7 +270,7 @@ TABLE = {
 }
 HEADLINE = ("mse", "perplexity", "accuracy")  # the first that a run has summarizes it
 COUNTED = ("precision", "recall", "logistic")  # a number of neighbours or labels may follow: precision@10, logistic_100
-EXPLAINED = ("kl", "elbo", "denoise_mse", "denoise_psnr", "mutual_information")  # their names can mislead
+EXPLAINED = ("kl", "elbo", "denoise_mse", "denoise_psnr", "mutual_information", "zeros")  # their names can mislead
 NEGATIVE = "the density of continuous values exceeds 1 where the model is sure; lower is better there, too"
 UNITS = {"nats": "natural logarithms, per example", "dB": "decibels", "units": "dimensions of the code"}
 
@@ -301,20 +301,35 @@ def label(name: str, units: Mapping[str, str] | None = None) -> str:
     return replace(row, name=name, unit=(units or {}).get(name, row.unit)).label if known else name
 
 
-def legend(names: Iterable[str], *numbers: Mapping[str, float]) -> list[str]:
+def legend(names: Iterable[str], *numbers: Mapping[str, float], after: Iterable[str] = ()) -> list[str]:
     """Return lines that explain the arrows and units in the labels of these metrics, and what can mislead.
 
     Args:
         numbers: values of metrics that are shown; a line explains negative ones of the loss and the nll.
+        after: metrics that were explained before.
     """
-    rows = [metric(name) for name in dict.fromkeys(names)]
+    names, after = list(names), list(after)
+    before = {*_signs(after), *_meanings(after)}
+    signs = [text for text in _signs(names) if text not in before]
+    negative = [name for name in ("loss", "nll") if any(values.get(name, 0) < 0 for values in numbers)]
+    return [
+        *["; ".join(signs)] * bool(signs),
+        *(text for text in _meanings(names) if text not in before),
+        *[f"negative {' and '.join(negative)}: {NEGATIVE}"] * bool(negative),
+    ]
+
+
+def _signs(names: Iterable[str]) -> list[str]:
+    """Return what the arrows and units of metrics mean."""
+    rows = [metric(name) for name in names]
     directions = {row.higher_is_better for row in rows}
     signs = [f"{a} {w} is better" for a, w, d in (("↓", "lower", LOWER), ("↑", "higher", HIGHER)) if d in directions]
-    signs += [f"[{unit}] {UNITS[unit]}" for unit in dict.fromkeys(row.unit for row in rows) if unit in UNITS]
-    explained = dict.fromkeys(row.name for row in rows if row.name in EXPLAINED)
-    lines = ["; ".join(signs)] * bool(signs) + [f"{name}: {TABLE[name].meaning}" for name in explained]
-    negative = [name for name in ("loss", "nll") if any(values.get(name, 0) < 0 for values in numbers)]
-    return lines + [f"negative {' and '.join(negative)}: {NEGATIVE}"] * bool(negative)
+    return signs + [f"[{unit}] {UNITS[unit]}" for unit in dict.fromkeys(row.unit for row in rows) if unit in UNITS]
+
+
+def _meanings(names: Iterable[str]) -> list[str]:
+    """Return a line for each metric whose name can mislead."""
+    return [f"{name}: {TABLE[name].meaning}" for name in dict.fromkeys(map(_base, names)) if name in EXPLAINED]
 
 
 def _base(name: str) -> str:

@@ -62,9 +62,10 @@ def code(text: str) -> str:
 
 
 def table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table; a click on a heading sorts by that column, numbers by value."""
+    """Return a table; a click on a heading sorts by that column, numbers by value. Without headings it is as it is."""
     body = "".join(f"<tr>{_cells('td', row)}</tr>\n" for row in rows)
-    return f"<table class=sort><thead><tr>{_cells('th', header)}</tr></thead><tbody>\n{body}</tbody></table>"
+    head = f"<thead><tr>{_cells('th', header)}</tr></thead>" if any(header) else ""
+    return f"<table{' class=sort' if head else ''}>{head}<tbody>\n{body}</tbody></table>"
 
 
 def picture(path: Path) -> str:

@@ -54,7 +54,8 @@ def test_the_legend_explains_arrows_units_and_names_that_mislead() -> None:
     assert lines[0].startswith("↓ lower is better; ↑ higher is better; [dB] decibels; [nats] natural")
     assert [line.partition(":")[0] for line in lines[1:]] == ["kl", "mutual_information"]
     assert legend(["dim_of_something_else"]) == ["↓ lower is better"]
-    assert legend(["zeros"]) == []
+    assert legend(["nearest"]) == []
+    assert legend(["psnr", "zeros", "kl"], after=["psnr", "kl"]) == legend(["zeros"])
 
 
 def test_negative_losses_are_explained_where_there_are_any() -> None:

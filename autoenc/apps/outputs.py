@@ -50,7 +50,7 @@ class Outputs:
         self.folder = Path(folder) if folder is not None else run.path / name / call
         self.tag = f"{name}/{call}".rstrip("/")  # in TensorBoard
         self.summary: dict[str, Any] = {}  # as <name>.json has it
-        self.explained: set[str] = set()  # lines below tables
+        self.explained: dict[str, None] = {}  # metrics, below their first table
         self.figures: dict[str, np.ndarray] = {}
         self.projector: tuple[Tensor, list[str] | None, Tensor | None] | None = None
         if self.folder.exists() and not self.folder.is_dir():
@@ -165,11 +165,10 @@ class Outputs:
             console().print(result_table(title, rows))
         elif rows:
             console().print(method_table(title, rows))
-        signs, *others = legend(name for values in rows.values() for name in values) or [""]
-        for line in ("; ".join(sign for sign in signs.split("; ") if sign not in self.explained), *others):
-            if line and line not in self.explained:
-                self.say(line)
-        self.explained |= {*signs.split("; "), *others}
+        names = dict.fromkeys(name for values in rows.values() for name in values)
+        for line in legend(names, after=self.explained):
+            self.say(line)
+        self.explained |= names
         if remark:
             self.say(remark)
 

@@ -132,3 +132,11 @@ def test_lines_of_text_have_no_control_characters(ae_run: Path, tmp_path: Path) 
     with Outputs(load_run(ae_run, "cpu"), "test", tmp_path / "out") as out:
         out.text("lines", ["\x1b[31mred", "two\nlines"])
     assert (tmp_path / "out" / "lines.txt").read_text() == "\\x1b[31mred\ntwo\\nlines\n"
+
+
+def test_lines_below_tables_are_explained_once_and_whole(vae_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = Outputs(load_run(vae_run, "cpu"), "test")
+    for metrics in ({"psnr": 1.0}, {"kl": 1.0}, {"kl": 1.0, "psnr": 2.0, "zeros": 0.5}):
+        out.table("table", {"vae": metrics, "ae": metrics})
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(" ")[0] for line in said if ": " in line or " is better" in line] == ["↑", "kl:", "zeros:"]

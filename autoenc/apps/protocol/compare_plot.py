@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 WIDTH, LEGEND = 4.6, 2.6  # inches of a panel, and of a column of the legend
 LABELLED = 12  # points of a panel that have labels
+DASHES = ("-", "--", ":", "-.")
 CELLS = 64  # of a map whose values are written into it
 Lines = Mapping[str, Sequence["Group"]]
 
@@ -59,7 +60,7 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, metric: str, also
     if sum("kl" in row.numbers and "nll" in row.numbers for row in done) > 1:
         panels.append(partial(_rate, lines, over_latent))
     if any(len(curve) > 1 for group in done for curve in group.curves(metric)):
-        panels.append(partial(_curves, lines, metric))
+        panels.append(partial(_curves, lines, metric, over_latent))
     if (grid := _grid(done, keys, metric)) is not None:
         panels.append(partial(_map, keys, metric, *grid))
     if not panels:
@@ -138,12 +139,24 @@ def _rate(lines: Lines, over_latent: bool, axes: Axes) -> None:
     _draw_lines(axes, points)
 
 
-def _curves(lines: Lines, metric: str, axes: Axes) -> None:
-    """Draw the validation metric of each run over the steps, on a logarithmic axis where it spans a decade."""
+def _curves(lines: Lines, metric: str, over_latent: bool, axes: Axes) -> None:
+    """Draw the validation metric of each run over the steps, on a logarithmic axis where it spans a decade.
+
+    Curves of one colour differ in the latent dimension, which is at the end of one of them and decides their dashes.
+    """
     axes.set(title=f"validation {metric_row(metric).name}", xlabel="step", ylabel=metric_label(metric))
+    sizes = sorted({group.settings[LATENT] for groups in lines.values() for group in groups}) if over_latent else []
     for groups, (color, _) in zip(lines.values(), class_styles(len(lines)), strict=True):
-        for curve in (curve for group in groups for curve in group.curves(metric)):
-            axes.plot(*zip(*curve, strict=True), color=color, linewidth=0.8)
+        for group in groups:
+            dashes = DASHES[sizes.index(group.settings[LATENT]) % len(DASHES)] if over_latent else "-"
+            curves = group.curves(metric)
+            for curve in curves:
+                axes.plot(*zip(*curve, strict=True), color=color, linewidth=0.8, linestyle=dashes)
+            if curves and len(sizes) > 1:
+                _write(axes, f"latent {group.settings[LATENT]}", curves[0][-1], (3, -2), color)
+    if len(sizes) > 1:
+        left, right = axes.get_xlim()
+        axes.set_xlim(right=right + 0.2 * (right - left))  # room for the texts
     values = [float(y) for line in axes.lines for y in np.asarray(line.get_ydata())]
     if 0 < 10 * min(values) < max(values):
         axes.set_yscale("log", subs=(2, 5))
@@ -173,7 +186,8 @@ def _map(
 ) -> None:
     """Draw the metric as a map of two settings, with its values."""
     image = axes.imshow(values, origin="lower", aspect="auto", cmap="viridis")
-    axes.set(title=f"test {metric_row(metric).name}", xlabel=keys[0], ylabel=keys[1])
+    names = [key.rpartition(".")[2] for key in keys]
+    axes.set(title=f"test {metric_row(metric).name} by {' and '.join(names)}", xlabel=keys[0], ylabel=keys[1])
     axes.set_xticks(range(len(first)), [v[:24] for v in first], rotation=20, ha="right", fontsize=7)
     axes.set_yticks(range(len(second)), [v[:24] for v in second], fontsize=7)
     assert axes.figure is not None
@@ -197,11 +211,17 @@ def _draw_lines(axes: Axes, lines: Mapping[str, Sequence[tuple[float, float, str
         for j, (x, y, text, _) in enumerate(sorted(points) if texts else ()):
             # The highest of several points has its text above; along a line, above and below in turn.
             up = y == max(heights[x]) if len(heights[x]) > 1 else j % 2 == 0
-            axes.annotate(
-                text, (x, y), xytext=(3, 4 if up else -10), textcoords="offset points", fontsize=7, color=color
-            )
+            _write(axes, text, (x, y), (3, 4 if up else -10), color)
     axes.margins(0.2, 0.15)  # room for the texts
     axes.grid(alpha=0.3)
+
+
+def _write(axes: Axes, text: str, at: tuple[float, float], offset: tuple[int, int], color: Any) -> None:
+    """Write a text beside a point, in front of lines that cross it."""
+    from matplotlib.patheffects import withStroke
+
+    edge = [withStroke(linewidth=2.5, foreground="w")]
+    axes.annotate(text, at, offset, textcoords="offset points", fontsize=7, color=color, path_effects=edge, zorder=5)
 
 
 def _draw_bars(axes: Axes, lines: Lines, metric: str) -> None:

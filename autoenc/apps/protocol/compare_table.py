@@ -32,7 +32,7 @@ from autoenc.files import write_text
 from autoenc.metric_table import label as metric_label
 from autoenc.metric_table import legend
 from autoenc.metric_table import metric as metric_row
-from autoenc.training.tracking import console
+from autoenc.training.tracking import console, varying
 
 FILES = ("comparison.csv", "comparison.png", "comparison.html")
 SHOWN = ("nll", "kl", "mse", "psnr", "perplexity", "denoise_psnr", "active_units", "zeros")
@@ -70,8 +70,10 @@ class Comparison:
         self.asked = list(dict.fromkeys((metric, *show)))
         groups, self.keys = grouped(named_alike(rows), keys)
         self.groups = ranked(groups, metric)
-        shown = [n for n in dict.fromkeys((*self.asked, *SHOWN)) if any(n in row.numbers for row in rows)]
-        self.shown = with_baselines(self.groups, shown)
+        usual = {name for row in rows for name in varying(row.numbers) if name in SHOWN}
+        measured = {name for row in rows for name in row.numbers if name in self.asked}
+        names = [name for name in dict.fromkeys((*self.asked, *SHOWN)) if name in usual | measured]
+        self.shown = with_baselines(self.groups, names)
         self.columns, self.remarks = self._columns(), self._remarks()
 
     def _columns(self) -> list[Column]:

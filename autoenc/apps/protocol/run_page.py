@@ -61,7 +61,7 @@ def _page(folders: Sequence[Path], record: Mapping[str, Any], rows: Sequence[Row
         [
             page.lines(_facts(record, folders, summaries[0])),
             page.heading("Data"),
-            page.table(["", ""], _card(data)),
+            page.table([], _card(data)),
             page.heading("Numbers"),
             *_numbers(summaries),
             *_evaluation(evaluation, model, first if len(folders) > 1 else None),

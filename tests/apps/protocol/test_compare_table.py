@@ -81,6 +81,7 @@ def test_the_plot_has_every_run_and_labels(monkeypatch: pytest.MonkeyPatch, tmp_
     rows = [Row(str(i), "finished", {"model.latent_dim": 2**i, "noise.p": i % 2}, {}, apart[i]) for i in range(4)]
     assert plot(rows, ["model.latent_dim", "noise.p"], tmp_path / "a.png", "mse")
     mse, _, rate = drawn[0].axes
+    assert all(text.get_path_effects() for text in mse.texts), "lines do not cross texts"
     assert [len(line.get_xdata()) for line in mse.lines] == [2, 2]
     assert [tick.get_text() for tick in mse.get_xticklabels()] == ["1", "2", "4", "8"]
     assert (mse.get_xlabel(), mse.get_ylabel()) == ("latent dimension", "mse ↓")
@@ -126,3 +127,15 @@ def test_runs_without_metrics_are_not_ranked() -> None:
     remarks = compare_table.Comparison(rows, [], "mse", ()).remarks
     assert "0 failed: out of memory" in remarks
     assert not any("anked" in line or "lower is better" in line for line in remarks)
+
+
+def test_zeros_are_shown_of_sparse_codes_alone_and_explained() -> None:
+    dense, sparse = (
+        [Row(name, "finished", {}, {"mse": 0.1}, {"mse": 0.1, "zeros": zeros}) for name in "ab"]
+        for zeros in (1e-3, 0.9)
+    )
+    assert "zeros" not in compare_table.Comparison(dense, [], "mse", ()).shown
+    assert "zeros" in compare_table.Comparison(dense, [], "mse", ["zeros"]).shown, "asked for"
+    compared = compare_table.Comparison(sparse, [], "mse", ())
+    assert "zeros" in compared.shown
+    assert any(line.startswith("zeros: fraction of the code") for line in compared.remarks)

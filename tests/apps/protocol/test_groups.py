@@ -122,6 +122,9 @@ def test_plots_have_intervals_curves_and_a_map(monkeypatch: pytest.MonkeyPatch, 
     assert [list(line.get_xdata()) for line in curves.lines] == [[1, 3]] * 8
     assert np.asarray(grid.images[0].get_array()).tolist() == [[2.6, 4.6], [2.8, 4.8]]
     assert curves.get_yscale() == "linear", "less than a decade"
+    assert len({line.get_linestyle() for line in curves.lines}) == 2, "code sizes differ"
+    assert [text.get_text() for text in curves.texts] == ["latent 2"], "all end at one place"
+    assert len({axes.get_title() for axes in drawn[0].axes[:-1]}) == len(drawn[0].axes) - 1
     for value in (0.9, 30.0):
         with (tmp_path / "metrics.jsonl").open("a") as file:
             file.write(f'{{"step": 5, "split": "val", "mse": {value}}}\n')

@@ -47,6 +47,7 @@ def test_the_page_has_data_numbers_baselines_figures_and_commands(run: Path) -> 
     ):
         assert part in text, part
     assert text.count("data:image/png;base64,") == len(list((run / "figures").glob("*.png")))
+    assert "<th></th></tr>" not in text, "no row of empty headings"
     assert "python train.py" in text
     assert re.findall(r"python (scripts/\w+\.py) RUN", text) == ["scripts/evaluate.py", "scripts/detect.py"]
     assert not re.search(r"(?:src|href)=[\"']?(?:http|/)", text), "it needs no network and no other file"
