@@ -16,9 +16,10 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 100em;
 table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto }
 th, td { border-bottom: 1px solid #ddd; padding: .3em .7em; text-align: left; vertical-align: top }
 th { background: #f4f4f4; white-space: pre-line } table.sort th { cursor: pointer }
-td.n { text-align: right; white-space: nowrap }
+.n { text-align: right } td.n { white-space: nowrap }
 img { max-width: 100%; image-rendering: auto } pre { background: #f4f4f4; padding: .7em; overflow-x: auto }
 """
+NUMBER = re.compile(r"[-+]?\d[\d.,e+-]*($|[ *])")
 SORT = """
 for (const th of document.querySelectorAll('table.sort th')) th.onclick = () => {
   const body = th.closest('table').tBodies[0], i = th.cellIndex, up = th.dataset.up = th.dataset.up === '1' ? '' : '1';
@@ -63,8 +64,11 @@ def code(text: str) -> str:
 
 def table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     """Return a table; a click on a heading sorts by that column, numbers by value. Without headings it is as it is."""
-    body = "".join(f"<tr>{_cells('td', row)}</tr>\n" for row in rows)
-    head = f"<thead><tr>{_cells('th', header)}</tr></thead>" if any(header) else ""
+    texts = [[f"{value:.5g}" if isinstance(value, float) else str(value) for value in row] for row in rows]
+    kinds = [[" class=n" if NUMBER.match(text) else "" for text in row] for row in texts]
+    of_headings = [max(column) for column in zip(*kinds, strict=True)] or [""] * len(header)
+    body = "".join(f"<tr>{_cells('td', *row)}</tr>\n" for row in zip(texts, kinds, strict=True))
+    head = f"<thead><tr>{_cells('th', map(str, header), of_headings)}</tr></thead>" if any(header) else ""
     return f"<table{' class=sort' if head else ''}>{head}<tbody>\n{body}</tbody></table>"
 
 
@@ -74,10 +78,5 @@ def picture(path: Path) -> str:
     return f'<p><img alt="{escaped(path.stem)}" src="data:image/png;base64,{data}"></p>'
 
 
-def _cells(tag: str, values: Sequence[Any]) -> str:
-    cells = []
-    for value in values:
-        text = f"{value:.5g}" if isinstance(value, float) else str(value)
-        kind = " class=n" if tag == "td" and re.match(r"[-+]?\d[\d.,e+-]*($|[ *])", text) else ""
-        cells.append(f"<{tag}{kind}>{escaped(text)}</{tag}>")
-    return "".join(cells)
+def _cells(tag: str, texts: Iterable[str], kinds: Iterable[str]) -> str:
+    return "".join(f"<{tag}{kind}>{escaped(text)}</{tag}>" for text, kind in zip(texts, kinds, strict=True))
