@@ -300,16 +300,13 @@ def _run(args: list[str]) -> int:
     except SystemExit as left:  # of the callbacks, after one line
         return left.code if isinstance(left.code, int) else FAILED if left.code else DONE
     except (KeyboardInterrupt, Interrupted) as error:
-        if sweep.folder is not None:
-            sweep.report()
-        stopped = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
-        resumable = sweep.folder or stopped.resumable
-        how = f"; resume with: python train.py resume={resumable}" if resumable else ""
-        return _say(f"interrupted{how}", 128 + stopped.signum)
+        return _interrupted(error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT))
     except Exception as error:
         if out_of_memory(error):
             return _say(f"{reason_of(error)}; try a smaller trainer.batch_size or a smaller model", FAILED)
         if sweep.folder is not None and type(error).__name__ in KILLED:
+            if Sweep.stopped is not None:  # it reached workers that had no job yet
+                return _interrupted(Interrupted(Sweep.stopped))
             sweep.report()
             return _say(
                 f"a process of the sweep was killed; resume with: python train.py resume={sweep.folder}", FAILED
@@ -318,6 +315,14 @@ def _run(args: list[str]) -> int:
             odd = next((a for a in args if a[:1] in "=~" or a.endswith("=null")), " ".join(args))
             return _say(f"{odd}: cannot be applied to the config ({one_line(error)})", WRONG)  # by Hydra
         raise
+
+
+def _interrupted(error: Interrupted) -> int:
+    if sweep.folder is not None:
+        sweep.report()
+    resumable = sweep.folder or error.resumable
+    how = f"; resume with: python train.py resume={resumable}" if resumable else ""
+    return _say(f"interrupted{how}", 128 + error.signum)
 
 
 def _say(text: str, code: int) -> int:

@@ -310,3 +310,24 @@ def test_the_line_stands_at_the_foot_of_a_terminal(tmp_path: Path, monkeypatch: 
         live.stop()
         assert (f"{forked.CLEAR}0 of 1 done, about 10 s left" in stream.getvalue()) is written
         assert stream.getvalue().endswith(forked.CLEAR) is written
+
+
+def test_workers_that_a_signal_ends_without_a_job_do_not_hide_the_signal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class TerminatedWorkerError(Exception):  # as joblib's
+        pass
+
+    def main(**kwargs: Any) -> Any:
+        def hydra_main(job: Any) -> NoReturn:
+            monkeypatch.setattr(forked.Sweep, "stopped", signal.SIGHUP)
+            raise TerminatedWorkerError
+
+        return lambda job: lambda: hydra_main(job)
+
+    monkeypatch.setattr(cli.hydra, "main", main)
+    monkeypatch.setattr(running.sweep, "folder", tmp_path)
+    monkeypatch.setattr(running.Running, "report", lambda self: None)
+    monkeypatch.setattr(forked.Sweep, "stopped", None)
+    assert cli._run(["-m", "seed=1,2"]) == 128 + signal.SIGHUP
+    assert capsys.readouterr().err == f"interrupted; resume with: python train.py resume={tmp_path}\n"
