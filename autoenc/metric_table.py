@@ -93,6 +93,8 @@ TABLE = {
         ),
         # Reconstruction
         Metric("mse", "", LOWER, "squared error of the reconstruction of clean input, mean over values and examples"),
+        Metric("mse_pca", "", LOWER, "mse of as many principal components as the code has numbers"),
+        Metric("mse_mean", "", LOWER, "mse of the mean of the training data, which an untrained network reconstructs"),
         Metric("psnr", "dB", HIGHER, "peak signal-to-noise ratio of the reconstruction of clean input"),
         Metric("ssim", "", HIGHER, "structural similarity (Wang et al. 2004), at most 1"),
         Metric(
@@ -270,7 +272,16 @@ TABLE = {
 }
 HEADLINE = ("mse", "perplexity", "accuracy")  # the first that a run has summarizes it
 COUNTED = ("precision", "recall", "logistic")  # a number of neighbours or labels may follow: precision@10, logistic_100
-EXPLAINED = ("kl", "elbo", "denoise_mse", "denoise_psnr", "mutual_information", "zeros")  # their names can mislead
+EXPLAINED = (
+    "kl",
+    "elbo",
+    "denoise_mse",
+    "denoise_psnr",
+    "mutual_information",
+    "zeros",
+    "mse_pca",
+    "mse_mean",
+)  # their names can mislead
 NEGATIVE = "the density of continuous values exceeds 1 where the model is sure; lower is better there, too"
 UNITS = {"nats": "natural logarithms, per example", "dB": "decibels", "units": "dimensions of the code"}
 

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from autoenc import figures, reference
+from autoenc.baselines import baselines
 from autoenc.build import Parts
 from autoenc.config.remedies import against_collapse
 from autoenc.files import flat, write_json
@@ -81,12 +82,16 @@ def finish(
     scale = model.likelihood.remedy(results["val"].numbers.get("mse", 0.0))
     numbers, remedies = results["test"].numbers | latent, against_collapse(config, choices, scale)
     assessment = verdict(model, parts.objective, numbers, remedies, len(data.test))
+    compared: dict[str, float] = {}
+    if data.spec.kind.continuous and "mse" in results["test"].numbers:
+        compared = baselines(data.train, data.test, model.likelihood, int(latent["dim"]), batch_size)
     summary = {
         "state": "finished",
         "step": best["step"],
         "val": results["val"].numbers,
         "test": results["test"].numbers,
         "latent": latent,
+        "baselines": compared,
         "verdict": assessment.text,
         "perf": {
             "seconds": time.perf_counter() - started,
@@ -116,6 +121,9 @@ def finish(
     progress.show(result_table(f"{progress.prefix}result", rows, parts.objective.units))
     for line in legend(results["test"].numbers, *rows.values()):
         progress.line(line)
+    if "mse_pca" in compared:
+        others = f"PCA with {latent['dim']:g} components {compared['mse_pca']:.5g}, mean {compared['mse_mean']:.5g}"
+        progress.line(f"test mse of the model {results['test'].numbers['mse']:.5g}, {others}")
     progress.line(assessment.text if assessment.healthy else f"Attention: {assessment.text}")
     perf = summary["perf"]
     progress.line(

@@ -68,7 +68,7 @@ def read_run(run_dir: Path, whole: bool = False) -> Row:
         if record.get("state") == "finished" and not summary:
             raise DataError("summary.json is missing or empty")
         settings = (_settings(run_dir, record) if whole else {}) or _overrides(run_dir)
-        parts = [_numbers(summary.get(part) or {}) for part in ("test", "latent", "perf")]
+        parts = [_numbers(summary.get(part) or {}) for part in ("test", "latent", "baselines", "perf")]
         return Row(
             name=printable(run_dir.name),
             state=printable(record.get("state", "not started")),

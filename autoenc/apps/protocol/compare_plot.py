@@ -119,6 +119,11 @@ def _test(lines: Lines, others: Sequence[str], metric: str, over_latent: bool, a
         for name, groups in lines.items()
     }
     _draw_lines(axes, points)
+    if metric == "mse":
+        every = [group for groups in lines.values() for group in groups if "mse_pca" in group.numbers]
+        if of_pca := dict(sorted((group.settings[LATENT], group.numbers["mse_pca"]) for group in every)):
+            axes.plot(*zip(*of_pca.items(), strict=True), "--.", color="0.5", zorder=1, label="PCA")
+            axes.legend(fontsize=8)
 
 
 def _rate(lines: Lines, over_latent: bool, axes: Axes) -> None:

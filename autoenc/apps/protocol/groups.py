@@ -105,7 +105,8 @@ def named_alike(rows: Sequence[Row]) -> list[Row]:
 
 
 def with_baselines(groups: Sequence[Group], names: Iterable[str]) -> list[str]:
-    """Return the metrics, those of codes followed by the same of the untrained network, PCA and raw input.
+    """Return the metrics, those of codes followed by the same of the untrained network, PCA and raw input; mse by those
+    of PCA and of the mean of the data.
 
     Args:
         groups: of rows that are `named_alike`.
@@ -113,6 +114,7 @@ def with_baselines(groups: Sequence[Group], names: Iterable[str]) -> list[str]:
     found = dict[str, None]()
     for name in names:
         beside = [name.replace(".codes.", f".{baseline}.") for baseline in BASELINES if ".codes." in name]
+        beside += ["mse_pca", "mse_mean"] * (name == "mse")
         found |= dict.fromkeys([name, *(n for n in beside if any(n in group.numbers for group in groups))])
     return list(found)
 

@@ -139,3 +139,10 @@ def test_zeros_are_shown_of_sparse_codes_alone_and_explained() -> None:
     compared = compare_table.Comparison(sparse, [], "mse", ())
     assert "zeros" in compared.shown
     assert any(line.startswith("zeros: fraction of the code") for line in compared.remarks)
+
+
+def test_the_error_of_pca_stands_beside_that_of_the_runs(ae_run: Path, vae_run: Path) -> None:
+    rows = compare.read_runs([ae_run, vae_run])
+    compared = compare_table.Comparison(rows, compare.differing(rows), "mse", ())
+    assert compared.shown[:3] == ["mse", "mse_pca", "mse_mean"]
+    assert any(line.startswith("mse_pca: ") for line in compared.remarks)
