@@ -122,8 +122,9 @@ def finish(
     for line in legend(results["test"].numbers, *rows.values()):
         progress.line(line)
     if "mse_pca" in compared:
-        others = f"PCA with {latent['dim']:g} components {compared['mse_pca']:.5g}, mean {compared['mse_mean']:.5g}"
-        progress.line(f"test mse of the model {results['test'].numbers['mse']:.5g}, {others}")
+        pca = f"PCA with {latent['dim']:g} components {compared['mse_pca']:.5g}"
+        own, mean = results["test"].numbers["mse"], compared["mse_mean"]
+        progress.line(f"test mse: model {own:.5g}, {pca}, mean of the data {mean:.5g}")
     progress.line(assessment.text if assessment.healthy else f"Attention: {assessment.text}")
     perf = summary["perf"]
     progress.line(
