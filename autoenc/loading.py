@@ -258,7 +258,7 @@ def load_run(path: str | Path, device: str = "auto") -> Run:
     """
     given, path = str(path), find_run(path)
     if str(path) != given and given.startswith("latest"):
-        from autoenc.training.tracking import console
+        from autoenc.screen import console
 
         console().print(f"{given}: {path}", soft_wrap=True, markup=False, highlight=False)
     check_run(path)

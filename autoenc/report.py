@@ -20,9 +20,10 @@ from autoenc.build import Parts
 from autoenc.config.remedies import against_collapse
 from autoenc.files import flat, write_json
 from autoenc.metric_table import legend
+from autoenc.screen import result_table
 from autoenc.training import checkpoint
 from autoenc.training.evaluation import Evaluation, evaluate, latent_health
-from autoenc.training.tracking import CODE, METRICS, TEST, Progression, Tracker, result_table, varying
+from autoenc.training.tracking import CODE, METRICS, TEST, Progression, Tracker, varying
 from autoenc.training.trainer import Trainer
 from autoenc.verdict import verdict
 

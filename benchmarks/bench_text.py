@@ -94,7 +94,7 @@ def remedy(name: str) -> dict[str, float]:
 
 def collapse() -> None:
     """Nats per sentence of the 1,000 test sentences; perplexity is exp(ELBO / word), an upper bound."""
-    from autoenc.training.tracking import console, method_table
+    from autoenc.screen import console, method_table
 
     with ProcessPoolExecutor(AT_ONCE, get_context("spawn")) as pool:
         plain = pool.submit(language_model)

@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> Results:
         return generation(args)
     from autoenc.apps.protocol import compare, compare_table
     from autoenc.errors import ConfigError, UserError, check_new
-    from autoenc.training.tracking import console
+    from autoenc.screen import console
 
     if args.samples or args.examples:
         raise UserError(f"--{'samples' if args.samples else 'examples'}: is for --generation")
@@ -65,7 +65,7 @@ def generation(args: argparse.Namespace) -> Results:
     from autoenc.apps.protocol import compare, generators
     from autoenc.errors import UserError, check_new
     from autoenc.metric_table import legend
-    from autoenc.training.tracking import console, result_table
+    from autoenc.screen import console, result_table
 
     if args.sort or args.show:
         raise UserError(

@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> Results:
     from autoenc import load_run
     from autoenc.apps.deploy import export
     from autoenc.apps.outputs import Outputs
-    from autoenc.training.tracking import console
+    from autoenc.screen import console
 
     run = load_run(args.run, args.device)
     with Outputs(run, "export", args.output, args.force) as out, console().status("exporting and checking ..."):
@@ -72,7 +72,7 @@ def detector(args: argparse.Namespace) -> Results:
     from autoenc.apps.anomaly.way import Options
     from autoenc.apps.deploy import export, export_detector
     from autoenc.apps.outputs import Outputs
-    from autoenc.training.tracking import console
+    from autoenc.screen import console
 
     options = Options(score=args.score, quantile=args.quantile, alarm_rate=args.alarm_rate, calibrate=args.calibrate)
     run = load_run(args.run, args.device)

@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> Results:
     from autoenc.errors import UserError, check_new
     from autoenc.files import spreadsheet_safe, write_text
     from autoenc.metric_table import legend
-    from autoenc.training.tracking import console, method_table
+    from autoenc.screen import console, method_table
 
     run = load_run(args.run, args.device)
     if not args.input or not args.output:

@@ -24,8 +24,8 @@ def main(args: argparse.Namespace) -> Results:
     from autoenc.apps.protocol.run_page import run_page
     from autoenc.errors import UserError, check_new
     from autoenc.files import check_inside, write_text
+    from autoenc.screen import console
     from autoenc.training.rundir import disk_errors, find_run
-    from autoenc.training.tracking import console
 
     folders = [find_run(path) for path in args.run]
     target = Path(args.output) if args.output else folders[0] / "report.html"

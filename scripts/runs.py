@@ -18,7 +18,7 @@ def main(args: argparse.Namespace) -> Results:
     """List or remove."""
     from autoenc.apps.protocol import runs
     from autoenc.errors import UserError, counted
-    from autoenc.training.tracking import console, method_table
+    from autoenc.screen import console, method_table
 
     if args.yes and not args.remove:
         raise UserError("--yes is for --remove")

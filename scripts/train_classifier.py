@@ -24,7 +24,7 @@ def main(args: argparse.Namespace) -> Results:
     from autoenc import load_run
     from autoenc.apps.generation import classifier
     from autoenc.errors import check_new
-    from autoenc.training.tracking import console
+    from autoenc.screen import console
 
     run = load_run(args.run, args.device)
     where = classifier.folder(run) if args.output is None else Path(args.output)

@@ -22,8 +22,9 @@ from autoenc.figures import sprites
 from autoenc.files import check_inside, csv_text, finite, printable, write_json
 from autoenc.loading import Run
 from autoenc.metric_table import legend
+from autoenc.screen import console, method_table, result_table
 from autoenc.training.rundir import disk_errors, quiet_threads
-from autoenc.training.tracking import FIGURES, RESULTS, Tracker, console, method_table, result_table
+from autoenc.training.tracking import FIGURES, RESULTS, Tracker
 
 COLUMNS = 4  # of a table with a single row
 

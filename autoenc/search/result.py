@@ -17,11 +17,11 @@ from autoenc.apps.protocol.compare import Row, ranked, read_run
 from autoenc.apps.protocol.compare_table import Comparison, print_comparison
 from autoenc.files import atomic, write_json, write_text
 from autoenc.metric_table import metric
+from autoenc.screen import console
 from autoenc.search.goals import shown
 from autoenc.search.plan import Variant
 from autoenc.search.space import written
 from autoenc.search.study import DEFAULT, ERROR, RUN, Search
-from autoenc.training.tracking import console
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

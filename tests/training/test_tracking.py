@@ -7,7 +7,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 from autoenc.report import hparams, overridden
-from autoenc.training.tracking import CODE, Tracker, method_table, result_table, varying
+from autoenc.screen import method_table, result_table
+from autoenc.training.tracking import CODE, Tracker, varying
 
 
 def test_training_and_validation_share_an_axis_and_figures_are_below_the_losses(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from autoenc.errors import UserError, check_new
 from autoenc.files import flat
 from autoenc.loading import Run, load_run
 from autoenc.metric_table import legend
-from autoenc.training.tracking import console, method_table, track
+from autoenc.screen import console, method_table, track
 
 ONE_RUN = ("feedback", "calibrate", "contamination", "input", "follow")
 NO_RECORDINGS = dict.fromkeys(

@@ -18,8 +18,8 @@ from autoenc.core import UNLABELLED, Autoencoder, Batch
 from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
+from autoenc.screen import track
 from autoenc.training.process import seeded
-from autoenc.training.tracking import track
 
 LABELS = (100, 1_000)  # numbers of labels to compare with
 

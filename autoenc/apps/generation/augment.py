@@ -20,7 +20,7 @@ from autoenc.errors import UserError, require
 from autoenc.figures import picture_grid, titled
 from autoenc.files import atomic
 from autoenc.loading import Run
-from autoenc.training.tracking import track
+from autoenc.screen import track
 
 METHODS = ("smote", "gaussian")
 CONDITIONAL = ("class", "style")  # methods of conditional models

@@ -20,8 +20,8 @@ from autoenc.data.split import shuffled_indices
 from autoenc.errors import DataError, UserError, one_line
 from autoenc.files import write_json
 from autoenc.loading import Run
+from autoenc.screen import track
 from autoenc.training import checkpoint
-from autoenc.training.tracking import track
 
 FOLDER = Path("outputs", "classifiers")  # a folder for each training split, named by its fingerprint
 FEATURES = 128

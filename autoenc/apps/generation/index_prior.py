@@ -17,9 +17,9 @@ from autoenc.data.split import shuffled_indices
 from autoenc.errors import DataError, UserError, one_line, require
 from autoenc.loading import Run
 from autoenc.networks.causal import CausalTransformer
+from autoenc.screen import track
 from autoenc.training import checkpoint
 from autoenc.training.process import seeded
-from autoenc.training.tracking import track
 
 FOLDER, FILE = "fit_prior", "weights.pt"
 BATCH, LOGITS = 128, 2**24  # sequences and logits in memory at a time

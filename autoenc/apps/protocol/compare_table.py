@@ -32,7 +32,8 @@ from autoenc.files import write_text
 from autoenc.metric_table import label as metric_label
 from autoenc.metric_table import legend
 from autoenc.metric_table import metric as metric_row
-from autoenc.training.tracking import console, varying
+from autoenc.screen import console
+from autoenc.training.tracking import varying
 
 FILES = ("comparison.csv", "comparison.png", "comparison.html")
 SHOWN = ("nll", "kl", "mse", "psnr", "perplexity", "denoise_psnr", "active_units", "zeros")

@@ -28,8 +28,8 @@ from autoenc.errors import ConfigError, UserError
 from autoenc.files import read_json
 from autoenc.loading import Run
 from autoenc.noise import Identity
+from autoenc.screen import stages
 from autoenc.training import evaluation
-from autoenc.training.tracking import stages
 from autoenc.verdict import verdict
 
 Numbers = dict[str, Any]

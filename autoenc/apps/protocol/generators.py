@@ -20,7 +20,7 @@ from autoenc.figures import titled
 from autoenc.files import atomic, csv_text, write_json, write_text
 from autoenc.loading import Run
 from autoenc.metric_table import label
-from autoenc.training.tracking import stages
+from autoenc.screen import stages
 
 FILES = ("generators.json", "generators.csv", "generators.png", "samples.csv")
 DRAWN, TIMED = 16, 1_000

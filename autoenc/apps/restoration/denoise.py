@@ -15,7 +15,7 @@ from autoenc.data.split import Split
 from autoenc.errors import UserError, require
 from autoenc.figures import titled
 from autoenc.loading import Run
-from autoenc.training.tracking import track
+from autoenc.screen import track
 
 TUNED_ON = 50  # validation examples that the classical filter and its strength are selected on
 SEED = 0

@@ -19,7 +19,8 @@ from autoenc.data.split import EOS, PAD
 from autoenc.errors import UserError
 from autoenc.estimators import inmemory
 from autoenc.loading import Run
-from autoenc.training.tracking import Progression, console
+from autoenc.screen import console
+from autoenc.training.tracking import Progression
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "generate.py"
 

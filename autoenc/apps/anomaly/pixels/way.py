@@ -14,7 +14,7 @@ from autoenc.apps.anomaly.way import NO_RECORDINGS, NO_ROWS, Options, Way
 from autoenc.apps.outputs import Outputs
 from autoenc.errors import UserError
 from autoenc.loading import Run
-from autoenc.training.tracking import method_table, track
+from autoenc.screen import method_table, track
 
 FOLDERS = "is not for runs on data=defects, where the folders of the images are the labels"
 

@@ -20,7 +20,7 @@ from autoenc.apps.anomaly.way import NO_RECORDINGS, Options, Way
 from autoenc.apps.outputs import Outputs
 from autoenc.data.split import Examples
 from autoenc.loading import Run
-from autoenc.training.tracking import method_table
+from autoenc.screen import method_table
 
 IMAGES = 12  # in the heat map
 DEPENDENT = (

@@ -21,7 +21,7 @@ from autoenc.apps.outputs import Outputs
 from autoenc.errors import UserError, check_new
 from autoenc.files import append, csv_text, printable
 from autoenc.loading import Run
-from autoenc.training.tracking import method_table, result_table
+from autoenc.screen import method_table, result_table
 
 DEPENDENT = "the time steps of a recording depend on each other, so that no rate follows from them; use --alarm-rate"
 
