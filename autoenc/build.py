@@ -198,6 +198,10 @@ def build_objective(
             term.check(model)
         except ConfigError as error:
             raise ConfigError(f"regularizer={name}", None, error.why) from None
+    if (needed := model.bottleneck.needs) and needed not in regularizers:
+        kind, listed = type(model.bottleneck).__name__, ",".join([*regularizers, needed])
+        why = f"the bottleneck {kind} does not learn without the term {needed}: regularizer=[{listed}]"
+        raise ConfigError("regularizer", None, why)
     objective: Objective = make("model.objective", config["model"]["objective"], given | {"regularizers": regularizers})
     if model.condition is not None and model.condition.inferred and not objective.infers_labels:
         name = type(objective).__name__

@@ -226,6 +226,7 @@ class Bottleneck(nn.Module):
         distance: how codes are compared in retrieval.
         remark: advice that is shown when training begins, or an empty text.
         offers: names in `Code.info` that regularizers may ask for.
+        needs: regularizer without which a part of the bottleneck does not learn.
     """
 
     latent_shape: tuple[int, ...]
@@ -238,6 +239,7 @@ class Bottleneck(nn.Module):
     distance: Literal["cosine", "euclidean", "hamming"] = "cosine"
     remark: str = ""
     offers: tuple[str, ...] = ()
+    needs: str | None = None
 
     def __init__(self) -> None:
         super().__init__()

@@ -53,6 +53,13 @@ def test_every_row_can_be_read_and_names_known_scripts():
             command.format(seed=0, out="out")
 
 
+def test_every_figure_is_read_from_a_file_or_a_folder_that_a_command_is_given():
+    for row in reproduce.load_rows().values():
+        commands = " ".join(row.commands)
+        for place in (place for figure in row.figures for place in (figure.read, figure.minus) if place):
+            assert "{out}/" + place.split()[0].split("/")[0] in commands, f"{row.name}: {place}"
+
+
 @pytest.mark.parametrize(
     ("values", "figure", "verdict"),
     [

@@ -250,6 +250,7 @@ def test_valid_codes_stay_as_they_are(kind: type[Bottleneck]) -> None:
         (["model=sparse", "regularizer=[l1,auxk]"], r"^regularizer=auxk: revives units of a sparse bottleneck"),
         (["model=ae", "network=conv_spatial", "regularizer=[matryoshka]"], r"^regularizer=matryoshka: .*spatial=false"),
         (["model=gated", "network=conv_spatial"], r"Gated reads vectors.*network\.spatial=false"),
+        (["model=gated", "regularizer=[l1]"], r"^regularizer: .*Gated does not learn .*gate: regularizer=\[l1,gate\]"),
     ],
 )
 def test_what_does_not_fit_is_one_line_that_names_the_key(overrides: list[str], message: str, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ class Gated(Sparse):
     """
 
     offers = (*Sparse.offers, "gate")
+    needs = "gate"
     code_range = (0.0, math.inf)
 
     def __init__(self, feature_shape: tuple[int, ...], latent_dim: int, dead_after: int = 10_000):
