@@ -13,6 +13,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from autoenc.config.arguments import options_with
 from autoenc.config.schema import CONFIGS, Config, ModelConfig, named_paths, suggest
 from autoenc.config.signatures import LARGEST, conforms, describe, options
 from autoenc.data.readers import check_paths
@@ -147,7 +148,9 @@ def check_node(path: str, node: Any) -> None:
         if key in GIVEN:
             raise ConfigError(f"{path}.{key}", value, "cannot be set: it follows from other parts of the config")
         if key not in known:
-            raise ConfigError(f"{path}.{key}", None, f"{part} has no option '{key}'; {suggest(key, settable)}")
+            others = [option for option in options_with(f"{path}.{key}").get(f"{path}.{key}", []) if path in option]
+            also = f"; {', '.join(others)} has it" if others else ""
+            raise ConfigError(f"{path}.{key}", None, f"{part} has no option '{key}'; {suggest(key, settable)}{also}")
         if isinstance(value, dict) and "_target_" in value:
             check_node(f"{path}.{key}", value)
         elif isinstance(value, float) and not math.isfinite(value):

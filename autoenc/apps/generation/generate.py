@@ -64,7 +64,8 @@ def samples(
         density = densities.of(run, density)
     densities.check_temperature(density, temperature)
     means = mean or (mean is None and not run.spec.kind.drawn)
-    title = f"{n:,} samples from {density.text}; {'means of' if means else 'draws from'} p(x|z)"
+    of = f" of class {', '.join(classes)}" if classes else ""
+    title = f"{n:,} samples{of} from {density.text}; {'means of' if means else 'draws from'} p(x|z)"
     y = labels_of(run, classes, n, seed)
     found = decode(run, density.sample(n, seed, temperature), title, y=y)
     return found if means else replace(found, x=_draws(run, found.z, seed, temperature, y))

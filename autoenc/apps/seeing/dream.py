@@ -36,7 +36,8 @@ class Settings:
         steps: in each octave.
         octaves: number of resolutions, from coarse to fine; the last is that of the images.
         scale: ratio of the resolutions of two octaves.
-        jitter: the image is shifted by up to so many pixels in each step, and the gradient is shifted back.
+        jitter: in the first half of the steps of an octave, the image is shifted by up to so many pixels, and the
+            gradient is shifted back.
         blur: standard deviation of the Gaussian that smooths the gradient, in pixels; 0: none.
         seed: of noise and jitter.
     """
@@ -138,7 +139,8 @@ def ascend(
     x, trace = start.clamp(space.low, space.high), []
     for size in resolutions((start.shape[-2], start.shape[-1]), settings.octaves, settings.scale):
         for step in range(settings.steps):
-            reach = settings.jitter
+            # Units of strided layers differ between shifts: the second half is for the image as it stays.
+            reach = settings.jitter if step < settings.steps / 2 else 0
             shift = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
             moved = x.roll(shift, (-2, -1)).requires_grad_()
             values = value(moved)

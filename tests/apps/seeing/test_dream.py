@@ -44,6 +44,16 @@ def test_the_dream_of_a_linear_unit_is_its_filter() -> None:
         assert (np.diff(steps) >= -1e-3 * steps.max()).all()
 
 
+def test_a_unit_that_differs_between_shifts_is_excited_by_the_image_as_it_is() -> None:
+    def value(x: Tensor) -> Tensor:  # of another sign for each shift, as units of strided convolutions may be
+        return (x * (1 - 2 * (torch.arange(12) % 2))).flatten(1).sum(1)
+
+    start = noise(1, 1, 12, 12)
+    for seed in range(3):
+        x, _ = dream.ascend(value, start, WIDE, Settings(octaves=1, jitter=2, blur=0.0, seed=seed))
+        assert value(x) > 0.8 * 4 * 12, "of the product of the contrast and the norm of the filter"
+
+
 @pytest.mark.parametrize("given", [False, True])
 def test_dreams_raise_the_activation_of_a_deep_unit(vae_run: Path, given: bool) -> None:
     run = load_run(vae_run, "cpu")
