@@ -32,7 +32,10 @@ def compose() -> Iterator[Compose]:
         (["+network.hiden=[3]"], "network.hiden: mlp has no option 'hiden'; did you mean 'hidden'?"),
         (["noise=masking", "+noise.std=1"], "noise.std: Masking has no option 'std'; choose from p"),
         (["+noise.p=0.1"], "noise.p: Identity has no option 'p'; it takes no options"),
-        (["model=deep_svdd", "network=linear"], "; network=conv, network=conv1d, network=conv1d_spatial, network=conv_spatial, network=mlp"),
+        (
+            ["model=masked", "network=linear"],
+            "network.width: linear has no option 'width'; choose from normalize, unit_norm; network=gru, network=seq",
+        ),
         (["+optimizer.learning_rate=1"], "optimizer.learning_rate: Adam has no option 'learning_rate'; "),
         (["network.hidden=12"], "network.hidden=12: must be a list in brackets, each a whole number"),
         (["network.hidden=[12,a]"], "network.hidden=[12, 'a']: must be a list in brackets, each a whole number"),
