@@ -148,7 +148,8 @@ def check_node(path: str, node: Any) -> None:
         if key in GIVEN:
             raise ConfigError(f"{path}.{key}", value, "cannot be set: it follows from other parts of the config")
         if key not in known:
-            others = [option for option in options_with(f"{path}.{key}").get(f"{path}.{key}", []) if path in option]
+            group = f"{path.rpartition('.')[2]}="
+            others = [o for o in options_with(f"{path}.{key}").get(f"{path}.{key}", []) if o.startswith(group)]
             also = f"; {', '.join(others)} has it" if others else ""
             raise ConfigError(f"{path}.{key}", None, f"{part} has no option '{key}'; {suggest(key, settable)}{also}")
         if isinstance(value, dict) and "_target_" in value:
