@@ -61,9 +61,8 @@ def sample(run: Run, _: Any, options: Mapping[str, Any]) -> Work:
         facts |= {"density": source.text, "count": n, "seed": seed, "temperature": temperature, **numbers}
         out.json(facts)
         out.table("distance to real data (validation: real examples in place of samples)", numbers)
-        drawn = run.spec.kind.drawn and not mean
-        at = "" if temperature == 1 else f" at temperature {temperature:g}"
-        out.say(f"{n:,} samples from {source.text}{at}; {'draws from' if drawn else 'means of'} p(x|z)")
+        at = "" if temperature == 1 else f", at temperature {temperature:g}"
+        out.say(f"{examples.title}{at}")
         if (verdict := run.verdict) and "collapsed" in verdict:
             out.say(f"Attention: {verdict}")
 
