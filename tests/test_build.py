@@ -1,5 +1,6 @@
 """Joining parts: what fits together, and the one line that says what does not."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -198,3 +199,24 @@ def test_values_of_every_split_must_suit_the_likelihood(compose: Compose, tmp_pa
     checked = compose("data=arrays", f"data.path={tmp_path / 'a.npz'}", "likelihood=bernoulli")
     with pytest.raises(ConfigError, match=r"^likelihood: Bernoulli needs values in \[0, 1\]; the test split has 0\.5"):
         build.build(checked, torch.device("cpu"))
+
+
+def test_the_objective_is_given_the_sizes_that_authors_may_ask_for(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promised = (Path(__file__).parents[1] / "docs" / "extending.md").read_text().partition("Sizes that follow")[2]
+    names = re.findall(r"`(\w+)`", promised.partition("\n- ")[0])
+    given: dict[str, set[str]] = {}
+    make = build.make
+
+    def noted(path: str, node: Any, values: Any) -> Any:
+        given.setdefault(path.partition(".")[2] or path, set()).update(values)
+        return make(path, node, values)
+
+    monkeypatch.setattr(build, "make", noted)
+    checked = compose("model=vae", "network.hidden=[8]")
+    model = build.build_model(checked, IMAGES)
+    build.build_objective(checked, model, IMAGES, 10, 10)
+    of_objective = {"input_shape", "latent_dim", "latent_shape", "total_steps", "regularizers", "model"}
+    assert of_objective <= given["objective"] & set(names)
+    assert set(names) <= set.union(*given.values())
