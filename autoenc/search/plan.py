@@ -139,7 +139,8 @@ def _check_ends(ends: Sequence[Sequence[str]], title: str) -> None:
         for overrides in ends:
             compose_with_choices(overrides)
     except UserError as error:
-        raise UserError(f"{OPTION} {f'for {title}: ' if title else ''}{error}") from None
+        why = re.sub(r"(did you mean [\w.]+)=\S+\?$", r"\1?", str(error))  # an end of the range is no part of the key
+        raise UserError(f"{OPTION} {f'for {title}: ' if title else ''}{why}") from None
 
 
 def _check_folder(folder: Path, settings: dict[str, Any]) -> None:

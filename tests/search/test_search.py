@@ -276,7 +276,7 @@ def test_two_processes_share_the_trials(quick: None) -> None:
 @pytest.mark.parametrize(
     ("settings", "space", "named"),
     [
-        (SMALL, "model.latent_dimm=int(2,8)", "--space model.latent_dimm: no such key; did you mean model.latent_dim"),
+        (SMALL, "model.latent_dimm=int(2,8)", "--space model.latent_dimm: no such key; did you mean model.latent_dim?"),
         (SMALL, "model.latent_dim=int(0,8)", "--space model.latent_dim=0: must be 1 or more"),
         (SMALL, "trainer.epochs=int(1,8)", "--space trainer.epochs: is also set: leave out trainer.epochs=2"),
         (SMALL[1:], "model=choice(ae,vae)", "--space model: give each model the same trials: model=vae,iwae"),
