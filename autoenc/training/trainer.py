@@ -204,7 +204,9 @@ class Trainer:
         if parallel.count() > 1:
             if not exchange:
                 return False
-            self._signal = parallel.largest(self._signal or 0) or None
+            if agreed := parallel.largest(self._signal or 0):  # a signal that comes meanwhile is for the next exchange
+                self._signal = agreed
+            return agreed > 0
         return self._signal is not None
 
     def _stop(self) -> NoReturn:

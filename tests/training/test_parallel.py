@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import forks
@@ -23,10 +23,10 @@ from torch import Tensor
 from autoenc import build, parallel
 from autoenc.config import checks, schema
 from autoenc.data.split import Split
-from autoenc.forked import PRELOADED
 from autoenc.objective import train_step
 from autoenc.training.evaluation import evaluate
 from autoenc.training.process import seeded
+from autoenc.training.trainer import Trainer
 
 STEPS = 12
 FLOAT = torch.Tensor.float
@@ -121,13 +121,6 @@ def free_port() -> int:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         return int(bound.getsockname()[1])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def preloaded() -> None:
-    """Import once what every process would import."""
-    for module in PRELOADED:
-        importlib.import_module(module)
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +221,18 @@ def test_another_number_of_processes_resumes_and_a_killed_one_ends_the_run(vae_r
 
     steps = [step for step, split in lines(run_dir) if split == "val"]
     assert steps == [steps[0] * (epoch + 1) for epoch in range(len(steps))]
+
+
+def test_a_signal_that_comes_during_an_exchange_counts_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer: Any = SimpleNamespace(_signal=None)
+
+    def largest(value: int) -> int:
+        trainer._signal = signal.SIGTERM
+        return value
+
+    monkeypatch.setattr(parallel, "count", lambda: 2)
+    monkeypatch.setattr(parallel, "largest", largest)
+    assert [Trainer._stopped(trainer) for _ in range(2)] == [False, True]
 
 
 @pytest.mark.parametrize(

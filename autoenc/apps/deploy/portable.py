@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,11 @@ class Part:
     sides: tuple[Mapping[int, Dim], ...] = ()
     variadic: bool = False
 
+    @cached_property
+    def program(self) -> ExportedProgram:
+        """The traced module; tracing takes half the time of an export."""
+        return _traced(self.module, self.variadic, self)
+
 
 def parts_of(model: Autoencoder, shape: tuple[int, ...], latent_dim: int) -> dict[str, Part]:
     """Return encoder, decoder and score of a model (on the CPU, in evaluation mode)."""
@@ -144,7 +150,8 @@ def onnx_files(parts: Mapping[str, Part], opset: int = OPSET, what: str = "model
     inputs = [f"{name}.{each}" for name, part in parts.items() for each in part.inputs]
     outputs = [f"{name}.{output}" for name, part in parts.items() for output in part.outputs]
     with _user_errors(f"{what}: cannot be exported to ONNX opset {opset}"), _quiet():
-        program = _traced(_Together(list(parts.values())), True, *parts.values())
+        first, *others = parts.values()
+        program = _traced(_Together([first, *others]), True, first, *others) if others else first.program
         if any(node.target in DECOMPOSED for node in program.graph.nodes):
             program = program.run_decompositions(DECOMPOSED)
         translated = torch.onnx.export(
@@ -219,7 +226,7 @@ def pt2_file(part: Part, what: str = "model") -> bytes:
     """Return a part in the format of torch.export.save, with a dynamic batch axis."""
     with _user_errors(f"{what}: cannot be exported by torch.export"), _quiet():
         file = io.BytesIO()
-        torch.export.save(_traced(part.module, part.variadic, part), file)
+        torch.export.save(part.program, file)
         return file.getvalue()
 
 
