@@ -1,6 +1,8 @@
 """Small models and small data, and a generator that starts the same for every test."""
 
 import atexit
+import copy
+import functools
 import gc
 import os
 import runpy
@@ -19,6 +21,8 @@ import hydra
 import numpy as np
 import pytest
 import torch
+from hydra._internal.config_repository import ConfigRepository
+from hydra.plugins.config_source import ConfigResult
 from torch import nn
 
 from autoenc import bottlenecks, likelihoods, networks, noise, report, run
@@ -37,7 +41,12 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # started by nohup
 
 
 modules = 0  # that had been imported when garbage was collected last, see below
+gc.disable()  # until the tests are collected
 atexit.register(gc.unfreeze)  # otherwise libraries report leaks
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 def pytest_runtest_setup() -> None:
@@ -89,6 +98,60 @@ def without_figures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "draw", lambda *_: None)
         patch.setattr(report.figures, "curves", lambda *_: np.zeros((1, 1, 3), np.uint8))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """That files are flushed is tested with checkpoints; elsewhere it takes most of the time of small runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda fd: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _files_of_configs_are_parsed_once() -> Iterator[None]:
+    """Hydra parses all YAML files of a config anew: a third of the time of each of some thousand compositions."""
+    parsed: dict[tuple[str, ...], ConfigResult] = {}
+    load = ConfigRepository.load_config
+
+    def loaded(self: ConfigRepository, config_path: str) -> ConfigResult | None:
+        key = (config_path, *(source.path for source in self.get_sources()))
+        if key not in parsed:
+            if (result := load(self, config_path)) is None:
+                return None
+            parsed[key] = result
+        return copy.deepcopy(parsed[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigRepository, "load_config", loaded)
+        yield
+
+
+@pytest.fixture(scope="session")
+def operators() -> Iterator[None]:
+    """The exporter parses the source of its 500 operators once: half the time of exporting a small model to ONNX."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_classifiers() -> Iterator[None]:
+    """Classifiers that measure codes have a fixed penalty, one draw of labels and few trees; they have their tests."""
+    from autoenc.apps.codes import disentanglement, features
+    from autoenc.apps.generation import augment
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, value in (
+            (features, "PENALTIES", (1.0,)),
+            (augment, "PENALTIES", (1.0,)),
+            (augment, "SEEDS", 1),
+            (disentanglement, "TREES", 3),
+        ):
+            patch.setattr(module, name, value)
         yield
 
 
@@ -147,7 +210,7 @@ def _train(folder: Path, *overrides: str) -> Path:
     hidden = [] if "data=text" in overrides else ["network.hidden=[64]"]
     with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         checked: dict[str, Any] = config.check(
-            hydra.compose("config", overrides=[*hidden, "trainer.figures=1", *overrides])
+            hydra.compose("config", overrides=[*hidden, "trainer.figures=0", *overrides])
         )
     choices = {"model": overrides[0].partition("=")[2]}
     run.train(checked, folder, choices)
@@ -156,7 +219,7 @@ def _train(folder: Path, *overrides: str) -> Path:
 
 @pytest.fixture(scope="session")
 def train_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Trains a run with these overrides, the first of them `model=...`; with its figures, since modules share runs."""
+    """Trains a run with these overrides, the first of them `model=...`; with figures by `trainer.figures=1` only."""
 
     def trained(*overrides: str) -> Path:
         with pytest.MonkeyPatch.context() as patch:
@@ -169,12 +232,12 @@ def train_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def vae_run(train_run: Callable[..., Path]) -> Path:
-    return train_run("model=vae", "model.latent_dim=8", "trainer.epochs=20")
+    return train_run("model=vae", "model.latent_dim=8", "trainer.epochs=20", "trainer.figures=1")
 
 
 @pytest.fixture(scope="session")
 def ae_run(train_run: Callable[..., Path]) -> Path:
-    return train_run("model=ae", "model.latent_dim=8", "trainer.epochs=20")
+    return train_run("model=ae", "model.latent_dim=8", "trainer.epochs=20", "trainer.figures=1")
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot  # noqa: F401  what training imports, here and not once more in every fork
-import sklearn.datasets  # noqa: F401
-import torch._dynamo
-import torch.utils.tensorboard  # noqa: F401
-
 from autoenc import cli
 from autoenc.errors import STOPS
+from autoenc.forked import preload
 
 
 @dataclass
@@ -58,6 +54,7 @@ def start(
 ) -> Forked:
     """Start train.py in `cwd`, with its output in files of a new `folder`; `before` is called first."""
     folder.mkdir()
+    preload()  # once, what every fork would import
     pid = os.fork()
     if pid == 0:
         gc.freeze()  # a collection would write to, and so copy, all pages that the processes share

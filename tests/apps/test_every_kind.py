@@ -23,6 +23,8 @@ from autoenc.apps.deploy import export_detector
 from autoenc.apps.deploy.detectors import PortableSteps
 from autoenc.estimators import inmemory
 
+pytestmark = pytest.mark.usefixtures("operators", "quick_classifiers")
+
 RNG = np.random.default_rng(0)
 SUBJECTS = {"animals": ["cat", "dog", "cow", "hen"], "tools": ["saw", "axe", "nail", "file"]}
 

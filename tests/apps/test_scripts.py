@@ -89,6 +89,7 @@ def test_denoise(call: Call, dae_run: Path, copied: Callable[[Path], Path], tmp_
     assert (code, "3 images" in err) == (2, True)
 
 
+@pytest.mark.usefixtures("quick_classifiers")
 def test_embed(call: Call, vae_run: Path, table_run: Path, copied: Callable[[Path], Path], tmp_path: Path) -> None:
     path = copied(vae_run)
     run = load_run(path, "cpu")

@@ -12,8 +12,6 @@ from autoenc.data.dataset import Data
 from autoenc.errors import Interrupted
 from autoenc.training import checkpoint
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 def test_best_weights_are_those_of_the_lowest_monitored_number(
     make_model: MakeModel, make_data: MakeData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -18,8 +18,6 @@ from autoenc.training import checkpoint
 from autoenc.training.evaluation import Evaluation
 from autoenc.training.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 def denoising(make_model: MakeModel) -> Autoencoder:
     return make_model(corruption=noise.Gaussian(0, 1, std=0.3))

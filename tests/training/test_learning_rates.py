@@ -24,8 +24,6 @@ from autoenc.training import checkpoint
 from autoenc.training.settings import TrainerSettings
 from autoenc.training.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 @pytest.mark.parametrize("lr_schedule", ["constant", "cosine"])
 @pytest.mark.parametrize("warmup", [0.0, 0.4])

@@ -30,7 +30,6 @@ from autoenc.training.stack import Random, Stack
 
 SMALL = ["trainer.figures=0", "trainer.device=cpu", "trainer.steps=25", "model.latent_dim=4"]
 HIDDEN = "network.hidden=[8]"
-pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 def job(folder: Path, *overrides: str) -> run.Job:

@@ -24,8 +24,6 @@ from autoenc.regularizers import KL
 from autoenc.schedules import WarmUp
 from autoenc.training import checkpoint
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 def orders(make_model: MakeModel, data: Data, folder: Path, seed: int, **settings: Any) -> list[list[int]]:
     """The labels of each batch, in the order of training."""

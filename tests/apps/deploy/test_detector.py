@@ -39,6 +39,8 @@ from autoenc.data.kinds.vector import Vector
 from autoenc.data.readers.tables import Source
 from autoenc.estimators.inmemory import compose
 
+pytestmark = pytest.mark.usefixtures("operators")
+
 ROOT = Path(__file__).resolve().parents[3]
 SERVE = ROOT / "docs" / "serve.py"
 Call = Callable[..., tuple[int, str, str]]

@@ -25,6 +25,8 @@ from autoenc.errors import ConfigError, UserError
 from autoenc.loading import Run
 from autoenc.metrics import mse_per_example
 
+pytestmark = pytest.mark.usefixtures("operators")
+
 ROOT = Path(__file__).resolve().parents[3]
 K = 5
 VECTOR, GREY, RGB = (6,), (1, 8, 8), (3, 9, 11)

@@ -25,6 +25,8 @@ from autoenc.data.sets.defects import read_image
 from autoenc.errors import UserError
 from autoenc.estimators.inmemory import compose
 
+pytestmark = pytest.mark.usefixtures("operators")
+
 SERVE = Path(__file__).resolve().parents[3] / "docs" / "serve.py"
 Call = Callable[..., tuple[int, str, str]]
 

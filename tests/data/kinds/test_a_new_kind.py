@@ -52,6 +52,7 @@ def mornings() -> list[str]:
     return [f"{m // 60:02}:{m % 60:02}" for m in minutes]
 
 
+@pytest.mark.usefixtures("operators", "quick_classifiers")
 def test_a_new_kind_trains_evaluates_detects_and_exports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[..., tuple[int, str, str]]
 ) -> None:

@@ -382,10 +382,11 @@ from autoenc.apps.anomaly.conformal import Calibration, Quantile
 from autoenc.apps.anomaly.rows import detect
 from autoenc.config.checks import check_node
 from autoenc.data import table
-data = table(sys.argv[1], stream=True, cache=sys.argv[2], test_fraction=0.05, val_fraction=0.05)
-seen = sum(float(batch.x.sum()) for batch in data.train.shuffled(1_000, seed=0, epoch=0))
-most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(len(data.train), most / (2**20 if sys.platform == "darwin" else 2**10))
+for path in sys.argv[2:]:
+    data = table(path, stream=True, cache=sys.argv[1], test_fraction=0.05, val_fraction=0.05)
+    seen = sum(float(batch.x.sum()) for batch in data.train.shuffled(1_000, seed=0, epoch=0))
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(len(data.train), most / (2**20 if sys.platform == "darwin" else 2**10))
 """
 
 
@@ -393,17 +394,14 @@ def test_memory_does_not_grow_with_a_streamed_file(tmp_path: Path) -> None:
     """Reading, learning the preprocessing and an epoch: of 120,000 rows, and of 360,000."""
     random = np.random.default_rng(0)
     rows = "".join(f"{a:.4f},{b:.4f},{'xyz'[i % 3]}\n" for i, (a, b) in enumerate(random.normal(size=(60_000, 2))))
-    sizes, peaks = [], []
-    for times in (2, 6):
-        path = tmp_path / f"{times}.csv"
+    paths = {times: tmp_path / f"{times}.csv" for times in (2, 6)}
+    for times, path in paths.items():
         with path.open("w") as file:
             file.write("a,b,c\n")
             for _ in range(times):
                 file.write(rows)
-        command = [sys.executable, "-c", MEASURE, str(path), str(tmp_path / "cache")]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        size, peak = map(float, done.stdout.split())
-        sizes.append(size)
-        peaks.append(peak)
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "cache"), *map(str, paths.values())]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    sizes, peaks = zip(*(map(float, line.split()) for line in done.stdout.splitlines()), strict=True)
     assert sizes[1] == pytest.approx(3 * sizes[0], rel=0.01)
     assert peaks[1] < peaks[0] + 15, f"{peaks} MB; in memory, the rows that were added are some 50"
