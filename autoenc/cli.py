@@ -262,7 +262,7 @@ def _assist() -> int:
 
 
 def _run(args: list[str]) -> int:
-    resumed = [a for a in args if a.startswith("resume=") and a != "resume=null"]
+    resumed = [a for a in args if a.lstrip("+").startswith("resume=") and not a.endswith("=null")]
     try:
         if wrong := argument_message(args):
             return _say(wrong, WRONG)
@@ -271,7 +271,7 @@ def _run(args: list[str]) -> int:
             why = "torchrun trains one run at a time; leave it out: hydra/launcher=joblib trains several at once"
             return _say(f"{several[0]}: {why}", WRONG)
         if resumed:
-            require(resumed[-1] != "resume=", "resume", None, "names no run; resume=RUN, or resume=latest")
+            require(not resumed[-1].endswith("="), "resume", None, "names no run; resume=RUN, or resume=latest")
             folder, others = Path(resumed[0].partition("=")[2].rstrip("/")), [a for a in args if a not in resumed]
             if not command_line.is_sweep(folder):
                 return _resume(folder, others)

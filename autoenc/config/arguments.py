@@ -80,8 +80,11 @@ def argument_message(args: list[str]) -> str:
         if name in schema.GROUPS and NUMBERS.fullmatch(value):
             options = ", ".join(option for option, _ in schema.choices(name))
             return f"{word}: {name} is an option, not a number; choose from {options}"
-        if word.startswith("+") and "." not in name and (keys := keys_named(name, compose([]))) and name not in keys:
-            return f"{word}: no such key; did you mean {_either(keys, value)}?"
+        if word.startswith("+") and "." not in name:
+            composed = compose([w for w in words if not w.startswith(("+", "~"))])
+            keys = keys_named(name, composed) or settings_named(name, composed)
+            if keys and name not in keys:
+                return f"{word}: no such key; did you mean {_either(keys, value)}?"
     return ""
 
 
