@@ -39,6 +39,7 @@ def test_a_class_is_generated_by_its_name(cvae_run: Path) -> None:
     found = generate.samples(loaded, 40, classes=["3", "7"])
     assert found.y is not None
     assert found.y.tolist() == [3] * 20 + [7] * 20
+    assert found.title.startswith("40 samples of class 3, 7 from the prior")
     nearest = (torch.from_numpy(found.x)[:, None] - means).flatten(2).norm(dim=2).argmin(1).numpy()
     assert (nearest == found.y).mean() > 0.7
     drawn = generate.samples(loaded, 2_000).y
