@@ -17,6 +17,7 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
+from omegaconf import OmegaConf
 
 from autoenc import cli, forked
 from autoenc.errors import ConfigError, DataError, Interrupted
@@ -331,3 +332,20 @@ def test_workers_that_a_signal_ends_without_a_job_do_not_hide_the_signal(
     monkeypatch.setattr(forked.Sweep, "stopped", None)
     assert cli._run(["-m", "seed=1,2"]) == 128 + signal.SIGHUP
     assert capsys.readouterr().err == f"interrupted; resume with: python train.py resume={tmp_path}\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "gigabytes", "jobs", "given", "said"),
+    [(500, 4, 9, 4, True), (500, 64, 2, 2, False), (3, 4, 9, 3, False), (2, 0.5, 9, 1, True)],
+)
+def test_no_more_workers_start_than_jobs_and_memory_for_them(
+    asked: int, gigabytes: float, jobs: int, given: int, said: bool,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(running.memory, "total", lambda: gigabytes * 1e9)
+    launcher = OmegaConf.create({"n_jobs": asked})
+    OmegaConf.set_readonly(launcher, True)
+    running.limit_workers(launcher, jobs)
+    assert launcher.n_jobs == given
+    out = capsys.readouterr().out
+    assert (f"hydra.launcher.n_jobs={asked}: {given} at once" in out) == said == bool(out)

@@ -82,7 +82,7 @@ def forecast(jobs: Sequence[Sequence[str]], launcher: Mapping[str, Any]) -> Fore
     Args:
         jobs: the overrides of each. launcher: settings of Hydra's launcher.
     """
-    at_once = _at_once(launcher)
+    count = at_once(launcher)
     keys = [tuple(text for text in job if not SAME.match(text)) for job in jobs]
     groups: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for key in dict.fromkeys(keys):
@@ -93,10 +93,10 @@ def forecast(jobs: Sequence[Sequence[str]], launcher: Mapping[str, Any]) -> Fore
             if error := _refused(first):
                 found[first] = Cost(error=error)
     except UserError:  # Hydra refuses the sweep, and says why
-        return Forecast([Cost()] * len(jobs), 0, at_once, 0.0)
+        return Forecast([Cost()] * len(jobs), 0, count, 0.0)
     clock = time.monotonic()
     preload()
-    start = 0.0 if at_once == 1 else time.monotonic() - clock
+    start = 0.0 if count == 1 else time.monotonic() - clock
     spent = 0.0
     order = [*(first for first, *_ in groups.values()), *(key for _, *rest in groups.values() for key in rest)]
     for i, key in enumerate(order):
@@ -107,7 +107,7 @@ def forecast(jobs: Sequence[Sequence[str]], launcher: Mapping[str, Any]) -> Fore
         found[key] = _tried(jobs[keys.index(key)])
         spent += time.monotonic() - clock
     tried = sum(not math.isnan(cost.seconds) for cost in found.values())
-    return Forecast(_all(keys, found), tried, at_once, start)
+    return Forecast(_all(keys, found), tried, count, start)
 
 
 def _all(keys: Sequence[tuple[str, ...]], found: Mapping[tuple[str, ...], Cost]) -> list[Cost]:
@@ -118,7 +118,7 @@ def _all(keys: Sequence[tuple[str, ...]], found: Mapping[tuple[str, ...], Cost])
     return [found.get(key, mean) for key in keys]
 
 
-def _at_once(launcher: Mapping[str, Any]) -> int:
+def at_once(launcher: Mapping[str, Any]) -> int:
     """Return how many jobs a launcher runs at once: `n_jobs` of joblib; -1: one for each core, -2: one less ..."""
     count = int(launcher.get("n_jobs") or 1)
     return count if count > 0 else max(1, (os.cpu_count() or 1) + 1 + count)

@@ -9,17 +9,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 
+from autoenc import memory
 from autoenc.errors import counted
 from autoenc.files import printable
 from autoenc.forked import CLEAR, Sweep, isolated, stop_with_parent
 from autoenc.sweeps import folders, job, together
 from autoenc.sweeps.command_line import check_jobs
-from autoenc.sweeps.forecast import forecast
+from autoenc.sweeps.forecast import at_once, forecast
 from autoenc.sweeps.watch import Live, Watch
 
+WORKER = 1e9  # bytes of a worker and its job: torch alone is half of it
 PATIENCE = 10.0  # seconds that the jobs of a sweep that was killed get for their checkpoints
+
+
+def limit_workers(launcher: DictConfig, jobs: int) -> None:
+    """Let joblib start no more workers than there are jobs, and memory for; a line says so."""
+    if "n_jobs" not in launcher:
+        return
+    asked, fit = at_once(launcher), max(1, int(min(1e6, memory.total() / WORKER)))
+    if asked > fit and jobs > fit:
+        print(f"hydra.launcher.n_jobs={asked}: {fit} at once, for which the memory suffices ({WORKER / 1e9:g} GB each)")
+    if asked > min(fit, jobs):
+        with read_write(launcher):
+            launcher.n_jobs = min(fit, jobs)
 
 
 class Refused(Exception):
@@ -55,6 +69,7 @@ class Running:
             return
         if launcher._target_.endswith("SlurmLauncher"):  # on other machines
             return
+        limit_workers(launcher, len(missing))
         expected = forecast([self.jobs[number] for number in missing], launcher)
         print(expected.text, flush=True)
         costs = [0.0] * len(self.jobs)
