@@ -113,7 +113,7 @@ def test_a_stored_config_cannot_choose_where_to_write(
 def test_a_read_only_run_writes_results_elsewhere(
     ae_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_only(*args: object) -> NoReturn:
+    def read_only(*args: object, **options: object) -> NoReturn:
         raise PermissionError(errno.EACCES, "Permission denied", str(ae_run))
 
     monkeypatch.setattr("autoenc.apps.outputs.Tracker", read_only)
