@@ -10,12 +10,16 @@ run = autoenc.train(["model=vae", "trainer.epochs=3"])  # as on the command line
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from autoenc.launched import spin_briefly
+
 if TYPE_CHECKING:
     from autoenc.loading import Run, load_run
     from autoenc.session import train
 
 __version__ = "0.3.0"
 __all__ = ["Run", "__version__", "load_run", "train"]
+
+spin_briefly()
 
 
 def __getattr__(name: str) -> object:

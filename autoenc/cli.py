@@ -211,7 +211,7 @@ def main() -> int:
     if "--version" in args:
         print(f"autoenc {__version__}")
         return DONE
-    launched.share_cores()
+    launched.single_blas_thread()
     if launched.rank() > 0:
         with tolerant_streams():
             return _left(_assist())

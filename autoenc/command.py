@@ -91,7 +91,7 @@ def execute(main: Callable[[argparse.Namespace], Results], arguments: argparse.A
         main: prints for people and returns the results, which --json prints instead.
     """
     args = arguments.parse_args()
-    launched.share_cores()
+    launched.single_blas_thread()
     warnings.showwarning = _attention  # type: ignore[assignment]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:

@@ -285,7 +285,7 @@ def test_sweep_is_refused_whole_where_a_job_cannot_be_composed(tmp_path: Path) -
 @pytest.mark.parametrize(("given", "threads"), [({}, {1}), ({"OPENBLAS_NUM_THREADS": "2"}, {2})])
 def test_numpy_has_one_thread_unless_the_environment_says_otherwise(given: dict[str, str], threads: set[int]) -> None:
     program = (
-        "from autoenc import launched; launched.share_cores(); import numpy;"
+        "from autoenc import launched; launched.single_blas_thread(); import numpy;"
         "from threadpoolctl import threadpool_info;"
         "print([each['num_threads'] for each in threadpool_info() if each['internal_api'] == 'openblas'])"
     )
@@ -304,7 +304,7 @@ def test_threads_spin_for_a_short_time_unless_the_environment_says_otherwise(giv
     library = next(Path(sys.prefix).rglob("torch/lib/libgomp*"), None)
     if library is None:
         pytest.skip("torch has another library of threads here")
-    program = "import ctypes, sys; from autoenc import launched; launched.share_cores(); ctypes.CDLL(sys.argv[1])"
+    program = "import autoenc, ctypes, sys; ctypes.CDLL(sys.argv[1])"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     told = kept | given | {"OMP_DISPLAY_ENV": "VERBOSE"}
     done = subprocess.run(
