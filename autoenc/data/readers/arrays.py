@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from autoenc import memory
-from autoenc.data.readers.paths import check_file, check_members, check_unpacked, decoding, opened
+from autoenc.data.readers.paths import check_contents, check_file, check_members, decoding, opened
 from autoenc.errors import DataError, one_line
 
 WHITES = (1, 255, 1_023, 4_095, 16_383, 65_535)  # the highest values of common bit depths
@@ -105,8 +105,7 @@ def _mat(path: Path) -> dict[str, np.ndarray]:
     check_file(path)
     try:
         sizes = {name: math.prod(shape) * BYTES[kind] for name, shape, kind in whosmat(path) if kind in BYTES}
-        check_unpacked(path, sum(sizes.values()))
-        memory.check_file(path, sum(sizes.values()))
+        check_contents(path, sum(sizes.values()))
         found = loadmat(path, variable_names=list(sizes))
     except DataError:
         raise

@@ -53,6 +53,13 @@ def check_unpacked(path: Path, size: int) -> None:
         )
 
 
+def check_contents(path: Path, size: int) -> None:
+    """Raise DataError if the contents of a packed file, so many bytes that are read at once, are far more than data
+    are, or than the memory."""
+    check_unpacked(path, size)
+    memory.check_file(path, size)
+
+
 def check_members(path: Path, names: Collection[str] | None = None) -> None:
     """Raise DataError if the members of a zip archive are far larger than the file, or than the memory.
 
@@ -62,9 +69,9 @@ def check_members(path: Path, names: Collection[str] | None = None) -> None:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-        read = [member for member in members if names is None or member.filename.removesuffix(".npy") in names]
-        check_unpacked(path, sum(member.file_size for member in read))
-        memory.check_file(path, sum(member.file_size for member in read))
+        check_contents(
+            path, sum(m.file_size for m in members if names is None or m.filename.removesuffix(".npy") in names)
+        )
 
 
 @contextmanager
