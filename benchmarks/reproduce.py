@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,14 @@ ROWS = ROOT / "benchmarks" / "reproduce"
 OUT = ROOT / "outputs" / "reproduce"
 PAGE = ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- reproduce: begin -->", "<!-- reproduce: end -->"
-HEADER = ("claim", "claimed", "measured", "seeds", "minutes", "verdict")
+KINDS = {  # start of a verdict: its kind
+    "reproduced, by": "narrowly reproduced",
+    "reproduced in": "reproduced in one seed",
+    "reproduced": "reproduced",
+    "within": "within tolerance",
+    "not": "not reproduced",
+}
+HEADER = ("figure", "claimed", "measured", "verdict")
 
 
 class RowError(Exception):
@@ -77,7 +85,7 @@ class Figure:
         parts = [] if self.claimed is None else [f"{self.claimed:g}"]
         return ", ".join(parts + [f"{sign} {bound:g}" for sign, bound in signs.items() if bound is not None])
 
-    def verdict(self, values: list[float], why: str = "") -> str:
+    def verdict(self, values: list[float]) -> str:
         """Return reproduced, within x, or not reproduced; empty for a figure that claims nothing.
 
         A claimed number is reproduced if the mean is better, or nearer than two standard errors; "within x" if it is
@@ -88,15 +96,14 @@ class Figure:
         margins = [mean - b for b in (self.at_least, self.above) if b is not None]
         margins += [b - mean for b in (self.at_most, self.below) if b is not None]
         strict = self.above is not None or self.below is not None
-        reason = f": {why}" if why else ""
         if any(not math.isfinite(v) for v in values) or any(m < 0 or (strict and m == 0) for m in margins):
-            return f"not reproduced{reason}"
+            return "not reproduced"
         if self.claimed is not None:
             off = mean - self.claimed
             ahead = (self.better == "lower" and off <= 0) or (self.better == "higher" and off >= 0)
             if not (ahead or abs(off) <= 2 * error):
                 near = self.within is not None and abs(off) <= self.within
-                return f"within {abs(off):.2g}" if near else f"not reproduced, off by {off:+.3g}{reason}"
+                return f"within {abs(off):.2g}" if near else f"not reproduced, off by {off:+.3g}"
         elif not margins:
             return ""
         if len(values) == 1:
@@ -253,25 +260,30 @@ def surroundings() -> dict[str, str]:
 
 
 def status(row: Row, measured: dict[str, Any], gpu: bool) -> str:
-    """Return why a row has no measurement, or an empty text."""
+    """Return how many seeds were measured in which time, or why none was."""
     if measured:
-        return ""
+        minutes = statistics.fmean(seed["minutes"] for seed in measured.values())
+        count = len(measured) if len(measured) == len(row.seeds) else f"{len(measured)} of {len(row.seeds)}"
+        return f"{count} seed{'s' * (len(row.seeds) > 1)}, {minutes:.1f} minutes each"
     return "not run here: needs a GPU" if row.gpu and not gpu else f"not run: {row.minutes * len(row.seeds):g} minutes"
 
 
-def lines(row: Row, measured: dict[str, Any], gpu: bool) -> list[list[str]]:
+def lines(row: Row, measured: dict[str, Any]) -> list[list[str]]:
     """Return the row as lines of the table, one for each figure."""
-    seeds = sorted(measured, key=int)
-    minutes = f"{statistics.fmean(measured[s]['minutes'] for s in seeds):.1f}" if seeds else f"({row.minutes:g})"
     table = []
     for figure in row.figures:
-        values = [measured[s]["values"][figure.name] for s in seeds]
-        shown = _shown(values)
-        verdict = figure.verdict(values, row.why) if values else status(row, measured, gpu)
-        if values and len(seeds) < len(row.seeds):
-            verdict += f" ({len(seeds)} of {len(row.seeds)} seeds)"
-        table.append([figure.name, figure.target, shown, str(len(seeds)) if seeds else "", minutes, verdict])
+        values = [measured[seed]["values"][figure.name] for seed in sorted(measured, key=int)]
+        table.append([figure.name, figure.target, _shown(values), figure.verdict(values) if values else ""])
     return table
+
+
+def summary(row: Row, measured: dict[str, Any]) -> str:
+    """Return how many of the claimed figures are reproduced, within the tolerance of the row, or not reproduced."""
+    verdicts = [line[-1] for line in lines(row, measured) if line[-1]]
+    counts = Counter(next(name for start, name in KINDS.items() if verdict.startswith(start)) for verdict in verdicts)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{counts[name]} {name}" for name in KINDS.values() if name in counts)
 
 
 def _shown(values: list[float]) -> str:
@@ -282,35 +294,36 @@ def _shown(values: list[float]) -> str:
 
 
 def page(rows: dict[str, Row], measurements: Measurements, gpu: bool) -> str:
-    """Return the table as Markdown."""
+    """Return the measurements as Markdown: a table of the rows, and one of the figures of each measured row."""
     text = [
         "`make reproduce` measures these claims; `make reproduce ROWS=NAME` measures one. Each row is a file in",
-        "`benchmarks/reproduce/`, with its source and commands. sd is the standard deviation over the seeds; minutes",
-        "are of one seed, in brackets where they are estimated. *Within x* means within the tolerance of the row,",
-        "but not equal.",
+        "`benchmarks/reproduce/`, with its source and commands. Its figures stand below, under its name. sd is the",
+        "standard deviation over the seeds. *Within x* means within the tolerance of the row, but not equal;",
+        "*narrowly*, by less than two standard errors. A figure without a claim is there to compare with.",
         "",
-        f"| {' | '.join(HEADER)} |",
-        f"|{'---|' * len(HEADER)}",
+        *_head("row", "claim", "figures", "measured"),
     ]
     named = sorted(rows.values(), key=lambda row: row.name)
     for row in named:
+        measured = measurements.of(row)
+        link = f"[{row.name}](#{row.name})" if measured else row.name
+        text.append(_line(link, row.claim, summary(row, measured), status(row, measured, gpu)))
+    for row in named:
         if measured := measurements.of(row):
-            about = "; ".join(
-                [f"**{row.claim}** ({row.source})", f"`{row.name}`", measurements.rows[row.name]["machine"]]
-            )
-            text.append(f"| {_escaped(about)} | | | | | |")
-            text += [f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines(row, measured, gpu)]
-    if rest := [row for row in named if not measurements.of(row)]:
-        text += ["", "Not measured yet:", "", "| claim | claimed | command | |", "|---|---|---|---|"]
-    for row in rest:
-        claimed = "; ".join(f"{figure.name} {figure.target}" for figure in row.figures if figure.target)
-        cells = (f"{row.claim} ({row.source})", claimed, f"`make reproduce ROWS={row.name}`", status(row, {}, gpu))
-        text.append(f"| {' | '.join(map(_escaped, cells))} |")
+            about = f"{status(row, measured, gpu)}, on {measurements.rows[row.name]['machine']}"
+            text += ["", f"### {row.name}", "", f"**{row.claim}.**", f"Source: {row.source}.", f"Measured: {about}."]
+            text += [f"Not reproduced: {row.why}."] if row.why else []
+            text += ["", *_head(*HEADER), *(_line(*line) for line in lines(row, measured))]
     return "\n".join(text)
 
 
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")
+def _head(*names: str) -> list[str]:
+    return [_line(*names), f"|{'---|' * len(names)}"]
+
+
+def _line(*cells: str) -> str:
+    escaped = (cell.replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
 
 
 def write_page(table: str, path: Path = PAGE) -> None:
@@ -333,8 +346,8 @@ def show(rows: dict[str, Row], measurements: Measurements, gpu: bool) -> None:
     for row in rows.values():
         measured = measurements.of(row)
         table.add_section()
-        table.add_row(f"[bold]{row.name}[/bold]: {escape(row.claim)}")
-        for line in lines(row, measured, gpu):
+        table.add_row(f"[bold]{row.name}[/bold]: {escape(row.claim)}", "", "", status(row, measured, gpu))
+        for line in lines(row, measured):
             table.add_row(*map(escape, line))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 

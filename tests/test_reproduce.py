@@ -1,5 +1,6 @@
 """`make reproduce`: rows, verdicts, resuming, and the rows that are short enough for the tests."""
 
+import dataclasses
 import importlib.util
 import json
 import runpy
@@ -85,10 +86,19 @@ def test_verdicts(values, figure, verdict):
     assert reproduce.Figure(name="x", read="a.json x", **figure).verdict(values) == verdict
 
 
-def test_reason_is_given_where_it_is_not_reproduced():
-    figure = reproduce.Figure(name="x", read="a.json x", at_least=1)
-    assert figure.verdict([0.0], "fewer steps") == "not reproduced: fewer steps"
-    assert figure.verdict([2.0], "fewer steps") == "reproduced in one seed"
+def test_a_row_counts_its_verdicts(tmp_path):
+    figures = [
+        {"name": "fine", "read": "a.json x", "at_least": 1},
+        {"name": "near", "read": "a.json x", "claimed": 4, "within": 3},
+        {"name": "far", "read": "a.json x", "above": 9},
+        {"name": "compared", "read": "a.json x"},
+    ]
+    row = reproduce.load_row(row_file(tmp_path, figures=figures))
+    seeds = {seed: {"values": dict.fromkeys(("fine", "near", "far", "compared"), 2.0), "minutes": 1.0} for seed in "12"}
+    assert reproduce.summary(row, seeds) == "1 reproduced, 1 within tolerance, 1 not reproduced"
+    assert reproduce.summary(row, {"1": seeds["1"]}).startswith("1 reproduced in one seed, ")
+    assert reproduce.summary(row, {}) == ""
+    assert reproduce.summary(reproduce.load_row(row_file(tmp_path, figures=figures[:1])), seeds) == "reproduced"
 
 
 def test_a_row_is_measured_for_each_seed_and_interrupted_rows_go_on(tmp_path, measured):
@@ -98,9 +108,8 @@ def test_a_row_is_measured_for_each_seed_and_interrupted_rows_go_on(tmp_path, me
     again = reproduce.Measurements(measured.path).of(row)
     assert [again[s]["values"]["x"] for s in "123"] == [1, 2, 3]
     assert again["1"]["minutes"] == 7.0, "was measured again"
-    (line,) = reproduce.lines(row, again, gpu=False)
-    assert line[2:4] == ["2 (sd 1)", "3"]
-    assert line[5] == "reproduced"
+    assert reproduce.lines(row, again) == [["x", "2", "2 (sd 1)", "reproduced"]]
+    assert reproduce.status(row, again, gpu=False).startswith("3 seeds, ")
 
 
 def test_other_commands_or_figures_are_measured_anew(tmp_path, measured):
@@ -118,8 +127,8 @@ def test_budget_and_gpu_leave_rows_out(tmp_path, measured):
             {"long": {"minutes": 20}, "on_gpu": {"gpu": True}}.items()}  # fmt: skip
     assert reproduce.run(rows, measured, 30, 1, gpu=False, named=False)
     assert measured.rows == {}
-    assert "needs a GPU" in reproduce.lines(rows["on_gpu"], {}, gpu=False)[0][5]
-    assert "60 minutes" in reproduce.lines(rows["long"], {}, gpu=False)[0][5]
+    assert "needs a GPU" in reproduce.status(rows["on_gpu"], {}, gpu=False)
+    assert "60 minutes" in reproduce.status(rows["long"], {}, gpu=False)
 
 
 def test_a_difference_is_paired_over_the_seeds(tmp_path):
@@ -170,11 +179,13 @@ def test_page_keeps_what_is_outside_the_markers(tmp_path, measured):
     assert text.startswith("head\n")
     assert text.endswith("tail\n")
     assert "old" not in text
-    assert "| x is the seed (exact) | x 2 | `make reproduce ROWS=small` | not run: 0.3 minutes |" in text
+    assert "| small | x is the seed |  | not run: 0.3 minutes |" in text
+    assert "### small" not in text
     measured.add(row, 1, {"values": {"x": 1.0}, "minutes": 7.0})
-    assert "| x | 2 | 1 | 1 | 7.0 | not reproduced, off by -1 (1 of 3 seeds) |" in reproduce.page(
-        {"small": row}, measured, gpu=False
-    )
+    text = reproduce.page({"small": dataclasses.replace(row, why="few|steps")}, measured, gpu=False)
+    assert "| [small](#small) | x is the seed | not reproduced | 1 of 3 seeds, 7.0 minutes each |" in text
+    assert "Not reproduced: few|steps." in text
+    assert "| x | 2 | 1 | not reproduced, off by -1 |" in text
 
 
 def test_page_in_the_documentation_is_that_of_the_measurements():
