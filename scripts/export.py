@@ -41,6 +41,7 @@ def main(args: argparse.Namespace) -> Results:
         if value := getattr(args, name):
             raise UserError(f"--{name.replace('_', '-')} {value}: needs --detector, whose score and threshold it is of")
     from autoenc import load_run
+    from autoenc.apps.anomaly.way import way_of
     from autoenc.apps.deploy import export
     from autoenc.apps.outputs import Outputs
     from autoenc.screen import console
@@ -61,6 +62,9 @@ def main(args: argparse.Namespace) -> Results:
     out.say(
         f"a mean squared error above {result.threshold:.4g} is an anomaly: quantile {score['quantile']:g} of "
         f"{score['validation_examples']:,} validation scores"
+    )
+    out.say(
+        f"scripts/detect.py decides by {way_of(run).default(run)}, not by this score; --detector exports its decision"
     )
     out.say(f"{out.folder / 'export.json'}: input, threshold and an example")
     return result.metadata

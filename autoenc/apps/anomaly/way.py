@@ -105,6 +105,11 @@ class Way(ABC, Generic[R]):
         for name, why in self.refused.items():
             options.refuse(name, why.format(run=run.path))
 
+    @classmethod
+    @abstractmethod
+    def default(cls, run: Run) -> str:
+        """Return the score that decides if none is named."""
+
     @abstractmethod
     def detect(self) -> R:
         """Score the data, and mark what is above the threshold."""

@@ -16,7 +16,7 @@ from autoenc.apps.anomaly.conformal import NAMED, Calibration, Judged, p_values
 from autoenc.apps.anomaly.rows.way import Rows
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.anomaly.steps.blocks import WINDOWS
-from autoenc.apps.anomaly.steps.follow import MORE
+from autoenc.apps.anomaly.steps.follow import LAST_STEPS, MORE, whole
 from autoenc.apps.anomaly.steps.scores import OWN
 from autoenc.apps.anomaly.steps.way import Steps
 from autoenc.apps.anomaly.way import Way
@@ -33,7 +33,8 @@ Values = dict[str, np.ndarray]
 NOISE = 1e-6  # of distances of equal codes
 P_VALUE = "split-conformal: (1 + {0} that score as high) / (1 + {0})"  # what the outputs mean
 ALARM = "whether the score is above the threshold"
-LAST = "scores of whole files are means over windows, with another threshold: scripts/detect.py; --follow has this one"
+LAST = "the default for the last step of a window"  # why a score decides
+WHOLE = "; --follow has this one"
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,13 @@ class PortableExamples(PortableDetector):
 
     traced: ClassVar[tuple[str, ...]]
 
-    def __init__(self, way: Way[Any], detector: Any, windows: Detector, score: str, normal: Calibration):
+    def __init__(self, way: Way[Any], detector: Any, windows: Detector, score: str, reason: str, normal: Calibration):
         """Hold a detector.
 
         Args:
-            windows: the scores of whole examples.
+            windows: the scores of whole examples. reason: why the score decides if none is named.
         """
-        run, chosen = way.run, NAMED if way.options.score else detector.reason
+        run, chosen = way.run, NAMED if way.options.score else reason
         judged = Judged(score, way.options.rule, {n: np.empty(0) for n in normal.scores}, normal, chosen=chosen)
         super().__init__(run, run.spec.kind.raw(), judged)
         self.model, self.kind, self.detector = run.model, run.spec.kind, detector
@@ -180,7 +181,7 @@ class PortableRows(PortableExamples):
     def __init__(self, way: Rows):
         detector = way.detector
         normal = calibration.validation(detector) if way.normal is None else way.normal.scored(detector)
-        super().__init__(way, detector, detector, way.options.score or detector.best, normal)
+        super().__init__(way, detector, detector, way.options.score or detector.best, detector.reason, normal)
         self.names = detector.names
         self.outputs = (*self.meanings, *self.names)
         self.p_value = PValue(normal.scores[self.score])
@@ -219,8 +220,8 @@ class PortableSteps(PortableExamples):
         if score not in OWN:
             raise UserError(f"--score {score}: the last step of a window has the scores {', '.join(OWN)}")
         known = detector.validation_last
-        last = Calibration(known, f"last steps of {WINDOWS}", "", LAST, MORE, (len(known[score]), WINDOWS))
-        super().__init__(way, detector, detector.windows, score, last)
+        last = Calibration(known, LAST_STEPS, "", whole(detector) + WHOLE, MORE, (len(known[score]), WINDOWS))
+        super().__init__(way, detector, detector.windows, score, LAST, last)
         self.whole = [name for name in self.windows.names if name != "error"]
         self.outputs = (*self.meanings, *OWN, *self.whole)
         self.spread = Spread(detector.precision, detector.scale)

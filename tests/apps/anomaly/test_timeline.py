@@ -20,6 +20,7 @@ from scipy.stats import binom
 from autoenc import load_run, run
 from autoenc.apps.anomaly import conformal
 from autoenc.apps.anomaly.conformal import AlarmRate
+from autoenc.apps.anomaly.scores import TRAINED
 from autoenc.apps.anomaly.steps import blocks, figure, follow, metrics, timeline
 from autoenc.apps.anomaly.steps.metrics import Scored, stretches
 from autoenc.apps.anomaly.steps.scores import StepDetector
@@ -223,6 +224,15 @@ def test_other_thresholds_are_named_beside_that_of_steps(loaded: Run) -> None:
     assert re.search(r"--follow and exported detectors .* another threshold", decided)
 
 
+def test_rows_that_come_say_by_what_whole_files_are_decided(loaded: Run) -> None:
+    detector = StepDetector(loaded)
+    for best, reason in (("residual", "the default"), ("prior", TRAINED)):
+        detector.windows.best, detector.windows.reason = best, reason
+        follower = follow.Follower(detector)
+        assert follower.decided.startswith(f"residual > {follower.threshold:.4g}, the 0.99 quantile")
+        assert f"scripts/detect.py decides by {best}," in follower.decided
+
+
 def test_intervals_that_are_not_listed_are_counted(loaded: Run) -> None:
     way, interval = Steps(loaded, Options()), timeline.Event("a", "0", "1", 2, 1.0, "0", "x 100%")
     for count, last in ((5, "  a 0 to 1 (1): x 100%"), (7, "  and 2 more with lower peaks")):
@@ -275,6 +285,7 @@ def test_follow_writes_a_line_for_each_row(
     monkeypatch.setattr(sys, "stdin", io.StringIO(log.read_text()))
     code, out, err = call("detect", trained, "--follow", "-")
     assert code == 0, err
+    assert re.fullmatch(rf"{trained}: alarm: residual > .*, the 0.99 quantile of .* by residual, .*\n", err)
     assert out.splitlines()[0] == "time,score,anomaly,channels"
     assert len(out.splitlines()) == STEPS - 20 + 1
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from autoenc import load_run, run
 from autoenc.apps.anomaly import conformal
 from autoenc.apps.anomaly.rows import feedback
+from autoenc.apps.anomaly.rows.detect import detect
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.anomaly.steps.follow import Follower
 from autoenc.apps.anomaly.way import Options, way_of
@@ -286,6 +287,20 @@ def test_another_threshold_is_refused(table_vae: Path) -> None:
 
 
 # The script, and what it writes
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", [{}, {"score": "error"}, {"quantile": 0.8}, {"alarm_rate": 0.1, "score": "knn"}])
+def test_decisions_are_those_of_detect_with_the_same_options(table_vae: Path, options: dict[str, Any]) -> None:
+    detector, loaded = portable(table_vae, **options), load_run(table_vae, "cpu")
+    new = loaded.spec.kind.encode(table()[400:]).tensor
+    split, arrays = loaded.spec.kind.raw_rows(new)
+    given = [i.numbers(array) for i, array in zip(detector.inputs, arrays, strict=True)]
+    found = dict(zip(detector.outputs, called(detector)(*given), strict=True))
+    wanted = detect(Detector(loaded), split, score=options.get("score"), rule=Options(**options).rule)
+    assert wanted.score == options.get("score", way_of(loaded).default(loaded)) == detector.score
+    np.testing.assert_array_equal(found["alarm"], wanted.alarms)
+    assert found["alarm"].any() or not options
 
 
 def test_a_table_is_exported_and_served_without_this_package(

@@ -82,7 +82,11 @@ def as_run(model: Autoencoder, shape: tuple[int, ...], path: Path) -> Run:
     """A run of a model on random images, fed as uint8."""
     splits = [Split((255 * rows(n, shape, n)).to(torch.uint8), scale=1 / 255) for n in (40, 60, 210)]
     data = Data(DataSpec("tiny", Image(shape, 0.0, 1.0), ("a", "b")), *splits)
-    config = {"trainer": {"eval_batch_size": 50}, "model": {"latent_dim": K}}
+    config = {
+        "trainer": {"eval_batch_size": 50},
+        "model": {"latent_dim": K},
+        "data": {"_target_": "autoenc.data.digits"},
+    }
     return Run(path, model, config, data.spec, {"choices": {"model": "vae"}}, torch.device("cpu"), data)
 
 
@@ -220,7 +224,9 @@ def test_the_script_writes_once_and_over_it_only_when_asked(
     folder = tmp_path / "deploy"
     assert script("--output", str(folder)) == 0
     assert len(list(folder.iterdir())) == 8
-    assert "encoder.onnx" in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "encoder.onnx" in out
+    assert f"scripts/detect.py decides by {Detector(run).best}, not by this score; --detector exports" in out
     before = json.loads((folder / "export.json").read_text())
     assert script("--output", str(folder), "--quantile", "0.5") == 2
     assert "--force" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from autoenc.apps.anomaly.pixels import inspection
 from autoenc.apps.anomaly.pixels.inspection import Inspected
+from autoenc.apps.anomaly.pixels.scores import BEST
 from autoenc.apps.anomaly.way import NO_RECORDINGS, NO_ROWS, Options, Way
 from autoenc.apps.outputs import Outputs
 from autoenc.errors import UserError
@@ -36,6 +37,10 @@ class Pixels(Way[Inspected]):
         self.layout = inspection.layout_of(run)
         self.parts = inspection.new_parts(options.input) if options.input else list(self.layout.test)
         options.rule.check_rows(len(self.layout.held_out), inspection.HELD_OUT)
+
+    @classmethod
+    def default(cls, run: Run) -> str:
+        return BEST
 
     def detect(self) -> Inspected:
         options = self.options

@@ -46,6 +46,10 @@ class Rows(Way[Detected]):
         known = calibration.validation_rows(run, score) if self.normal is None else self.normal.known
         options.rule.check_rows(*known)
 
+    @classmethod
+    def default(cls, run: Run) -> str:
+        return Detector(run).best
+
     @cached_property
     def examples(self) -> Examples:
         """The rows, with their names."""

@@ -24,7 +24,10 @@ from autoenc.loading import Run
 
 RECORDING = "recording"
 WINDOWS = "validation windows"
-MEANS = "steps are means over their windows; --follow and exported detectors see one window and have another threshold"
+MEANS = (
+    "steps are means over their windows; --follow and exported detectors see one window, decide by residual unless "
+    "--score names error, and have another threshold"
+)
 MORE = "a larger data.val_fraction, or --calibrate with normal recordings, gives more"
 Block = int | str | None  # steps; RECORDING: whole recordings; None: single steps
 

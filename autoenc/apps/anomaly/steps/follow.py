@@ -25,7 +25,15 @@ from autoenc.reference import errors
 
 WAIT = 0.2  # seconds between looks at a file
 MORE = "a larger data.val_fraction or a smaller data.stride gives more"
+LAST_STEPS = f"last steps of {WINDOWS}"
 HEADER = ("time", "score", "anomaly", "channels")
+
+
+def whole(detector: StepDetector) -> str:
+    """Return by what the steps of whole files are decided, in words."""
+    return (
+        f"steps of whole files have another threshold: scripts/detect.py decides by {detector.best}, means over windows"
+    )
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ class Follower:
 
     Attributes:
         caution: a sentence if the threshold rests on few scores, else empty.
+        decided: the score, the threshold and what it means, in words.
 
     Raises:
         UserError: another score.
@@ -68,9 +77,12 @@ class Follower:
         if self.score not in OWN:
             raise UserError(f"--score {score}: rows that come one by one have the scores {', '.join(OWN)}")
         self.names = x_names(detector.run)
+        rule = Quantile(quantile)
         normal = detector.validation_last[self.score]
         self.threshold = threshold(normal, quantile)
-        self.caution = Quantile(quantile).caution(len(normal), WINDOWS, MORE)
+        self.caution = rule.caution(len(normal), WINDOWS, MORE)
+        means = rule.words(normal, normal, LAST_STEPS)
+        self.decided = f"{self.score} > {self.threshold:.4g}, {means}; {whole(detector)}"
         self.size = int(kind.window + kind.channels.lead)
         self.rows: list[np.ndarray] = []  # the last ones, on the grid of steps
         self.seconds: float | None = None

@@ -52,6 +52,10 @@ class Steps(Way[Timeline]):
             smaller = "" if block == blocks.RECORDING else ", or a smaller --block"
             options.rule.check_rows(len(self.normal.blocks), self.normal.source, smaller)
 
+    @classmethod
+    def default(cls, run: Run) -> str:
+        return StepDetector(run).best
+
     def detect(self) -> Timeline:
         options = self.options
         split = timeline.windows_of(self.run, options.input)
@@ -97,12 +101,12 @@ class Steps(Way[Timeline]):
             if target.exists() and source != "-" and target.samefile(source):
                 raise UserError(f"--output {target}: is the file that is followed; name another")
         file = append(target, anew=True) if options.output else sys.stdout
-        if follower.caution:
-            print(printable(f"{self.run.path}: the threshold: {follower.caution}"), file=sys.stderr)
         counts = {"rows": 0, "alarms": 0}
         try:
             for rows in follow(follower, source):
                 if not counts["rows"]:  # nothing before the input is known to be right
+                    caution = f". The threshold: {follower.caution}" if follower.caution else ""
+                    print(printable(f"{self.run.path}: alarm: {follower.decided}{caution}"), file=sys.stderr)
                     file.write(csv_text([HEADER]))
                 file.write(csv_text(row.cells() for row in rows))
                 file.flush()
