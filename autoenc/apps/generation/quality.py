@@ -8,7 +8,10 @@ import numpy as np
 import torch
 
 from autoenc import metrics
+from autoenc.apps.generation import classifier as classifiers
+from autoenc.apps.generation import generate
 from autoenc.apps.generation.classifier import Classifier, inputs
+from autoenc.apps.generation.density import Density
 from autoenc.apps.generation.neighbours import training
 from autoenc.data.split import Split
 from autoenc.loading import Run
@@ -24,6 +27,14 @@ def size(run: Run) -> int:
     Test examples of classes that were left out of training do not count, here and below.
     """
     return min(len(run.data.val), len(run.normal_test()), COMPARED)
+
+
+def of_density(
+    run: Run, source: Density, seed: int = 0, temperature: float = 1.0, mean: bool | None = None
+) -> dict[str, dict[str, float]]:
+    """Return the `quality` of `size` samples of a density; see `generate.samples` for the arguments."""
+    drawn = generate.samples(run, size(run), source, seed, temperature, mean)
+    return quality(run, {"samples": drawn.x}, classifiers.load(run))
 
 
 def quality(

@@ -51,16 +51,18 @@ def sample(run: Run, _: Any, options: Mapping[str, Any]) -> Work:
         examples = generate.samples(run, n, source, seed, temperature, mean, classes)
 
         def compared() -> dict[str, dict[str, float]]:
-            others = generate.samples(run, quality.size(run), source, seed + 1, temperature, mean)
-            return quality.quality(run, {"samples": others.x}, classifier.load(run))
+            return quality.of_density(run, source, seed, temperature, mean)
 
         numbers = {} if classes else measured(out, compared)
         generate.keep(run, out, examples)
         beside(run, out, Split(torch.from_numpy(examples.x)))
         facts: dict[str, Any] = {"classes": list(classes)} if classes else {}
-        facts |= {"density": source.text, "count": n, "seed": seed, "temperature": temperature, **numbers}
+        facts |= {"density": source.text, "count": n, "seed": seed, "temperature": temperature}
+        facts |= {"compared": quality.size(run), **numbers} if numbers else {}
         out.json(facts)
-        out.table("distance to real data (validation: real examples in place of samples)", numbers)
+        if numbers:
+            of = f"distance of {facts['compared']:,} samples to as many test examples"
+            out.table(f"{of} (validation: validation examples in place of samples)", numbers)
         at = "" if temperature == 1 else f", at temperature {temperature:g}"
         out.say(f"{examples.title}{at}")
         if (verdict := run.verdict) and "collapsed" in verdict:
@@ -133,8 +135,9 @@ def sample_texts(run: Run, _: Any, options: Mapping[str, Any], how: text.Writing
 
     def work(out: Outputs) -> None:
         examples = text.samples(run, n, source, seed, how, classes)
-        numbers = {} if classes else measured(out, lambda: text.quality(run, source, seed + 1, how))
-        out.table("samples (validation: real texts)", numbers)
+        numbers = {} if classes else measured(out, lambda: text.quality(run, source, seed, how))
+        if numbers:
+            out.table(f"{text.size(run):,} samples (validation: as many real texts)", numbers)
         keep_texts(out, "samples", examples, examples.texts)
         beside(run, out, Split(torch.from_numpy(examples.ids)))
         out.json(_facts(how, options, examples) | {"density": source.text, **numbers})

@@ -162,14 +162,19 @@ def reconstructions(run: Run, split: Split, how: Writing | None = None, seed: in
     return run.spec.kind.decode(split.tensor), write(run, run.codes(split), how, seed, labels_of_rows(run, split))
 
 
+def size(run: Run) -> int:
+    """Return the number of texts to compare: 500, or that of the validation split."""
+    return min(COMPARED, len(run.data.val))
+
+
 def quality(run: Run, density: Density, seed: int = 0, how: Writing | None = None) -> dict[str, dict[str, float]]:
-    """Compare 500 samples with as many validation texts: {samples, validation} -> numbers.
+    """Compare samples, `size` of them, with as many validation texts: {samples, validation} -> numbers.
 
     words: mean number of tokens of a text, including its end. distinct: fraction of different texts. words_used: number
     of different tokens. in_training: fraction of texts that occur in the training split; memorized if it is higher than
     for validation texts. nearest, memorized: see `Training.memorization`.
     """
-    n = min(COMPARED, len(run.data.val))
+    n = size(run)
     train = set(_rows(run.data.train.tensor))
     sets = {
         "samples": torch.from_numpy(samples(run, n, density, seed, how).ids),

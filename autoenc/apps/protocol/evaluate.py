@@ -178,12 +178,12 @@ def anomaly(subject: Subject) -> Numbers:
 
 
 def generation(subject: Subject) -> Numbers:
-    """Return the distance to test data of samples, of those of the untrained network, and of validation rows and their
-    reconstructions; see `quality.quality`."""
+    """Return the distance to test data of samples, `compared` of them, of those of the untrained network, and of
+    validation rows and their reconstructions; see `quality.quality`."""
     run = subject.run
     fitted = density.of(run)
     if not run.spec.kind.continuous:
-        return {"density": fitted.text, **text.quality(run, fitted)}
+        return {"density": fitted.text, "compared": text.size(run), **text.quality(run, fitted)}
     found, n = classifier.load(run), quality.size(run)
     own = "prior" if run.model.bottleneck.symbols else None  # the prior of fit_prior is one of trained codes
     sets = {
@@ -195,7 +195,7 @@ def generation(subject: Subject) -> Numbers:
     if run.data.train.y is None:
         missing = f"Frechet distance of features, precision and recall need labels, and {run.spec.name} has none"
     named = {"remark": missing} if found is None else {"classifier": found.text}
-    return {"density": fitted.text, **named, **quality.quality(run, sets, found)}
+    return {"density": fitted.text, "compared": n, **named, **quality.quality(run, sets, found)}
 
 
 def recovery(subject: Subject) -> Numbers:
@@ -289,7 +289,7 @@ def tables(results: Numbers, run_name: str = "run") -> Iterator[tuple[str, dict[
         rows = {k: v for k, v in numbers.items() if isinstance(v, dict)}
         words = {k: v for k, v in numbers.items() if isinstance(v, str)}
         below = ". ".join(filter(None, (words.pop(k, "") for k in ("verdict", "remark"))))
-        facts = "; ".join(f"{k}: {v}" for k, v in words.items())
         flat = {k: v for k, v in numbers.items() if isinstance(v, int | float)}
+        facts = "; ".join(f"{k}: {v}" for k, v in (words | (flat if rows else {})).items())
         if name != "skipped":
             yield f"{name}{f' ({facts})' if facts else ''}", rows or {run_name: flat}, below

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from autoenc.apps.generation import classifier, density, generate, quality
+from autoenc.apps.generation import density, generate, quality
 from autoenc.apps.generation import texts as text
 from autoenc.apps.generation.density import Density
 from autoenc.apps.protocol.bounds import bounded, bounds
@@ -96,8 +96,7 @@ def _drawn(run: Run, source: Density, n: int) -> torch.Tensor:
 def _quality(run: Run, source: Density) -> dict[str, dict[str, float]]:
     if not run.spec.kind.continuous:
         return text.quality(run, source)
-    drawn = generate.samples(run, quality.size(run), source)
-    return quality.quality(run, {"samples": drawn.x}, classifier.load(run))
+    return quality.of_density(run, source)
 
 
 def _nll(run: Run, samples: int, examples: int) -> dict[str, float]:

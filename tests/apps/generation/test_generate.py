@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from autoenc import load_run
 from autoenc.apps.generation import density, generate, paths
+from autoenc.apps.protocol import evaluate
 from autoenc.bottlenecks import Deterministic, TopK
 from autoenc.errors import UserError
 from autoenc.loading import Run
@@ -182,10 +183,15 @@ def test_the_script_from_end_to_end(
     run_dir = copied(vae_run)
     folder = run_dir / "generate"
     assert script(run_dir, "--count", 5) == 0
-    assert "5 samples from the prior" in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "5 samples from the prior" in out
     with np.load(folder / "samples.npz") as saved:
         np.testing.assert_array_equal(saved["x"], load_run(run_dir, "cpu").sample(5))
-    assert json.loads((folder / "generate.json").read_text())["samples"]["frechet_pca"] > 0
+    numbers = json.loads((folder / "generate.json").read_text())
+    assert f"distance of {numbers['compared']} samples to as many test examples" in out
+    section = evaluate.generation(evaluate.Subject(load_run(run_dir, "cpu")))
+    assert {name: numbers[name] for name in ("samples", "compared")}.items() <= section.items(), "as evaluate measures"
+    assert f"compared: {numbers['compared']}" in next(evaluate.tables({"generation": section}))[0]
     assert script(run_dir, "--count", 5) == 2
     assert "--force" in capsys.readouterr().err
     assert script(run_dir, "--count", 6, "--density", "gaussian", "--force") == 0
