@@ -134,7 +134,7 @@ def build_model(config: Mapping[str, Any], spec: DataSpec, mean: Tensor | None =
     features = (pair.feature_shape[0] + joined, *pair.feature_shape[1:])
     bottleneck = make("model.bottleneck", config["model"]["bottleneck"], sizes | {"feature_shape": features})
     model = Autoencoder(noise, pair.encoder, bottleneck, pair.decoder, likelihood, condition)
-    initialize(model)
+    initialize(model, config["model"]["initialization"])
     start_tied(model)
     if mean is not None:
         start_at_mean(model, mean)

@@ -16,11 +16,20 @@ MakeModel = Callable[..., Autoencoder]
 
 def test_weights_are_orthogonal_with_the_gain_and_biases_zero() -> None:
     layers = [nn.Linear(9, 4), nn.Linear(4, 9), nn.Conv2d(2, 6, 3), nn.ConvTranspose2d(5, 2, 3), UnitNormLinear(3, 7)]
-    initialize(nn.Sequential(*layers), gain=1.5)
+    initialize(nn.Sequential(*layers))
     for layer in layers:
         flat = layer.weight.detach().flatten(1)
         gram = flat @ flat.T if flat.shape[0] <= flat.shape[1] else flat.T @ flat
-        torch.testing.assert_close(gram, 1.5**2 * torch.eye(len(gram)), rtol=0, atol=1e-5)
+        torch.testing.assert_close(gram, 2 * torch.eye(len(gram)), rtol=0, atol=1e-5)
+        assert not layer.bias.any()
+
+
+def test_uniform_weights_fill_the_interval_of_their_inputs_and_biases_are_zero() -> None:
+    layers = [nn.Linear(400, 300), nn.Conv2d(16, 64, 5)]  # 400 inputs each
+    initialize(nn.Sequential(*layers), "uniform")
+    for layer in layers:
+        assert 0.0499 < layer.weight.abs().max() <= 1 / 20
+        assert layer.weight.std().item() == pytest.approx(1 / 20 / 3**0.5, rel=0.01)
         assert not layer.bias.any()
 
 

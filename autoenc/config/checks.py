@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from autoenc.config.arguments import options_with
-from autoenc.config.schema import CONFIGS, Config, ModelConfig, named_paths, suggest
+from autoenc.config.schema import CONFIGS, INITIALIZATIONS, Config, ModelConfig, named_paths, suggest
 from autoenc.config.signatures import LARGEST, conforms, describe, options
 from autoenc.data.readers import check_paths
 from autoenc.errors import ConfigError, DataError, keys_below, one_line, require
@@ -76,6 +76,9 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         require(0 <= plain[key] < LARGEST, key, plain[key], "must be 0 or more, and below 2^63")
     require(latent_dim >= 1, "model.latent_dim", latent_dim, "must be 1 or more")
     require(latent_dim <= MOST_LATENT, "model.latent_dim", latent_dim, f"must be at most {MOST_LATENT:,}")
+    start = plain["model"]["initialization"]
+    why = f"must be one of {', '.join(INITIALIZATIONS)}"
+    require(start in INITIALIZATIONS, "model.initialization", start, why)
     if plain["anomaly_classes"] and plain["normal_classes"]:
         why = "cannot be combined with anomaly_classes: it leaves out all other classes"
         raise ConfigError("normal_classes", f"[{','.join(plain['normal_classes'])}]", why)

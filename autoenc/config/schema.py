@@ -16,6 +16,7 @@ from omegaconf import MISSING, OmegaConf
 
 from autoenc.training.settings import TrainerSettings
 
+INITIALIZATIONS = ("orthogonal", "uniform")
 LONGEST = 80  # characters of the name of a folder
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -32,10 +33,11 @@ class ModelConfig:
 
     prior: of the bottleneck; {} or None: its own. condition: on labels; {} or None: none. players: name -> settings of
     the optimizer of that player, in place of those of `optimizer`, such as {critic: {lr: 0.0001}}; with a `_target_`,
-    they replace the whole node.
+    they replace the whole node. initialization: one of INITIALIZATIONS; see initialization.py.
     """
 
     latent_dim: int = MISSING
+    initialization: str = "orthogonal"
     bottleneck: dict[str, Any] = MISSING
     prior: dict[str, Any] | None = field(default_factory=dict)
     condition: dict[str, Any] | None = field(default_factory=dict)
