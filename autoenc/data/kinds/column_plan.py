@@ -13,7 +13,7 @@ from autoenc.data.kinds.columns import SignedLog
 from autoenc.data.kinds.table import Table
 from autoenc.data.readers.dates import Dated, looks_dated, order_of
 from autoenc.data.readers.numbers import Ambiguous, Written, decimal_commas, form_of, looks_numeric, thousands_points
-from autoenc.data.readers.tables import Source
+from autoenc.data.readers.tables import Source, check_columns, named_columns
 from autoenc.errors import DataError, require
 
 if TYPE_CHECKING:
@@ -64,10 +64,7 @@ class Plan:
         from sklearn.pipeline import Pipeline
         from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, RobustScaler, StandardScaler
 
-        named = [*self.categorical, *self.keep, *([] if isinstance(self.log, bool) else self.log)]
-        named += [] if self.dates == "auto" else self.dates
-        if unknown := [name for name in named if name not in frame]:
-            raise DataError(f"data: there is no column '{unknown[0]}'; the columns are {', '.join(map(str, frame))}")
+        check_columns("the training data", map(str, frame), **named_columns(vars(self)))
         columns = self._kinds(frame, source)
         numbers, categories, notes = columns.numbers, columns.categories, columns.notes
         scalers = {

@@ -20,7 +20,7 @@ PATHS = {  # data set with a path -> the module whose `check` knows its files, a
     "series": ("recordings", "name a file or a folder of recordings: data.path=log.csv"),
     "defects": ("folders", "name a folder with train/good and test/<kind>: data.path=FOLDER"),
 }
-COLUMNS = ("table", "text", "bag_of_words")  # whose `check` reads the names of columns
+READ = ("table", "text", "bag_of_words", "series")  # whose `check` reads small files, to look up columns and classes
 
 
 def path_of(data_set: str, path: str | None) -> str:
@@ -31,7 +31,8 @@ def path_of(data_set: str, path: str | None) -> str:
 
 
 def check_paths(data_set: str, options: Mapping[str, Any]) -> None:
-    """Raise ConfigError or DataError for paths that are missing, of another type, empty, unreadable or without a label.
+    """Raise ConfigError or DataError for paths that are missing, of another type, empty or unreadable, and for columns
+    and classes that small files lack.
 
     Takes milliseconds, where reading the data takes the import of torch. Data sets without a path are not checked.
     """
@@ -39,7 +40,7 @@ def check_paths(data_set: str, options: Mapping[str, Any]) -> None:
         return
     path_of(data_set, options.get("path"))
     check = import_module(f"{__name__}.{PATHS[data_set][0]}").check
-    if data_set in COLUMNS:
+    if data_set in READ:
         check = partial(check, options=options)
     for key, value in options.items():
         if key.endswith("path") and value is not None:

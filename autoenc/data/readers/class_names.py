@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from autoenc.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -12,6 +15,7 @@ if TYPE_CHECKING:
 MARKERS = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"}
 MARKERS |= {"NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 MISSING = "(missing)"  # the class, and the category, of an empty cell
+MOST = 1_000  # a label with more values is a quantity
 
 
 def class_name(value: object) -> str:
@@ -33,3 +37,23 @@ def known_class(name: str, known: Collection[str]) -> str:
         return name
     alike = [each for each in known if each.rstrip(" .").casefold() == name.rstrip(" .").casefold()]
     return alike[0] if len(alike) == 1 else name
+
+
+def normal_class(value: object) -> str | None:
+    """Return the name of the normal class of a table, which may be that of an empty cell; None if there is none."""
+    return None if value is None else class_name(value) or MISSING
+
+
+def check_classes(path: Path, label: str | None, normal: str | None, classes: Collection[str]) -> None:
+    """Raise DataError if the label of a table is a quantity or if the normal class does not exist."""
+    if len(classes) > MOST:
+        raise DataError(
+            f"data.label={label}: {len(classes):,} different values; a label is the class of a row; "
+            f"data.drop=[{label}] leaves the column out"
+        )
+    if normal is not None and normal not in classes:
+        if normal.lower() in map(str.lower, classes):
+            spelling = next(name for name in classes if name.lower() == normal.lower())
+            raise DataError(f"data.normal={normal}: it is spelt {spelling}: \"data.normal='{spelling}'\"")
+        there = ", ".join(list(classes)[:20])
+        raise DataError(f"data.normal={normal}: {path} has no such class; it has {there}")

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from autoenc import memory
 from autoenc.data.readers import arrays
 from autoenc.data.readers.arrays import is_number, read_arrays, roles
-from autoenc.data.readers.class_names import MARKERS, class_name
+from autoenc.data.readers.class_names import MARKERS, check_classes, class_name, class_names, normal_class
 from autoenc.data.readers.columnar import CHUNK, dates_as_text, feather_chunks, json_lines, parquet_chunks
 from autoenc.data.readers.delimited import QUOTES, header_names, header_row, rows, separator_of, unique
-from autoenc.data.readers.paths import check_file, check_members
+from autoenc.data.readers.paths import check_file, check_members, packed
 from autoenc.errors import DataError, one_line, require
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ JSON = (".jsonl", ".ndjson")
 ARROW = (".feather", ".arrow")
 FORMATS = ".csv, .txt, .tsv, .jsonl (also .gz), .parquet, .feather, .xlsx, .npz, .npy or .mat"
 PEEK = 100  # rows that decide whether numbers in the first line are names
+SMALL = 2**20  # bytes that are read in a tenth of a second
 
 
 def format_of(path: Path) -> str:
@@ -38,7 +39,8 @@ def check(path: Path, options: Mapping[str, Any] | None = None) -> None:
     """Raise DataError unless a file can be opened, is not empty and has a format of tables.
 
     Args:
-        options: of `data=table`: the first rows of a text file must have this format and the column of the labels.
+        options: of `data=table`: a small file, or the first rows of a large text file, must have this format, and the
+            columns and classes that they name.
     """
     check_file(path)
     suffix = format_of(path)
@@ -47,14 +49,40 @@ def check(path: Path, options: Mapping[str, Any] | None = None) -> None:
     if suffix in ARRAYS:
         arrays.check(path)
     if options is not None and suffix in (*TEXTS, *JSON):
-        frame = next(source_of(options).chunks(path, size=PEEK))
-        check_label(path, frame, options.get("label"))
+        _check_named(path, options)
 
 
-def check_label(path: Path, names: Iterable[str], label: str | None) -> None:
-    """Raise DataError unless a column of labels is among those of a file."""
-    if label is not None and label not in names:
-        raise DataError(f"data.label={label}: {path} has no such column; it has {', '.join(names)}")
+def _check_named(path: Path, options: Mapping[str, Any]) -> None:
+    """Raise DataError if columns or classes that options name are not in a file, as far as its first rows tell."""
+    source, label, normal = source_of(options), options.get("label"), normal_class(options.get("normal"))
+    small = path.stat().st_size < SMALL and not packed(path)
+    frame = source.read(path) if small else next(source.chunks(path, size=PEEK))
+    check_columns(str(path), frame, label=[] if label is None else [label])
+    if path != Path(str(options.get("path"))).expanduser():
+        return  # what else is named is of the training rows
+    drop = tuple(map(class_name, options.get("drop", ())))
+    if options.get("test_path") is None:
+        check_columns(str(path), frame, drop=drop)
+    check_columns(str(path), [name for name in frame if name not in (label, *drop)], **named_columns(options))
+    if small and label is not None:
+        check_classes(path, label, normal, sorted(class_names(frame[label], normal).dropna().unique()))
+
+
+def named_columns(options: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return the columns that the options of the preprocessing name: option -> names."""
+    return {
+        key: tuple(map(class_name, value))
+        for key in ("categorical", "keep", "log", "dates")
+        if isinstance(value := options.get(key, ()), Sequence) and not isinstance(value, str)
+    }
+
+
+def check_columns(path: str, names: Iterable[str], **wanted: Sequence[str]) -> None:
+    """Raise DataError unless the columns that options name, option=names, are among those of a file."""
+    names = list(names)
+    for key, each in wanted.items():
+        if missing := [name for name in each if name not in names]:
+            raise DataError(f"data.{key}={missing[0]}: {path} has no such column; it has {', '.join(names)}")
 
 
 @dataclass(frozen=True)
@@ -268,6 +296,8 @@ def source_of(options: Mapping[str, Any]) -> Source:
     require(thousands in (None, ",", ".", "'", " "), "thousands", repr(thousands), "must be ',', '.', \"'\" or ' '")
     require(thousands != decimal, "thousands", repr(thousands), "is also the decimal separator")
     require(infinite in ("error", "missing"), "infinite", infinite, "must be error or missing")
+    why = "needs data.label, the column that has this value"
+    require(options.get("normal") is None or label is not None, "normal", options.get("normal"), why)
     names, missing, drop = (tuple(map(class_name, options.get(key, ()))) for key in ("names", "missing", "drop"))
     return Source(
         options.get("header"), names, separator, options.get("encoding", "utf-8"), missing, decimal,

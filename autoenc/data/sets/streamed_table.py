@@ -18,7 +18,8 @@ import numpy as np
 from autoenc.data.dataset import Data
 from autoenc.data.kinds import estimator_json as plain
 from autoenc.data.kinds.table import Table
-from autoenc.data.sets.table_recipe import MOST_CLASSES, Recipe
+from autoenc.data.readers.class_names import MOST
+from autoenc.data.sets.table_recipe import Recipe
 from autoenc.data.split import Split
 from autoenc.data.storage.cache import Entry, Writer, cached, stamp
 
@@ -107,7 +108,7 @@ def _learn(recipe: Recipe, kind: Table | None) -> tuple[Table, tuple[str, ...], 
     notes: list[str] = []
     for number, frame, labels, where in _draws(recipe, notes):
         classes[number] |= set() if labels is None else set(labels)
-        if len(classes[number]) > MOST_CLASSES:
+        if len(classes[number]) > MOST:
             break  # not classes: rejected below, before they fill the memory
         if kind is None:
             train = frame[where == 0]

@@ -13,12 +13,11 @@ from torch import Tensor
 from autoenc.data.dataset import Data
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.readers import path_of
-from autoenc.data.readers.class_names import MISSING, class_name
+from autoenc.data.readers.class_names import class_name, normal_class
 from autoenc.data.readers.tables import source_of
 from autoenc.data.sets.table_recipe import Recipe
 from autoenc.data.split import Split, check_fractions, hold_out, three_way
 from autoenc.data.storage.cache import FOLDER
-from autoenc.errors import require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,9 +94,8 @@ def table(
     source = source_of(
         {"header": header, "names": names, "separator": separator, "encoding": encoding, "missing": missing,
          "decimal": decimal, "drop": drop, "label": label, "quoting": quoting, "skip": skip, "comment": comment,
-         "thousands": thousands, "infinite": infinite, "array": array}
+         "thousands": thousands, "infinite": infinite, "array": array, "normal": normal}
     )  # fmt: skip
-    require(normal is None or label is not None, "normal", normal, "needs data.label, the column that has this value")
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     assert kind is None or isinstance(kind, Table)
     plan = Plan(
@@ -105,7 +103,7 @@ def table(
         dates if isinstance(dates, str) else _texts(dates), _texts(keep),
     )  # fmt: skip
     paths = tuple(Path(p).expanduser() for p in (path, test_path) if p is not None)
-    normal = None if normal is None else class_name(normal) or MISSING
+    normal = normal_class(normal)
     recipe = Recipe(
         paths, label, normal, tuple(excluded), _texts(drop), source, plan, val_fraction, test_fraction, split_seed
     )

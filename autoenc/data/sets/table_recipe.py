@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoenc.data.dataset import Data, DataSpec
-from autoenc.data.readers.class_names import MISSING, class_names, known_class
-from autoenc.data.readers.tables import Source, check_label
+from autoenc.data.readers.class_names import MISSING, check_classes, class_names, known_class
+from autoenc.data.readers.tables import Source, check_columns
 from autoenc.data.split import Split
 from autoenc.errors import DataError
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from autoenc.data.kinds.column_plan import Plan
     from autoenc.data.kinds.table import Table
-
-MOST_CLASSES = 1_000  # a label with more values is a quantity
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,10 @@ class Recipe:
 
     def _check_columns(self, path: Path, frame: pd.DataFrame) -> None:
         """Raise DataError if there is no column of labels, or if none of the files has a column to drop."""
-        check_label(path, frame, self.label)
         others = [other for other in self.paths if other != path]
-        for name in self.drop:
-            if name not in frame and not any(name in next(self.source.chunks(other)) for other in others):
-                raise DataError(f"data.drop={name}: {path} has no such column; it has {', '.join(frame)}")
+        lacking = [name for name in self.drop if name not in frame]
+        drop = [name for name in lacking if not any(name in next(self.source.chunks(other)) for other in others)]
+        check_columns(str(path), frame, label=[] if self.label is None else [self.label], drop=drop)
 
     def spelling(self, train: Collection[str], test: Collection[str]) -> tuple[dict[str, str], list[str]]:
         """Return classes of the test file -> those of training that differ by case or a full stop, and a note."""
@@ -83,17 +80,7 @@ class Recipe:
 
     def check_classes(self, classes: Sequence[str]) -> None:
         """Raise DataError if the label is a quantity or if the normal class does not exist."""
-        if len(classes) > MOST_CLASSES:
-            raise DataError(
-                f"data.label={self.label}: {len(classes):,} different values; a label is the class of a row; "
-                f"data.drop=[{self.label}] leaves the column out"
-            )
-        if self.normal is not None and self.normal not in classes:
-            if self.normal.lower() in map(str.lower, classes):
-                spelling = next(name for name in classes if name.lower() == self.normal.lower())
-                raise DataError(f"data.normal={self.normal}: it is spelt {spelling}: \"data.normal='{spelling}'\"")
-            there = ", ".join(classes[:20])
-            raise DataError(f"data.normal={self.normal}: {self.paths[0]} has no such class; it has {there}")
+        check_classes(self.paths[0], self.label, self.normal, classes)
 
     def check_sizes(self, sizes: Sequence[int]) -> None:
         """Raise DataError unless each split has rows."""

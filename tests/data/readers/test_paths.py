@@ -1,13 +1,14 @@
 """Paths in a config, checked before anything is imported to read them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from autoenc.config.checks import check_files
-from autoenc.data.readers import PATHS
+from autoenc.data.readers import PATHS, tables
 from autoenc.errors import ConfigError, DataError
 
 FOLDERS = ("image_folder", "defects")
@@ -81,13 +82,48 @@ def test_data_sets_without_a_path_are_not_checked() -> None:
         ("table", {"label": "c"}, r"data\.label=c: .*own\.csv has no such column; it has a, b"),
         ("table", {"separator": ",,"}, r"data\.separator=',,': must be one character"),
         ("table", {"quoting": "none"}, r"own\.csv: line 3 has 3 columns, expected 2"),
+        ("table", {"normal": "two"}, r"data\.normal=two: needs data\.label"),
+        ("table", {"label": "b", "normal": "Two"}, r"data\.normal=Two: it is spelt two"),
+        (
+            "table",
+            {"label": "b", "normal": "six"},
+            r"data\.normal=six: .*own\.csv has no such class; it has four, five",
+        ),
+        ("table", {"drop": ["c"]}, r"data\.drop=c: .*own\.csv has no such column; it has a, b"),
+        *(("table", {key: ["b"], "label": "b"}, rf"data\.{key}=b: .* it has a$") for key in ("log", "dates", "keep")),
+        ("series", {"time": "c"}, r"data\.time=c: .*own\.csv has no such column; it has a, b"),
+        ("series", {"label": "c"}, r"column b, row 1: 'two' is not a number; data\.label=c is not among its columns"),
+        ("series", {"label": "c", "drop": ["b"]}, r"data\.label=c: no file in .*own\.csv has such a column"),
+        ("series", {"label": "b", "normal": 6}, r"data\.normal=6: no step is of this class; there are four, five, two"),
+        ("series", {"step": "often"}, r"data\.step=often: must be seconds"),
         ("text", {"label": "c", "column": "b"}, r"data\.label=c: no such column; .*own\.csv has the columns a, b"),
         ("bag_of_words", {"column": "c"}, r"data\.column=c: no such column"),
     ],
 )
 def test_columns_are_looked_up_before_torch_is_imported(
-    data_set: str, options: dict[str, str], message: str, tmp_path: Path
+    data_set: str, options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "own.csv").write_text('a,b\n1,two\n3,"four, five"\n')
     with pytest.raises((ConfigError, DataError), match=message):
         check(data_set, path=str(tmp_path / "own.csv"), **options)
+
+
+def test_rows_that_only_small_files_are_read_to_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("a,b\n" + "1,x\n" * 150 + "1,y,3\n")
+    with pytest.raises(DataError, match="line 152 has 3 columns, expected 2"):
+        check("table", path=str(path))
+    monkeypatch.setattr(tables, "SMALL", 10)
+    check("table", path=str(path), label="b", normal="y")
+    with pytest.raises(DataError, match=r"data\.label=c: "):
+        check("table", path=str(path), label="c")
+
+
+def test_what_only_one_of_two_files_has_is_accepted(tmp_path: Path) -> None:
+    for name, text in (("train.csv", "a,b\n1,x\n2,y\n"), ("test.csv", "a,b,id\n1,y,7\n")):
+        (tmp_path / name).write_text(text)
+    paths = {"path": str(tmp_path / "train.csv"), "test_path": str(tmp_path / "test.csv")}
+    check("table", **paths, label="b", normal="x", drop=["id"])
+    check("series", **paths, label="b", normal="x", drop=["b"])
+    np.save(tmp_path / "1.npy", np.zeros((40, 1)))
+    check("series", path=str(tmp_path / "1.npy"), file_label=r"/(\d)\.npy", normal=1.0)

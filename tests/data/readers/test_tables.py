@@ -110,7 +110,7 @@ BAD = {
         r"data.label=b: 2,000 different values",
     ),
     "all missing": ("a,b\n" + ",\n" * 50, {}, "no row has a value"),
-    "unknown category": (GOOD, {"categorical": ["z"]}, r"'z'; .*a, b, k"),
+    "unknown category": (GOOD, {"categorical": ["z"]}, r"data.categorical=z: .*no such column; it has a, b, k"),
     "few rows": ("a,b\n1,2\n", {}, "too few"),
 }
 

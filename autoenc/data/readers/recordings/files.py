@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,10 +14,10 @@ from autoenc.data.readers.arrays import UNREADABLE, array_of_file
 from autoenc.data.readers.class_names import MISSING, class_name
 from autoenc.data.readers.dates import order_of
 from autoenc.data.readers.paths import check_file, decoding, opened
-from autoenc.data.readers.recordings.format import ARRAYS, TABLES, Format, files_of
+from autoenc.data.readers.recordings.format import ARRAYS, TABLES, Format, files_of, format_from
 from autoenc.data.readers.recordings.sound import read_wav
 from autoenc.data.readers.recordings.steps import Recording, Rows, regular, seconds_of, zone_of
-from autoenc.data.readers.tables import Source, format_of
+from autoenc.data.readers.tables import SMALL, Source, format_of
 from autoenc.errors import DataError, counted, one_line
 
 if TYPE_CHECKING:
@@ -225,7 +225,9 @@ class Reader:
             cell = str(column[bad].iloc[0])[:30]
             comma = "data.decimal=',' reads decimal commas" if "," in cell and self.format.decimal == "." else ""
             drop = f"data.drop=[{column.name}] leaves the column out" if self._learning else ""
-            remedy = "".join(f"; {each}" for each in [comma or drop] if each)
+            absent = self.format.label not in (None, *self._seen)
+            label = f"data.label={self.format.label} is not among its columns" if self._learning and absent else ""
+            remedy = "".join(f"; {each}" for each in [comma or label or drop] if each)
             raise DataError(f"{where}, row {column.index[bad][0]}: '{cell}' is not a number{remedy}")
         return values
 
@@ -257,3 +259,31 @@ def mapped(file: Path) -> np.ndarray:
     if not isinstance(array, np.ndarray):
         raise DataError(f"{file}: is an archive of arrays, whose name ends in .npz")
     return array
+
+
+def check(path: Path, options: Mapping[str, Any] | None = None) -> None:
+    """Raise DataError unless there are files of recordings at a path, and the first can be opened.
+
+    Args:
+        options: of `data=series`: if the training files are small, they must have this format, and the columns and the
+            normal class that they name.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    files = files_of(path)
+    check_file(files[0])
+    if options is None or path != Path(str(options.get("path"))).expanduser():
+        return
+    wanted, normal = format_from(options), options.get("normal")
+    normal = None if normal is None else class_name(normal)
+    if sum(file.stat().st_size for file in files) < SMALL:
+        classes: set[str] = set()
+        for recording in Reader(wanted).recordings(path):
+            classes |= {str(normal)} if recording.labels is None else set(recording.labels)
+        check_normal(normal, sorted(classes))
+
+
+def check_normal(normal: str | None, classes: Sequence[str]) -> None:
+    """Raise DataError unless the normal class is among those of the steps."""
+    if normal is not None and normal not in classes:
+        raise DataError(f"data.normal={normal}: no step is of this class; there are {', '.join(classes) or 'none'}")

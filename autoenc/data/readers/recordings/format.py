@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from autoenc.data.readers.class_names import class_name
+from autoenc.data.readers.delimited import separator_of
 from autoenc.data.readers.paths import check_file
 from autoenc.data.readers.tables import format_of
-from autoenc.errors import DataError
+from autoenc.errors import DataError, require
 
 TABLES = (".csv", ".tsv", ".txt", ".parquet", ".feather")
 ARRAYS = (".npy", ".npz")
@@ -83,8 +88,53 @@ def files_of(path: Path) -> list[Path]:
     return [path]
 
 
-def check(path: Path) -> None:
-    """Raise DataError unless there are files of recordings at a path, and the first can be opened."""
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    check_file(files_of(path)[0])
+def check_pattern(key: str, pattern: str | None, groups: int = 0) -> None:
+    """Raise ConfigError unless a regular expression is valid and has as many groups."""
+    try:
+        valid = pattern is None or re.compile(pattern).groups >= groups
+    except re.error:
+        valid = False
+    require(valid, key, pattern, "must be a regular expression" + (" with a group (...)" if groups else ""))
+
+
+def seconds_of_step(step: float | str | None) -> float | None:
+    """Return the seconds of a step: a number, a rate such as 8000Hz, or a duration such as 1min."""
+    if step is None:
+        return None
+    try:
+        if isinstance(step, str) and (rate := re.fullmatch(r"\s*([\d.]+)\s*(k?)Hz\s*", step, re.IGNORECASE)):
+            seconds = 1 / (float(rate[1]) * (1000 if rate[2] else 1))
+        elif isinstance(step, str):
+            import pandas as pd
+
+            seconds = pd.Timedelta(step).total_seconds()
+        else:
+            seconds = float(step)
+    except (ValueError, ZeroDivisionError):
+        seconds = 0.0
+    require(
+        seconds > 0 and math.isfinite(seconds), "step", step, "must be seconds, or text such as 1min, 100ms, 8000Hz"
+    )
+    return seconds
+
+
+def format_from(options: Mapping[str, Any]) -> Format:
+    """Return the format that options of `data=series` describe; ConfigError if one is out of range."""
+    separator, decimal, layout = options.get("separator"), options.get("decimal", "."), options.get("layout", "auto")
+    label, file_label, normal = (options.get(key) for key in ("label", "file_label", "normal"))
+    window, max_gap, short = options.get("window", 1), options.get("max_gap", 5), options.get("short", "drop")
+    separator = separator_of(separator) if separator else ""
+    require(len(separator) <= 1, "separator", repr(separator), "must be one character, or \\t for a tab")
+    require(decimal in (".", ","), "decimal", repr(decimal), "must be . or ,")
+    require(layout in ("auto", "recordings", "channels"), "layout", layout, "must be one of auto, recordings, channels")
+    require(max_gap >= 0, "max_gap", max_gap, "must be 0 or more")
+    require(label is None or file_label is None, "file_label", file_label, "is another label beside data.label")
+    labelled = label is not None or file_label is not None
+    require(normal is None or labelled, "normal", normal, "needs data.label or data.file_label")
+    check_pattern("file_label", file_label, 1)
+    require(short in ("drop", "zeros", "last", "refuse"), "short", short, "must be one of drop, zeros, last, refuse")
+    return Format(
+        (), options.get("time"), options.get("id"), label, file_label, tuple(map(class_name, options.get("drop", ()))),
+        separator, decimal, options.get("header"), options.get("encoding", "utf-8"), layout, window,
+        seconds_of_step(options.get("step")), max_gap, short, window + int(options.get("differences", False)),
+    )  # fmt: skip

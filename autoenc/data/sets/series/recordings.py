@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import chain
@@ -18,11 +17,10 @@ from autoenc.data.kinds.series import Spectra
 from autoenc.data.kinds.series.series import Series, plain
 from autoenc.data.readers import path_of
 from autoenc.data.readers.class_names import class_name
-from autoenc.data.readers.delimited import separator_of
 from autoenc.data.readers.recordings import Format, Reader, Recording
-from autoenc.data.readers.recordings.format import files_of
+from autoenc.data.readers.recordings.format import files_of, format_from
 from autoenc.data.readers.recordings.steps import parts_of
-from autoenc.data.sets.series.splits import Cutting, assembled, check_pattern
+from autoenc.data.sets.series.splits import Cutting, assembled
 from autoenc.data.storage.cache import FOLDER, Writer, cached, stamp
 from autoenc.data.storage.windows import Axis, laid
 from autoenc.errors import ConfigError, require
@@ -92,17 +90,11 @@ def series(
     """
     path = path_of("series", path)
     assert kind is None or isinstance(kind, Series)
-    separator = separator_of(separator) if separator else ""
-    require(len(separator) <= 1, "separator", repr(separator), "must be one character, or \\t for a tab")
-    require(decimal in (".", ","), "decimal", repr(decimal), "must be . or ,")
-    require(layout in ("auto", "recordings", "channels"), "layout", layout, "must be one of auto, recordings, channels")
-    require(max_gap >= 0, "max_gap", max_gap, "must be 0 or more")
-    require(label is None or file_label is None, "file_label", file_label, "is another label beside data.label")
-    require(
-        normal is None or (label or file_label) is not None, "normal", normal, "needs data.label or data.file_label"
-    )
-    check_pattern("file_label", file_label, 1)
-    require(short in ("drop", "zeros", "last", "refuse"), "short", short, "must be one of drop, zeros, last, refuse")
+    format = format_from(
+        {"window": window, "time": time, "id": id, "label": label, "file_label": file_label, "normal": normal,
+         "drop": drop, "separator": separator, "decimal": decimal, "header": header, "encoding": encoding,
+         "layout": layout, "step": step, "max_gap": max_gap, "differences": differences, "short": short}
+    )  # fmt: skip
     require(test_files is None or test_path is None, "test_files", test_files, "data.test_path has the test recordings")
     normal = None if normal is None else class_name(normal)
     cutting = Cutting(
@@ -111,10 +103,6 @@ def series(
         group, test_files,
     )  # fmt: skip
     cutting.check()
-    format = Format(
-        (), time, id, label, file_label, tuple(map(class_name, drop)), separator, decimal, header, encoding, layout,
-        window, seconds_of_step(step), max_gap, short, window + int(differences),
-    )  # fmt: skip
     paths = [Path(each).expanduser() for each in (path, test_path) if each is not None]
     reader = Reader(format if kind is None else kind.format)
     axis, counts = _axis(reader, paths, normal, Path(cache))
@@ -138,25 +126,6 @@ def spectra_of(window: int, view: str | None, **options: Any) -> Spectra | None:
         return None
     require(view in VIEWS, "view", view, "must be spectrogram, or null for the windows themselves")
     return Spectra.of(window, given.pop("fft", None), given.pop("hop", None), **given)
-
-
-def seconds_of_step(step: float | str | None) -> float | None:
-    """Return the seconds of a step: a number, a rate such as 8000Hz, or a duration such as 1min."""
-    if step is None:
-        return None
-    try:
-        if isinstance(step, str) and (rate := re.fullmatch(r"\s*([\d.]+)\s*(k?)Hz\s*", step, re.IGNORECASE)):
-            seconds = 1 / (float(rate[1]) * (1000 if rate[2] else 1))
-        elif isinstance(step, str):
-            import pandas as pd
-
-            seconds = pd.Timedelta(step).total_seconds()
-        else:
-            seconds = float(step)
-    except (ValueError, ZeroDivisionError):
-        seconds = 0.0
-    require(seconds > 0 and np.isfinite(seconds), "step", step, "must be seconds, or text such as 1min, 100ms, 8000Hz")
-    return seconds
 
 
 def _labelled(recording: Recording, normal: str | None) -> Recording:

@@ -15,7 +15,8 @@ from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.series import Series, Spectra
 from autoenc.data.kinds.series.channels import Scaling, fit
 from autoenc.data.kinds.series.spectrogram import learnt as spectrogram
-from autoenc.data.readers.recordings import Format
+from autoenc.data.readers.recordings import Format, check_normal
+from autoenc.data.readers.recordings.format import check_pattern
 from autoenc.data.split import check_fractions, divided
 from autoenc.data.storage.windows import Axis, classes_of, labels_of, places_between
 from autoenc.errors import DataError, counted, require
@@ -173,10 +174,7 @@ def assembled(
     found = {part: torch.cat(each) if each else torch.empty(0, dtype=torch.int64) for part, each in places.items()}
     classes = classes_of(axis)
     y: dict[str, Tensor | None] = dict.fromkeys(PARTS)
-    if cutting.normal is not None and cutting.normal not in classes:
-        raise DataError(
-            f"data.normal={cutting.normal}: no step is of this class; there are {', '.join(classes) or 'none'}"
-        )
+    check_normal(cutting.normal, classes)
     if classes:
         for part in PARTS:
             labels = labels_of(axis, found[part], cutting.window, classes, cutting.normal)
@@ -219,15 +217,6 @@ def assembled(
     names = {part: [axis.name(place) for place in found[part].tolist()] for part in ("train", "test")}
     spec = DataSpec(name, kind, classes, anomalies)
     return Data(spec, train, val, test, notes=tuple(notes), names=names)
-
-
-def check_pattern(key: str, pattern: str | None, groups: int = 0) -> None:
-    """Raise ConfigError unless a regular expression is valid and has as many groups."""
-    try:
-        valid = pattern is None or re.compile(pattern).groups >= groups
-    except re.error:
-        valid = False
-    require(valid, key, pattern, "must be a regular expression" + (" with a group (...)" if groups else ""))
 
 
 def covered(places: Tensor, length: int, total: int) -> Tensor:
