@@ -10,6 +10,7 @@ from pathlib import Path
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 PLURAL = re.compile(r"(?<=ss)es\b|(?<!s)s\b")  # the ending of a noun
+VERB = {"are": "is", "have": "has"}
 
 
 class UserError(Exception):
@@ -81,9 +82,17 @@ def one_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def counted(n: int, nouns: str) -> str:
-    """Return a number and a plural noun phrase, in the singular for 1: 1 block of 24 steps."""
-    return f"{n:,} {PLURAL.sub('', nouns, count=1) if n == 1 else nouns}"
+def counted(n: int, nouns: str, of: int | None = None) -> str:
+    """Return a number and a plural noun phrase, in the singular for 1: 1 block of 24 steps.
+
+    A verb at the end, are or have, agrees with the number: 1 row is, 1 of 12 rows has (`of=12`).
+    """
+    rest, _, verb = nouns.rpartition(" ")
+    if n == 1 and verb in VERB:
+        nouns = f"{rest} {VERB[verb]}"
+    if (n if of is None else of) == 1:
+        nouns = PLURAL.sub("", nouns, count=1)
+    return f"{n:,} {nouns}" if of is None else f"{n:,} of {of:,} {nouns}"
 
 
 def check_new(path: Path, force: bool = False) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from autoenc.data.readers.arrays import to_unit
 from autoenc.data.split import Split
-from autoenc.errors import DataError
+from autoenc.errors import DataError, counted
 
 DARK = 0.25  # uint8 data with a maximum below this fraction of 255 most likely have another range
 OUTSIDE = 0.01  # fraction of values outside the range of the training data above which a warning is given
@@ -75,7 +75,9 @@ def check_values(
     x = split.tensor
     if x.is_floating_point() and not bool(torch.isfinite(x).all()):
         bad = (~torch.isfinite(x)).nonzero()
-        raise DataError(f"{what}: {len(bad)} values are NaN or infinite, the first at {tuple(bad[0].tolist())}")
+        raise DataError(
+            f"{what}: {counted(len(bad), 'values are')} NaN or infinite, the first at {tuple(bad[0].tolist())}"
+        )
     lowest, highest = split.range()
     width = ends[1] - ends[0]
     if noisy and ends[0] - 10 * width <= lowest and highest <= ends[1] + 10 * width:

@@ -7,6 +7,7 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from autoenc import parallel
 from autoenc.core import Batch
-from autoenc.errors import DataError, require
+from autoenc.errors import counted, require
 
 PAD, BOS, EOS, UNK, MASK = range(5)  # token ids of every vocabulary: padding, begin, end, unknown, masked
 SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[UNK]", "[MASK]")
@@ -225,20 +226,35 @@ def check_fractions(**fractions: float) -> None:
         require(0 < value < 1, name, value, "must lie between 0 and 1")
 
 
-def three_way(split: Split, val_fraction: float, test_fraction: float, seed: int) -> tuple[Split, Split, Split]:
+def three_way(
+    split: Split, val_fraction: float, test_fraction: float, seed: int, source: str | Path = ""
+) -> tuple[Split, Split, Split]:
     """Draw training, validation and test rows. `val_fraction` is a fraction of the rows that are not test rows."""
-    rest, test = hold_out(split, test_fraction, seed, "test_fraction")
-    return *hold_out(rest, val_fraction, seed, "val_fraction"), test
+    rest, test = hold_out(split, test_fraction, seed, "test_fraction", source)
+    return *hold_out(rest, val_fraction, seed, "val_fraction", source), test
 
 
-def hold_out(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Split]:
-    """Hold out a random `fraction` of a split, rounded up. Return the rest and the held-out part."""
+def hold_out(split: Split, fraction: float, seed: int, name: str, source: str | Path = "") -> tuple[Split, Split]:
+    """Hold out a random `fraction` of a split, rounded up. Return the rest and the held-out part.
+
+    Args:
+        name: of the argument `fraction`. source: file of the rows, for messages.
+    """
     check_fractions(**{name: fraction})
-    size = math.ceil(fraction * len(split))
-    if size >= len(split):
-        raise DataError(f"{len(split)} rows are too few for {name}={fraction}")
-    rest, held = divided(len(split), size, seed)
+    rest, held = divided(len(split), held_size(len(split), fraction, name, "rows", source), seed)
     return split.subset(rest), split.subset(held)
+
+
+def held_size(count: int, fraction: float, name: str, what: str, source: str | Path = "") -> int:
+    """Return how many of `count` examples a fraction is, rounded up; ConfigError if none would be left.
+
+    Args:
+        what: the examples, a plural.
+    """
+    size = math.ceil(fraction * count)
+    of = f" of {source}" if str(source) else ""
+    require(size < count, name, fraction, f"leaves nothing of {counted(count, what)}{of} to train on")
+    return size
 
 
 def divided(size: int, held: int, seed: int) -> tuple[Tensor, Tensor]:

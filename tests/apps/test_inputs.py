@@ -75,7 +75,7 @@ def test_a_table_with_and_without_a_header(vectors: Run, tmp_path: Path) -> None
         ("hole.csv", b"1,2,3,4,5,6,7,8\n1,2,,4,5,6,7,8\n", "line 2, column 3: is empty"),
         ("slip.csv", b"1,2,3,4,5,6,7,x8\n1,2,3,4,5,6,7,8\n", "line 1, column 8: 'x8' is not a number"),
         ("semi.csv", b"1;2;3;4\n5;6;7;8\n", "'5;6;7;8' is not a number; columns are separated by commas"),
-        ("gap.csv", b"1,2,3,4,5,6,7,nan\n", "1 values are NaN or infinite"),
+        ("gap.csv", b"1,2,3,4,5,6,7,nan\n", "1 value is NaN or infinite"),
         ("bytes.csv", b"\xff,1\n", r"is not utf-8 \(.*; convert it to UTF-8"),
         ("not.npy", b"hello", "is not a .npy or .npz file"),
         ("not.npz", b"PK\x03\x04broken", "cannot be read"),

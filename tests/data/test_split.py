@@ -1,9 +1,15 @@
-"""The random order of the batches of an epoch."""
+"""The random order of the batches of an epoch, and fractions that leave nothing to train on."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
+from autoenc.build import build_data
+from autoenc.config.composed import compose
 from autoenc.data.split import Split, shuffled_indices
+from autoenc.errors import UserError
 from autoenc.training.settings import TrainerSettings
 
 
@@ -39,3 +45,45 @@ def test_no_batch_has_one_example_where_there_are_more(size: int, batch_size: in
     assert len(sizes) == TrainerSettings(batch_size=batch_size).steps_per_epoch(size)
     assert min(sizes) > 1 or batch_size == 1 or size == 1
     assert max(sizes) <= batch_size + 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("data=table data.path=one.csv", "data.test_fraction=0.1: leaves nothing of 1 row of one.csv to train on"),
+        ("data=table data.path=two.csv", "data.val_fraction=0.1: leaves nothing of 1 row of two.csv to train on"),
+        (
+            "data=table data.path=two.csv data.test_path=one.csv data.val_fraction=0.9",
+            "data.val_fraction=0.9: leaves nothing of 2 rows of two.csv to train on",
+        ),
+        (
+            "data=arrays data.path=nine.npy data.test_fraction=0.99",
+            "data.test_fraction=0.99: leaves nothing of 9 rows of nine.npy to train on",
+        ),
+        (
+            "data=arrays data.path=wide.npy data.layout=rows data.test_fraction=0.99",
+            "data.test_fraction=0.99: leaves nothing of 9 rows of wide.npy to train on",
+        ),
+        (
+            "data=text data.path=lines.txt data.val_fraction=0.99",
+            "data.val_fraction=0.99: leaves nothing of 7 rows of lines.txt to train on",
+        ),
+        (
+            "data=digits data.test_fraction=0.9999",
+            "data.test_fraction=0.9999: leaves nothing of 1,797 rows to train on",
+        ),
+    ],
+)
+def test_a_fraction_that_leaves_nothing_is_named_with_key_and_file(
+    options: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("autoenc.data.sets.arrays_on_disk.LARGE", 1_000)
+    for name, rows in (("one", 1), ("two", 2)):
+        Path(f"{name}.csv").write_text("a,b\n" + "1,2\n" * rows)
+    Path("lines.txt").write_text("a b\n" * 8)
+    np.save("nine.npy", np.eye(9, 2, dtype=np.float32))
+    np.save("wide.npy", np.eye(9, 80, dtype=np.float32))
+    with pytest.raises(UserError) as caught:
+        build_data(compose(["model=ae", *options.split()]))
+    assert str(caught.value) == message

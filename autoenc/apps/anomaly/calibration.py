@@ -15,7 +15,7 @@ from autoenc.apps.anomaly.conformal import Calibration, chose_the_checkpoint
 from autoenc.apps.anomaly.labelled import anomalies_of
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.data.split import CHUNK, Split
-from autoenc.errors import UserError
+from autoenc.errors import UserError, counted
 from autoenc.loading import Run
 
 VALIDATION = "validation rows"
@@ -64,8 +64,8 @@ def unseen(run: Run, path: str | Path, resize: bool = False) -> Unseen:
     if labels is not None:
         normal = np.flatnonzero(~np.ma.filled(labels, True).astype(bool))
         if len(normal) < len(split):
-            others = f"{len(split) - len(normal):,} of {len(split):,} rows"
-            warnings.warn(f"--calibrate {path}: {others} are not labelled as normal and left out", stacklevel=2)
+            others = counted(len(split) - len(normal), "rows are", len(split))
+            warnings.warn(f"--calibrate {path}: {others} not labelled as normal and left out", stacklevel=2)
         if not len(normal):
             raise UserError(f"--calibrate {path}: no row is labelled as normal; name a file with normal rows")
         split = split.subset(torch.from_numpy(normal))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from autoenc.data.readers.arrays import UNREADABLE
 from autoenc.data.split import drawn
-from autoenc.errors import DataError, UserError, one_line
+from autoenc.errors import DataError, UserError, counted, one_line
 from autoenc.files import atomic
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Index:
         if codes.ndim != 2 or codes.shape[1] != self._drawn.shape[1]:
             raise DataError(f"queries: expected (Q, {self._drawn.shape[1]}), found {codes.shape}")
         if k > len(self):
-            raise UserError(f"k={k}: the index has {len(self)} examples")
+            raise UserError(f"k={k}: the index has {counted(len(self), 'examples')}")
         queries = self._prepared(codes)
         parts = [self._nearest(part, k) for part in queries.split(QUERIES)]
         positions = torch.cat(parts) if parts else torch.empty(0, k, dtype=torch.int64)

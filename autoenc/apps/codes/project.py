@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from autoenc.data.dataset import DataSpec
 from autoenc.data.split import Split
-from autoenc.errors import UserError
+from autoenc.errors import UserError, counted
 from autoenc.figures import scatter
 from autoenc.loading import Run
 
@@ -48,7 +48,7 @@ def project(run: Run, split: Split, method: Method = "tsne", dim: int = 2, seed:
     """
     codes = run.codes(split)
     if len(codes) < 4 * NEIGHBOURS:
-        raise UserError(f"{len(codes)} rows are too few to project; {4 * NEIGHBOURS} are needed")
+        raise UserError(f"{counted(len(codes), 'rows are')} too few to project; {4 * NEIGHBOURS} are needed")
     points, axes = reduce(codes, method, dim, seed)
     numbers = {"trustworthiness": float(trustworthiness(codes, points, n_neighbors=NEIGHBOURS))}
     if (features := run.spec.kind.features(split, split)) is not None:

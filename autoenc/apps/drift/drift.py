@@ -10,7 +10,7 @@ from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.drift.two_sample import Tested, energy, kolmogorov_smirnov, marginal
 from autoenc.apps.protocol.statistics import holm
 from autoenc.data.split import Split
-from autoenc.errors import UserError
+from autoenc.errors import UserError, counted
 from autoenc.loading import Run
 
 LEVEL = 0.05
@@ -112,7 +112,7 @@ def drift(run: Run, split: Split, what: str, level: float = LEVEL) -> Drift:
         )
     if (fewest := min(len(split), len(reference.val_table))) < FEWEST:
         rows = f"{what}: has" if len(split) < FEWEST else f"{run.path}: validation has"
-        raise UserError(f"{rows} {fewest} rows; tests of drift need {FEWEST} or more")
+        raise UserError(f"{rows} {counted(fewest, 'rows')}; tests of drift need {FEWEST} or more")
     detector = Detector(run)
     scores = detector.scores(split)
     families = {

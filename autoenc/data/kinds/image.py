@@ -22,7 +22,7 @@ from autoenc.data.readers.folders import tree
 from autoenc.data.readers.images import Header, ImageFormat
 from autoenc.data.scaling import is_numeric
 from autoenc.data.split import Examples, Split
-from autoenc.errors import DataError
+from autoenc.errors import DataError, counted
 from autoenc.metrics import mse_per_example, psnr
 
 TRANSFORMS = ("CenterCrop", "Grayscale", "Pad", "Resize")  # of torchvision's: those without randomness
@@ -135,7 +135,7 @@ class Image(Kind):
                 f"the images are almost black: values up to {highest} of 255; is their range that of training?"
             )
         if errors:
-            skipped = f"{len(errors):,} of {len(files):,} files are left out"
+            skipped = f"{counted(len(errors), 'files are', len(files))} left out"
             notes.append(f"{skipped}: {errors[0]}{' ...' if len(errors) > 1 else ''}")
         for note in notes:
             warnings.warn(note, stacklevel=4)
@@ -161,11 +161,11 @@ class Image(Kind):
         other = [] if resize else [header for header in headers if header[1:3] != size]
         if other:
             notes.append(
-                f"{len(other):,} of {len(headers):,} images are scaled to {size[1]}x{size[0]} pixels as in training "
-                f"(data.fit={self.reading.fit}); the first has {other[0].width}x{other[0].height}"
+                f"{counted(len(other), 'images are', len(headers))} scaled to {size[1]}x{size[0]} pixels as in "
+                f"training (data.fit={self.reading.fit}); the first has {other[0].width}x{other[0].height}"
             )
         if pages := sum(header.pages for header in headers):
-            notes.append(f"{pages:,} of {len(headers):,} images have several pages; the first is read")
+            notes.append(f"{counted(pages, 'images have', len(headers))} several pages; the first is read")
         return notes
 
     def _shaped(self, x: Tensor, what: str) -> Tensor:

@@ -21,7 +21,7 @@ from autoenc.data.readers.numbers import Written
 from autoenc.data.readers.tables import Source
 from autoenc.data.scaling import is_numeric
 from autoenc.data.split import Examples, Split
-from autoenc.errors import DataError, one_line
+from autoenc.errors import DataError, counted, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,10 +135,8 @@ class Table(Columns):
             if column.kind == "category" and (rows := (matrix[:, column.start : column.stop] == 0).all(1)).any():
                 cells = frame[column.name][rows][:100].astype("object")
                 values = ", ".join(dict.fromkeys(MISSING if v != v or v is None else str(v)[:40] for v in cells))[:80]
-                warnings.warn(
-                    f"{what}: {rows.sum():,} rows have values of {column.name} not seen in training: {values}",
-                    stacklevel=4,
-                )
+                unseen = f"{counted(int(rows.sum()), 'rows have')} values of {column.name} not seen in training"
+                warnings.warn(f"{what}: {unseen}: {values}", stacklevel=4)
         return matrix
 
     def read(

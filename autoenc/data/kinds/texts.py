@@ -16,7 +16,7 @@ from autoenc.data.readers import texts as documents
 from autoenc.data.readers.texts import Documents
 from autoenc.data.scaling import is_numeric
 from autoenc.data.split import Examples, Rows, Split
-from autoenc.errors import ConfigError, DataError
+from autoenc.errors import ConfigError, DataError, counted
 
 SHOWN = 100  # characters of a document in its caption
 MANY = 0.2  # fraction of unknown words above which a remedy is named
@@ -42,7 +42,7 @@ class Tokenized:
         """Return all notes; one is of unknown words, if they are more than the fraction `above`."""
         parts = [f"{self.unknown:.1%} of the words are unknown"] if self.unknown > above else []
         if self.without_known:
-            parts.append(f"{self.without_known:,} of {self.size:,} texts have no word of the vocabulary")
+            parts.append(f"{counted(self.without_known, 'texts have', self.size)} no word of the vocabulary")
         if remedy and self.unknown > max(above, MANY):
             parts.append(remedy)
         return [*self.notes, *(["; ".join(parts)] if parts else [])]

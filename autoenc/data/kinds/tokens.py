@@ -18,7 +18,7 @@ from autoenc.data.kinds.counts import inverse_frequency, weighed
 from autoenc.data.kinds.kind import FILE, REAL, common
 from autoenc.data.kinds.texts import Texts, Tokenized, beginning, shared
 from autoenc.data.split import BOS, EOS, MASK, PAD, SPECIAL, UNK, Split
-from autoenc.errors import DataError, require
+from autoenc.errors import DataError, counted, require
 from autoenc.files import read_text
 
 if TYPE_CHECKING:
@@ -195,7 +195,9 @@ class Tokens(Texts):
                 truncated += len(tokens) >= self.max_length
                 tokens = [*tokens[: self.max_length - 1], EOS]
                 row[: len(tokens)] = tokens
-        note = f"{truncated:,} of {len(texts):,} texts are truncated to {self.max_length} tokens, end token included"
+        note = (
+            f"{counted(truncated, 'texts are', len(texts))} truncated to {self.max_length} tokens, end token included"
+        )
         unknown, words = (ids == UNK).sum(1), (ids > EOS).sum(1)  # PAD, BOS and EOS are the first ids
         return Tokenized(
             torch.from_numpy(ids),

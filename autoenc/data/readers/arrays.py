@@ -15,7 +15,7 @@ import numpy as np
 
 from autoenc import memory
 from autoenc.data.readers.paths import check_contents, check_file, check_members, decoding, opened
-from autoenc.errors import DataError, one_line
+from autoenc.errors import DataError, counted, one_line
 
 WHITES = (1, 255, 1_023, 4_095, 16_383, 65_535)  # the highest values of common bit depths
 TOLERANCE = 0.01  # of the range: values that interpolation moved beyond it are clipped, others rejected
@@ -196,7 +196,7 @@ def read_number_table(path: Path) -> np.ndarray:
     width = len(header) or len(rows[0])
     for number, row in enumerate(rows, 2 if header else 1):
         if len(row) != width:
-            raise DataError(f"{path}: line {number} has {len(row)} columns, the first has {width}")
+            raise DataError(f"{path}: line {number} has {counted(len(row), 'columns')}, the first has {width}")
         if wrong := [i for i, cell in enumerate(row) if not is_number(cell)]:
             cell, column = row[wrong[0]], header[wrong[0]] if header else wrong[0] + 1
             what = f"'{cell[:30]}' is not a number" if cell.strip() else "is empty"

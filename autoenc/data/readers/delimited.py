@@ -11,7 +11,7 @@ from typing import IO
 
 from autoenc.data.readers.arrays import is_number
 from autoenc.data.readers.paths import decoding, opened
-from autoenc.errors import DataError
+from autoenc.errors import DataError, counted
 
 WHITESPACE = ("whitespace", r"\s+")  # names of the separator of columns that are aligned by blanks or tabs
 LONGEST = 2**31 - 1  # characters of a cell; the default limit of csv is 131,072
@@ -79,7 +79,9 @@ def rows(
                 yield lines.start, row
         if spanning and notes is not None:
             first, last = max(spanning, key=lambda span: span[1] - span[0])
-            notes.append(f"{path}: {len(spanning):,} rows span several lines, such as {first} to {last}; {REMEDY}")
+            notes.append(
+                f"{path}: {counted(len(spanning), 'rows')} of several lines, such as {first} to {last}; {REMEDY}"
+            )
 
 
 class _Lines:

@@ -13,8 +13,8 @@ import numpy as np
 from autoenc.data.readers import images
 from autoenc.data.readers.folders import PARTS, is_hidden, tree
 from autoenc.data.readers.paths import check_folder
-from autoenc.data.split import check_fractions, divided
-from autoenc.errors import ConfigError, DataError
+from autoenc.data.split import check_fractions, divided, held_size
+from autoenc.errors import ConfigError, DataError, counted
 
 GOOD = "good"
 GOOD_FOLDERS = (GOOD, "ok", "normal")
@@ -103,7 +103,7 @@ def layout(
         if roots["val"] is not None:
             held_out = _good_images(roots["val"], names, suffixes)
         else:
-            train, held_out = _drawn(train, val_fraction, split_seed, f"val_fraction={val_fraction}")
+            train, held_out = _drawn(train, val_fraction, split_seed)
         if roots["test"] is None:
             raise DataError(f"{path}: has no folder test/ (test/{GOOD}, test/<kind of defect>)")
         files = (p for p in sorted(roots["test"].iterdir()) if p.is_file() and not is_hidden(p.name))
@@ -160,11 +160,9 @@ def _good_images(folder: Path, names: Sequence[str], suffixes: Sequence[str]) ->
     return [f for f in files if not any((f.parent, stem) in places for stem in _stems(f.stem.lower(), suffixes)[1:])]
 
 
-def _drawn(files: list[Path], fraction: float, seed: int, option: str) -> tuple[list[Path], list[Path]]:
-    """Return the rest and a random fraction of files, rounded up."""
-    held = int(np.ceil(fraction * len(files)))
-    if held >= len(files):
-        raise DataError(f"{files[0].parent}: {len(files)} images are too few for {option}")
+def _drawn(files: list[Path], fraction: float, seed: int) -> tuple[list[Path], list[Path]]:
+    """Return the rest and a random fraction of files, `val_fraction` in messages, rounded up."""
+    held = held_size(len(files), fraction, "val_fraction", "images", files[0].parent)
     rest, out = ([files[i] for i in part.tolist()] for part in divided(len(files), held, seed))
     return rest, out
 
@@ -178,8 +176,10 @@ def _without_train(
         raise DataError(f"{path / 'train' / names[0]}: no such folder; {EXPECTED}")
     parts = _parts(root, names, suffixes, masks)
     good = [part.file for part in parts if part.kind == GOOD]
-    rest, inspected = _drawn(good, TEST_FRACTION, seed, "training, validation and test")
-    train, held_out = _drawn(rest, val_fraction, seed, f"val_fraction={val_fraction}")
+    if len(good) < 3:
+        raise DataError(f"{root}: has {counted(len(good), 'good images')}, too few for training, validation and test")
+    rest, inspected = _drawn(good, TEST_FRACTION, seed)
+    train, held_out = _drawn(rest, val_fraction, seed)
     chosen = set(inspected)
     return train, held_out, [part for part in parts if part.kind != GOOD or part.file in chosen]
 

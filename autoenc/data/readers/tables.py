@@ -16,7 +16,7 @@ from autoenc.data.readers.class_names import MARKERS, check_classes, class_name,
 from autoenc.data.readers.columnar import CHUNK, dates_as_text, feather_chunks, json_lines, parquet_chunks
 from autoenc.data.readers.delimited import QUOTES, header_names, header_row, rows, separator_of, unique
 from autoenc.data.readers.paths import check_file, check_members, packed
-from autoenc.errors import DataError, one_line, require
+from autoenc.errors import DataError, counted, one_line, require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -201,7 +201,7 @@ class Source:
             if len(first) == len(without := [name for name in names if name not in absent]):
                 names = without
         if len(names) != len(first):
-            raise DataError(f"{path}: has {len(first)} columns, data.names has {len(names)}")
+            raise DataError(f"{path}: has {counted(len(first), 'columns')}, data.names has {len(names)}")
         if len(unique(names)) != len(set(names)):
             twice = min(name for name in names if names.count(name) > 1)
             raise DataError(f"data.names: two columns are named '{twice}'")
@@ -316,5 +316,5 @@ def _of_width(path: Path, line: int, row: list[str], width: int) -> list[str]:
     if len(row) > width and not any(cell.strip() for cell in row[width:]):
         row = row[:width]
     if len(row) != width:
-        raise DataError(f"{path}: line {line} has {len(row)} columns, expected {width}")
+        raise DataError(f"{path}: line {line} has {counted(len(row), 'columns')}, expected {width}")
     return row

@@ -16,7 +16,7 @@ from autoenc import memory
 from autoenc.data.readers import delimited
 from autoenc.data.readers.class_names import class_name
 from autoenc.data.readers.paths import check_file, check_unpacked, encoding_of, unpacked
-from autoenc.errors import ConfigError, DataError, one_line
+from autoenc.errors import ConfigError, DataError, counted, one_line
 
 TEXT, LABEL = "text", "label"  # default names of columns
 FILES = (".txt", ".txt.gz")  # documents in a folder
@@ -201,8 +201,8 @@ def _table(path: Path, encoding: str, quoting: str) -> tuple[list[str], Rows]:
     for line, row in rows[1:]:
         if len(row) != len(header):
             raise DataError(
-                f"{path}: line {line} has {len(row)} columns, the first line has {len(header)}; a text with "
-                f"'{separator}' must be quoted"
+                f"{path}: line {line} has {counted(len(row), 'columns')}, the first line has {len(header)}; a text "
+                f"with '{separator}' must be quoted"
             )
     if len(header) == 2:
         _check_two_columns(path, rows[1:], separator)

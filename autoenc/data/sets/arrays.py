@@ -23,7 +23,7 @@ from autoenc.data.sets.arrays_on_disk import normalized, on_disk, stays_on_disk
 from autoenc.data.split import CHUNK, Split, check_fractions, hold_out
 from autoenc.data.storage.cache import FOLDER
 from autoenc.data.storage.number_rows import number_rows
-from autoenc.errors import ConfigError, DataError, require
+from autoenc.errors import ConfigError, DataError, counted, require
 
 MOST_CHANNELS = 16  # of images whose shape tells the axis of the channels
 
@@ -108,12 +108,12 @@ def arrays(
                 f"training rows {raw['x'].dtype} of shape {shape}"
             )
     if len(raw["x"]) < 4 - len(raw):
-        raise DataError(f"{path}: {len(raw['x'])} rows are too few for training, validation and test")
+        raise DataError(f"{path}: has {counted(len(raw['x']), 'rows')}, too few for training, validation and test")
     labels, classes = _labels(found, where)
     rows = {key: Split(torch.arange(len(each)), labels.get(key.replace("x", "y"))) for key, each in raw.items()}
     for key, fraction, option in (("x_test", test_fraction, "test_fraction"), ("x_val", val_fraction, "val_fraction")):
         if key not in raw:
-            rows["x"], rows[key] = hold_out(rows["x"], fraction, split_seed, option)
+            rows["x"], rows[key] = hold_out(rows["x"], fraction, split_seed, option, path)
     name = Path(path).stem
     remark, scaled, fresh = None, True, kind is None
     if kind is None:
@@ -205,7 +205,8 @@ def _laid_out(array: np.ndarray, path: str, layout: str) -> np.ndarray:
         bad = ~np.isfinite(array)
         if bad.any():
             first = tuple(int(i) for i in np.unravel_index(bad.argmax(), shape))
-            raise DataError(f"{path}: {bad.sum()} values are NaN or infinite (in float32), the first at index {first}")
+            found = f"{counted(int(bad.sum()), 'values are')} NaN or infinite (in float32)"
+            raise DataError(f"{path}: {found}, the first at index {first}")
     if len(shape) == 2 and layout in ("chw", "hwc"):
         raise ConfigError("layout", layout, f"{path} has shape {shape}, vectors; layout=rows or auto")
     if layout == "rows" or len(shape) == 2:

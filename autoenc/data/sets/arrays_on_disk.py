@@ -61,10 +61,11 @@ def on_disk(
     splits = [Split(each.x, each.labels(classes), scale) for each in stored]
     numbers = Split(torch.arange(len(splits[0])))  # of the rows
     if len(splits) == 1:
-        parts = three_way(numbers, val_fraction, test_fraction, split_seed)
+        parts = three_way(numbers, val_fraction, test_fraction, split_seed, files[0])
         train, val, test = (splits[0].subset(part.tensor) for part in parts)
     else:
-        parts = (*hold_out(numbers, val_fraction, split_seed, "val_fraction"), Split(torch.arange(len(splits[1]))))
+        held_out = hold_out(numbers, val_fraction, split_seed, "val_fraction", files[0])
+        parts = (*held_out, Split(torch.arange(len(splits[1]))))
         train, val, test = splits[0].subset(parts[0].tensor), splits[0].subset(parts[1].tensor), splits[1]
     if kind is None:
         kind = Vector(stored[0].x.shape[1:], *((0.0, 1.0) if integers else train.range()), white)

@@ -30,8 +30,7 @@ def digits(val_fraction: float = 0.1, test_fraction: float = 0.2, split_seed: in
         split_seed: seed of both draws.
 
     Raises:
-        ConfigError: a fraction outside (0, 1).
-        DataError: fractions that leave nothing to train on.
+        ConfigError: a fraction outside (0, 1), or one that leaves nothing to train on.
     """
     from sklearn.datasets import load_digits
 

@@ -18,7 +18,7 @@ from autoenc.data.readers import path_of
 from autoenc.data.scaling import DARK
 from autoenc.data.split import Split, check_fractions, hold_out
 from autoenc.data.storage.cache import FOLDER
-from autoenc.errors import ConfigError, DataError, one_line, require
+from autoenc.errors import ConfigError, DataError, counted, one_line, require
 
 if TYPE_CHECKING:  # modules that import Pillow are imported where they are used
     from autoenc.data.readers.folders import Tree
@@ -124,11 +124,13 @@ def image_folder(
     needed = 1 + sum(part not in splits for part in ("val", "test"))
     if len(splits["train"]) < needed or not all(len(split) for split in splits.values()):
         few = min(splits.values(), key=len) if len(splits["train"]) >= needed else splits["train"]
-        raise DataError(f"{path}: {len(few)} readable images are too few for training, validation and test")
+        raise DataError(
+            f"{path}: has {counted(len(few), 'readable images')}, too few for training, validation and test"
+        )
     for part, fraction in (("test", test_fraction), ("val", val_fraction)):
         if part not in splits:
             for each in (splits, indices):
-                each["train"], each[part] = hold_out(each["train"], fraction, split_seed, f"{part}_fraction")
+                each["train"], each[part] = hold_out(each["train"], fraction, split_seed, f"{part}_fraction", path)
     assert isinstance(splits["train"], AugmentedImages)
     train = replace(splits["train"], flip=flip, shift=shift)
 
@@ -149,7 +151,7 @@ def _range_notes(survey: Survey, stored: StoredImages, white: float | None) -> l
 
     notes = []
     if survey.pages:
-        notes.append(f"{survey.pages} of {survey.count:,} images have several pages; the first is read")
+        notes.append(f"{counted(survey.pages, 'images have', survey.count)} several pages; the first is read")
     if stored.highest == 0:
         hint = f"; data.white={suggested_white(survey.highest):g} scales them" if survey.highest else ""
         raise DataError(f"all pixels of all images are 0 (black){hint}")
@@ -165,7 +167,7 @@ def _range_notes(survey: Survey, stored: StoredImages, white: float | None) -> l
             f"Attention: the images are dark: values up to {stored.highest} of 255; data.white sets another white"
         )
     elif stored.dark:
-        notes.append(f"Attention: {stored.dark:,} of {survey.count:,} images are black: no value exceeds 1 of 255")
+        notes.append(f"Attention: {counted(stored.dark, 'images are', survey.count)} black: no value exceeds 1 of 255")
     return notes
 
 

@@ -138,9 +138,11 @@ def _in_memory(recipe: Recipe, kind: Table | None) -> Data:
 
     index = [Split(torch.arange(len(frame)), labels) for frame, labels in zip(frames, y, strict=True)]
     if len(frames) == 1:
-        train, val, test = three_way(index[0], recipe.val_fraction, recipe.test_fraction, recipe.split_seed)
+        train, val, test = three_way(
+            index[0], recipe.val_fraction, recipe.test_fraction, recipe.split_seed, recipe.paths[0]
+        )
     else:
-        train, val = hold_out(index[0], recipe.val_fraction, recipe.split_seed, "val_fraction")
+        train, val = hold_out(index[0], recipe.val_fraction, recipe.split_seed, "val_fraction", recipe.paths[0])
         test = index[1]
     if recipe.normal is not None:
         normal = classes.index(recipe.normal)

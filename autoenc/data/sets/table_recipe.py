@@ -11,7 +11,7 @@ from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.readers.class_names import MISSING, check_classes, class_names, known_class
 from autoenc.data.readers.tables import Source, check_columns
 from autoenc.data.split import Split
-from autoenc.errors import DataError
+from autoenc.errors import DataError, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,9 +61,9 @@ class Recipe:
             raise DataError(f"{path}: {'no row has a value' if empty else f'no row has a {self.label}'}")
         if notes is not None:
             if empty:
-                notes.append(f"{path}: {empty:,} rows without any value are left out")
+                notes.append(f"{path}: {counted(empty, 'rows')} without any value, left out")
             if out:
-                notes.append(f"Attention: {path}: {out:,} rows have no {self.label} and are left out")
+                notes.append(f"Attention: {path}: {counted(out, 'rows')} without {self.label}, left out")
 
     def _check_columns(self, path: Path, frame: pd.DataFrame) -> None:
         """Raise DataError if there is no column of labels, or if none of the files has a column to drop."""

@@ -18,7 +18,7 @@ from autoenc.data.readers import texts as documents
 from autoenc.data.readers.class_names import class_name, known_class
 from autoenc.data.readers.texts import Documents
 from autoenc.data.split import Split, hold_out
-from autoenc.errors import DataError, require
+from autoenc.errors import DataError, counted, require
 
 
 def text(
@@ -145,12 +145,12 @@ def _files(
         if not filled:
             raise DataError(f"{file}: has no documents")
         if empty := len(found.texts) - len(filled):
-            notes.append(f"{file}: {empty:,} of {len(found.texts):,} documents are empty and left out")
+            notes.append(f"{file}: {counted(empty, 'documents are', len(found.texts))} empty and left out")
         lined = [i for i in filled if found.column is not None and "\n" in found.texts[i].strip()]
         if 0 < 20 * len(lined) <= len(filled):  # rare: not the form of the documents
             longest = max(lined, key=lambda i: found.texts[i].count("\n"))
             notes.append(
-                f"Attention: {file}: {len(lined):,} of {len(found.texts):,} documents span several lines, such as "
+                f"Attention: {file}: {counted(len(lined), 'documents have', len(found.texts))} several lines, such as "
                 f"{found.names[longest]}; data.quoting=none if a stray quote has joined rows"
             )
         found = found.select(filled)
@@ -160,11 +160,11 @@ def _files(
     missing = [name for name in fractions if name not in files]
     if (size := len(files["training"].texts)) <= len(missing):
         kinds = ", ".join(["training", *missing])
-        raise DataError(f"{path}: has {size} documents that are not empty, too few for {kinds}")
+        raise DataError(f"{path}: has {counted(size, 'documents')} that are not empty, too few for {kinds}")
     for name in missing:
         key, fraction = fractions[name]
         rows = Split(torch.arange(len(files["training"].texts)))
-        rest, held = (part.tensor.tolist() for part in hold_out(rows, fraction, split_seed, key))
+        rest, held = (part.tensor.tolist() for part in hold_out(rows, fraction, split_seed, key, path))
         files["training"], files[name] = files["training"].select(rest), files["training"].select(held)
     return files, notes
 
@@ -178,7 +178,7 @@ def _labelled(found: Documents, file: str, notes: list[str]) -> Documents:
         notes.append(f"{file}: no document has a label")
         return replace(found, labels=None)
     missing = len(found.labels) - len(kept)
-    notes.append(f"{file}: {missing:,} of {len(found.labels):,} documents have no label and are left out; "
+    notes.append(f"{file}: {counted(missing, 'documents have', len(found.labels))} no label, left out; "
                  "data.label=null ignores labels")  # fmt: skip
     return found.select(kept)
 

@@ -22,7 +22,7 @@ from autoenc.data.split import Rows
 from autoenc.data.storage import cache as caches
 from autoenc.data.storage.image_files import TASK, ImageFileRows, task_size
 from autoenc.data.storage.workers import Pool
-from autoenc.errors import DataError
+from autoenc.errors import DataError, counted
 
 VERSION = 2  # part of every key; increased if old entries must not be used any more
 IN_MEMORY = 256 * 2**20  # bytes of pixels that are read into memory
@@ -102,7 +102,7 @@ class ImageStore:
         headers = [header for part in self._map(read_headers, files, TASK) for header in part]
         readable = [header for header in headers if not isinstance(header, str)]
         if not readable:
-            raise DataError(f"{files[0]}: {headers[0]}; none of {len(files)} files can be read")
+            raise DataError(f"{files[0]}: {headers[0]}; none of {counted(len(files), 'files')} can be read")
         sizes = sorted({header[1:3] for header in readable}, key=lambda size: (size[0] * size[1], size))
         left = (header for header, name in zip(headers, classes, strict=True) if name not in excluded)
         if not (readable := [header for header in left if not isinstance(header, str)]):
@@ -183,7 +183,7 @@ class ImageStore:
                     append(good)
             start += len(pixels)
         if len(bad) == len(files):
-            raise DataError(f"{files[0]}: {bad[0][1]}; none of {len(files)} files can be read")
+            raise DataError(f"{files[0]}: {bad[0][1]}; none of {counted(len(files), 'files')} can be read")
         return {"bad": bad, "crc": crc, "highest": highest, "dark": dark}
 
     def _unreadable(self, files: list[str], bad: Sequence[Sequence[Any]]) -> list[str]:
@@ -194,7 +194,7 @@ class ImageStore:
         if len(bad) > self.max_bad:
             limit = f"data.max_bad={self.max_bad} of {len(files)} files may be unreadable"
             raise DataError(f"{first}; {limit}, and there are more")
-        return [f"Attention: {len(bad)} of {len(files):,} files cannot be read and are left out, the first: {first}"]
+        return [f"Attention: {len(bad)} of {len(files):,} files cannot be read, left out; the first: {first}"]
 
     def _key(self, what: str, **more: Any) -> dict[str, Any]:
         return {"images": what, "version": VERSION, "trees": [tree.digest() for tree in self.trees], **more}

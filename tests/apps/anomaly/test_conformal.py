@@ -53,10 +53,17 @@ def test_quantiles_of_few_rows_have_a_remark_where_they_are_printed() -> None:
         (1, "loss rows", "1 loss row"),
         (1_234, "images", "1,234 images"),
         (0, "gaps", "0 gaps"),
+        (1, "rows have", "1 row has"),
+        (2, "values are", "2 values are"),
     ],
 )
 def test_one_is_singular(n: int, nouns: str, words: str) -> None:
     assert counted(n, nouns) == words
+
+
+def test_the_verb_agrees_with_the_part_and_the_noun_with_the_whole() -> None:
+    found = [counted(n, "texts are", of) for n, of in ((1, 1), (1, 1_200), (2, 1_200))]
+    assert found == ["1 of 1 text is", "1 of 1,200 texts is", "2 of 1,200 texts are"]
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 0.2, 0.37])

@@ -79,7 +79,7 @@ def test_a_text_has_the_same_code_alone_and_among_others(words_run: Path) -> Non
     together = run.encode(texts)  # type: ignore[type-var]
     alone = np.concatenate([run.encode([text]) for text in texts])  # type: ignore[type-var]
     assert alone == pytest.approx(together, abs=1e-5)
-    with pytest.warns(UserWarning, match="1 of 1 texts have no word"):
+    with pytest.warns(UserWarning, match="1 of 1 text has no word"):
         assert np.isfinite(run.encode([""])).all()  # type: ignore[type-var]
 
 

@@ -92,7 +92,7 @@ def test_rows_of_several_lines_are_noted(tmp_path: Path) -> None:
     notes: list[str] = []
     list(Source().chunks(tmp_path / "a.csv", notes))
     assert len(notes) == 1
-    assert "1 rows span several lines, such as 3 to 5; data.quoting=none" in notes[0]
+    assert "1 row of several lines, such as 3 to 5; data.quoting=none" in notes[0]
 
 
 @pytest.mark.parametrize("encoding", ["utf8", "UTF-8", "utf_8", "UTF8-BOM", "utf-8-sig"])

@@ -59,7 +59,7 @@ def test_columns_that_are_not_there_are_refused_with_those_that_are(tmp_path: Pa
     ("table", "why"),
     [
         ("label,text\na,b\nc,d,e\n", "line 3 has 3 columns, the first line has 2"),
-        ('label,text\na,"b\nb"\nc\n', "line 4 has 1 columns, the first line has 2"),
+        ('label,text\na,"b\nb"\nc\n', "line 4 has 1 column, the first line has 2"),
         ('label,text\na,b\nc,"d\ne,f\n', "line 3: a quote is never closed"),
         ('label,text\na,"b"c\n', "line 2: ',' expected after '\"'"),
         ('text\n"a" b\n', "line 2: ',' expected after '\"'; data.quoting=none"),

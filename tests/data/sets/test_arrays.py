@@ -263,7 +263,7 @@ def test_pickles_are_refused_without_being_run(tmp_path: Path) -> None:
         (np.zeros((5, 1, 1, 4, 4)), "has shape (5, 1, 1, 4, 4); must be (N, D) for vectors; "),
         (np.zeros((0, 4)), "has shape (0, 4): no rows"),
         (np.zeros((4, 0)), "has shape (4, 0): no values"),
-        (np.zeros((2, 4)), "2 rows are too few for training, validation and test"),
+        (np.zeros((2, 4)), "has 2 rows, too few for training, validation and test"),
         (np.zeros((9, 4), complex), "has dtype complex128; must be numbers"),
         (np.full((9, 4), "a"), "has dtype <U1; must be numbers"),
         (np.full((9, 4), 1e300), "36 values are NaN or infinite (in float32), the first at index (0, 0)"),

@@ -114,7 +114,10 @@ def remove(path: str) -> Callable[[Path], object]:
         (remove("train"), "{0}/train/good: no such folder; expected train/good/"),
         (remove("test"), "{0}: has no folder test/"),
         (lambda f: [p.unlink() for p in (f / "train/good").iterdir()], "{0}/train/good: has no images"),
-        (lambda f: [p.unlink() for p in list((f / "train/good").iterdir())[1:]], "{0}/train/good: 1 images are too"),
+        (
+            lambda f: [p.unlink() for p in list((f / "train/good").iterdir())[1:]],
+            "val_fraction=0.2: leaves nothing of 1 image of {0}/train/good",
+        ),
         (remove("test/hole/0.png"), "{0}/ground_truth/hole/0.png: is a mask without an image; data.mask_suffix"),
         (lambda f: (f / "test/scratch").mkdir(), "{0}/test/scratch: has no images"),
         (

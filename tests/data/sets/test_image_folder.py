@@ -101,7 +101,7 @@ def test_unreadable_files_are_left_out_up_to_a_limit(
     paths = broken(folder, 3)
     data = read(folder, max_bad=3, **options)
     note = next(note for note in data.notes if note.startswith("Attention"))
-    assert note.startswith(f"Attention: 3 of 15 files cannot be read and are left out, the first: {paths[0]}: ")
+    assert note.startswith(f"Attention: 3 of 15 files cannot be read, left out; the first: {paths[0]}: ")
     assert torch.equal(read_all(*_splits(data)), good)
     assert [int(s.y.sum()) for s in _splits(data) if s.y is not None] == [
         int(s.y.sum()) for s in _splits(read(folder, max_bad=3, **options)) if s.y is not None
@@ -125,8 +125,8 @@ def test_errors_are_one_line(tmp_path: Path, folder: Path, read: Callable[..., D
         ("none", "no such folder"),
         ("file.png", "is a file, not a folder"),
         ("empty", "has no images (.png, .jpg"),
-        ("text", "a.png: is not an image; none of 1 files can be read"),
-        ("one", "1 readable images are too few"),
+        ("text", "a.png: is not an image; none of 1 file can be read"),
+        ("one", "has 1 readable image, too few"),
     ):
         assert why in error_message(DataError, lambda name=name: read(tmp_path / name))  # type: ignore[misc]
         if name not in ("none", "file.png", "empty"):
@@ -251,7 +251,7 @@ def test_a_run_trains_loads_and_reads_new_images_of_other_sizes(tmp_path: Path, 
     np.save(tmp_path / "x.npy", x.numpy())
     assert torch.equal(inputs.read(cached, tmp_path / "x.npy").split.take(slice(None)).x, x)
     (tmp_path / "new" / "z.png").write_text("not an image")
-    with pytest.warns(UserWarning, match=r"1 of 3 files are left out: .*z.png: cannot be read as an image"):
+    with pytest.warns(UserWarning, match=r"1 of 3 files is left out: .*z.png: cannot be read as an image"):
         assert torch.equal(inputs.read(cached, tmp_path / "new").split.take(slice(None)).x, x)
     wrong = tmp_path / "new" / "z.png"
     assert "z.png: cannot be read as an image" in error_message(DataError, lambda: inputs.read(cached, wrong))

@@ -109,8 +109,8 @@ def test_the_first_page_is_read_and_files_of_macos_are_not(tmp_path: Path, read:
     (tmp_path / "own" / "__MACOSX" / "03.tif").write_bytes(b"\0\5\26\7")
     data = read(tmp_path / "own")
     same(pixels(data), arrays / 255)
-    assert "1 of 12 images have several pages; the first is read" in data.notes
-    with pytest.warns(UserWarning, match="1 of 1 images have several pages; the first is read"):
+    assert "1 of 12 images has several pages; the first is read" in data.notes
+    with pytest.warns(UserWarning, match="1 of 1 image has several pages; the first is read"):
         same(data.spec.kind.read(tmp_path / "own" / "03.tif").split.take(slice(None)).x[:, 0], arrays[3:4] / 255)
 
 

@@ -53,7 +53,7 @@ def test_a_normal_class_is_trained_on_and_every_other_document_is_tested(
 def test_documents_without_a_label_are_left_out_with_a_note(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", ["x", "y", "", " "] * 5)
     data = text(path, min_count=1)
-    assert data.notes[0].startswith(f"{path}: 10 of 20 documents have no label and are left out; data.label=null")
+    assert data.notes[0].startswith(f"{path}: 10 of 20 documents have no label, left out; data.label=null")
     assert sum(len(split) for split in (data.train, data.val, data.test)) == 10
     assert len(text(path, label=None, column="text", min_count=1).train) > 10
     none = write(tmp_path / "b.csv", ["", "", ""])

@@ -359,7 +359,7 @@ def test_notes_say_what_was_left_out_and_what_was_not_reached(tmp_path: Path) ->
     assert data.notes[2].startswith("every document has the label x")
     (tmp_path / "b.csv").write_text("\n".join(["text", *lines(20), '"joined', *lines(9), 'by quotes"', *lines(20)]))
     note = text(str(tmp_path / "b.csv")).notes[0]
-    assert "1 of 41 documents span several lines, such as 21; data.quoting=none" in note
+    assert "1 of 41 documents has several lines, such as 21; data.quoting=none" in note
     assert sum(len(split) for split in (data.train, data.val, data.test)) == 20
 
 

@@ -20,7 +20,7 @@ from autoenc.apps.anomaly.steps.scores import OWN, StepDetector
 from autoenc.apps.anomaly.steps.timeline import blamed, x_names
 from autoenc.core import Batch
 from autoenc.data.readers.recordings.steps import seconds_of, zone_of
-from autoenc.errors import DataError, UserError
+from autoenc.errors import DataError, UserError, counted
 from autoenc.reference import errors
 
 WAIT = 0.2  # seconds between looks at a file
@@ -201,7 +201,7 @@ class _Parser:
         cells = [cell.strip() for cell in next(csv.reader([line.strip()], delimiter=self.separator))]
         where = f"--follow {self.source}: row {self.number}"
         if len(cells) <= max([*self.columns, self.time or 0]):
-            raise DataError(f"{where} has {len(cells)} columns, fewer than the first line")
+            raise DataError(f"{where} has {counted(len(cells), 'columns')}, fewer than the first line")
         values = np.array([self._number(cells[i], where) for i in self.columns])
         if self.time is None:
             return str(self.number - 1), None, values
