@@ -120,7 +120,12 @@ class Callbacks(Callback):
             _create("hydra.sweep.dir", sweep.folder)
         with _refusals():
             Callbacks.held.enter_context(locked(sweep.folder))
-            sweep.start(config.hydra.launcher)
+            try:
+                sweep.start(config.hydra.launcher)
+            except UserError:
+                if not sweep.resumed:
+                    _remove(sweep.folder)
+                raise
         gc.freeze()  # what is there stays, so that collections take milliseconds
         atexit.register(gc.unfreeze)  # otherwise libraries report leaks
 

@@ -17,6 +17,7 @@ from hydra.types import RunMode
 import autoenc
 from autoenc import cli
 from autoenc.config import checks
+from autoenc.sweeps import running
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["network.hidden=[16]", "trainer.figures=1", "trainer.epochs=1", "trainer.threads=1"]
@@ -276,9 +277,27 @@ def test_a_minimizing_sweeper_gets_lower_values_for_better_runs(
     assert values == {"psnr": -20.0, "accuracy": -0.5, "mse": 3.0}
 
 
-def test_sweep_is_refused_whole_where_a_job_cannot_be_composed(tmp_path: Path) -> None:
-    done = train(tmp_path, "-m", "model=ae,topk", "network.hidden=[16]")
-    assert (done.returncode, done.stderr) == (2, "network.hidden: not every job of the sweep has this key\n")
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("model=ae,topk network.hidden=[16]", "network.hidden: not every job of the sweep has this key"),
+        ("model=ae,vea", "model=vea: no such option; did you mean 'vae'?"),
+        ("data=digits,digts model=ae hydra/launcher=joblib", "data=digts: no such option; did you mean 'digits'?"),
+        ("optimizer.lrr=1,2", "optimizer.lrr: no such key; did you mean optimizer.lr=1,2?"),
+        ("trainer.epochs=1,x", "trainer.epochs=x: must be a whole number"),
+        ("model=ae,vae trainer.epochs=-1", "trainer.epochs=-1: must be 1 or more"),
+        ("data=table data.path=a.csv,b.csv seed=1,2 hydra.sweep.dir=a/b", "data.path=a.csv: no such file"),
+        ("data=table data.path=a.csv trainer.replicas=2", "data.path=a.csv: no such file"),
+    ],
+)
+def test_a_sweep_that_cannot_run_is_refused_before_it_is_announced(
+    args: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "sweep", running.Running())
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *args.split()])
+    assert cli.main() == 2
+    assert capfd.readouterr() == ("", f"{message}\n")
     assert not list(tmp_path.rglob("*"))
 
 

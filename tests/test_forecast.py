@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from autoenc.config.stored import read_config
+from autoenc.errors import UserError
 from autoenc.files import read_json
 from autoenc.sweeps import forecast
 from autoenc.sweeps.forecast import Cost, Forecast
@@ -25,10 +26,25 @@ def test_a_job_that_cannot_run_is_named_before_the_sweep() -> None:
     assert found.text == "time and size are not known"
 
 
-def test_a_sweep_that_hydra_refuses_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "preload", lambda: pytest.fail("it takes seconds"))
-    found = forecast.forecast([["model=ae"], ["model=topk", "network.hidden=[16]"]], {})
-    assert (found.tried, len(found.costs)) == (0, 2)
+def test_a_sweep_that_hydra_refuses_is_not_announced() -> None:
+    with pytest.raises(UserError, match=r"network\.hidden"):
+        forecast.refusals([["model=ae"], ["model=topk", "network.hidden=[16]"]])
+
+
+def test_each_setting_is_checked_once_and_all_jobs_only_if_none_of_these_can_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checked: list[list[str]] = []
+
+    def refused(job: list[str]) -> str:
+        checked.append(job)
+        return "no" if {"model=b", "trainer.epochs=-1"} & {*job} else ""
+
+    monkeypatch.setattr(forecast, "_refused", refused)
+    jobs = [[f"model={m}", f"trainer.epochs={n}", f"seed={s}"] for m in "abc" for n in (1, -1) for s in (0, 1)]
+    assert forecast.refusals(jobs) == dict.fromkeys([2, 3, 4, 5], "no")
+    assert checked == [jobs[0], jobs[2], jobs[4], jobs[8]]
+    assert forecast.refusals(jobs[2:4] + jobs[4:8]) == dict.fromkeys(range(6), "no")
 
 
 def tried(jobs: list[list[str]], monkeypatch: pytest.MonkeyPatch, seconds: float, launcher: dict[str, int]) -> Forecast:

@@ -15,12 +15,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from autoenc.errors import ConfigError, NotFinite, UserError, one_line
+from autoenc.errors import ConfigError, DataError, NotFinite, UserError, one_line
 from autoenc.forked import isolated, preload
 
 SAME = re.compile(
     r"(seed|labels_seed|anomaly_classes|data\.\w+_seed|optimizer\.lr|.*\.weight|noise\.(std|p))="
 )  # the cost is the same
+NUMBER = re.compile(r"=[\d.e-]+$")
 STEPS, SECONDS = (3, 7, 50), 0.5  # trainings one after the other, of which the last counts; none follows after this
 LONGEST = 120  # seconds of a trial
 OTHER, ALIKE = 0.2, 0.05  # of the time of the sweep: trials of jobs with other parts, and trials of the others
@@ -73,27 +74,49 @@ def span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def forecast(jobs: Sequence[Sequence[str]], launcher: Mapping[str, Any]) -> Forecast:
+def refusals(jobs: Sequence[Sequence[str]]) -> dict[int, str]:
+    """Return why settings of jobs are wrong, by number, without loading torch.
+
+    Composing a job takes 0.25 s: the first job that has a setting stands for the others, unless none of these can run.
+
+    Raises:
+        UserError: a job cannot be composed.
+    """
+    alike: dict[frozenset[str], list[int]] = {}
+    for number, job in enumerate(jobs):
+        texts = frozenset(NUMBER.sub("=0", text) if SAME.match(text) else text for text in job)
+        alike.setdefault(texts, []).append(number)
+    seen: set[str] = set()
+    first: list[frozenset[str]] = []
+    rest: list[frozenset[str]] = []
+    for texts in alike:
+        (rest if texts <= seen else first).append(texts)
+        seen |= texts
+    wrong: dict[frozenset[str], str] = {}
+    for texts in [*first, *rest]:
+        if len(wrong) >= len(first) and "" in wrong.values():
+            break
+        wrong[texts] = _refused(jobs[alike[texts][0]])
+    return {number: why for texts, why in wrong.items() if why for number in alike[texts]}
+
+
+def forecast(
+    jobs: Sequence[Sequence[str]], launcher: Mapping[str, Any], refused: Mapping[int, str] | None = None
+) -> Forecast:
     """Try jobs of a sweep in processes of their own, which leave nothing behind.
 
     Of jobs that differ in seeds and weights only, one is tried, and of these as many as take little time in comparison
     with the sweep; first those with other parts, such as the model or the data.
 
     Args:
-        jobs: the overrides of each. launcher: settings of Hydra's launcher.
+        jobs: the overrides of each. launcher: settings of Hydra's launcher. refused: see `refusals`.
     """
     count = at_once(launcher)
     keys = [tuple(text for text in job if not SAME.match(text)) for job in jobs]
     groups: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for key in dict.fromkeys(keys):
         groups.setdefault(tuple(text for text in key if "." not in text.partition("=")[0]), []).append(key)
-    found: dict[tuple[str, ...], Cost] = {}
-    try:
-        for first, *_ in groups.values():
-            if error := _refused(first):
-                found[first] = Cost(error=error)
-    except UserError:  # Hydra refuses the sweep, and says why
-        return Forecast([Cost()] * len(jobs), 0, count, 0.0)
+    found = {keys[number]: Cost(error=why) for number, why in (refused or {}).items()}
     clock = time.monotonic()
     preload()
     start = 0.0 if count == 1 else time.monotonic() - clock
@@ -125,12 +148,13 @@ def at_once(launcher: Mapping[str, Any]) -> int:
 
 
 def _refused(job: Sequence[str]) -> str:
-    """Return why a setting of a job is wrong, without loading torch; UserError if the job cannot be composed."""
+    """Return why a setting of a job is wrong; UserError if the job cannot be composed."""
+    from autoenc.config.checks import check_files
     from autoenc.config.composed import compose
 
     try:
-        compose(job)
-    except ConfigError as error:
+        check_files(compose(job)["data"])
+    except (ConfigError, DataError) as error:
         return str(error)
     return ""
 

@@ -12,12 +12,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, read_write
 
 from autoenc import memory
-from autoenc.errors import counted
+from autoenc.errors import UserError, counted
 from autoenc.files import printable
 from autoenc.forked import CLEAR, Sweep, isolated, stop_with_parent
 from autoenc.sweeps import folders, job, together
 from autoenc.sweeps.command_line import check_jobs
-from autoenc.sweeps.forecast import at_once, forecast
+from autoenc.sweeps.forecast import at_once, forecast, refusals
 from autoenc.sweeps.watch import Live, Watch
 
 WORKER = 1e9  # bytes of a worker and its job: torch alone is half of it
@@ -56,21 +56,30 @@ class Running:
     def start(self, launcher: DictConfig) -> None:
         """Print how many jobs there are and what they will take, and watch them from here on.
 
+        Nothing is printed of a sweep with a job that cannot be composed: Hydra refuses it, and says why.
+
         Raises:
-            ConfigError: the sweep resumes, and its folder holds other jobs.
+            ConfigError: the sweep resumes, and its folder holds other jobs. UserError: no job can run.
         """
         assert self.folder is not None
         check_jobs(self.folder, self.jobs)
         missing = folders.missing(self.folder, len(self.jobs))
+        slurm = launcher._target_.endswith("SlurmLauncher")  # on other machines, which may have other files
+        try:
+            refused = {} if slurm else refusals([self.jobs[number] for number in missing])
+        except UserError:
+            return
+        if len(refused) == len(self.jobs):
+            raise UserError(next(iter(refused.values())))
         finished = len(self.jobs) - len(missing)
         before = f", of which {finished} are finished" if finished else ""
         print(f"{counted(len(self.jobs), 'jobs')} in {self.folder}{before}", flush=True)
         if not missing or self.together:  # estimates are of jobs one after the other
             return
-        if launcher._target_.endswith("SlurmLauncher"):  # on other machines
+        if slurm:
             return
         limit_workers(launcher, len(missing))
-        expected = forecast([self.jobs[number] for number in missing], launcher)
+        expected = forecast([self.jobs[number] for number in missing], launcher, refused)
         print(expected.text, flush=True)
         costs = [0.0] * len(self.jobs)
         for number, cost in zip(missing, expected.costs, strict=True):
