@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from autoenc import launched
-from autoenc.errors import UserError, one_line, out_of_memory
+from autoenc.errors import UserError, one_line, out_of_memory, suggest
 from autoenc.files import finite, printable
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+OTHERS = {"overwrite": "force", "gpu": "cuda"}  # names in other programs -> options and values here
 Results = Mapping[str, Any] | Sequence[Any]  # of a script, plain values
 
 
@@ -31,10 +32,19 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--json", action="store_true", help=about)
 
     def error(self, message: str) -> NoReturn:
-        if unknown := re.match(r"unrecognized arguments: (--[\w-]+)", message):
-            near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1)
-            message += f"; did you mean {near[0]}?" * bool(near)
-        self.exit(WRONG, f"{self.prog}: {message}; see {self.prog} --help\n")
+        """Leave with one line, with a suggestion for a misspelt option or value."""
+        options = {name.strip("-").replace("-", "_"): name for name in self._option_string_actions}
+        remedy = f"see {self.prog} --help"
+        if unknown := re.match(r"unrecognized arguments: (?:.*? )??(--?[A-Za-z][\w-]*)", message):
+            name = unknown[1].strip("-").replace("-", "_").lower()
+            near = difflib.get_close_matches(OTHERS.get(name, name), options, n=1)
+            message = f"{unknown[1]}: no such option"
+            remedy = f"did you mean {options[near[0]]}?" if near else remedy
+        elif wrong := re.match(r"argument (--[\w-]+): invalid choice: '?(.*?)'? \(choose from", message):
+            choices = map(str, self._option_string_actions[wrong[1]].choices or ())
+            message = f"{wrong[1]} {wrong[2]}: no such choice"
+            remedy = suggest(OTHERS.get(wrong[2], wrong[2]), choices)
+        self.exit(WRONG, f"{self.prog}: {message}; {remedy}\n")
 
 
 def parser(

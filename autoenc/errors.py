@@ -1,8 +1,9 @@
 """Errors that users can correct: one line, exit code 2, no traceback."""
 
+import difflib
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,6 +94,15 @@ def counted(n: int, nouns: str, of: int | None = None) -> str:
     if (n if of is None else of) == 1:
         nouns = PLURAL.sub("", nouns, count=1)
     return f"{n:,} {nouns}" if of is None else f"{n:,} of {of:,} {nouns}"
+
+
+def suggest(word: str, choices: Iterable[str]) -> str:
+    """Return `did you mean ...?` or a list of the choices."""
+    choices = sorted(choices)
+    near = difflib.get_close_matches(word.lower().replace("-", "_"), choices, n=1)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return f"choose from {', '.join(choices)}" if choices else "it takes no options"
 
 
 def check_new(path: Path, force: bool = False) -> None:

@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> Results:
     if args.generation:
         return generation(args)
     from autoenc.apps.protocol import compare, compare_table
-    from autoenc.errors import ConfigError, UserError, check_new
+    from autoenc.errors import ConfigError, UserError, check_new, suggest
     from autoenc.screen import console
 
     if args.samples or args.examples:
@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> Results:
     rows = compare.ranked(rows, metric)
     if missing := [name for name in args.show if not any(name in row.numbers for row in rows)]:
         known = sorted({name for row in rows for name in row.numbers})
-        why = f"no run has this metric; {compare.suggest(missing[0], known)}; scripts/evaluate.py RUN measures more"
+        why = f"no run has this metric; {suggest(missing[0], known)}; scripts/evaluate.py RUN measures more"
         raise ConfigError("--show", missing[0], why)
     for name in compare_table.FILES if args.output else ():
         check_new(Path(args.output) / name, args.force)

@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from autoenc.config.arguments import options_with
-from autoenc.config.schema import CONFIGS, INITIALIZATIONS, Config, ModelConfig, named_paths, suggest
+from autoenc.config.schema import CONFIGS, INITIALIZATIONS, Config, ModelConfig, named_paths
 from autoenc.config.signatures import LARGEST, conforms, describe, options
 from autoenc.data.readers import check_paths
-from autoenc.errors import ConfigError, DataError, keys_below, one_line, require
+from autoenc.errors import ConfigError, DataError, keys_below, one_line, require, suggest
 from autoenc.trackers import SERVICES
 from autoenc.training.settings import TrainerSettings
 

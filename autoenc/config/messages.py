@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from autoenc.config import schema
 from autoenc.config.arguments import SYNONYMS, compose, keys_like, keys_named, options_with, settings_named
-from autoenc.errors import ConfigError, one_line
+from autoenc.errors import ConfigError, one_line, suggest
 
 FILES = {  # ending of a file -> the option of `data` that reads it
     **dict.fromkeys(("csv", "tsv", "parquet"), "table"),
@@ -41,7 +41,7 @@ def hydra_message(error: Exception, args: list[str]) -> str:
             return f"data={option}: no such option; for a file: data={FILES[suffix]} data.path={option}"
         offered = re.search(r"Available options in .*\n((?:\t.*\n?)+)", text)  # those of Hydra's plugins, too
         known = offered[1].split() if offered else [name for name, _ in schema.choices(group)]
-        return f"{group}={option}: no such option; {schema.suggest(option, known)}"
+        return f"{group}={option}: no such option; {suggest(option, known)}"
     if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{match.group(1)}: several values define a sweep: add -m (a list needs brackets)"
     wrong = r"Value '(.*?)' .*?(?:converted to|not a valid) (\w+)(?:.*\n)*?\s*full_key: (\S+)"
@@ -102,7 +102,7 @@ def _unknown_key(key: str, args: list[str]) -> str:
         return f"{key}: no such key; did you mean {' or '.join(f'{k}={value}' for k in keys)}?"
     if not isinstance(node, DictConfig):
         return f"{key}: no such key; {above} has no keys of its own"
-    return f"{key}: no such key; {schema.suggest(parts[0], names)}"
+    return f"{key}: no such key; {suggest(parts[0], names)}"
 
 
 def _is_set(composed: DictConfig, key: str) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,15 +93,6 @@ def short_name(overrides: Sequence[str]) -> str:
     text = ",".join(names).replace("/", "_").replace(" ", "")
     text = "".join(c if c.isalnum() or c in "=,._-" else "" for c in text)
     return text[:LONGEST] or "run"
-
-
-def suggest(word: str, choices: Iterable[str]) -> str:
-    """Return `did you mean ...?` or a list of the choices."""
-    choices = sorted(choices)
-    near = difflib.get_close_matches(word.lower().replace("-", "_"), choices, n=1)
-    if near:
-        return f"did you mean '{near[0]}'?"
-    return f"choose from {', '.join(choices)}" if choices else "it takes no options"
 
 
 def choices(group: str) -> list[tuple[str, str]]:

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from autoenc.config.schema import suggest
-from autoenc.errors import ConfigError
+from autoenc.errors import ConfigError, suggest
 from autoenc.metric_table import TABLE, metric
 
 OPTION = "--metric"

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from autoenc.config.schema import suggest
-from autoenc.errors import ConfigError
+from autoenc.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -52,15 +52,24 @@ def test_wrong_arguments_are_one_line(call: Call, vae_run: Path) -> None:
     for args, message in (
         (("--count", "0"), "argument --count: 0 is not 1 or more"),
         (("--count", "x"), "argument --count: invalid whole number value: 'x'"),
-        (("--nois", "salt"), "argument --noise: invalid choice: 'salt'"),
-        (("--wrong",), "unrecognized arguments: --wrong"),
-        (("--nose", "salt"), "unrecognized arguments: --nose salt; did you mean --noise?"),
+        (("--nois", "x"), "--noise x: no such choice; choose from gaussian, masking, salt_pepper"),
+        (("--noise", "gausian"), "--noise gausian: no such choice; did you mean 'gaussian'?"),
+        (("--device", "gpu"), "--device gpu: no such choice; did you mean 'cuda'?"),
+        (("--wrong",), "--wrong: no such option; see denoise.py --help"),
+        (("--nose", "salt", "--ouput", "x"), "--nose: no such option; did you mean --noise?"),
+        (("more", "-ouput", "x"), "-ouput: no such option; did you mean --output?"),
+        (("--overwrite",), "--overwrite: no such option; did you mean --force?"),
         ((), ""),
     ):
         code, _, err = call("denoise", *([vae_run, *args] if args else []))
         assert code == 2
         assert message in err
         assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [s for s in SCRIPTS if s != "search"])  # it has required options
+def test_every_script_suggests_the_nearest_option(call: Call, name: str) -> None:
+    assert call(name, "RUN", "--jsno") == (2, "", f"{name}.py: --jsno: no such option; did you mean --json?\n")
 
 
 def test_denoise(call: Call, dae_run: Path, copied: Callable[[Path], Path], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from autoenc.config import checks as config
 from autoenc.config import schema, signatures
-from autoenc.errors import ConfigError
+from autoenc.errors import ConfigError, suggest
 
 Compose = Callable[..., DictConfig]
 
@@ -197,9 +197,9 @@ def test_describe_says_it_in_words(annotation: Any, words: str) -> None:
 
 
 def test_suggest_names_the_nearest_or_all() -> None:
-    assert schema.suggest("wieght", ["weight", "free_bits"]) == "did you mean 'weight'?"
-    assert schema.suggest("zzz", ["b", "a"]) == "choose from a, b"
-    assert schema.suggest("zzz", []) == "it takes no options"
+    assert suggest("wieght", ["weight", "free_bits"]) == "did you mean 'weight'?"
+    assert suggest("zzz", ["b", "a"]) == "choose from a, b"
+    assert suggest("zzz", []) == "it takes no options"
 
 
 @pytest.mark.parametrize(

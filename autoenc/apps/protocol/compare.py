@@ -10,8 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autoenc.config.schema import suggest
-from autoenc.errors import ConfigError, DataError, one_line
+from autoenc.errors import ConfigError, DataError, one_line, suggest
 from autoenc.files import flat, plain_yaml, printable, read_json, read_text
 from autoenc.metric_table import headline
 from autoenc.metric_table import metric as metric_row
