@@ -25,6 +25,7 @@ SYNONYMS = {  # names in other programs -> keys here
     **dict.fromkeys(("variant", "model_type", "model_name"), "model"),
     **dict.fromkeys(("opt", "optim"), "optimizer"),
     **dict.fromkeys(("learning_rate", "learningrate"), "optimizer.lr"),
+    **dict.fromkeys(("wd", "l2"), "optimizer.weight_decay"),
     **dict.fromkeys(("num_epochs", "n_epochs", "max_epochs", "nb_epochs"), "trainer.epochs"),
     **dict.fromkeys(("max_steps", "iterations", "iters", "num_steps"), "trainer.steps"),
     **dict.fromkeys(("batch", "bs", "batchsize"), "trainer.batch_size"),
@@ -32,17 +33,28 @@ SYNONYMS = {  # names in other programs -> keys here
     **dict.fromkeys(("early_stopping", "early_stopping_patience"), "trainer.patience"),
     **dict.fromkeys(("scheduler", "lr_scheduler"), "trainer.lr_schedule"),
     **dict.fromkeys(("grad_clip", "clip_grad", "gradient_clip_val"), "trainer.clip"),
+    **dict.fromkeys(("log_every", "log_interval", "eval_every", "val_every"), "trainer.evaluate_every"),
+    **dict.fromkeys(("amp", "fp16", "bf16"), "trainer.precision"),
     **dict.fromkeys(("latent", "latents", "latent_size", "latent_dims", "z_dim", "code_dim", "code_size",
-                     "hidden_dim", "bottleneck_dim"), "model.latent_dim"),
-    **dict.fromkeys(("layers", "hidden_dims", "hidden_sizes", "hidden_layers", "hidden_size"),
-                  "network.hidden"),
+                     "n_latent", "num_latents", "embedding_dim", "n_components", "bottleneck_dim"), "model.latent_dim"),
+    **dict.fromkeys(("codebook_size", "num_embeddings", "n_embed"), "model.bottleneck.codes"),
+    **dict.fromkeys(("n_clusters", "num_clusters"), "model.prior.components"),
+    **dict.fromkeys(("layers", "n_layers", "num_layers", "hidden_dims", "hidden_sizes", "hidden_layers", "hidden_size",
+                     "hidden_dim"), "network.hidden"),
     **dict.fromkeys(("beta", "kl_weight", "kl"), "regularizer.kl.weight"),
+    **dict.fromkeys(("sparsity", "sparsity_weight", "l1_weight"), "regularizer.l1.weight"),
+    **dict.fromkeys(("noise_level", "noise_factor", "sigma"), "noise.std"),
     **dict.fromkeys(("random_seed", "random_state"), "seed"),
     **dict.fromkeys(("loss", "reconstruction_loss"), "likelihood"),
     **dict.fromkeys(("path", "data_path", "data_dir", "file"), "data.path"),
-    **dict.fromkeys(("val_split", "validation_split"), "data.val_fraction"),
-    **dict.fromkeys(("output", "output_dir", "out", "outdir", "save_dir", "logdir", "run_dir"), "hydra.run.dir"),
+    **dict.fromkeys(("val_split", "validation_split", "val_size", "val_ratio"), "data.val_fraction"),
+    **dict.fromkeys(("test_split", "test_size", "test_ratio"), "data.test_fraction"),
+    **dict.fromkeys(("image_size", "img_size", "resolution"), "data.size"),
+    **dict.fromkeys(("num_workers", "n_workers"), "data.workers"),
+    **dict.fromkeys(("output", "output_dir", "out", "outdir", "save_dir", "logdir", "log_dir", "run_dir", "run_name",
+                     "name", "exp_name"), "hydra.run.dir"),
     **dict.fromkeys(("checkpoint", "ckpt", "resume_from"), "resume"),
+    **dict.fromkeys(("pretrained", "weights"), "init_from"),
 }  # fmt: skip
 
 
@@ -155,7 +167,7 @@ def keys_named(name: str, composed: DictConfig) -> list[str]:
     """Return the full keys that end in a name, or that other programs call so; at most three."""
     leaves, name = _leaves(composed), name.lower()
     synonym = SYNONYMS.get(name, "")
-    known = [synonym] * (synonym in leaves or synonym.startswith(("hydra.", "data.")))
+    known = [synonym] * (synonym in leaves or synonym.startswith(("hydra.", "data.path")))
     known += [key for key in (name.replace("_", ".", 1),) if key in leaves and "_" in name]  # trainer_epochs
     return [*known, *(key for key, leaf in leaves.items() if leaf == name and key not in known)][:3]
 

@@ -10,7 +10,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig
 
 from autoenc.config import schema
-from autoenc.config.arguments import SYNONYMS, compose, keys_like, keys_named, options_with, settings_named
+from autoenc.config.arguments import NUMBERS, SYNONYMS, compose, keys_like, keys_named, options_with, settings_named
 from autoenc.errors import ConfigError, one_line, suggest
 
 FILES = {  # ending of a file -> the option of `data` that reads it
@@ -81,13 +81,17 @@ def _unknown_key(key: str, args: list[str]) -> str:
         node = node[parts.pop(0)]
     above = key.removesuffix(".".join(parts)).removesuffix(".")
     names = [str(k) for k in node if not str(k).startswith("_")] if isinstance(node, DictConfig) else []
+    if not above and NUMBERS.fullmatch(value):  # groups have options, with names
+        names = [name for name in names if name not in schema.GROUPS]
+    elif not above:
+        names.append("experiment")
     if above == parent and leaf in names:
         return f"{key}: not every job of the sweep has this key"
     if above and isinstance(node, DictConfig) and parts[0] not in names and (owners := options_with(key).get(key)):
         return f"{key}: no such key as configured; {', '.join(owners)} has it"
     if not above and len(parts) > 1 and parts[0] in composed.model:
         return f"{key}: no such key; did you mean model.{key}={value}?"
-    siblings = difflib.get_close_matches(parts[0].lower(), [*names, *([] if above else ["experiment"])], n=3)
+    siblings = difflib.get_close_matches(parts[0].lower(), names, n=3, cutoff=0.6 if above else 0.7)
     near = [".".join(filter(None, (above, sibling, *parts[1:]))) for sibling in siblings]
     near = [found for found in near if above == parent or _is_set(composed, found)][:1]
     if above.endswith(".weight") and not isinstance(node, DictConfig):
@@ -102,7 +106,7 @@ def _unknown_key(key: str, args: list[str]) -> str:
         return f"{key}: no such key; did you mean {' or '.join(f'{k}={value}' for k in keys)}?"
     if not isinstance(node, DictConfig):
         return f"{key}: no such key; {above} has no keys of its own"
-    return f"{key}: no such key; {suggest(parts[0], names)}"
+    return f"{key}: no such key; {suggest(parts[0] if above else '', names)}"
 
 
 def _is_set(composed: DictConfig, key: str) -> bool:
