@@ -6,6 +6,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from autoenc.canvas import class_styles, legend_name, line_panels, new_figure, p
 from autoenc.core import Autoencoder
 from autoenc.data.dataset import Data
 from autoenc.data.kinds.observed import Column
-from autoenc.figures import curves, of_model, of_run
+from autoenc.figures import curves, of_codes, of_model, of_run
 from autoenc.figures.of_model import column_fit
 from autoenc.objective import Objective
 from autoenc.training.evaluation import evaluate
@@ -35,6 +36,17 @@ def test_how_well_columns_are_reconstructed() -> None:
     assert fit == [("a", 0.95, None), ("c", 0.75, 0.5)]
     assert column_fit(x, x.mean(0).expand(4, 5), columns)[0][1] == 0
     assert column_fit(x, -9 * x, columns)[0][1] == 0, "cut off at what the mean gets"
+
+
+@pytest.mark.parametrize(("variances", "red"), [([1.0, 0.5], False), ([1.0, 0.001], True)])
+def test_inactive_units_are_explained_where_there_are_some(
+    variances: list[float], red: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(of_codes, "pixels", drawn.append)
+    stats = SimpleNamespace(kl=torch.tensor([2.0, 0.1]), variance=torch.tensor(variances))
+    of_codes.units(SimpleNamespace(stats=stats))  # type: ignore[arg-type]
+    assert ("red" in drawn[0].axes[0].get_xlabel()) is red
 
 
 def test_values_beyond_the_range_are_cut_off_and_not_wrapped_around() -> None:

@@ -44,7 +44,8 @@ def units(evaluation: Evaluation) -> np.ndarray:
         colors = ["C0" if v > ACTIVE_VARIANCE else "C3" for v in stats.variance[order].tolist()]
         axes.bar(range(len(order)), stats.kl[order].numpy(), color=colors)
         axes.set_ylabel("KL [nats]")
-        axes.set_xlabel(f"latent dimensions, sorted (red: inactive, variance of the mean below {ACTIVE_VARIANCE})")
+        inactive = f" (red: inactive, variance of the mean below {ACTIVE_VARIANCE})" if "C3" in colors else ""
+        axes.set_xlabel(f"latent dimensions, sorted{inactive}")
         axes.locator_params(axis="x", integer=True)
         axes.set_title(f"KL per latent dimension {of}, {float(stats.kl.sum()):.2f} nats in total")
         return pixels(figure)

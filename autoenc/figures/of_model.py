@@ -169,10 +169,11 @@ def columns(model: Autoencoder, split: Split, spec: DataSpec) -> np.ndarray | No
             axes.plot([chance, chance], [row - 0.4, row + 0.4], color="black", linewidth=1)
     axes.set_yticks(range(len(fit)), [legend_name(column.name) for column, *_ in fit], fontsize=7)
     axes.set(xlim=(0, 1), ylim=(-0.6, len(fit) - 0.4))
-    axes.set_xlabel(
-        "numbers (blue): explained variance ↑\ncategories (orange): accuracy ↑; line: of the most frequent value",
-        fontsize=8,
-    )
+    meanings = {
+        "C0": "numbers (blue): explained variance ↑",
+        "C1": "categories (orange): accuracy ↑; line: of the most frequent value",
+    }
+    axes.set_xlabel("\n".join(text for color, text in meanings.items() if color in colors), fontsize=8)
     left = len(spec.kind.columns) - len(fit)
     title = f"columns of {len(batch):,} validation rows, reconstructed"
     axes.set_title(f"{title}\n(not shown: {left} constant or better columns)" if left else title, fontsize=10)

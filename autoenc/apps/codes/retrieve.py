@@ -181,9 +181,7 @@ def figure(run: Run, queries: Split, names: Sequence[str], hits: Hits, rows: Ind
         texts += ["query", *(f"{rank}{mark}" for rank, mark in enumerate(marks, 1))]
         frames += [QUERY, *(None if right is None else WRONG if mark else RIGHT for mark in marks)]
     title = f"{len(chosen)} of {len(queries):,} queries, and the {hits.positions.shape[1]} nearest training examples"
-    title += (
-        "; queries are blue"
-        if y is None
-        else "\nblue: queries; green: of the class of the query; red: of another class"
-    )
+    meanings = {RIGHT: "green: of the class of the query", WRONG: "red: of another class"}
+    shown = [text for color, text in meanings.items() if color in frames]
+    title += "; queries are blue" if y is None else "\n" + "; ".join(["blue: queries", *shown])
     return titled(kind.ranked(torch.cat(tiles), [f"query {names[q]}" for q in chosen], texts, frames), title)
