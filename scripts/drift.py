@@ -45,6 +45,7 @@ def main(args: argparse.Namespace) -> Results:
     }
     out.table("drift", rows)
     out.say(found.verdict)
+    out.say(found.limits)
     out.say(f"all tests: {out.folder / 'drift.csv'}")
     return out.summary
 

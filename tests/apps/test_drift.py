@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,29 @@ def test_a_shifted_column_is_named_and_unchanged_rows_show_no_drift(table_run: P
         drift.drift(run, Split(torch.from_numpy(x[:9])), "new.csv")
 
 
+@pytest.mark.parametrize(("n", "m"), [(35, 35), (35, 400), (1_000, 400)])
+def test_drift_is_shown_from_the_smallest_statistic_on(n: int, m: int) -> None:
+    limit = two_sample.smallest_statistic(0.01, round(n * m / (n + m)))
+    for shift in np.linspace(0, 0.8, 60):
+        found = kolmogorov_smirnov(np.arange(n) / n, np.arange(m) / m + shift)
+        assert (found.p <= 0.01) == (found.statistic >= limit) or abs(found.statistic / limit - 1) < 0.05
+
+
+def test_one_line_says_what_the_tests_can_show(table_run: Path) -> None:
+    run = load_run(table_run, "cpu")
+    found = drift.drift(run, run.data.test.subset(torch.arange(12)), "x")
+    assert found.limits.startswith("Attention: 12 rows are few: a statistic of Kolmogorov-Smirnov (0 to 1) shows drift")
+    least = min(result.tested.statistic for result in found.moved) if found.moved else 1.0
+    assert 0.4 < found.smallest["score"] < 0.9
+    assert 0.4 < found.smallest["column"] <= least * 1.1
+    assert found.summary()["smallest_statistic"] == found.smallest
+    many = replace(found, smallest={"score": 0.12})
+    assert many.limits.endswith(" from 0.12 on of a score")
+    assert "Attention" not in many.limits
+    assert "Attention: --level is low: " in replace(many, level=0.001).limits
+    assert "codes never do: 999 permutations give no adjusted p below 0.003" in replace(many, level=0.001).limits
+
+
 def test_windows_of_recordings_are_refused(table_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = load_run(table_run, "cpu")
     monkeypatch.setattr(type(run.spec.kind), "dependent", True)
@@ -124,6 +148,7 @@ def test_the_script_writes_the_verdict_and_each_test(
     assert made["moved"]["column"] == ["x2"]
     assert made["verdict"].startswith("drift: ")
     assert made["verdict"] in said.replace("\n", "")
+    assert "Attention: 54 rows are few: " in said
     rows = list(csv.DictReader((run / "drift" / "drift.csv").open()))
     assert list(rows[0]) == drift.HEADER
     assert {row["name"]: row["drift"] for row in rows if row["of"] == "column"} == {

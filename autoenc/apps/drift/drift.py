@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from autoenc.apps.anomaly.scores import Detector
-from autoenc.apps.drift.two_sample import Tested, energy, kolmogorov_smirnov, marginal
+from autoenc.apps.drift.two_sample import (
+    PERMUTATIONS,
+    Tested,
+    energy,
+    kolmogorov_smirnov,
+    marginal,
+    smallest_statistic,
+)
 from autoenc.apps.protocol.statistics import holm
 from autoenc.data.split import Split
 from autoenc.errors import UserError, counted
@@ -16,6 +23,7 @@ from autoenc.loading import Run
 LEVEL = 0.05
 FEWEST = 10  # rows
 NAMED = 5  # tests of a kind in the verdict
+LARGE = 0.25  # difference of distribution functions, of a normal distribution that moves by 0.64 standard deviations
 HEADER = ["of", "name", "test", "statistic", "p", "p_adjusted", "drift", "reference", "new"]
 
 
@@ -36,12 +44,19 @@ class Result:
 
 @dataclass(frozen=True)
 class Drift:
-    """All tests of N new rows, ordered by what they are of and by p."""
+    """All tests of N new rows, ordered by what they are of and by p.
+
+    Args:
+        smallest: score, column -> the statistic from which on Kolmogorov-Smirnov shows drift. lowest: p that the test
+            of codes can have, adjusted.
+    """
 
     results: list[Result]
     level: float
     rows: int
     reference_rows: int
+    smallest: Mapping[str, float]
+    lowest: float
 
     @property
     def moved(self) -> list[Result]:
@@ -63,6 +78,18 @@ class Drift:
             texts.append(f"{of}{'s' if len(found) > 1 else ''} {', '.join(shown)}{more}")
         return f"drift: {'; '.join(texts)} ({compared})"
 
+    @property
+    def limits(self) -> str:
+        """One line: what the tests of so many rows can show."""
+        found = ", ".join(f"from {value:.2g} on of a {of}" for of, value in self.smallest.items())
+        text = f"a statistic of Kolmogorov-Smirnov (0 to 1) shows drift {found}"
+        few = min(self.rows, self.reference_rows)
+        why = f"{few:,} rows are few: " if max(self.smallest.values()) > LARGE else ""
+        if self.lowest > self.level:
+            why = why or "--level is low: "
+            text += f"; codes never do: {PERMUTATIONS} permutations give no adjusted p below {self.lowest:.2g}"
+        return f"Attention: {why}{text}" if why else text
+
     def summary(self) -> dict[str, object]:
         """Return the contents of drift.json."""
         return {
@@ -71,6 +98,7 @@ class Drift:
             "level": self.level,
             "rows": self.rows,
             "reference_rows": self.reference_rows,
+            "smallest_statistic": dict(self.smallest),
             "moved": {of: [r.name for r in group] for of, group in groupby(self.moved, key=lambda r: r.of)},
             "tests": [dict(zip(HEADER, row, strict=True)) for row in self.table()],
         }
@@ -121,12 +149,15 @@ def drift(run: Run, split: Split, what: str, level: float = LEVEL) -> Drift:
         "column": columns(run, split),
     }
     families = {of: tests for of, tests in families.items() if tests}
-    results = []
+    results, smallest = [], {}
     for of, tests in families.items():
         adjusted = [p * len(families) for p in holm([tested.p for tested in tests.values()])]
         found = [Result(of, name, tests[name], min(p, 1.0)) for name, p in zip(tests, adjusted, strict=True)]
         results += sorted(found, key=lambda result: (result.p, -result.tested.statistic))
-    return Drift(results, level, len(split), len(reference.val_table))
+        if sizes := [tested.effective for tested in tests.values() if tested.effective]:
+            smallest[of] = smallest_statistic(level / len(families) / len(tests), min(sizes))
+    lowest = len(families) / (1 + PERMUTATIONS)
+    return Drift(results, level, len(split), len(reference.val_table), smallest, lowest)
 
 
 def columns(run: Run, split: Split) -> Mapping[str, Tested]:

@@ -20,7 +20,7 @@ class Tested:
 
     Args:
         test: its name. statistic: larger is more different. p: the probability of as large a statistic without drift.
-        reference, new: the two samples in words.
+        reference, new: the two samples in words. effective: n m / (n + m) of Kolmogorov-Smirnov, 0 of other tests.
     """
 
     test: str
@@ -28,6 +28,7 @@ class Tested:
     p: float
     reference: str = ""
     new: str = ""
+    effective: int = 0
 
 
 def marginal(reference: np.ndarray, new: np.ndarray) -> Tested:
@@ -45,7 +46,16 @@ def kolmogorov_smirnov(reference: np.ndarray, new: np.ndarray) -> Tested:
 
     method = "exact" if len(reference) * len(new) <= EXACT else "asymp"
     found = ks_2samp(_lowest(reference), _lowest(new), method=method)
-    return Tested("Kolmogorov-Smirnov", float(found.statistic), float(found.pvalue), _middle(reference), _middle(new))
+    effective = round(len(reference) * len(new) / (len(reference) + len(new)))
+    words = _middle(reference), _middle(new)
+    return Tested("Kolmogorov-Smirnov", float(found.statistic), float(found.pvalue), *words, effective)
+
+
+def smallest_statistic(p: float, effective: int) -> float:
+    """Return the statistic of Kolmogorov-Smirnov from which on the p-value is p or less, about."""
+    from scipy.stats import kstwo
+
+    return float(kstwo.isf(p, effective))
 
 
 def _lowest(values: np.ndarray) -> np.ndarray:
