@@ -63,7 +63,11 @@ def parser(
         about = f"latest, or a finished run directory{', or several' if several else ''}: outputs/<data>/<model>/<time>"
         arguments.add_argument("run", metavar="RUN", nargs="+" if several else None, help=about)
     default = "a folder in the run" if run else "nothing is written"
-    arguments.add_argument("--output", metavar=output.upper(), help=f"where to write results (default: {default})")
+    arguments.add_argument(
+        "--output",
+        metavar=output.upper(),
+        help=f"where to write results, missing folders are created (default: {default})",
+    )
     arguments.add_argument("--force", action="store_true", help="overwrite existing results")
     arguments.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto")
     return arguments

@@ -116,8 +116,6 @@ def new_file(args: argparse.Namespace) -> Path:
     path = Path(args.augment)
     if path.suffix != ".npz":
         raise UserError(f"--augment {path}: expected a name that ends in .npz")
-    if not path.parent.is_dir():
-        raise UserError(f"--augment {path}: the folder {path.parent} does not exist")
     check_new(path, args.force)
     return path
 

@@ -186,6 +186,7 @@ def save(run: Run, examples: Augmented, path: Path) -> None:
     }
     if test.y is not None:
         arrays["y_test"] = test.y.cpu().numpy()
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as file:
         np.savez_compressed(file, **arrays)
 

@@ -474,3 +474,6 @@ def test_follow_writes_no_formula_and_through_no_link(
         assert (code, err.count("\n")) == (2, 1)
         assert str(target) in err
     assert (tmp_path / "bashrc").read_text() == "mine"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(log.read_text()))
+    assert call("detect", trained, "--follow", "-", "--output", tmp_path / "new" / "folder" / "rows.csv")[0] == 0
+    assert (tmp_path / "new" / "folder" / "rows.csv").exists()

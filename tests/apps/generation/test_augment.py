@@ -94,8 +94,8 @@ def test_the_comparison_is_over_draws_and_of_the_same_real_examples(ae: Run, mon
 
 def test_training_reads_the_file_and_tests_on_real_examples(ae: Run, tmp_path: Path) -> None:
     made = augment.augment(ae, labels=50, per_class=10)
-    augment.save(ae, made, tmp_path / "more.npz")
-    data = arrays(str(tmp_path / "more.npz"))
+    augment.save(ae, made, tmp_path / "new" / "folder" / "more.npz")
+    data = arrays(str(tmp_path / "new" / "folder" / "more.npz"))
     assert data.spec.shape == (1, 8, 8)
     assert data.spec.classes == tuple("0123456789")
     assert len(data.train) + len(data.val) == 150
@@ -104,7 +104,7 @@ def test_training_reads_the_file_and_tests_on_real_examples(ae: Run, tmp_path: P
     assert data.test.y is not None
     assert test.y is not None
     assert torch.equal(data.test.y, test.y)
-    with np.load(tmp_path / "more.npz") as saved:
+    with np.load(tmp_path / "new" / "folder" / "more.npz") as saved:
         assert saved["generated"].sum() == 100
         assert saved["classes"].tolist() == list("0123456789")
 

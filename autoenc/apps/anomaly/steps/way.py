@@ -100,6 +100,7 @@ class Steps(Way[Timeline]):
             check_new(target, options.force)
             if target.exists() and source != "-" and target.samefile(source):
                 raise UserError(f"--output {target}: is the file that is followed; name another")
+            target.parent.mkdir(parents=True, exist_ok=True)
         file = append(target, anew=True) if options.output else sys.stdout
         counts = {"rows": 0, "alarms": 0}
         try:
