@@ -15,6 +15,7 @@ from autoenc.errors import require
 AT_ONCE = 2**22  # differences of a code and a mean in memory at a time
 COLLAPSED = 1.5  # clusters in use
 FITTED = 20_000  # training codes that the first components are fitted to
+WIDE = 64  # units above which clusters are looked for along the axes only
 STARTS = 5  # of expectation-maximization, of which the likeliest counts: single ones miss clusters
 
 
@@ -63,7 +64,8 @@ class Mixture(GaussianParts):
 
     The cluster of a code is the component of the largest p(c|z) = pi_c N(z; mu_c, sigma_c^2) / p(z) (eq. 16). Training
     starts from components that are fitted to the codes of training examples by expectation-maximization, as in section
-    3.2 of the paper, where an autoencoder is trained first: init_from=RUN of model=ae.
+    3.2 of the paper, where an autoencoder is trained first: init_from=RUN of model=ae. Unlike the paper's, the fit has
+    full covariances, whose diagonals are kept.
 
     Args:
         components: clusters.
@@ -95,7 +97,11 @@ class Mixture(GaussianParts):
 
     @torch.no_grad()
     def start(self, rows: Callable[[int], Tensor], codes: Callable[[int], Tensor]) -> None:
-        """Fit the components to deterministic codes; the mean variance of the posterior adds to theirs."""
+        """Fit the components to deterministic codes; the mean variance of the posterior adds to theirs.
+
+        The clusters of an autoencoder lie across the axes of its code: covariances are fitted, and their diagonals
+        kept.
+        """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
 
@@ -104,12 +110,12 @@ class Mixture(GaussianParts):
             return
         z, within = mean.numpy(), (drawn - mean).square().mean(0)
         floor = 1e-4 * max(float(z.var(0).mean()), 1e-8)  # of the variances: constant units are allowed
-        fitted = GaussianMixture(
-            self.components, covariance_type="diag", reg_covar=floor, n_init=STARTS, random_state=0
-        )
+        kind = "full" if z.shape[1] <= WIDE else "diag"
+        fitted = GaussianMixture(self.components, covariance_type=kind, reg_covar=floor, n_init=STARTS, random_state=0)
         with warnings.catch_warnings():  # fewer different codes than components
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted.fit(z)
         self.logits.copy_(torch.from_numpy(fitted.weights_).clamp(min=1e-6).log())
         self.mean.copy_(torch.from_numpy(fitted.means_))
-        self.log_std.copy_((torch.from_numpy(fitted.covariances_) + within).log() / 2)
+        spread = torch.from_numpy(fitted.covariances_)
+        self.log_std.copy_(((spread.diagonal(dim1=1, dim2=2) if kind == "full" else spread) + within).log() / 2)

@@ -127,6 +127,18 @@ def test_a_mixture_starts_from_the_likeliest_of_several_fits() -> None:
     assert float(nearest.max()) < 0.5, "a single fit gives two clusters one component"
 
 
+def test_a_mixture_finds_clusters_that_lie_across_the_axes() -> None:
+    torch.manual_seed(0)
+    long, wide = torch.randn(2, 800)
+    label = torch.arange(800) % 2
+    mean = torch.stack([1.5 * long + 0.2 * wide + 2 * label, 1.5 * long - 0.2 * wide - 2 * label], 1)  # two bars
+    prior = Mixture((2,), 2)
+    prior.start(lambda n: torch.empty(0), lambda n: torch.stack([mean, mean], 1)[:n])
+    apart = prior.mean.detach()[:, 0] - prior.mean.detach()[:, 1]  # 0 and 4 of the bars, whatever the place along them
+    torch.testing.assert_close(apart.sort().values, torch.tensor([0.0, 4.0]), atol=0.1, rtol=0)
+    torch.testing.assert_close(prior.log_std.exp(), torch.full((2, 2), 1.5), atol=0.2, rtol=0)
+
+
 def test_a_vamp_prior_is_the_mean_posterior_of_its_pseudo_inputs(make_model: MakeModel) -> None:
     model, prior = vamp(make_model)
     z = torch.randn(8, 2)
