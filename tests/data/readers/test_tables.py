@@ -403,4 +403,4 @@ def test_memory_does_not_grow_with_a_streamed_file(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     sizes, peaks = zip(*(map(float, line.split()) for line in done.stdout.splitlines()), strict=True)
     assert sizes[1] == pytest.approx(3 * sizes[0], rel=0.01)
-    assert peaks[1] < peaks[0] + 15, f"{peaks} MB; in memory, the rows that were added are some 50"
+    assert peaks[1] < peaks[0] + 30, f"{peaks} MB; in memory, the rows that were added are some 50"
