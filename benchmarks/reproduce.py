@@ -28,6 +28,8 @@ from typing import Any
 
 import yaml
 
+from autoenc.errors import counted
+
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = ROOT / "benchmarks" / "reproduce"
 OUT = ROOT / "outputs" / "reproduce"
@@ -263,8 +265,8 @@ def status(row: Row, measured: dict[str, Any], gpu: bool) -> str:
     """Return how many seeds were measured in which time, or why none was."""
     if measured:
         minutes = statistics.fmean(seed["minutes"] for seed in measured.values())
-        count = len(measured) if len(measured) == len(row.seeds) else f"{len(measured)} of {len(row.seeds)}"
-        return f"{count} seed{'s' * (len(row.seeds) > 1)}, {minutes:.1f} minutes each"
+        of = len(row.seeds) if len(measured) < len(row.seeds) else None
+        return f"{counted(len(measured), 'seeds', of)}, {minutes:.1f} minutes each"
     return "not run here: needs a GPU" if row.gpu and not gpu else f"not run: {row.minutes * len(row.seeds):g} minutes"
 
 
@@ -272,7 +274,7 @@ def lines(row: Row, measured: dict[str, Any]) -> list[list[str]]:
     """Return the row as lines of the table, one for each figure."""
     table = []
     for figure in row.figures:
-        values = [measured[seed]["values"][figure.name] for seed in sorted(measured, key=int)]
+        values = [seed["values"][figure.name] for seed in measured.values()]
         table.append([figure.name, figure.target, _shown(values), figure.verdict(values) if values else ""])
     return table
 
@@ -295,7 +297,7 @@ def _shown(values: list[float]) -> str:
 
 def page(rows: dict[str, Row], measurements: Measurements, gpu: bool) -> str:
     """Return the measurements as Markdown: a table of the rows, and one of the figures of each measured row."""
-    text = [
+    head = [
         "`make reproduce` measures these claims; `make reproduce ROWS=NAME` measures one. Each row is a file in",
         "`benchmarks/reproduce/`, with its source and commands. Its figures stand below, under its name. sd is the",
         "standard deviation over the seeds. *Within x* means within the tolerance of the row, but not equal;",
@@ -303,18 +305,17 @@ def page(rows: dict[str, Row], measurements: Measurements, gpu: bool) -> str:
         "",
         *_head("row", "claim", "figures", "measured"),
     ]
-    named = sorted(rows.values(), key=lambda row: row.name)
-    for row in named:
+    below = []
+    for row in sorted(rows.values(), key=lambda row: row.name):
         measured = measurements.of(row)
-        link = f"[{row.name}](#{row.name})" if measured else row.name
-        text.append(_line(link, row.claim, summary(row, measured), status(row, measured, gpu)))
-    for row in named:
-        if measured := measurements.of(row):
-            about = f"{status(row, measured, gpu)}, on {measurements.rows[row.name]['machine']}"
-            text += ["", f"### {row.name}", "", f"**{row.claim}.**", f"Source: {row.source}.", f"Measured: {about}."]
-            text += [f"Not reproduced: {row.why}."] if row.why else []
-            text += ["", *_head(*HEADER), *(_line(*line) for line in lines(row, measured))]
-    return "\n".join(text)
+        link, count = f"[{row.name}](#{row.name})" if measured else row.name, status(row, measured, gpu)
+        head.append(_line(link, row.claim, summary(row, measured), count))
+        if measured:
+            below += ["", f"### {row.name}", "", f"**{row.claim}.**", f"Source: {row.source}."]
+            below.append(f"Measured: {count}, on {measurements.rows[row.name]['machine']}.")
+            below += [f"Not reproduced: {row.why}."] if row.why else []
+            below += ["", *_head(*HEADER), *(_line(*line) for line in lines(row, measured))]
+    return "\n".join([*head, *below])
 
 
 def _head(*names: str) -> list[str]:

@@ -110,12 +110,15 @@ class Mixture(GaussianParts):
             return
         z, within = mean.numpy(), (drawn - mean).square().mean(0)
         floor = 1e-4 * max(float(z.var(0).mean()), 1e-8)  # of the variances: constant units are allowed
-        kind = "full" if z.shape[1] <= WIDE else "diag"
-        fitted = GaussianMixture(self.components, covariance_type=kind, reg_covar=floor, n_init=STARTS, random_state=0)
+        full = z.shape[1] <= WIDE
+        fitted = GaussianMixture(
+            self.components, covariance_type="full" if full else "diag", reg_covar=floor, n_init=STARTS, random_state=0
+        )
         with warnings.catch_warnings():  # fewer different codes than components
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted.fit(z)
         self.logits.copy_(torch.from_numpy(fitted.weights_).clamp(min=1e-6).log())
         self.mean.copy_(torch.from_numpy(fitted.means_))
-        spread = torch.from_numpy(fitted.covariances_)
-        self.log_std.copy_(((spread.diagonal(dim1=1, dim2=2) if kind == "full" else spread) + within).log() / 2)
+        fit = torch.from_numpy(fitted.covariances_)
+        variances = fit.diagonal(dim1=1, dim2=2) if full else fit
+        self.log_std.copy_((variances + within).log() / 2)
