@@ -36,6 +36,8 @@ class Pool:
         self.workers = workers
         self._idle: list[DataLoader[Any]] = []
         self._pid = 0  # of the process that the workers belong to
+        # Loaders that were collected with a pool in a cycle would lose their pipes first, and wait 5 s for each worker.
+        weakref.finalize(self, self._idle.clear).atexit = False
 
     def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Generator[Result, None, None]:
         """Yield function(task) for each task, in order, `AHEAD` tasks per worker in advance.
@@ -50,7 +52,8 @@ class Pool:
             yield from map(function, tasks)
             return
         if self._pid != os.getpid():
-            self._idle, self._pid = [], os.getpid()
+            self._idle.clear()
+            self._pid = os.getpid()
         loader = self._idle.pop() if self._idle else _start(self.workers)
         assert isinstance(loader.sampler, _Tasks)
         loader.sampler.tasks = calls = ((function, task) for task in tasks)

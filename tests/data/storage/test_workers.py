@@ -81,6 +81,20 @@ def test_workers_are_kept_and_end_with_the_data(tmp_path: Path, read: Callable[.
     assert_end(workers)
 
 
+def test_workers_of_a_pool_in_a_cycle_end_at_once() -> None:
+    before, pool = children(), Pool(1)
+    list(pool.map(square, range(2)))
+    workers = children() - before
+    cycle: list[object] = [pool]
+    cycle.append(cycle)
+    del pool, cycle
+    start = time.monotonic()
+    gc.collect()
+    assert time.monotonic() - start < 4, "DataLoader waits 5 s for a worker that it cannot reach"
+    assert workers
+    assert_end(workers)
+
+
 def test_errors_name_a_killed_worker_and_an_unreadable_file(
     tmp_path: Path, read: Callable[..., Data], monkeypatch: pytest.MonkeyPatch
 ) -> None:
