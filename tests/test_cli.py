@@ -242,7 +242,7 @@ def test_a_folder_that_has_only_files_of_hydra_is_not_in_use(tmp_path: Path) -> 
 
 
 def test_sweep_goes_on_past_a_failing_job_and_ends_with_a_comparison(tmp_path: Path) -> None:
-    args = ["-m", "model=topk", "model.latent_dim=2,9,12", *QUICK[1:]]
+    args = ["-m", "model=topk", "model.latent_dim=2,9,12", *QUICK[1:], "trainer.figures=0"]
     done = forked(tmp_path, *args)
     assert done.returncode == 1
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
@@ -343,7 +343,7 @@ def test_threads_spin_for_a_short_time_unless_the_environment_says_otherwise(giv
 
 
 def test_sweep_in_parallel(tmp_path: Path) -> None:
-    args = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "model=vae", "seed=1,2", *QUICK]
+    args = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "model=vae", "seed=1,2", *QUICK, "trainer.figures=0"]
     done = forked(tmp_path, *args)
     assert done.returncode == 0, done.stderr
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
