@@ -343,8 +343,8 @@ def test_threads_spin_for_a_short_time_unless_the_environment_says_otherwise(giv
 
 
 def test_sweep_in_parallel(tmp_path: Path) -> None:
-    args = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "model=vae", "seed=1,2", *QUICK, "trainer.figures=0"]
-    done = forked(tmp_path, *args)
+    args = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "model=vae", "seed=1,2", *QUICK]
+    done = forked(tmp_path, *args, "trainer.figures=0")
     assert done.returncode == 0, done.stderr
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     rows = sorted(csv.DictReader((sweep / "comparison.csv").open()), key=lambda row: row["run"])

@@ -121,7 +121,7 @@ def test_a_run_that_monitored_a_metric_without_direction_resumes_with_lower_as_b
 )
 def test_resume_after_a_kill_is_bit_identical(tmp_path: Path, overrides: list[str]) -> None:
     """SIGKILL at a random moment, or SIGTERM in the middle of an epoch: the resumed run ends at the same bits."""
-    overrides = [*overrides, *SMALL[1:], "trainer.batch_size=32", "trainer.epochs=12", "trainer.threads=1"]
+    overrides = [*overrides, *SMALL[1:], "trainer.batch_size=32", "trainer.epochs=7", "trainer.threads=1"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run.train(checked(*overrides), whole)
 

@@ -56,7 +56,7 @@ def test_a_linear_vae_with_learnt_sigma_is_probabilistic_pca(make_model: MakeMod
     model = make_model(
         bottlenecks.Gaussian, latent_dim=k, network=networks.linear, likelihood=likelihoods.Gaussian(learned=True)
     )
-    train(model, Objective({"kl": KL()}), x, steps=2000, lr=0.03)
+    train(model, Objective({"kl": KL()}), x, steps=1000, lr=0.03)
 
     spectrum = eigenvalues(x)
     variance = spectrum[k:].mean()

@@ -19,8 +19,9 @@ from autoenc.apps.anomaly.steps.follow import Follower
 from autoenc.apps.anomaly.steps.scores import StepDetector
 from autoenc.apps.anomaly.steps.way import Steps
 from autoenc.apps.anomaly.way import Options
-from autoenc.apps.deploy import export_detector
+from autoenc.apps.deploy import export, export_detector
 from autoenc.apps.deploy.detectors import PortableSteps
+from autoenc.apps.deploy.portable import parts_of
 from autoenc.estimators import inmemory
 
 pytestmark = pytest.mark.usefixtures("operators", "quick_classifiers")
@@ -245,13 +246,17 @@ def test_new_data_are_read_as_those_of_the_training_were(kind: tuple[str, Path, 
 
 @pytest.mark.parametrize("kind", ["channels"], indirect=True)
 def test_eight_channels_are_exported_and_new_arrays_denoised(
-    kind: tuple[str, Path, Path], call: Callable[..., tuple[int, str, str]], tmp_path: Path
+    kind: tuple[str, Path, Path],
+    call: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, run_dir, new = kind
     run = load_run(run_dir, "cpu")
     assert (run.spec.shape, run.spec.low, run.spec.high) == ((8, 12, 10), 0, 1)
     x = np.load(new)["x"]
     np.testing.assert_allclose(run.inputs(x).tensor, x.transpose(0, 3, 1, 2) / np.float32(4_095), rtol=1e-6)
+    monkeypatch.setattr(export, "parts_of", lambda *given: {"score": parts_of(*given)["score"]})  # has all operators
     assert call("export", run_dir, "--output", tmp_path / "export")[0] == 0
     assert call("denoise", run_dir, "--input", new, "--output", tmp_path / "clean")[0] == 0
     assert np.load(tmp_path / "clean" / "denoise.npz")["denoised"].shape == (3, 8, 12, 10)
