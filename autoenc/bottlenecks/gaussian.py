@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.distributions import Normal
@@ -9,6 +11,8 @@ from torch.distributions import Normal
 from autoenc.bottlenecks.affine import affine, latent_shape_of
 from autoenc.core import Bottleneck, Code
 from autoenc.priors import StandardNormal
+
+ADOPTED_LOGVAR = 2 * math.log(0.1)
 
 
 class Gaussian(Bottleneck):
@@ -29,9 +33,17 @@ class Gaussian(Bottleneck):
         self.linear = affine(feature_shape, 2 * latent_dim)
 
     def adopted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Take the affine map of a deterministic code as that of mu; the one of logvar stays as it is."""
-        own, half = self.linear.state_dict(prefix="linear."), self.linear.weight.shape[0] // 2
-        return {k: torch.cat([v, own[k][half:].cpu()]) if k in own and len(v) == half else v for k, v in state.items()}
+        """Take the affine map of a deterministic code as that of mu; sigma starts at 0.1, whatever the example.
+
+        The decoder was trained on codes without noise: that of new weights has a sigma about 1, more than the spread of
+        many codes, and what the decoder had learned is lost in the first steps.
+        """
+        weight, half = self.linear.weight, len(self.linear.weight) // 2
+        new = {
+            "linear.weight": torch.zeros_like(weight[half:]),
+            "linear.bias": weight.new_full((half,), ADOPTED_LOGVAR),
+        }
+        return {k: torch.cat([v, new[k].cpu()]) if k in new and len(v) == half else v for k, v in state.items()}
 
     def forward(self, features: Tensor) -> Code:
         mu, logvar = self.linear(features).float().chunk(2, dim=1)

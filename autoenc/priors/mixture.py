@@ -14,9 +14,9 @@ from autoenc.errors import require
 
 AT_ONCE = 2**22  # differences of a code and a mean in memory at a time
 COLLAPSED = 1.5  # clusters in use
-FITTED = 20_000  # training codes that the first components are fitted to
+FITTED = 50_000  # training codes that the first components are fitted to
 WIDE = 64  # units above which clusters are looked for along the axes only
-STARTS = 5  # of expectation-maximization, of which the likeliest counts: single ones miss clusters
+STARTS = 10  # of expectation-maximization, of which the likeliest counts: single ones miss clusters
 
 
 class GaussianParts(Prior):
@@ -69,25 +69,30 @@ class Mixture(GaussianParts):
 
     Args:
         components: clusters.
+        rate: factor of the learning rate of the components. Components of another rate than 1 are stored divided by it,
+            so that a step of Adam moves them that much less. Clusters found in the codes are lost where components move
+            to a better fit along the axes before the encoder turns the codes.
     """
 
     remark = "the clusters start from the codes of new weights; init_from=RUN starts from those of a trained model=ae"
 
-    def __init__(self, latent_shape: tuple[int, ...], components: int = 10):
+    def __init__(self, latent_shape: tuple[int, ...], components: int = 10, rate: float = 1.0):
         super().__init__(latent_shape, components)
-        size = math.prod(latent_shape)
+        require(0 < rate <= 1, "rate", rate, "must be above 0 and at most 1")
+        size, self.rate = math.prod(latent_shape), rate
         self.logits = nn.Parameter(torch.zeros(components))
-        self.mean = nn.Parameter(torch.randn(components, size))
+        self.mean = nn.Parameter(torch.randn(components, size) / rate)
         self.log_std = nn.Parameter(torch.zeros(components, size))
 
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.logits.log_softmax(0), self.mean, self.log_std.exp()
+        logits, mean, log_std = (self.rate * values for values in (self.logits, self.mean, self.log_std))
+        return logits.log_softmax(0), mean, log_std.exp()
 
     def responsibilities(self, z: Tensor) -> Tensor:
         return self._log_joint(z).softmax(-1)
 
     def diagnosis(self, numbers: Mapping[str, float]) -> Verdict:
-        weights = self.logits.detach().softmax(0)
+        weights = self.parts()[0].detach().exp()
         used = float(torch.special.entr(weights).sum().exp())
         level = f"weights of perplexity {used:.1f}, {self.components} clusters"
         if used < COLLAPSED < self.components:
@@ -117,8 +122,8 @@ class Mixture(GaussianParts):
         with warnings.catch_warnings():  # fewer different codes than components
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted.fit(z)
-        self.logits.copy_(torch.from_numpy(fitted.weights_).clamp(min=1e-6).log())
-        self.mean.copy_(torch.from_numpy(fitted.means_))
         fit = torch.from_numpy(fitted.covariances_)
         variances = fit.diagonal(dim1=1, dim2=2) if full else fit
-        self.log_std.copy_((variances + within).log() / 2)
+        self.logits.copy_(torch.from_numpy(fitted.weights_).clamp(min=1e-6).log() / self.rate)
+        self.mean.copy_(torch.from_numpy(fitted.means_) / self.rate)
+        self.log_std.copy_((variances + within).log() / 2 / self.rate)
