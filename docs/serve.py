@@ -59,7 +59,7 @@ def windows(x, shape):
     if x.shape[1] != shape[1]:
         raise ValueError(f"has {x.shape[1]} channels, the training data {shape[1]}")
     if len(x) < shape[0]:
-        raise ValueError(f"has {len(x)} rows, a window {shape[0]}")
+        raise ValueError(f"is shorter than a window: {len(x)} of {shape[0]} rows")
     return np.lib.stride_tricks.sliding_window_view(x, shape[0], axis=0).transpose(0, 2, 1)
 
 

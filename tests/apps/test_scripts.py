@@ -67,7 +67,7 @@ def test_wrong_arguments_are_one_line(call: Call, vae_run: Path) -> None:
         assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", [s for s in SCRIPTS if s != "search"])  # it has required options
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_every_script_suggests_the_nearest_option(call: Call, name: str) -> None:
     assert call(name, "RUN", "--jsno") == (2, "", f"{name}.py: --jsno: no such option; did you mean --json?\n")
 

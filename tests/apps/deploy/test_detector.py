@@ -370,7 +370,7 @@ def test_served_windows_are_named_by_the_row_that_they_end_with(tmp_path: Path) 
             np.testing.assert_array_equal(again["x"], feed["x"])
             assert rows == [str(stamp) for stamp in stamps[3:]]
     for text, why in (
-        ("p,q\n1,2\n", "has 1 rows, a window 4"),
+        ("p,q\n1,2\n", "is shorter than a window: 1 of 4 rows"),
         ("p,q\n1,2\n3,\n", "row 2, column q: '' cannot be read"),
         ("p,q\n1,2\n3\n", "row 2: has 1 cells, the header 2"),
         ("p\n1\n", "has no column q"),
@@ -450,7 +450,7 @@ def test_the_class_is_an_input_of_a_conditional_model(cvae_run: Path, tmp_path: 
         (["N", 4], (8, 2), r"shape \(8, 2\), expected \(N, 4\)"),
         (["N", 1, 8, 8], (24, 4, 4), r"expected \(N, 1, 8, 8\)"),
         (["N", 64, 3], (800, 2), "has 2 channels, the training data 3"),
-        (["N", 64, 3], (63, 3), "has 63 rows, a window 64"),
+        (["N", 64, 3], (63, 3), "is shorter than a window: 63 of 64 rows"),
     ],
 )
 def test_arrays_of_another_shape_are_not_served(
