@@ -69,9 +69,9 @@ class Mixture(GaussianParts):
 
     Args:
         components: clusters.
-        rate: factor of the learning rate of the components. Components of another rate than 1 are stored divided by it,
-            so that a step of Adam moves them that much less. Clusters found in the codes are lost where components move
-            to a better fit along the axes before the encoder turns the codes.
+        rate: factor of the learning rate of the components; 1 in runs whose config does not name it. They are stored
+            divided by it, so that a step of Adam moves them that much less. Clusters found in the codes are lost where
+            components move to a better fit along the axes before the encoder turns the codes.
     """
 
     remark = "the clusters start from the codes of new weights; init_from=RUN starts from those of a trained model=ae"
