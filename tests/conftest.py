@@ -16,6 +16,8 @@ from typing import Any
 
 # Two workers of two threads each wait for one another more than they compute. Read when numpy and torch are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Containers often set it: every command that a test starts would compile the package anew, for a second each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import hydra
 import numpy as np
@@ -34,6 +36,7 @@ from autoenc.data.kinds.image import Image
 from autoenc.data.kinds.vector import Vector
 from autoenc.data.split import Split
 
+sys.dont_write_bytecode = False
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell, whose jobs ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # started by nohup
