@@ -39,8 +39,8 @@ def start_prior(model: Autoencoder, train: Split, batch_size: int, device: torch
 def initialize_from(model: Autoencoder, path: Path, config: Mapping[str, Any], shape: Sequence[int]) -> bool:
     """Load the best weights of another run of the same architecture into a model.
 
-    The prior keeps its own if that run has another one; return whether it does. A Gaussian code may start from a
-    deterministic one (`Bottleneck.adopted`).
+    The prior keeps its own if that run has another one, or one of other options; return whether it does. A Gaussian
+    code may start from a deterministic one (`Bottleneck.adopted`).
 
     Args:
         config: of the model. shape: of its examples.
@@ -57,7 +57,9 @@ def initialize_from(model: Autoencoder, path: Path, config: Mapping[str, Any], s
     own = {name.removeprefix(code): found.pop(name) for name in list(found) if name.startswith(code)}
     found |= {code + name: tensor for name, tensor in model.bottleneck.adopted(own).items()}
     theirs, ours = ({k: v.shape for k, v in s.items() if k.startswith(prior)} for s in (found, expected))
-    if theirs != ours:
+    options = [{k: v for k, v in flat(c).items() if k.startswith("model.prior.")} for c in (read_config(path), config)]
+    another = theirs != ours or options[0] != options[1]  # stored components depend on model.prior.rate
+    if another:
         found = {k: v for k, v in found.items() if k not in theirs} | {k: expected[k] for k in ours}
     for name in [*expected, *(n for n in found if n not in expected)]:
         shapes = [tuple(state[name].shape) if name in state else None for state in (found, expected)]
@@ -66,7 +68,7 @@ def initialize_from(model: Autoencoder, path: Path, config: Mapping[str, Any], s
             why = resized(path, config, shape) or f"{name} is {there} there and {here} here"
             raise ConfigError("init_from", path, f"{why}; use the settings of that run")
     model.load_state_dict(found)
-    return theirs != ours
+    return another
 
 
 def resized(path: Path, config: Mapping[str, Any], shape: Sequence[int]) -> str:

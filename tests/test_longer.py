@@ -181,11 +181,15 @@ def test_clusters_start_from_a_trained_autoencoder_and_are_kept_when_they_are_tr
     assert "init_from=RUN" not in capsys.readouterr().out
     started = weights(tmp_path / "vade")
     torch.testing.assert_close(started[code][:2], weights(tmp_path / "ae")[code])
-    codes = load_run(tmp_path / "vade", "cpu").codes(few.train)
-    low, high = (torch.from_numpy(end) for end in (codes.min(0), codes.max(0)))
-    assert ((started[prior] > low) & (started[prior] < high)).all(), "fitted to the codes"
+    trained = load_run(tmp_path / "vade", "cpu")
+    codes, centres = trained.codes(few.train), trained.model.bottleneck.prior.parts()[1].detach().numpy()
+    assert ((centres > codes.min(0)) & (centres < codes.max(0))).all(), "fitted to the codes"
     run.train(compose([*vade, *still, "seed=1", f"init_from={tmp_path / 'vade'}"]), tmp_path / "further", {})
     torch.testing.assert_close(weights(tmp_path / "further")[prior], started[prior], msg="not fitted anew")
+    other = [*vade, *still, "model.prior.rate=0.5", f"init_from={tmp_path / 'vade'}"]  # is stored in other units
+    run.train(compose(other), tmp_path / "other", {})
+    again = load_run(tmp_path / "other", "cpu").model.bottleneck.prior.parts()[1].detach().numpy()
+    assert again[again[:, 0].argsort()] == pytest.approx(centres[centres[:, 0].argsort()], rel=0.05)
     run.train(compose([*vade, *still, f"init_from={short}"]), tmp_path / "from_vae", {})
     torch.testing.assert_close(weights(tmp_path / "from_vae")[code], weights(short)[code])
     run.train(compose([*vade, *still]), tmp_path / "new", {})
