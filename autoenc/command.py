@@ -31,23 +31,19 @@ class Parser(argparse.ArgumentParser):
         about = "print the results as one JSON value on stdout, and everything else on stderr"
         self.add_argument("--json", action="store_true", help=about)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        self.given = sys.argv[1:] if args is None else list(args)
-        return super().parse_known_args(args, namespace)
-
     def error(self, message: str) -> NoReturn:
         """Leave with one line, with a suggestion for a misspelt option or value."""
         if "arguments are required" in message:  # a misspelt one may be among them
-            names = (word.partition("=")[0] for word in self.given if word.startswith("--"))
             known = tuple(self._option_string_actions)
-            unknown = next((name for name in names if not any(option.startswith(name) for option in known)), None)
-            message = f"unrecognized arguments: {unknown}" if unknown else message
+            given = [word.partition("=")[0] for word in sys.argv[1:] if word.startswith("--")]
+            if misspelt := [name for name in given if not any(option.startswith(name) for option in known)]:
+                message = f"unrecognized arguments: {misspelt[0]}"
         options = {name.strip("-").replace("-", "_"): name for name in self._option_string_actions}
         remedy = f"see {self.prog} --help"
-        if other := re.match(r"unrecognized arguments: (?:.*? )??(--?[A-Za-z][\w-]*)", message):
-            name = other[1].strip("-").replace("-", "_").lower()
+        if unknown := re.match(r"unrecognized arguments: (?:.*? )??(--?[A-Za-z][\w-]*)", message):
+            name = unknown[1].strip("-").replace("-", "_").lower()
             near = difflib.get_close_matches(OTHERS.get(name, name), options, n=1)
-            message = f"{other[1]}: no such option"
+            message = f"{unknown[1]}: no such option"
             remedy = f"did you mean {options[near[0]]}?" if near else remedy
         elif wrong := re.match(r"argument (--[\w-]+): invalid choice: '?(.*?)'? \(choose from", message):
             choices = map(str, self._option_string_actions[wrong[1]].choices or ())
