@@ -14,7 +14,9 @@ from autoenc.errors import require
 
 AT_ONCE = 2**22  # differences of a code and a mean in memory at a time
 COLLAPSED = 1.5  # clusters in use
-FITTED = 50_000  # training codes that the first components are fitted to
+FITTED = 50_000  # training codes of up to NARROW units that the first components are fitted to
+FITTED_WIDER = 20_000  # of more units: a fit of full covariances takes time by their square, before the first step
+NARROW = 20
 WIDE = 64  # units above which clusters are looked for along the axes only
 STARTS = 10  # of expectation-maximization, of which the likeliest counts: single ones miss clusters
 
@@ -110,7 +112,8 @@ class Mixture(GaussianParts):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
 
-        mean, drawn = codes(FITTED).flatten(2).double().cpu().unbind(1)
+        most = FITTED if math.prod(self.latent_shape) <= NARROW else FITTED_WIDER
+        mean, drawn = codes(most).flatten(2).double().cpu().unbind(1)
         if len(mean) < self.components:  # where training files are gone (apps/untrained.py)
             return
         z, within = mean.numpy(), (drawn - mean).square().mean(0)
