@@ -18,7 +18,7 @@ FITTED = 50_000  # training codes of up to NARROW units that the first component
 FITTED_WIDER = 20_000  # of more units: a fit of full covariances takes time by their square, before the first step
 NARROW = 20
 WIDE = 64  # units above which clusters are looked for along the axes only
-STARTS = 10  # of expectation-maximization, of which the likeliest counts: single ones miss clusters
+STARTS = 10  # of expectation-maximization, of which the best counts: single ones miss clusters
 
 
 class GaussianParts(Prior):
@@ -107,8 +107,10 @@ class Mixture(GaussianParts):
         """Fit the components to deterministic codes; the mean variance of the posterior adds to theirs.
 
         The clusters of an autoencoder lie across the axes of its code: covariances are fitted, and their diagonals
-        kept.
+        kept. Of several fits, that of the largest likelihood less the entropy of the clusters counts, which are
+        further apart than those of the likeliest (integrated classification likelihood, Biernacki et al. 2000).
         """
+        from scipy.special import entr
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
 
@@ -119,12 +121,11 @@ class Mixture(GaussianParts):
         z, within = mean.numpy(), (drawn - mean).square().mean(0)
         floor = 1e-4 * max(float(z.var(0).mean()), 1e-8)  # of the variances: constant units are allowed
         full = z.shape[1] <= WIDE
-        fitted = GaussianMixture(
-            self.components, covariance_type="full" if full else "diag", reg_covar=floor, n_init=STARTS, random_state=0
-        )
+        shape = {"covariance_type": "full" if full else "diag", "reg_covar": floor}
         with warnings.catch_warnings():  # fewer different codes than components
             warnings.simplefilter("ignore", ConvergenceWarning)
-            fitted.fit(z)
+            fits = [GaussianMixture(self.components, random_state=i, **shape).fit(z) for i in range(STARTS)]
+        fitted = max(fits, key=lambda each: each.score(z) - entr(each.predict_proba(z)).sum(1).mean())
         fit = torch.from_numpy(fitted.covariances_)
         variances = fit.diagonal(dim1=1, dim2=2) if full else fit
         self.logits.copy_(torch.from_numpy(fitted.weights_).clamp(min=1e-6).log() / self.rate)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from torch.distributions import Normal
 
@@ -117,7 +118,7 @@ def test_a_mixture_starts_at_the_clusters_of_the_codes_with_the_variance_of_the_
     assert (prior.responsibilities(mean).argmax(1) == torch.tensor(order)[labels]).all()
 
 
-def test_a_mixture_starts_from_the_likeliest_of_several_fits() -> None:
+def test_a_mixture_starts_from_the_best_of_several_fits() -> None:
     torch.manual_seed(9)
     centres = 3.0 * torch.cartesian_prod(torch.arange(5), torch.arange(5))
     mean = centres.repeat_interleave(25, 0) + 0.5 * torch.randn(625, 2)
@@ -125,6 +126,20 @@ def test_a_mixture_starts_from_the_likeliest_of_several_fits() -> None:
     prior.start(lambda n: torch.empty(0), lambda n: torch.stack([mean, mean], 1)[:n])
     nearest = torch.cdist(centres, prior.mean.detach()).amin(1)
     assert float(nearest.max()) < 0.5, "a single fit gives two clusters one component"
+
+
+def test_a_mixture_starts_from_clusters_that_are_apart_though_a_likelier_fit_has_one_within_another() -> None:
+    torch.manual_seed(0)
+    nested = torch.randn(300, 2) * torch.tensor([0.4, 1.5]).repeat_interleave(150)[:, None] + torch.tensor([0.0, 12.0])
+    pair = 0.6 * torch.randn(300, 2) + torch.tensor([[-1.5, 0.0], [1.5, 0.0]]).repeat_interleave(150, 0)
+    mean = torch.cat([nested, pair])
+    fit = GaussianMixture(3, n_init=10, random_state=0).fit(mean.numpy())
+    assert (fit.means_[:, 1] > 6).sum() == 2, "the likeliest"
+    prior = Mixture((2,), 3)
+    prior.start(lambda n: torch.empty(0), lambda n: torch.stack([mean, mean], 1)[:n])
+    expected = torch.tensor([[-1.5, 0.0], [0.0, 12.0], [1.5, 0.0]])
+    found = prior.mean.detach()
+    torch.testing.assert_close(found[found[:, 0].argsort()], expected, atol=0.2, rtol=0)
 
 
 def test_a_mixture_finds_clusters_that_lie_across_the_axes() -> None:
