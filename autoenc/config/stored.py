@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,15 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     return parse_config(text, path)
 
 
-def _distrust(config: Any) -> None:
+@functools.cache
+def _schema() -> DictConfig:
+    return OmegaConf.structured(Config)
+
+
+def _distrust(config: dict[str, Any]) -> None:
     """Replace settings by which the config of another person could write files outside the run directory."""
     data = config.get("data")
-    if not isinstance(data, DictConfig):
+    if not isinstance(data, dict):
         return
     folder = data.get("cache_folder")
     if folder is not None and not is_cache(str(folder)):
@@ -40,10 +45,10 @@ def _distrust(config: Any) -> None:
         data["download"] = False
 
 
-def _migrate(config: Any) -> None:
+def _migrate(config: dict[str, Any]) -> None:
     """Replace options of version 0.3.0 by the present ones."""
     noise = config.get("noise")
-    if isinstance(noise, DictConfig) and noise.get("_target_") == "autoenc.noise.Blemishes" and "dark" in noise:
+    if isinstance(noise, dict) and noise.get("_target_") == "autoenc.noise.Blemishes" and "dark" in noise:
         dark = noise.pop("dark")  # the fraction of defects darker than the image
         noise["kinds"] = {0: ["bright"], 1: ["dark"]}.get(dark, ["bright", "dark"])
 
@@ -51,19 +56,18 @@ def _migrate(config: Any) -> None:
 def parse_config(text: str, path: Path) -> dict[str, Any]:
     """Return the checked config of a run, in the present schema; `path` is for messages."""
     try:
-        loaded = OmegaConf.create(plain_yaml(text))
-    except (ValueError, OmegaConfBaseException) as error:
+        loaded = plain_yaml(text)
+    except ValueError as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)})") from None
-    plain = OmegaConf.to_container(loaded)
-    if not isinstance(plain, dict):
+    if not isinstance(loaded, dict):
         raise DataError(f"{path}: holds no settings")
-    if found := [k for k, v in flat(typing.cast(dict[str, Any], plain)).items() if isinstance(v, str) and "${" in v]:
+    if found := [k for k, v in flat(loaded).items() if isinstance(v, str) and "${" in v]:
         # Configs are written resolved; an interpolation could read this machine's environment.
         raise DataError(f"{path}: {found[0]} is an interpolation (${{...}}), which is not allowed")
     _distrust(loaded)
     _migrate(loaded)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), loaded)
+        merged = OmegaConf.merge(_schema(), loaded)
     except OmegaConfBaseException as error:
         raise DataError(f"{path}: {error.full_key or 'config'}: is invalid ({one_line(error)})") from None
     assert isinstance(merged, DictConfig)
