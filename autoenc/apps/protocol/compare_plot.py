@@ -86,8 +86,9 @@ def plot(rows: Sequence[Row], keys: Sequence[str], path: Path, metric: str, also
 
 
 def without_overlaps(figure: Figure) -> None:
-    """Remove texts of points and bars that overlap one that was written before."""
+    """Remove texts of points and bars that overlap one that was written before, and keep the layout."""
     figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # once is enough
     for axes in figure.axes:
         kept: list[Bbox] = []
         for text in list(axes.texts):
