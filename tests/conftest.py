@@ -2,9 +2,11 @@
 
 import atexit
 import copy
+import dataclasses
 import functools
 import gc
 import os
+import pickle
 import runpy
 import shutil
 import signal
@@ -23,13 +25,18 @@ import hydra
 import numpy as np
 import pytest
 import torch
-from hydra._internal.config_repository import ConfigRepository
+from hydra._internal import config_loader_impl as loader
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
+from hydra._internal.defaults_list import DefaultsList, Overrides
 from hydra.plugins.config_source import ConfigResult
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from omegaconf import DictConfig
+from sklearn.ensemble import IsolationForest
 from torch import nn
 
 from autoenc import bottlenecks, likelihoods, networks, noise, report, run
 from autoenc.config import checks as config
-from autoenc.config import schema
+from autoenc.config import schema, stored
 from autoenc.core import Autoencoder, Bottleneck, Likelihood
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
@@ -61,6 +68,12 @@ def pytest_runtest_setup() -> None:
         gc.freeze()
 
 
+if not torch.cuda.is_available():  # seeds are kept for it, with the stack of each call: milliseconds under pytest
+    torch.cuda.manual_seed_all = torch.xpu.manual_seed_all = torch.mtia.manual_seed_all = lambda seed: None
+
+LAYOUT = ConstrainedLayoutEngine.execute
+FOREST = IsolationForest.__init__.__kwdefaults__
+TREES = FOREST["n_estimators"]
 DRAW, CURVES = report.draw, report.figures.curves  # see `without_figures`
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -113,21 +126,64 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _figures_and_forests_are_rough() -> Iterator[None]:
+    """Texts are not measured to lay figures out, and isolation forests have few trees: see `as_for_users`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
+        patch.setitem(FOREST, "n_estimators", 20)
+        yield
+
+
+@pytest.fixture
+def as_for_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are laid out, and isolation forests have all their trees."""
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", LAYOUT)
+    monkeypatch.setitem(FOREST, "n_estimators", TREES)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _files_of_configs_are_parsed_once() -> Iterator[None]:
-    """Hydra parses all YAML files of a config anew: a third of the time of each of some thousand compositions."""
-    parsed: dict[tuple[str, ...], ConfigResult] = {}
-    load = ConfigRepository.load_config
+    """Hydra reads and merges all YAML files of a config anew: most of the time of some thousand compositions.
+
+    Files are parsed once, and merged once for each choice of options; settings are applied to a copy. The config of a
+    run is checked once. Copies are unpickled, which takes a third of the time of `copy.deepcopy`.
+    """
+    kept: dict[tuple[object, ...], bytes] = {}
+    lists: dict[tuple[object, ...], DefaultsList] = {}
+    load, listing = ConfigRepository.load_config, loader.create_defaults_list
+    merge, parse = loader.ConfigLoaderImpl._compose_config_from_defaults_list, stored.parse_config
+
+    def once(make: Callable[..., Any], *arguments: object, key: tuple[object, ...]) -> Any:
+        if (make, *key) not in kept:
+            kept[make, *key] = pickle.dumps(make(*arguments))
+        return pickle.loads(kept[make, *key])
+
+    def sources(repository: Any) -> tuple[str, ...]:
+        return tuple(source.path for source in repository.get_sources())
 
     def loaded(self: ConfigRepository, config_path: str) -> ConfigResult | None:
-        key = (config_path, *(source.path for source in self.get_sources()))
-        if key not in parsed:
-            if (result := load(self, config_path)) is None:
-                return None
-            parsed[key] = result
-        return copy.deepcopy(parsed[key])
+        return once(load, self, config_path, key=(config_path, *sources(self)))
+
+    def listed(repo: Any, config_name: str | None, overrides_list: list[Any], **options: bool) -> DefaultsList:
+        settings = Overrides(repo, overrides_list).config_overrides
+        chosen = [each.input_line for each in overrides_list if each not in settings]
+        key = (config_name, *sources(repo), *chosen, *options.items())
+        if key not in lists:
+            lists[key] = listing(repo, config_name, overrides_list, **options)
+        return dataclasses.replace(lists[key], config_overrides=settings)
+
+    def composed(self: loader.ConfigLoaderImpl, defaults: list[Any], repo: Any) -> DictConfig:
+        return once(merge, self, defaults, repo, key=(*map(repr, defaults), *sources(repo)))
+
+    def caching(self: CachingConfigRepository, delegate: Any) -> None:
+        self.delegate, self.cache = copy.copy(delegate), {}  # instead of a deep copy; other sources replace its list
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ConfigRepository, "load_config", loaded)
+        patch.setattr(CachingConfigRepository, "__init__", caching)
+        patch.setattr(loader, "create_defaults_list", listed)
+        patch.setattr(loader.ConfigLoaderImpl, "_compose_config_from_defaults_list", composed)
+        patch.setattr(stored, "parse_config", lambda text, path: once(parse, text, path, key=(text, path)))
         yield
 
 

@@ -28,6 +28,7 @@ def test_images() -> None:
     np.testing.assert_allclose(run.decode(run.encode(x)[:1]).ravel()[:20], EXPECTED["digits_decoded"], atol=1e-5)
 
 
+@pytest.mark.usefixtures("as_for_users")
 def test_a_table_and_its_scores(tmp_path: Path) -> None:
     run = load_run(shutil.copytree(RUNS / "shop_ae", tmp_path / "run"))
     frame = pd.read_csv(RUNS / "shop.csv").head(5)

@@ -103,7 +103,7 @@ def test_jobs_are_in_the_order_of_their_numbers_and_each_is_there_once(tmp_path:
         compare.runs_in([tmp_path / "nothing"])
 
 
-@pytest.mark.usefixtures("layout")
+@pytest.mark.usefixtures("as_for_users")
 def test_no_text_of_the_plot_lies_on_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures: list[Figure] = []
     monkeypatch.setattr(compare_plot, "new_figure", lambda *size: figures.append(new_figure(*size)) or figures[-1])
