@@ -192,12 +192,13 @@ class Prior(nn.Module):
     def bind(self, model: Autoencoder) -> None:
         """Keep what the prior needs of its model, once, without registering parameters of the model again."""
 
-    def start(self, rows: Callable[[int], Tensor], codes: Callable[[int], Tensor]) -> None:
+    def start(self, rows: Callable[[int], Tensor], codes: Callable[[int], Tensor], say: Callable[[str], None]) -> None:
         """Set values that follow from training data, once, before the first step.
 
         Args:
             rows: n -> at most n random training examples (N, *shape).
             codes: n -> their codes (N, 2, *latent_shape): the deterministic one, and a draw from the posterior.
+            say: prints a line.
         """
 
     def check(self, examples: int) -> None:

@@ -117,8 +117,6 @@ def training(
                     moved = set_aside(run_dir, state["progress"]["step"])
             elif config["init_from"] is not None:
                 fresh = initialize_from(parts.model, find_run(config["init_from"]), config, parts.data.spec.shape)
-            if fresh:
-                start_prior(parts.model, parts.data.train, settings.eval_batch_size, device)
             write_text(run_dir / "config.yaml", text)
             if not resume:
                 kinds.save(parts.data.spec.kind, run_dir)
@@ -142,6 +140,8 @@ def training(
                     progress.line(moved)
                 new = not trainer.step and config["init_from"] is None
                 report.announce(trainer, parts, progress, fresh=new)
+                if fresh:
+                    start_prior(parts.model, parts.data.train, settings.eval_batch_size, device, progress.line)
                 if not trainer.step:
                     parts.objective.start(parts.data.train, progress.line)
                 with parallel.joined():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,14 @@ ADOPTED = ("model.bottleneck.", "model.prior")  # may start from those of other 
 SIZING = ("model.latent_dim", "network.", "likelihood.", "model.condition", *ADOPTED)  # shapes of tensors follow
 
 
-def start_prior(model: Autoencoder, train: Split, batch_size: int, device: torch.device) -> None:
-    """Set what the prior learns from the training split before the first step."""
+def start_prior(
+    model: Autoencoder,
+    train: Split,
+    batch_size: int,
+    device: torch.device,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Set what the prior learns from the training split before the first step; `say` prints a line."""
 
     def codes(n: int) -> Tensor:
         def both(batch: Batch) -> Tensor:
@@ -33,7 +39,7 @@ def start_prior(model: Autoencoder, train: Split, batch_size: int, device: torch
         return over(model, train.sample(n), both, batch_size, device)
 
     if model.bottleneck.prior is not None:
-        model.bottleneck.prior.start(lambda n: train.sample(n).take(slice(None)).x, codes)
+        model.bottleneck.prior.start(lambda n: train.sample(n).take(slice(None)).x, codes, say)
 
 
 def initialize_from(model: Autoencoder, path: Path, config: Mapping[str, Any], shape: Sequence[int]) -> bool:

@@ -36,8 +36,8 @@ def train(checked: Mapping[str, Any], data: Data, verbose: bool = False) -> tupl
     with torch_settings(settings), seeded(checked["seed"]), tempfile.TemporaryDirectory(prefix="autoenc-") as folder:
         parts = build.build(checked, device, data)
         check_monitor(parts)
-        start_prior(parts.model, parts.data.train, parts.settings.eval_batch_size, device)
         progress = Progression(settings.total_steps(len(parts.data.train)), quiet=not verbose)
+        start_prior(parts.model, parts.data.train, parts.settings.eval_batch_size, device, progress.line)
         parts.objective.start(parts.data.train, progress.line)
         history = _History()
         trainer = _Trainer(

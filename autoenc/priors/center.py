@@ -38,7 +38,7 @@ class Center(Prior):
             raise ConfigError("", None, f"{why}; prior=default or prior=standard")
 
     @torch.no_grad()
-    def start(self, rows: Callable[[int], Tensor], codes: Callable[[int], Tensor]) -> None:
+    def start(self, rows: Callable[[int], Tensor], codes: Callable[[int], Tensor], say: Callable[[str], None]) -> None:
         mean = codes(20_000)[:, 0].mean(0)
         self.center.copy_(torch.where(mean.abs() < LEAST, torch.where(mean < 0, -LEAST, LEAST), mean))
 

@@ -103,7 +103,7 @@ class Mixture(GaussianParts):
         return Verdict(True, f"The clusters are in use: {level}")
 
     @torch.no_grad()
-    def start(self, rows: Callable[[int], Tensor], codes: Callable[[int], Tensor]) -> None:
+    def start(self, rows: Callable[[int], Tensor], codes: Callable[[int], Tensor], say: Callable[[str], None]) -> None:
         """Fit the components to deterministic codes; the mean variance of the posterior adds to theirs.
 
         The clusters of an autoencoder lie across the axes of its code: covariances are fitted, and their diagonals
@@ -118,6 +118,7 @@ class Mixture(GaussianParts):
         mean, drawn = codes(most).flatten(2).double().cpu().unbind(1)
         if len(mean) < self.components:  # where training files are gone (apps/untrained.py)
             return
+        say(f"mixture: fitting {self.components} components to {len(mean):,} codes, {STARTS} times")
         z, within = mean.numpy(), (drawn - mean).square().mean(0)
         floor = 1e-4 * max(float(z.var(0).mean()), 1e-8)  # of the variances: constant units are allowed
         full = z.shape[1] <= WIDE

@@ -47,7 +47,7 @@ class Vamp(GaussianParts):
             raise ConfigError("", None, why)
         self._model = [model]  # in a list: the encoder is not registered a second time
 
-    def start(self, rows: Callable[[int], Tensor], codes: Callable[[int], Tensor]) -> None:
+    def start(self, rows: Callable[[int], Tensor], codes: Callable[[int], Tensor], say: Callable[[str], None]) -> None:
         x = rows(self.components)  # fewer where training files are gone (apps/untrained.py)
         with torch.no_grad():
             self.pseudo_inputs[: len(x)] = x

@@ -39,7 +39,7 @@ def gradients(loss: torch.Tensor, part: torch.nn.Module) -> list[torch.Tensor]:
 def test_the_center_is_the_mean_code_kept_away_from_zero() -> None:
     prior = Center((4,))
     codes = torch.tensor([[[2.0, 0.02, -0.02, -3.0]] * 2, [[4.0, 0.04, -0.06, -5.0]] * 2])  # (N, 2, K)
-    prior.start(lambda n: codes[:, 0], lambda n: codes)
+    prior.start(lambda n: codes[:, 0], lambda n: codes, print)
     torch.testing.assert_close(prior.center, torch.tensor([3.0, 0.1, -0.1, -4.0]))
     assert not list(prior.parameters())
     assert "center" in prior.state_dict()

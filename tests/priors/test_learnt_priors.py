@@ -110,7 +110,9 @@ def test_a_mixture_starts_at_the_clusters_of_the_codes_with_the_variance_of_the_
     labels = torch.arange(3).repeat_interleave(torch.tensor([100, 200, 300]))
     mean = centres[labels] + 0.1 * torch.randn(600, 2)
     codes = torch.stack([mean, mean + 0.5 * torch.randn(600, 2)], 1)
-    prior.start(lambda n: torch.empty(0), lambda n: codes[:n])
+    said: list[str] = []
+    prior.start(lambda n: torch.empty(0), lambda n: codes[:n], said.append)
+    assert said == ["mixture: fitting 3 components to 600 codes, 10 times"]
     order = [int((prior.mean - centre).square().sum(1).argmin()) for centre in centres]
     torch.testing.assert_close(prior.mean[order].detach(), centres, atol=0.05, rtol=0)
     torch.testing.assert_close(prior.logits.softmax(0)[order], torch.tensor([1, 2, 3]) / 6)
@@ -123,7 +125,7 @@ def test_a_mixture_starts_from_the_best_of_several_fits() -> None:
     centres = 3.0 * torch.cartesian_prod(torch.arange(5), torch.arange(5))
     mean = centres.repeat_interleave(25, 0) + 0.5 * torch.randn(625, 2)
     prior = Mixture((2,), 25)
-    prior.start(lambda n: torch.empty(0), lambda n: torch.stack([mean, mean], 1)[:n])
+    prior.start(lambda n: torch.empty(0), lambda n: torch.stack([mean, mean], 1)[:n], print)
     nearest = torch.cdist(centres, prior.mean.detach()).amin(1)
     assert float(nearest.max()) < 0.5, "a single fit gives two clusters one component"
 
@@ -136,7 +138,7 @@ def test_a_mixture_starts_from_clusters_that_are_apart_though_a_likelier_fit_has
     fit = GaussianMixture(3, n_init=10, random_state=0).fit(mean.numpy())
     assert (fit.means_[:, 1] > 6).sum() == 2, "the likeliest"
     prior = Mixture((2,), 3)
-    prior.start(lambda n: torch.empty(0), lambda n: torch.stack([mean, mean], 1)[:n])
+    prior.start(lambda n: torch.empty(0), lambda n: torch.stack([mean, mean], 1)[:n], print)
     expected = torch.tensor([[-1.5, 0.0], [0.0, 12.0], [1.5, 0.0]])
     found = prior.mean.detach()
     torch.testing.assert_close(found[found[:, 0].argsort()], expected, atol=0.2, rtol=0)
@@ -148,7 +150,7 @@ def test_a_mixture_finds_clusters_that_lie_across_the_axes() -> None:
     label = torch.arange(800) % 2
     mean = torch.stack([1.5 * long + 0.2 * wide + 2 * label, 1.5 * long - 0.2 * wide - 2 * label], 1)  # two bars
     prior = Mixture((2,), 2)
-    prior.start(lambda n: torch.empty(0), lambda n: torch.stack([mean, mean], 1)[:n])
+    prior.start(lambda n: torch.empty(0), lambda n: torch.stack([mean, mean], 1)[:n], print)
     apart = prior.mean.detach()[:, 0] - prior.mean.detach()[:, 1]  # 0 and 4 of the bars, whatever the place along them
     torch.testing.assert_close(apart.sort().values, torch.tensor([0.0, 4.0]), atol=0.1, rtol=0)
     torch.testing.assert_close(prior.log_std.exp(), torch.full((2, 2), 1.5), atol=0.2, rtol=0)
@@ -160,7 +162,7 @@ def test_components_of_another_rate_are_the_same_and_move_that_much_less() -> No
     z, parts = torch.randn(400, 2) * 6, {}
     for rate in (1.0, 0.25):
         prior = Mixture((2,), 3, rate)
-        prior.start(lambda n: torch.empty(0), lambda n: torch.stack([mean, mean], 1)[:n])
+        prior.start(lambda n: torch.empty(0), lambda n: torch.stack([mean, mean], 1)[:n], print)
         start = [part.detach().clone() for part in prior.parts()]
         optimizer = torch.optim.Adam(prior.parameters(), lr=0.01)
         prior.log_prob(z).sum().backward()
@@ -202,9 +204,9 @@ def test_the_kl_reaches_pseudo_inputs_and_encoder_and_no_parameter_is_registered
 def test_pseudo_inputs_start_at_training_examples(make_model: MakeModel) -> None:
     _, prior = vamp(make_model)
     x = torch.rand(9, 6)
-    prior.start(lambda n: x[:n], lambda n: torch.empty(0))
+    prior.start(lambda n: x[:n], lambda n: torch.empty(0), print)
     assert torch.equal(prior.pseudo_inputs.detach(), x[:4])
-    prior.start(lambda n: x[5:7], lambda n: torch.empty(0))
+    prior.start(lambda n: x[5:7], lambda n: torch.empty(0), print)
     assert torch.equal(prior.pseudo_inputs.detach(), torch.cat([x[5:7], x[2:4]])), "of the rows that there are"
 
 
