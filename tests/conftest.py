@@ -1,8 +1,6 @@
 """Small models and small data, and a generator that starts the same for every test."""
 
 import atexit
-import copy
-import dataclasses
 import functools
 import gc
 import os
@@ -21,16 +19,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Containers often set it: every command that a test starts would compile the package anew, for a second each.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+import composition
 import hydra
 import numpy as np
 import pytest
 import torch
-from hydra._internal import config_loader_impl as loader
-from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
-from hydra._internal.defaults_list import DefaultsList, Overrides
-from hydra.plugins.config_source import ConfigResult
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from omegaconf import DictConfig
 from sklearn.ensemble import IsolationForest
 from torch import nn
 
@@ -142,48 +136,19 @@ def as_for_users(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _files_of_configs_are_parsed_once() -> Iterator[None]:
-    """Hydra reads and merges all YAML files of a config anew: most of the time of some thousand compositions.
+def _configs_are_composed_from_kept_files() -> Iterator[None]:
+    """See composition.py; the config of a run is checked once."""
+    read: dict[tuple[str, Path], bytes] = {}
+    parse = stored.parse_config
 
-    Files are parsed once, and merged once for each choice of options; settings are applied to a copy. The config of a
-    run is checked once. Copies are unpickled, which takes a third of the time of `copy.deepcopy`.
-    """
-    kept: dict[tuple[object, ...], bytes] = {}
-    lists: dict[tuple[object, ...], DefaultsList] = {}
-    load, listing = ConfigRepository.load_config, loader.create_defaults_list
-    merge, parse = loader.ConfigLoaderImpl._compose_config_from_defaults_list, stored.parse_config
-
-    def once(make: Callable[..., Any], *arguments: object, key: tuple[object, ...]) -> Any:
-        if (make, *key) not in kept:
-            kept[make, *key] = pickle.dumps(make(*arguments))
-        return pickle.loads(kept[make, *key])
-
-    def sources(repository: Any) -> tuple[str, ...]:
-        return tuple(source.path for source in repository.get_sources())
-
-    def loaded(self: ConfigRepository, config_path: str) -> ConfigResult | None:
-        return once(load, self, config_path, key=(config_path, *sources(self)))
-
-    def listed(repo: Any, config_name: str | None, overrides_list: list[Any], **options: bool) -> DefaultsList:
-        settings = Overrides(repo, overrides_list).config_overrides
-        chosen = [each.input_line for each in overrides_list if each not in settings]
-        key = (config_name, *sources(repo), *chosen, *options.items())
-        if key not in lists:
-            lists[key] = listing(repo, config_name, overrides_list, **options)
-        return dataclasses.replace(lists[key], config_overrides=settings)
-
-    def composed(self: loader.ConfigLoaderImpl, defaults: list[Any], repo: Any) -> DictConfig:
-        return once(merge, self, defaults, repo, key=(*map(repr, defaults), *sources(repo)))
-
-    def caching(self: CachingConfigRepository, delegate: Any) -> None:
-        self.delegate, self.cache = copy.copy(delegate), {}  # instead of a deep copy; other sources replace its list
+    def parsed(text: str, path: Path) -> dict[str, Any]:
+        if (text, path) not in read:
+            read[text, path] = pickle.dumps(parse(text, path))
+        return pickle.loads(read[text, path])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ConfigRepository, "load_config", loaded)
-        patch.setattr(CachingConfigRepository, "__init__", caching)
-        patch.setattr(loader, "create_defaults_list", listed)
-        patch.setattr(loader.ConfigLoaderImpl, "_compose_config_from_defaults_list", composed)
-        patch.setattr(stored, "parse_config", lambda text, path: once(parse, text, path, key=(text, path)))
+        patch.setattr(stored, "parse_config", parsed)
+        composition.from_kept_files(patch)
         yield
 
 

@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import composition
 import hydra
 import pytest
 import torch
 import yaml
-from omegaconf import DictConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from autoenc import build
 from autoenc.config import checks as config
@@ -48,6 +51,35 @@ def compose() -> Iterator[Compose]:
 @pytest.fixture(scope="module")
 def data() -> Data:
     return digits()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("model=vae", "model.latent_dim=3"),
+        ("model=vae", "model.latent_dim=4", "+regularizer.kl.wieght=2", "~tracking"),
+        ("model=vqvae", "prior=default", "network=conv", "data=shapes"),
+        ("model=vea",),
+        ("model=vae", "optimiser.lr=1"),
+        ("model=vae", "model=ae"),
+        ("~noise",),
+        ("experiment=iwae_table", "hydra.run.dir=elsewhere"),
+    ],
+)
+def test_the_tests_compose_what_hydra_composes(
+    overrides: tuple[str, ...], compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def composed() -> str:
+        try:
+            found = hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            return f"{type(error).__name__}: {error}"
+        return OmegaConf.to_yaml(found)
+
+    kept = [composed(), composed()]
+    composition.as_hydra(monkeypatch)
+    assert kept == [composed()] * 2
 
 
 def test_nothing_else_lies_in_the_groups() -> None:
