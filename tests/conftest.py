@@ -4,7 +4,6 @@ import atexit
 import functools
 import gc
 import os
-import pickle
 import runpy
 import shutil
 import signal
@@ -30,7 +29,7 @@ from torch import nn
 
 from autoenc import bottlenecks, likelihoods, networks, noise, report, run
 from autoenc.config import checks as config
-from autoenc.config import schema, stored
+from autoenc.config import schema
 from autoenc.core import Autoencoder, Bottleneck, Likelihood
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.image import Image
@@ -137,17 +136,8 @@ def as_for_users(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _configs_are_composed_from_kept_files() -> Iterator[None]:
-    """See composition.py; the config of a run is checked once."""
-    read: dict[tuple[str, Path], bytes] = {}
-    parse = stored.parse_config
-
-    def parsed(text: str, path: Path) -> dict[str, Any]:
-        if (text, path) not in read:
-            read[text, path] = pickle.dumps(parse(text, path))
-        return pickle.loads(read[text, path])
-
+    """See composition.py."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stored, "parse_config", parsed)
         composition.from_kept_files(patch)
         yield
 
