@@ -65,7 +65,7 @@ autoenc: train an autoencoder
   python train.py model=vae trainer.replicas=8     eight seeds at once; with -m also values of weights and optimizer.lr
 
   python train.py resume=RUN       resume an interrupted run, or a sweep: what is finished is kept
-  python train.py resume=RUN trainer.epochs=60     train a finished run for longer
+  python train.py resume=RUN trainer.epochs=120    train a finished run for longer
   python train.py model=vae --cfg job     show the config without training
   tensorboard --logdir outputs     view losses, reconstructions, codes
 

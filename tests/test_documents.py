@@ -113,6 +113,26 @@ def test_every_model_is_described() -> None:
     assert short - OPTIONS["prior"] == OPTIONS["model"]
 
 
+@pytest.mark.parametrize(
+    ("group", "page"),
+    [(name, "models.md") for name in ("likelihood", "network", "noise", "prior", "regularizer")]
+    + [("optimizer", "training.md"), ("experiment", "training.md")],
+)
+def test_every_option_is_described(group: str, page: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    missing = {name for name in OPTIONS[group] if not re.search(rf"`({group}=)?\[?{name}\]?`|{group}=\[{name}\]", text)}
+    assert not missing
+
+
+def test_the_training_page_has_every_option_of_the_trainer_with_its_default() -> None:
+    rows = re.findall(
+        r"^\| `trainer\.(\w+)` \(`?(\w[\w.]*)`?\) \|", (ROOT / "docs" / "training.md").read_text(), re.MULTILINE
+    )
+    found = {name: yaml.safe_load(value) for name, value in rows}
+    expected = yaml.safe_load((ROOT / "configs" / "trainer" / "default.yaml").read_text())
+    assert found == expected | {"precision": 32}
+
+
 def test_the_data_page_describes_every_data_set() -> None:
     text = section((ROOT / "docs" / "data.md").read_text(), "Kinds of data")
     rows = re.findall(r"^\| \w+ \|([^|]*)\|", text, re.MULTILINE)
