@@ -15,6 +15,8 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +113,7 @@ class Candidates:
 
     def features(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Return the local features of an image, of its residual, and of its brightness."""
-        x = self.inspector._fed(image)
+        x = self.inspector.fed(image)
         residual = (x - self.inspector.reconstruct(x)).numpy()
         maps = {f"texture{w}": texture(x.numpy(), w) for w in (4, 8)}
         maps |= {f"residual{w}": texture(residual, w) for w in (4, 8)}
@@ -134,7 +136,7 @@ class Candidates:
 
 def numbers(maps: dict[str, np.ndarray]) -> dict[str, float]:
     """Return map:share -> mean of the highest values."""
-    found = {}
+    found: dict[str, float] = {}
     for name, values in maps.items():
         order = np.sort(values, axis=None)[::-1]
         found |= {f"{name}:{share}": float(order[: max(1, round(share * len(order)))].mean()) for share in SHARES}
@@ -178,6 +180,10 @@ def measure(kind: str, seed: int, overrides: Sequence[str], folder: Path, most: 
     shutil.rmtree(run_dir)
 
 
+def _to_median(name: str, row: dict[str, float]) -> float:
+    return row[name] / (row[name.split(":")[0] + ":median"] + 1e-9)
+
+
 def scores(result: dict[str, Any]) -> Iterator[tuple[str, Callable[[dict[str, float]], float]]]:
     """Yield the scores of an image: single ones, ratios to the median of the image, and largest of two or three.
 
@@ -186,19 +192,19 @@ def scores(result: dict[str, Any]) -> Iterator[tuple[str, Callable[[dict[str, fl
     good = result["good"]
     singles = [name for name in good[0] if not name.endswith(":median")]
     for name in singles:
-        yield name, lambda row, name=name: row[name]
-        yield f"{name}/median", lambda row, name=name: row[name] / (row[name.split(":")[0] + ":median"] + 1e-9)
+        yield name, itemgetter(name)
+        yield f"{name}/median", partial(_to_median, name)
     level = {name: np.log([row[name] + 1e-9 for row in good]) for name in singles}
 
-    def standard(row: dict[str, float], name: str) -> float:
-        return float((np.log(row[name] + 1e-9) - level[name].mean()) / level[name].std())
+    def joined(how: Callable[[list[float]], float], names: Sequence[str], row: dict[str, float]) -> float:
+        return how([float((np.log(row[n] + 1e-9) - level[n].mean()) / level[n].std()) for n in names])
 
     shift = [name for name in singles if name.startswith(("shift:", "combined:", "memory:"))]
     other = [name for name in singles if name.startswith(("texture", "residual", "brightness", "all", "shift16"))]
     for a in shift:
         for b in other:
-            yield f"max({a}, {b})", lambda row, a=a, b=b: max(standard(row, a), standard(row, b))
-            yield f"sum({a}, {b})", lambda row, a=a, b=b: standard(row, a) + standard(row, b)
+            yield f"max({a}, {b})", partial(joined, max, (a, b))
+            yield f"sum({a}, {b})", partial(joined, sum, (a, b))
 
 
 def summary(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:

@@ -12,6 +12,7 @@ from scipy.stats import multivariate_normal
 
 from autoenc.apps.codes.recovery import decoder_atoms
 from autoenc.apps.protocol.bounds import bounds
+from autoenc.likelihoods import Gaussian
 from autoenc.loading import load_run
 
 
@@ -28,7 +29,9 @@ def main() -> None:
     w = decoder_atoms(run).astype(np.float64)[:, : run.latent_dim]
     count = len(run.spec.classes)
     means = run.model.decode(torch.zeros(count, run.latent_dim), y=torch.arange(count)).detach().double().numpy()
-    scale = float(run.model.likelihood.log_scale.detach().exp())
+    likelihood = run.model.likelihood
+    assert isinstance(likelihood, Gaussian)
+    scale = float(likelihood.log_scale.detach().exp())
     covariance = w @ w.T + scale**2 * np.eye(len(w))
     log_p = np.stack([multivariate_normal(mean, covariance).logpdf(test) for mean in means], 1)  # (N, C)
     nll = -log_p[np.arange(len(test)), y.numpy()].mean()

@@ -9,6 +9,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,8 @@ if __name__ == "__main__":
     args = parser.parse_args()
     run = load_run(args.run)
     settings = replace(dream.Settings.usual(run.spec.shape, image=False), seed=args.seed)
-    filters = run.model.bottleneck.linear.weight.detach().cpu().numpy()
+    bottleneck: Any = run.model.bottleneck
+    filters = bottleneck.linear.weight.detach().cpu().numpy()
     numbers = list(range(len(filters)))
     dreamt = dream.dreams(run, "code", numbers, settings)
     best = [u for u in units.units(run, numbers, examples=1) if len(u.positions)]

@@ -36,7 +36,7 @@ def log_density(z: Tensor) -> Tensor:
 def fit(prior: Prior) -> Prior:
     """Maximize the likelihood of new draws at each step."""
     start = draw(10_000)
-    prior.start(lambda n: start[:n], lambda n: start[:n, None].expand(-1, 2, -1))
+    prior.start(lambda n: start[:n], lambda n: start[:n, None].expand(-1, 2, -1), print)
     optimizer = torch.optim.Adam(prior.parameters(), lr=0.005)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     for _ in range(STEPS):

@@ -12,6 +12,7 @@ from scipy.stats import multivariate_normal
 
 from autoenc.apps.codes.recovery import decoder_atoms
 from autoenc.apps.protocol.bounds import bounds
+from autoenc.likelihoods import Gaussian
 from autoenc.loading import load_run
 
 
@@ -25,7 +26,9 @@ def main() -> None:
     test, train = run.data.test.rows(), run.data.train.rows()
     w = decoder_atoms(run).astype(np.float64)
     b = run.model.decode(torch.zeros(1, run.latent_dim)).detach().numpy()[0]
-    scale = float(run.model.likelihood.log_scale.detach().exp())
+    likelihood = run.model.likelihood
+    assert isinstance(likelihood, Gaussian)
+    scale = float(likelihood.log_scale.detach().exp())
     covariance = w @ w.T + scale**2 * np.eye(len(w))
     nll = -multivariate_normal(b, covariance).logpdf(test).mean()
     gaussian = -multivariate_normal(train.mean(0), np.cov(train.T)).logpdf(test).mean()

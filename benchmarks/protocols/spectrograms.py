@@ -56,8 +56,8 @@ def main() -> None:
         raise SystemExit(f"{options.input}: no recordings DIGIT_SPEAKER_TAKE.wav")
     images, labels, test = np.stack(x), np.array(y), np.array(takes) < TEST_TAKES
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    parts = {"x": images[~test], "y": labels[~test], "x_test": images[test], "y_test": labels[test]}
-    np.savez_compressed(options.output, **parts)
+    train = ~test
+    np.savez_compressed(options.output, x=images[train], y=labels[train], x_test=images[test], y_test=labels[test])
     print(f"{options.output}: {(~test).sum():,} training and {test.sum():,} test images")
 
 
