@@ -90,9 +90,9 @@ class Figure:
     def verdict(self, values: list[float]) -> str:
         """Return reproduced, within x, or not reproduced; empty for a figure that claims nothing.
 
-        A claimed number is reproduced if the mean is better, or nearer than two standard errors; "within x" if it is
-        nearer than the tolerance. A bound is reproduced if the mean keeps it. Of one seed, which has no spread, it is
-        said.
+        A claimed number is reproduced if the mean is better, or nearer than two standard errors and the tolerance, if
+        there is one: a spread does not excuse a miss. "within x": nearer than the tolerance. A bound is reproduced if
+        the mean keeps it. Of one seed, which has no spread, it is said.
         """
         mean, error = statistics.fmean(values), standard_error(values)
         margins = [mean - b for b in (self.at_least, self.above) if b is not None]
@@ -103,8 +103,8 @@ class Figure:
         if self.claimed is not None:
             off = mean - self.claimed
             ahead = (self.better == "lower" and off <= 0) or (self.better == "higher" and off >= 0)
-            if not (ahead or abs(off) <= 2 * error):
-                near = self.within is not None and abs(off) <= self.within
+            near = self.within is not None and abs(off) <= self.within
+            if not (ahead or (abs(off) <= 2 * error and (near or self.within is None))):
                 return f"within {abs(off):.2g}" if near else f"not reproduced, off by {off:+.3g}"
         elif not margins:
             return ""

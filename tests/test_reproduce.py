@@ -68,6 +68,8 @@ def test_every_figure_is_read_from_a_file_or_a_folder_that_a_command_is_given():
     ("values", "figure", "verdict"),
     [
         ([90.0, 90.2, 90.4], {"claimed": 90.26, "within": 1}, "reproduced"),  # nearer than two standard errors
+        ([88.0, 92.0, 93.0], {"claimed": 90.0}, "reproduced"),
+        ([88.0, 92.0, 93.8], {"claimed": 90.0, "within": 1}, "not reproduced, off by +1.27"),  # a spread is no excuse
         ([91.0, 91.0, 91.0], {"claimed": 90.26, "within": 1}, "within 0.74"),
         ([92.0, 92.0, 92.0], {"claimed": 90.0, "within": 1}, "not reproduced, off by +2"),
         ([85.0, 85.0], {"claimed": 90.0, "within": 1, "better": "lower"}, "reproduced"),
