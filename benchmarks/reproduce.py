@@ -123,7 +123,7 @@ class Row:
         minutes: of one seed, on two cores or on a GPU.
         commands: run in order from the root of the repository; {seed}, and {out}, an empty folder for each seed.
         gpu: whether it is measured only where there is a GPU. tested: whether the tests measure it too.
-        why: the reason, if it is not reproduced.
+        why: the reason, if it is not reproduced; otherwise how it differs from the source.
     """
 
     name: str
@@ -313,7 +313,8 @@ def page(rows: dict[str, Row], measurements: Measurements, gpu: bool) -> str:
         if measured:
             below += ["", f"### {row.name}", "", f"**{row.claim}.**", f"Source: {row.source}."]
             below.append(f"Measured: {count}, on {measurements.rows[row.name]['machine']}.")
-            below += [f"Not reproduced: {row.why}."] if row.why else []
+            missed = "not reproduced" in summary(row, measured)
+            below += [f"{'Not reproduced' if missed else 'Differences'}: {row.why}."] if row.why else []
             below += ["", *_head(*HEADER), *(_line(*line) for line in lines(row, measured))]
     return "\n".join([*head, *below])
 

@@ -188,6 +188,10 @@ def test_page_keeps_what_is_outside_the_markers(tmp_path, measured):
     assert "| [small](#small) | x is the seed | not reproduced | 1 of 3 seeds, 7.0 minutes each |" in text
     assert "Not reproduced: few|steps." in text
     assert "| x | 2 | 1 | not reproduced, off by -1 |" in text
+    measured.add(row, 2, {"values": {"x": 3.0}, "minutes": 7.0})
+    text = reproduce.page({"small": dataclasses.replace(row, why="few|steps")}, measured, gpu=False)
+    assert "Not reproduced: " not in text
+    assert "Differences: few|steps." in text
 
 
 def test_page_in_the_documentation_is_that_of_the_measurements():
