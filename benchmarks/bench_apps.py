@@ -120,13 +120,9 @@ def pipeline() -> None:
         return float(fitted.score(x[1300:], y[1300:]))
 
     def codes(seed: int) -> Any:
-        options: dict[str, Any] = {
-            "epochs": 30,
-            "image_shape": (8, 8),
-            "overrides": ["noise.std=0.5"],
-            "random_state": seed,
-        }
-        return AutoencoderTransformer("dae", latent_dim=16, **options)
+        return AutoencoderTransformer(
+            "dae", latent_dim=16, epochs=30, image_shape=(8, 8), overrides=["noise.std=0.5"], random_state=seed
+        )
 
     values = [accuracy(codes(seed)) for seed in range(3)]
     spread = statistics.stdev(values)

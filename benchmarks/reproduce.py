@@ -309,12 +309,13 @@ def page(rows: dict[str, Row], measurements: Measurements, gpu: bool) -> str:
     for row in sorted(rows.values(), key=lambda row: row.name):
         measured = measurements.of(row)
         link, count = f"[{row.name}](#{row.name})" if measured else row.name, status(row, measured, gpu)
-        head.append(_line(link, row.claim, summary(row, measured), count))
+        verdicts = summary(row, measured)
+        head.append(_line(link, row.claim, verdicts, count))
         if measured:
             below += ["", f"### {row.name}", "", f"**{row.claim}.**", f"Source: {row.source}."]
             below.append(f"Measured: {count}, on {measurements.rows[row.name]['machine']}.")
-            missed = "not reproduced" in summary(row, measured)
-            below += [f"{'Not reproduced' if missed else 'Differences'}: {row.why}."] if row.why else []
+            reason = "Not reproduced" if "not reproduced" in verdicts else "Differences"
+            below += [f"{reason}: {row.why}."] if row.why else []
             below += ["", *_head(*HEADER), *(_line(*line) for line in lines(row, measured))]
     return "\n".join([*head, *below])
 

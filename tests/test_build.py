@@ -1,6 +1,5 @@
 """Joining parts: what fits together, and the one line that says what does not."""
 
-import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -218,7 +217,7 @@ def test_the_objective_is_given_the_sizes_that_authors_may_ask_for(
     checked = compose("model=vae", "network.hidden=[8]")
     model = build.build_model(checked, IMAGES)
     build.build_objective(checked, model, IMAGES, 10, 10)
-    build.build_model(compose("model=cvae", "network.hidden=[8]"), dataclasses.replace(IMAGES, classes=("a", "b")))
+    build.build_model(compose("model=cvae", "network.hidden=[8]"), replace(IMAGES, classes=("a", "b")))
     of_objective = {"input_shape", "latent_dim", "latent_shape", "total_steps", "regularizers", "model"}
     assert of_objective <= given["objective"] & set(names)
     assert set(names) <= set.union(*given.values())

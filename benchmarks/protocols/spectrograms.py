@@ -58,7 +58,7 @@ def main() -> None:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     train = ~test
     np.savez_compressed(options.output, x=images[train], y=labels[train], x_test=images[test], y_test=labels[test])
-    print(f"{options.output}: {(~test).sum():,} training and {test.sum():,} test images")
+    print(f"{options.output}: {train.sum():,} training and {test.sum():,} test images")
 
 
 if __name__ == "__main__":
