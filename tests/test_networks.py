@@ -9,6 +9,7 @@ from torch import nn
 
 from autoenc.errors import ConfigError
 from autoenc.networks import Pair, conv, linear, mlp
+from autoenc.networks.attention import Block
 from autoenc.networks.parts import ColumnLinear
 
 SIZES = [(8, 8), (9, 13), (28, 28), (31, 17)]
@@ -182,3 +183,21 @@ def test_what_cannot_be_built_is_refused_in_one_line(make: Callable[[], Pair], m
 
 def test_eight_by_eight_takes_three_stages() -> None:
     assert conv((1, 8, 8), 3, channels=[2, 2, 2]).decoder(torch.randn(1, 3)).shape == (1, 1, 8, 8)
+
+
+def test_attention_is_in_float32_on_a_cpu_where_the_layers_around_it_are_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    block, x, inputs, attend = Block(8, 2, 0.0), torch.randn(3, 5, 8), [], nn.functional.scaled_dot_product_attention
+
+    def watched(query: torch.Tensor, *rest: torch.Tensor, **options: torch.Tensor) -> torch.Tensor:
+        inputs.append((query.dtype, torch.is_autocast_enabled("cpu")))
+        return attend(query, *rest, **options)
+
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", watched)
+    exact, _ = block(x, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded, seen = block(x, None)
+    assert inputs == [(torch.float32, False)] * 2
+    assert seen.dtype == torch.bfloat16
+    assert torch.allclose(rounded.float(), exact, atol=0.05)

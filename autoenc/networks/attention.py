@@ -49,9 +49,17 @@ class Block(nn.Module):
         seen = torch.stack([key, value], 1)
         if past is not None:
             seen = torch.cat([past, seen], 3)
-        read = F.scaled_dot_product_attention(query, seen[:, 0], seen[:, 1], attn_mask=mask)
+        read = _attend(query, seen[:, 0], seen[:, 1], mask)
         x = x + self.dropout(self.join(read.transpose(1, 2).flatten(2)))
         return x + self.hidden(self.norm_hidden(x)), seen
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Return softmax(q k^T / sqrt(d)) v; on a CPU not in bfloat16, whose gradient takes five times as long there."""
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    with torch.autocast("cpu", enabled=False):
+        return F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=mask)
 
 
 def positions(start: int, count: int, width: int, like: Tensor) -> Tensor:

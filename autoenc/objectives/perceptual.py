@@ -95,7 +95,7 @@ class PerceptualNetwork(nn.Module):
         pool = nn.AdaptiveAvgPool2d(2) if self.dims == 2 else nn.AdaptiveAvgPool1d(4)
         head = nn.Sequential(pool, nn.Flatten(), nn.Linear(4 * int(width), outputs)).to(weight.device)
         self.requires_grad_(True)
-        optimizer = torch.optim.Adam([*self.parameters(), *head.parameters()], lr=LR)
+        optimizer = torch.optim.Adam([*self.parameters(), *head.parameters()], lr=LR, fused=True)
         turns = 1 if task == "classes" else TURNS
         epochs = (train.shuffled(BATCH // turns, SEED, epoch) for epoch in itertools.count())
         hits: list[Tensor] = []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 
@@ -51,6 +52,14 @@ def torch_settings(settings: TrainerSettings) -> Iterator[None]:
         torch.set_flush_denormal(flushed)
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
+
+
+@contextlib.contextmanager
+def as_trained(config: Mapping[str, Any], device: torch.device) -> Iterator[torch.autocast]:
+    """Set threads and determinism of a run's config, and yield the context of forward passes in its precision."""
+    settings = TrainerSettings(**config["trainer"])
+    with torch_settings(settings):
+        yield torch.autocast(device.type, torch.bfloat16, enabled=half_precision(settings, device))
 
 
 def _flushes_denormal() -> bool:

@@ -19,7 +19,7 @@ from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
 from autoenc.screen import track
-from autoenc.training.process import seeded
+from autoenc.training.process import as_trained, seeded
 
 LABELS = (100, 1_000)  # numbers of labels to compare with
 
@@ -79,6 +79,7 @@ def finetune(
     """Train classifiers on few labels, from the run's weights and from new ones; everything else is the same.
 
     Adam with batches of up to 64 for `steps` steps and a cosine schedule. Draws of labels are stratified by class.
+    Precision and threads are those of the run's training.
 
     Raises:
         UserError: no labels, or too few.
@@ -107,19 +108,22 @@ def finetune(
 def _accuracy(run: Run, model: Autoencoder, split: Split, steps: int, lr: float) -> float:
     """Return the test accuracy of a classifier trained on the split."""
     network = Classifier(model, run.latent_dim, len(run.spec.classes)).to(run.device).train()
-    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     on_device = split.on(run.device)
     seed = int(torch.randint(2**31, ()))
     batches = (batch for epoch in itertools.count() for batch in on_device.shuffled(64, seed, epoch))
     # Batch normalization needs two examples.
-    for batch in itertools.islice((batch for batch in batches if len(batch) > 1), steps):
-        assert batch.y is not None
-        loss = F.cross_entropy(network(batch), batch.y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    with as_trained(run.config, run.device) as precision:
+        for batch in itertools.islice((batch for batch in batches if len(batch) > 1), steps):
+            assert batch.y is not None
+            with precision:
+                logits = network(batch)
+            loss = F.cross_entropy(logits.float(), batch.y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
     network.eval()
     hits = run.over(run.data.test, lambda batch: (network(batch).argmax(1) == batch.y).float())
     return float(hits.mean())

@@ -102,7 +102,7 @@ def train(run: Run, steps: int = 2_000) -> Classifier:
     x, x_test = (torch.from_numpy(inputs(run, split.rows())) for split in (run.data.train, run.data.test))
     x, y = x[known], y[known]
     layers = network(run.spec.shape, len(run.spec.classes)).to(run.device)
-    optimizer = torch.optim.Adam(layers.parameters(), lr=LR)
+    optimizer = torch.optim.Adam(layers.parameters(), lr=LR, fused=True)
     epochs = (shuffled_indices(len(x), BATCH, SEED, epoch) for epoch in itertools.count())
     batches = itertools.islice(itertools.chain.from_iterable(epochs), steps)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from autoenc.loading import Run
 from autoenc.networks.causal import CausalTransformer
 from autoenc.screen import track
 from autoenc.training import checkpoint
-from autoenc.training.process import seeded
+from autoenc.training.process import as_trained, seeded
 
 FOLDER, FILE = "fit_prior", "weights.pt"
 BATCH, LOGITS = 128, 2**24  # sequences and logits in memory at a time
@@ -58,7 +59,8 @@ def fit(run: Run, epochs: int = 20, hidden: int = 128, layers: int = 2, lr: floa
     """Fit a prior to the codes of the training split; the epoch with the best validation value is kept.
 
     It starts as independent categorical distributions, the relative frequencies of each index, smoothed by the constant
-    that is best on validation data. A code of a single index stays one.
+    that is best on validation data. A code of a single index stays one. Precision and threads are
+    those of the run's training.
     """
     require(hidden % HEADS == 0 and hidden >= HEADS, "--hidden", hidden, f"must be a multiple of {HEADS}")
     for key, value in (("hidden", hidden), ("layers", layers)):
@@ -66,7 +68,8 @@ def fit(run: Run, epochs: int = 20, hidden: int = 128, layers: int = 2, lr: floa
     require(lr > 0, "--lr", lr, "must be above 0")
     splits = {name: indices(run, name).to(run.device) for name in ("train", "val", "test")}
     bottleneck = run.model.bottleneck
-    return fit_indices(splits, bottleneck.symbols, bottleneck.groups, epochs, hidden, layers, lr, seed)
+    with as_trained(run.config, run.device) as precision:
+        return fit_indices(splits, bottleneck.symbols, bottleneck.groups, epochs, hidden, layers, lr, seed, precision)
 
 
 def fit_indices(
@@ -78,8 +81,14 @@ def fit_indices(
     layers: int = 2,
     lr: float = 1e-3,
     seed: int = 0,
+    precision: AbstractContextManager[Any] | None = None,
 ) -> Fitted:
-    """Fit a prior to sequences (N, T) of a training split, chosen on val; see `fit`."""
+    """Fit a prior to sequences (N, T) of a training split, chosen on val; see `fit`.
+
+    Args:
+        precision: context of the forward passes of training.
+    """
+    precision = precision or nullcontext()
     train = splits["train"]
     length = train.shape[1]
     counts = torch.stack([torch.bincount(column, minlength=symbols) for column in train.T])  # (T, symbols)
@@ -89,12 +98,14 @@ def fit_indices(
         model = CausalTransformer(length, symbols, groups, hidden, layers).to(train.device)
         model.bias.data.copy_(independent)
         best, best_epoch, state = nats(model, splits["val"]), 0, copy.deepcopy(model.state_dict())
-        optimizer = torch.optim.AdamW(model.parameters(), lr)
+        optimizer = torch.optim.AdamW(model.parameters(), lr, fused=True)
         for epoch in track(range(1, epochs + 1 if length > 1 else 1), "fitting the prior, epochs"):
             model.train()
             for rows in shuffled_indices(len(train), _batch(model), seed, epoch, train.device):
                 optimizer.zero_grad()
-                (-model.log_prob(train[rows]).mean() / length).backward()
+                with precision:
+                    loss = -model.log_prob(train[rows]).mean() / length
+                loss.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
             if (found := nats(model, splits["val"])) < best:

@@ -15,6 +15,8 @@ from autoenc.apps.generation import density, index_prior
 from autoenc.apps.protocol.evaluate import evaluate
 from autoenc.errors import DataError, UserError
 from autoenc.networks.causal import CausalTransformer
+from autoenc.training.process import half_precision
+from autoenc.training.settings import TrainerSettings
 
 
 def transformer(length: int = 3, symbols: int = 3, groups: int = 1) -> CausalTransformer:
@@ -105,6 +107,23 @@ def test_it_is_the_same_for_the_same_seed_and_its_nats_are_those_of_its_file(
         run.model.bottleneck.linear.weight.add_(1e-3)
     with pytest.raises(DataError, match=r"weights\.pt: was fitted to other codes.*fit_prior\.py .* --force"):
         density.of(run)
+
+
+def test_it_is_trained_in_the_precision_of_the_run_and_evaluated_in_float32(
+    grid_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, seen, forward = load_run(grid_run, "cpu"), set(), CausalTransformer.forward
+
+    def watched(model: CausalTransformer, index: torch.Tensor) -> torch.Tensor:
+        seen.add((torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
+        return forward(model, index)
+
+    monkeypatch.setattr(CausalTransformer, "forward", watched)
+    for precision in ("32", "bf16"):
+        seen.clear()
+        run.config["trainer"]["precision"] = precision
+        index_prior.fit(run, epochs=1, hidden=8, layers=1)
+        assert seen == {(True, half_precision(TrainerSettings(precision=precision), run.device)), (False, False)}
 
 
 def test_a_damaged_file_is_refused(grid_run: Path, copied: Callable[[Path], Path]) -> None:
