@@ -55,6 +55,14 @@ def test_no_step_is_in_two_splits(folder: Path, by: str, differences: bool) -> N
         assert sorted(set(jumps))[-1] > 3
 
 
+def test_it_is_said_where_more_steps_are_unused_than_trained_on(folder: Path) -> None:
+    settings = {"window": 8, "label": "bad", "split": "time", "train_steps": 40}
+    assert not any("unused" in note for note in series(str(folder), **settings).notes), "64 unused, 96 to train on"
+    said = "80 steps to train on, 96 unused between the parts; data.gap=0 uses them"
+    assert said in series(str(folder), **settings, gap=12).notes
+    assert not any("unused" in note for note in series(str(folder), **settings, gap=0).notes)
+
+
 def test_a_split_of_windows_at_random_would_leak(folder: Path) -> None:
     """The check above finds the leak that the split avoids."""
     data = series(str(folder), window=8, stride=1, label="bad", split="time")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -166,7 +167,8 @@ def assembled(
     places: dict[str, list[Tensor]] = {part: [] for part in PARTS}
     runs = list(axis.runs())
     firsts = [first for _, first, _ in runs]
-    for part, start, stop in cutting.parts(axis, tests):
+    parts = cutting.parts(axis, tests)
+    for part, start, stop in parts:
         for _, first, end in runs[max(0, bisect_right(firsts, start) - 1) : bisect_left(firsts, stop)]:
             if max(first, start) < min(end, stop):
                 inside = max(first, start), min(end, stop)
@@ -186,6 +188,14 @@ def assembled(
     long = {i for i, start, stop in runs if stop - start >= cutting.window + lead}
     if short := len(axis.recordings) - len(long):
         notes = [*notes, f"{short:,} of {counted(len(axis.recordings), 'recordings')} shorter than a window: left out"]
+    steps = Counter[str]()
+    for part, start, stop in parts:
+        steps[part] += max(0, stop - start)
+    if (unused := len(axis.steps) - steps.total()) > steps["train"]:
+        notes = [
+            *notes,
+            f"{steps['train']:,} steps to train on, {unused:,} unused between the parts; data.gap=0 uses them",
+        ]
     for part, use in zip(PARTS, ("train", "validate", "test"), strict=True):
         if not len(found[part]):
             of = f" of the class {cutting.normal}" if cutting.normal is not None and part != "test" else ""
