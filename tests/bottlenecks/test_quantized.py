@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from autoenc.bottlenecks import Deterministic, Gaussian, TopK, VectorQuantized
+from autoenc.bottlenecks.discrete import quantized as module
 from autoenc.core import Bottleneck
 from autoenc.errors import ConfigError
 
@@ -29,14 +30,20 @@ def test_a_code_of_a_single_entry_is_remarked() -> None:
 
 @pytest.mark.parametrize("positions", [(), (3, 2)])
 @pytest.mark.parametrize("learning", ["ema", "gradient"])
-def test_each_position_takes_the_nearest_entry(positions: tuple[int, ...], learning: str) -> None:
+@pytest.mark.parametrize("vectors", [1, 4, 10**6])
+def test_each_position_takes_the_nearest_entry_however_many_are_compared_at_a_time(
+    positions: tuple[int, ...], learning: str, vectors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DISTANCES", 4 * vectors + 3)
     bottleneck = quantized(positions=positions, learning=learning).eval()
     features = torch.randn(5, 2, *positions)
     code = bottleneck(features)
     assert code.z.shape == (5, *bottleneck.latent_shape) == (5, 2, *positions)
-    vectors, z = features.movedim(1, -1).reshape(-1, 2), code.z.movedim(1, -1).reshape(-1, 2)
-    nearest = torch.cdist(vectors, bottleneck.codebook).argmin(1)
-    assert torch.equal(z, bottleneck.codebook[nearest]), "exactly an entry, not nearly"
+    z = code.z.movedim(1, -1).reshape(-1, 2)
+    distances = torch.cdist(features.movedim(1, -1).reshape(-1, 2), bottleneck.codebook).square()
+    assert torch.equal(z, bottleneck.codebook[distances.argmin(1)]), "exactly an entry, not nearly"
+    first, second = distances.sort(1).values[:, :2].T
+    torch.testing.assert_close(bottleneck.margin(code), (second - first).view(5, -1).amin(1))
     torch.testing.assert_close(code.losses["commitment"], 0.25 * (features - code.z).square().flatten(1).sum(-1))
     assert torch.equal(bottleneck.project(features), code.z)
     assert torch.equal(bottleneck.project(code.z.detach()), code.z), "valid codes stay"
