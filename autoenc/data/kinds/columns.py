@@ -151,9 +151,10 @@ class Columns(Kind):
         for name, values in known.items():
             spelled = {_plain(text): text for text in reversed(values)}
             exact = set(values)
-            new = {text: spelled.get(_plain(text), text) for text in typed[name].unique() if text not in exact}
+            unseen = (text for text in typed[name].unique() if text not in exact)
+            new = {text: other for text in unseen if (other := spelled.get(_plain(text), text)) != text}
             if new:
-                typed[name] = typed[name].replace(new)
+                typed[name] = typed[name].map(lambda text, new=new: new.get(text, text))
         return typed
 
     def matrix(self, frame: pd.DataFrame, what: str = "the rows") -> np.ndarray:
