@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from autoenc.core import Likelihood
 
+MOST_DECIMALS = 300  # that float64 can have
 PROBED = 3  # rows stored to check compatibility with another version of scikit-learn
 UNSEEN = "(unseen)"  # a category not seen in training: all its dimensions are 0
 
@@ -244,7 +246,8 @@ class Columns(Kind):
         for name, (low, high, whole) in self.ranges.items():
             values = frame[name].clip(low, high)
             integers = "Int64" if values.isna().any() else "int64"
-            frame[name] = values.round().astype(integers) if whole else values.round(6)
+            rounded = values.round(self._decimals(name)).clip(low, high)
+            frame[name] = values.round().astype(integers) if whole else rounded
         for name, dated in self.dates.items():
             frame[name] = dated.text(frame[name].astype("float64"))
         return frame[list(self.order or frame)]
@@ -256,10 +259,11 @@ class Columns(Kind):
         found = {name: ["yes" if cell else "no" for cell in gone] for name, _, gone in self._indicators(x)}
         for name, dated in self.dates.items():
             frame[name] = dated.text(frame[name])
-        cells = {
-            str(name): [f"{round(v, 6) + 0.0:.4g}" if isinstance(v, float) else str(v) for v in values]
-            for name, values in frame.items()
-        }
+        cells = {}
+        for name, values in frame.items():
+            decimals = self._decimals(name)
+            texts = [f"{round(v, decimals) + 0.0:.4g}" if isinstance(v, float) else str(v) for v in values]
+            cells[str(name)] = texts
         for name, gone in missing.items():
             cells[name] = [MISSING if cell else text for cell, text in zip(gone, cells[name], strict=True)]
         return cells | found
@@ -274,6 +278,12 @@ class Columns(Kind):
         for name, dated in self.dates.items():
             frame[name] = pd.to_datetime(dated.text(frame[name]))
         return {str(name): frame[name].to_numpy() for name in frame}
+
+    def _decimals(self, name: str) -> int:
+        """Return with how many decimals numbers are written: six, or as many as their range has six digits with."""
+        low, high, _ = self.ranges.get(name, (0.0, 0.0, False))  # which runs of version 0.1 lack
+        size = high - low or abs(high)
+        return min(max(6, 5 - math.floor(math.log10(size))), MOST_DECIMALS) if size else 6
 
     def _indicators(self, x: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
         """Yield the names of indicators and of their numbers, and where these are missing, (N,) bool."""
