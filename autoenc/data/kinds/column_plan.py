@@ -113,7 +113,7 @@ class Plan:
 
     def _kinds(self, frame: pd.DataFrame, source: Source) -> _Columns:
         """Return what becomes of each column."""
-        found = _Columns()
+        found = _Columns(names=frozenset(map(str, frame)))
         for name in frame:
             column = frame[name].dropna()
             if len(column) == 0:
@@ -163,8 +163,11 @@ class Plan:
                 return False
             raise DataError(f"data.dates=[{name}]: '{str(column[moments.isna()].iloc[0])[:40]}' is not a date")
         clock = bool((moments != moments.dt.normalize()).any())
-        found.dates[name] = dated = Dated(order, moments.min().isoformat(), clock)
-        found.numbers += [name + end for end in dated.numbers(moments)]
+        found.dates[name] = dated = Dated(order, moments.min().isoformat(), clock).apart(name, found.names)
+        found.numbers += [name + end for end in dated.ends]
+        for end, usual in zip(dated.ends, Dated(order, clock=clock).ends, strict=True):
+            if end != usual:
+                found.notes.append(f"column {name + end}: that of the dates in {name}, since {name + usual} is taken")
         if self.dates == "auto":
             hour = ", hour" if clock else ""
             found.notes.append(f"column {name}: dates are read as days, weekday{hour}; data.dates=[] for categories")
@@ -237,8 +240,9 @@ class Plan:
 
 @dataclass
 class _Columns:
-    """What becomes of the columns of a table."""
+    """What becomes of the columns of a table, which have these names."""
 
+    names: frozenset[str] = frozenset()
     numbers: list[str] = field(default_factory=list)
     categories: list[str] = field(default_factory=list)
     written: dict[str, Written] = field(default_factory=dict)

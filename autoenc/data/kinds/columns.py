@@ -15,7 +15,8 @@ from autoenc.data.kinds.observed import Column
 from autoenc.data.kinds.raw import Category, Raw, RawColumns, RawInput
 from autoenc.data.kinds.raw.inputs import GONE
 from autoenc.data.readers.class_names import MARKERS, MISSING, class_name
-from autoenc.data.readers.dates import HOUR, WEEKDAY, Dated
+from autoenc.data.readers.dates import Dated
+from autoenc.data.readers.delimited import unique
 from autoenc.data.readers.numbers import Written
 from autoenc.data.readers.tables import Source
 from autoenc.data.split import Split
@@ -188,13 +189,15 @@ class Columns(Kind):
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns of the table and their positions among the D dimensions."""
-        place = {name: len(self.numbers) + i for i, name in enumerate(self.indicated)}  # of the indicators
+        place = {
+            part: len(self.numbers) + i for i, name in enumerate(self.indicated) for part in self._parts(name)
+        }  # of the indicators
         found = [
-            Column(name, "number", i, i + 1, place.get(_cell_of(name)), self.fills.get(name))
+            Column(name, "number", i, i + 1, place.get(name), self.fills.get(name))
             for i, name in enumerate(self._scaled_numbers)
         ]
-        for name in self.indicated:
-            found.append(Column(f"{name} {MISSING}", "number", _end(found), _end(found) + 1))
+        for name in self._indicators:
+            found.append(Column(name, "number", _end(found), _end(found) + 1))
         for part, estimator, names in self.transformer.transformers_:
             if part == "category":
                 for name, (own, rare) in zip(names, _categories(estimator), strict=True):
@@ -256,7 +259,8 @@ class Columns(Kind):
         """Return `frame` of (N, D) as short texts: column -> (N,); missing numbers as such, not as imputed."""
         frame = self.frame(x)
         missing = self._missing_numbers(frame, x)
-        found = {name: ["yes" if cell else "no" for cell in gone] for name, _, gone in self._indicators(x)}
+        flags = self._flags(x)
+        found = {name: ["yes" if cell else "no" for cell in flags[:, i]] for i, name in enumerate(self._indicators)}
         for name, dated in self.dates.items():
             frame[name] = dated.text(frame[name])
         cells = {}
@@ -285,18 +289,23 @@ class Columns(Kind):
         size = high - low or abs(high)
         return min(max(6, 5 - math.floor(math.log10(size))), MOST_DECIMALS) if size else 6
 
-    def _indicators(self, x: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
-        """Yield the names of indicators and of their numbers, and where these are missing, (N,) bool."""
-        for column in self.columns:
-            if (name := column.name.removesuffix(f" {MISSING}")) in self.indicated and name != column.name:
-                yield column.name, name, x[:, column.start] > 0.5
+    @property
+    def _indicators(self) -> list[str]:
+        """Names of the indicators, which no other column has."""
+        taken, names = {*self.numbers, *self.categories}, [f"{name} {MISSING}" for name in self.indicated]
+        return names if taken.isdisjoint(names) else unique([*taken, *names])[len(taken) :]
+
+    def _flags(self, x: np.ndarray) -> np.ndarray:
+        """Return (N, I) bool, whether the numbers that have an indicator are missing."""
+        flags: np.ndarray = x[:, len(self.numbers) : len(self.numbers) + len(self.indicated)] > 0.5
+        return flags
 
     def _missing_numbers(self, frame: pd.DataFrame, x: np.ndarray) -> dict[str, np.ndarray]:
         """Return which numbers of rows (N, D) are missing: column -> (N,) bool."""
         missing = {name: frame[name].isna().to_numpy() for name in self.numbers}
-        for _, name, gone in self._indicators(x):
-            for each in {name, name + WEEKDAY, name + HOUR} & missing.keys():
-                missing[each] = missing[each] | gone
+        for name, gone in zip(self.indicated, self._flags(x).T, strict=True):
+            for part in self._parts(name):
+                missing[part] = missing[part] | gone
         return missing
 
     def raw(self) -> Raw:
@@ -313,7 +322,7 @@ class Columns(Kind):
             inputs.append(RawInput("categories", "str", (len(texts),), text, tuple(texts), codes=tuple(spellings)))
         return RawColumns(
             inputs,
-            {name: (_seconds(dated.first), dated.clock) for name, dated in self.dates.items()},
+            {name: (_seconds(dated.first), dated.ends) for name, dated in self.dates.items()},
             [([step for _, step in pipeline.steps], names) for pipeline, names in steps.values()],
             [] if encoder is None else [_dimensions(own, rare) for own, rare in _categories(encoder)],
             self.columns,
@@ -367,7 +376,12 @@ class Columns(Kind):
 
     @property
     def _derived(self) -> set[str]:
-        return {name + end for name in self.dates for end in (WEEKDAY, HOUR)}
+        """Names of columns that are derived from dates."""
+        return {part for name in self.dates for part in self._parts(name)[1:]}
+
+    def _parts(self, name: str) -> list[str]:
+        """Return the numbers that a column of numbers or dates becomes."""
+        return [name + end for end in self.dates[name].ends] if name in self.dates else [name]
 
 
 def _check_cells(what: str, name: str, column: pd.Series, bad: pd.Series, wanted: str) -> None:
@@ -390,11 +404,6 @@ def _seconds(moments: Any) -> Any:
     import pandas as pd
 
     return (pd.to_datetime(moments) - pd.Timestamp("1970-01-01")) / pd.Timedelta(seconds=1)
-
-
-def _cell_of(name: str) -> str:
-    """Return the user's column of a numeric column: that of the dates of a weekday or an hour."""
-    return name.removesuffix(WEEKDAY).removesuffix(HOUR)
 
 
 def _plain(text: str) -> str:

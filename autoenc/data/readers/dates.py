@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ ISO = re.compile(
     re.IGNORECASE,
 )
 OTHER = re.compile(rf"(?P<a>\d{{1,2}})(?P<mark>[./-])(?P<b>\d{{1,2}})[./-](?P<year>\d{{4}}|\d{{2}}){TIME}")
-WEEKDAY, HOUR = " weekday", " hour"  # ends of the names of derived columns
 
 Order = Literal["year", "day", "month"]
 
@@ -30,11 +30,27 @@ class Dated:
 
     Args:
         order: what the cells begin with. first: the first training date. clock: whether there are times of day.
+        weekday, hour: ends of the names of derived columns.
     """
 
     order: Order
     first: str = ""
     clock: bool = False
+    weekday: str = " weekday"
+    hour: str = " hour"
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """Ends of the names of the numbers: days since the first date, weekday (0 is Monday), hour."""
+        return ("", self.weekday, self.hour) if self.clock else ("", self.weekday)
+
+    def apart(self, name: str, taken: Collection[str]) -> Dated:
+        """Return the form of the column `name` with derived columns that have no name of another column."""
+        weekday, hour = (
+            next(each for each in (end, *(f"{end}.{i}" for i in range(1, len(taken) + 1))) if name + each not in taken)
+            for end in (self.weekday, self.hour)
+        )
+        return replace(self, weekday=weekday, hour=hour)
 
     def moments(self, column: pd.Series) -> pd.Series:
         """Convert a column to datetimes; NaT for values that are not dates."""
@@ -57,13 +73,12 @@ class Dated:
         return f"{year}-{month:0>2}-{day:0>2}{match['time'] or ''}"
 
     def numbers(self, moments: pd.Series) -> dict[str, pd.Series]:
-        """Return end of the name -> numbers: days since the first date, weekday (0 is Monday), hour."""
+        """Return one of `ends` -> numbers."""
         import pandas as pd
 
-        found = {"": (moments - pd.Timestamp(self.first)) / pd.Timedelta(days=1), WEEKDAY: moments.dt.day_of_week}
-        if self.clock:
-            found[HOUR] = moments.dt.hour + moments.dt.minute / 60
-        return {end: values.astype("float64") for end, values in found.items()}
+        days = (moments - pd.Timestamp(self.first)) / pd.Timedelta(days=1)
+        numbers = (days, moments.dt.day_of_week, moments.dt.hour + moments.dt.minute / 60)
+        return {end: values.astype("float64") for end, values in zip(self.ends, numbers, strict=False)}
 
     def text(self, days: pd.Series) -> pd.Series:
         """Convert days since the first date to text."""

@@ -41,7 +41,7 @@ def streamed(recipe: Recipe, folder: Path, kind: Table | None) -> Data:
     files = [stamp(path) for path in recipe.paths]
     options = plain.to_plain({k: v for k, v in vars(recipe).items() if k not in ("paths", "source", "plan")})
     parts = [plain.to_plain(dataclasses.asdict(part)) for part in (recipe.source, recipe.plan)]
-    key: dict[str, Any] = {"what": "table 3", "files": files, "options": options, "parts": parts}
+    key: dict[str, Any] = {"what": "table 4", "files": files, "options": options, "parts": parts}
     if kind is not None:
         key["kind"] = zlib.crc32(json.dumps(values_of(kind)).encode())
 

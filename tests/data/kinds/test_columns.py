@@ -1,4 +1,4 @@
-"""Columns of tables: small units, many new values."""
+"""Columns of tables: small units, names that look derived, many new values."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from autoenc.data.kinds.column_plan import Plan
 from autoenc.data.kinds.table import Table
@@ -20,6 +21,21 @@ def loaded(frame: pd.DataFrame, source: Source | None = None, **options: Any) ->
     """Return what is learnt from a data frame, as it is stored."""
     kind, _ = Plan(**options).fit(frame, source or Source())
     return Table.load(None, json.loads(json.dumps(values_of(kind))))
+
+
+def given(kind: Table, frame: pd.DataFrame) -> torch.Tensor:
+    """Encode a data frame by the exported preprocessing."""
+    arrays = []
+    for each in kind.raw().inputs:
+        cells = frame[list(each.columns)]
+        arrays.append(each.numbers(cells.to_numpy(str)) if each.codes else _numbers(cells, each.dates))
+    return kind.raw()(*map(torch.from_numpy, arrays))
+
+
+def _numbers(cells: pd.DataFrame, dates: tuple[str, ...]) -> np.ndarray:
+    epoch = pd.Timestamp("1970-01-01")
+    seconds = {name: (pd.to_datetime(cells[name]) - epoch) / pd.Timedelta(seconds=1) for name in dates}
+    return cells.assign(**seconds).to_numpy(np.float64)
 
 
 @pytest.mark.parametrize(("low", "high"), [(2e-7, 4e-7), (-3e-30, 5e-30), (1 + 1e-9, 1 + 9e-9), (3e-7, 3e-7)])
@@ -43,6 +59,50 @@ def test_usual_numbers_have_six_decimals_and_no_noise() -> None:
     small = loaded(frame.assign(a=frame["a"].clip(0, 20)))
     assert small.plausible(small.matrix(frame.assign(a=frame["a"].clip(0, 20))))["a"].tolist()[0] == 0
     assert kind.plausible(x)["n"].tolist() == frame["n"].tolist()
+
+
+@pytest.mark.parametrize("name", ["km per hour", "sales weekday", "visits hour"])
+def test_a_number_of_the_user_is_no_part_of_a_date(name: str) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({name: random.normal(size=60), "visits": random.normal(size=60)})
+    frame.loc[::6, name] = frame.loc[::4, "visits"] = np.nan
+    kind, same = loaded(frame), loaded(frame.rename(columns={name: "other"}))
+    assert kind.columns[0].indicator == same.columns[0].indicator == 2
+    assert np.array_equal(kind.matrix(frame), same.matrix(frame.rename(columns={name: "other"})))
+    assert [cell == "(missing)" for cell in kind.cells(kind.matrix(frame))[name]] == frame[name].isna().tolist()
+
+
+@pytest.mark.parametrize("clock", [True, False])
+@pytest.mark.parametrize("other", [np.arange(40.0) % 7, ["am", "pm"] * 20])
+def test_dates_and_a_column_with_a_name_of_their_hour_are_both_used(clock: bool, other: Any) -> None:
+    moments = pd.date_range("2024-01-01", periods=40, freq="5h" if clock else "D").astype(str)
+    frame = pd.DataFrame(
+        {"pickup": moments, "pickup hour": other, "pickup weekday": other, "amount": np.arange(40) % 9}
+    )
+    frame.loc[3, ["pickup", "pickup hour"]] = None
+    kind = loaded(frame)
+    names = [column.name for column in kind.columns]
+    assert len(names) == len(set(names))
+    x = kind.matrix(frame)
+    apart = frame.rename(columns={"pickup hour": "h", "pickup weekday": "w"})
+    assert np.array_equal(np.sort(x, 1), np.sort(loaded(apart).matrix(apart), 1))
+    rows = kind.plausible(x)
+    assert list(rows) == list(frame)
+    kept = frame.index != 3
+    assert (rows[kept] == frame[kept]).all(axis=None)
+    assert kind.cells(x)["pickup hour"][3] == "(missing)"
+    raw = frame.assign(**{n: frame[n].fillna("") for n in kind.categories})
+    torch.testing.assert_close(given(kind, raw), torch.from_numpy(x))
+
+
+def test_a_number_with_the_name_of_an_indicator_is_used() -> None:
+    frame = pd.DataFrame({"age": [1.5, None, 3, 5] * 9, "age (missing)": [0.5, 2, 3, 7] * 9})
+    kind = loaded(frame)
+    x = kind.matrix(frame)
+    assert [column.name for column in kind.columns] == ["age", "age (missing)", "age (missing).1"]
+    assert kind.plausible(x)["age (missing)"].tolist() == pytest.approx(frame["age (missing)"].tolist())
+    assert kind.cells(x)["age"][:3] == ["1.5", "(missing)", "3"]
+    assert kind.cells(x)["age (missing).1"][:2] == ["no", "yes"]
 
 
 def test_many_new_values_are_not_looked_up_in_each_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,19 +37,19 @@ class RawColumns(Raw):
     """Numbers (N, n) float64, NaN where missing, and numbers of categories (N, c) int64 -> (N, D) float32.
 
     Args:
-        first: column of dates -> seconds since 1970 of the first training date, and whether there are times of day.
+        first: column of dates -> seconds since 1970 of the first training date, and ends of the names of its numbers.
         numeric: (steps of the pipeline, names of its columns) of the transformer. categories: of each column of texts.
         columns: dimensions. indicated: columns with an indicator. most_missing: see `Columns`.
         infinite: whether infinite numbers are missing cells.
     """
 
     def __init__(
-        self, inputs: Sequence[RawInput], first: Mapping[str, tuple[float, bool]],
+        self, inputs: Sequence[RawInput], first: Mapping[str, tuple[float, tuple[str, ...]]],
         numeric: Sequence[tuple[Sequence[Any], Sequence[str]]], categories: Sequence[Category],
         columns: Sequence[Column], indicated: Sequence[str], most_missing: int | None, infinite: bool,
     ):  # fmt: skip
         super().__init__(*inputs)
-        self.first = {name: (torch.tensor(start, dtype=torch.float64), clock) for name, (start, clock) in first.items()}
+        self.first = {name: (torch.tensor(start, dtype=torch.float64), ends) for name, (start, ends) in first.items()}
         self.categories, self.most_missing, self.infinite = categories, most_missing, infinite
         self.names = [list(names) for _, names in numeric]
         self.pipelines = nn.ModuleList([nn.Sequential(*map(_module, steps)) for steps, _ in numeric])
@@ -95,12 +95,11 @@ class RawColumns(Raw):
 
     def _dated(self, name: str, seconds: Tensor) -> dict[str, Tensor]:
         """Return the numbers of a date, as `Dated.numbers` does."""
-        first, clock = self.first[name]
+        first, ends = self.first[name]
         day = (seconds / DAY).floor()
-        found = {name: (seconds - first) / DAY, f"{name} weekday": _modulo(day + THURSDAY, 7)}
-        if clock:
-            found[f"{name} hour"] = ((seconds - day * DAY) / 60).floor() / 60
-        return found
+        hour = ((seconds - day * DAY) / 60).floor() / 60
+        numbers = ((seconds - first) / DAY, _modulo(day + THURSDAY, 7), hour)
+        return {name + end: values for end, values in zip(ends, numbers, strict=False)}
 
 
 def _modulo(x: Tensor, n: int) -> Tensor:
