@@ -28,7 +28,10 @@ def value(cell, column, given, row):
             return np.nan
         if column in given["dates"]:
             return np.datetime64(cell, "ms").astype(float) / 1000
-        return cell if given["dtype"] == "str" else float(cell)
+        if given["dtype"] == "str":
+            return cell
+        number = float(cell)
+        return np.nan if str(number) in given["missing"] else number  # -200.00 for -200
     except ValueError:
         raise ValueError(f"row {row}, column {column}: {cell!r} cannot be read") from None
 

@@ -15,7 +15,7 @@ import torch
 from autoenc.data.kinds.columns import Columns
 from autoenc.data.kinds.estimator_json import from_plain, to_plain
 from autoenc.data.kinds.kind import REAL, Completed, common
-from autoenc.data.readers.class_names import MISSING, class_names
+from autoenc.data.readers.class_names import MARKERS, MISSING, class_names
 from autoenc.data.readers.dates import Dated
 from autoenc.data.readers.numbers import Written
 from autoenc.data.readers.tables import Source
@@ -199,7 +199,9 @@ class Table(Columns):
         state |= {name: tuple(values[name]) for name in LISTS}
         table = cls(**common(values), source=Source(**from_plain(values["source"])), **state)
         table._check_version(str(values.get("sklearn", "unknown")))
-        return table
+        encoder = table.transformer.named_transformers_.get("category")
+        known = set() if encoder is None else {text for each in encoder.categories_ for text in each}
+        return dataclasses.replace(table, source=dataclasses.replace(table.source, kept=tuple(sorted(known & MARKERS))))
 
     def _check_version(self, written: str) -> None:
         """Raise DataError unless the transformer reproduces the stored results: another version, or damage."""

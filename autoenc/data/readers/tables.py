@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from autoenc import memory
 from autoenc.data.readers import arrays
@@ -104,6 +108,7 @@ class Source:
         infinite: of numbers: error or missing.
         array: name of the array of rows, or of the sheet, in a file with several.
         unused: further columns that a new file without a header may lack.
+        kept: texts that are no markers although they look like it: categories of a run that an earlier version trained.
     """
 
     header: bool | None = True
@@ -120,6 +125,28 @@ class Source:
     infinite: str = "error"
     unused: tuple[str, ...] = ()
     array: str | None = None
+    kept: tuple[str, ...] = ()
+
+    @property
+    def markers(self) -> set[str]:
+        """Texts of missing cells."""
+        return MARKERS.difference(self.kept).union(self.missing, self._numeric_markers())
+
+    def _numeric_markers(self) -> dict[str, float]:
+        """Return the markers that are numbers, as they may be written: -200 also as -200.0, with a comma as -200,0."""
+        found: dict[str, float] = {}
+        for marker in self.missing:
+            if is_number(plain := marker.replace(self.decimal, ".")):
+                for text in (plain, str(float(plain)), class_name(float(plain))):
+                    found |= dict.fromkeys((text, text.replace(".", self.decimal)), float(plain))
+        return found
+
+    def _is_marker(self) -> Callable[[str], bool]:
+        """Return a function that tells whether a text without blanks around it is a missing cell."""
+        markers, numeric, decimal = self.markers, self._numeric_markers(), self.decimal
+        if not numeric:
+            return markers.__contains__
+        return lambda text: text in markers or (decimal in text and text.rstrip("0").rstrip(decimal) in numeric)
 
     def read(self, path: Path) -> pd.DataFrame:
         """Read all rows. Cells of a CSV file are text or missing.
@@ -176,10 +203,10 @@ class Source:
             start[0] = start[0][0], header_row(path, start)
         names = self._names(path, start[0][1], [row for _, row in start[1:]], notes)
         found = chain(start[self.header is not False :], found)
-        markers = MARKERS | {text for marker in self.missing for text in _spellings(marker)}
+        is_marker = self._is_marker()
         while part := list(islice(found, size)):
             cells = zip(*(_of_width(path, line, row, len(names)) for line, row in part), strict=True)
-            columns = [[None if (text := c.strip()) in markers else text for c in column] for column in cells]
+            columns = [[None if is_marker(text := c.strip()) else text for c in column] for column in cells]
             frame = pd.DataFrame({i: pd.Series(column, dtype="str") for i, column in enumerate(columns)})
             frame.columns = names
             yield frame
@@ -270,11 +297,26 @@ class Source:
         for name in frame.columns[frame.dtypes == "object"]:  # texts of writers that do not mark them as such
             if pd.api.types.infer_dtype(frame[name], skipna=True) == "bytes":
                 frame[name] = frame[name].str.decode("utf-8", errors="backslashreplace")
-        if not self.missing:
-            return frame
-        texts = {text for marker in self.missing for text in _spellings(marker)}
-        values = texts | {float(text) for text in texts if is_number(text)}
-        return frame.mask(frame.isin(list(values)))
+        is_marker, numbers = self._is_marker(), set(self._numeric_markers().values())
+        with np.errstate(over="ignore"):
+            numbers |= {short for number in numbers if math.isfinite(short := float(np.float32(number)))}
+
+        def missing(cell: object) -> bool:
+            if isinstance(cell, str):
+                return is_marker(cell.strip())
+            return isinstance(cell, Number) and not isinstance(cell, bool) and cell in numbers
+
+        frame = frame.copy(deep=False)
+        for name, dtype in frame.dtypes.items():
+            if dtype.kind not in "iufb":
+                gone = frame[name].astype("object").map(missing).astype("bool")
+            elif dtype.kind == "b" or not numbers:
+                continue
+            else:
+                gone = frame[name].isin(list(numbers))
+            if gone.any():
+                frame[name] = frame[name].mask(gone)
+        return frame
 
     def learnt(self) -> Source:
         """Return the format as new files are read: the names are known, so that no first line is in doubt."""
@@ -304,11 +346,6 @@ def source_of(options: Mapping[str, Any]) -> Source:
         (*drop, *([label] if label else [])), quoting, skip, options.get("comment") or "", thousands or "", infinite,
         (), options.get("array"),
     )  # fmt: skip
-
-
-def _spellings(marker: str) -> set[str]:
-    """Return a marker as it may be written: -200 also as -200.0."""
-    return {marker, str(float(marker)), f"{float(marker):g}"} if is_number(marker) else {marker}
 
 
 def _of_width(path: Path, line: int, row: list[str], width: int) -> list[str]:

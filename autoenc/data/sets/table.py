@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -98,6 +99,8 @@ def table(
     )  # fmt: skip
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     assert kind is None or isinstance(kind, Table)
+    if kind is not None:
+        source = replace(source, kept=kind.source.kept)
     plan = Plan(
         scaling, log if isinstance(log, bool) else _texts(log), _texts(categorical), max_categories,
         dates if isinstance(dates, str) else _texts(dates), _texts(keep),

@@ -1,6 +1,7 @@
-"""Columns of tables: small units, names that look derived, many new values."""
+"""Columns of tables: small units, names that look derived, markers of missing cells, many new values."""
 
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
+from autoenc.data import table
 from autoenc.data.kinds.column_plan import Plan
 from autoenc.data.kinds.table import Table
 from autoenc.data.readers.tables import Source
 from autoenc.data.sets.streamed_table import values_of
+from autoenc.errors import DataError
 
 SERVE = Path(__file__).resolve().parents[3] / "docs" / "serve.py"
 
@@ -105,8 +108,73 @@ def test_a_number_with_the_name_of_an_indicator_is_used() -> None:
     assert kind.cells(x)["age (missing).1"][:2] == ["no", "yes"]
 
 
+CELLS = ["x", "NA", "", "y", " null ", "-200", "-200.0", "-200.00", "x", "y"]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "frame", "export"])
+def test_markers_are_missing_in_every_format(tmp_path: Path, form: str) -> None:
+    frame = pd.DataFrame({"c": CELLS, "b": [True, False] * 5, "n": [1, 2.5, -200, 4, 0, -200, 2, 3, 9, 1]})
+    source = Source(missing=("-200", "1.0"))
+    blank = frame.assign(
+        c=["x", None, None, "y", None, None, None, None, "x", "y"], n=frame["n"].replace([1, -200], np.nan)
+    )
+    kind = loaded(blank, source)
+    if form == "export":
+        cells = blank.assign(c=[text.strip() for text in CELLS], b=blank["b"].astype(str))
+        cells = cells.assign(c=cells["c"].replace("-200.00", "-200"))  # as the caller may write it
+        found = given(kind, cells).numpy()
+    elif form == "frame":
+        found = kind.encode(frame).tensor.numpy()
+    else:
+        path = tmp_path / f"new.{form}"
+        text = frame.to_csv(index=False) if form == "csv" else frame.to_json(orient="records", lines=True)
+        frame.to_parquet(path) if form == "parquet" else path.write_text(text)
+        found = kind.read(path).split.tensor.numpy()
+    np.testing.assert_allclose(found, kind.matrix(blank), atol=1e-6)
+    assert found[:, :2].tolist() == kind.matrix(blank)[:, :2].tolist()
+
+
+def test_numbers_that_are_markers_are_recognized_as_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a;b\n-200,0;x\n-200;.\n-200,00;,0\n-999,9;1,2\n-200,5;-200\n")
+    read = Source(separator=";", decimal=",", missing=("-200", "-999.9")).read(tmp_path / "a.csv")
+    assert read["a"].isna().tolist() == [True] * 4 + [False]
+    assert read["b"].isna().tolist() == [False] * 4 + [True]
+    (tmp_path / "a.csv").write_text("a,b\n-200.0,x\n-200,.\n-200.00,.0\n-999.90,1.2\n-200.5,-200\n100,2\n")
+    read = Source(missing=("-200", "-999.9", "1")).read(tmp_path / "a.csv")
+    assert read["a"].isna().tolist() == [True] * 4 + [False] * 2
+    assert read["b"].isna().tolist() == [False] * 4 + [True, False]
+    np.save(tmp_path / "a.npy", np.array([[-999.9, 1], [-200, 2]], np.float32))
+    read = Source(missing=("-999.9",)).read(tmp_path / "a.npy")
+    assert read.isna().to_numpy().tolist() == [[True, False], [False, False]]
+
+
+def test_a_marker_that_is_a_category_of_an_earlier_run_stays_one(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"c": ["x", "NA", "y", "NA"] * 9})
+    kind = loaded(frame)  # as versions before 0.4 read it from Parquet
+    frame.to_parquet(tmp_path / "a.parquet")
+    assert np.array_equal(kind.encode(frame).tensor, kind.matrix(frame))
+    assert np.array_equal(table(str(tmp_path / "a.parquet"), kind=kind).train.rows().sum(1), np.ones(28))
+    assert torch.equal(given(kind, frame), torch.from_numpy(kind.matrix(frame)))
+    with pytest.warns(UserWarning, match=r"c not seen in training: \(missing\)"):
+        assert not kind.encode({"c": ["null"]}).tensor.any()
+
+
+def test_a_served_number_may_be_a_marker_with_more_zeros() -> None:
+    value = runpy.run_path(str(SERVE))["value"]
+    missing = sorted(Source(missing=("-200",)).markers)
+    numbers = {"missing": missing, "dates": [], "dtype": "float64"}
+    assert np.isnan([value(cell, "a", numbers, 1) for cell in ("-200", "-200.0", "-200.00", "NA")]).all()
+    assert value("-200.5", "a", numbers, 1) == -200.5
+
+
 def test_many_new_values_are_not_looked_up_in_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = loaded(pd.DataFrame({"c": ["1", "2"] * 20, "d": ["True", "False"] * 20}), categorical=("c",))
     new = pd.DataFrame({"c": ["1.0", "2", *map(str, range(3, 9))], "d": ["TRUE", "false", *["u", "v", "w"] * 2]})
     monkeypatch.setattr(pd.Series, "replace", None)  # which takes values x rows
     assert kind.matrix(new).tolist() == [[1, 0, 0, 1], [0, 1, 1, 0], *[[0] * 4] * 6]
+
+
+def test_cells_that_are_no_numbers_are_still_refused() -> None:
+    kind = loaded(pd.DataFrame({"a": [1.5, 2, 3, 4] * 9}))
+    with pytest.raises(DataError, match=r"'n\.a\.' is not a finite number"):
+        kind.encode({"a": [1, "n.a."]})
