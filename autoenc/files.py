@@ -21,11 +21,17 @@ from autoenc.errors import ConfigError, DataError, one_line
 
 LIMIT = 64 * 2**20  # bytes of a text file in a run directory
 DEPTH = 50  # of nested brackets
-TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # names of the temporary files of `atomic`
+TEMPORARY = re.compile(r"\..*\.[a-z0-9_]{8}", re.DOTALL)  # names of the temporary files of `atomic`
+NAME_BYTES = 200  # of a name to which something is added; file systems accept 255
 BIDIRECTIONAL = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"  # first characters of a formula, full width too
 CACHE_FOLDER = "outputs/.cache"  # the default of data.cache_folder
 CACHE_TAG = "CACHEDIR.TAG"  # marks a folder as a cache, see bford.info/cachedir
+
+
+def shortened(name: str) -> str:
+    """Return the first characters of the name of a file, as many as have at most `NAME_BYTES` bytes."""
+    return os.fsencode(name)[:NAME_BYTES].decode(errors="ignore")
 
 
 @contextlib.contextmanager
@@ -35,7 +41,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     After a kill or an error, the previous file is intact; errors leave no temporary file. A link at `path` is replaced,
     not followed.
     """
-    temporary = path.parent / f".{path.name[:200]}.{secrets.token_hex(4)}"
+    temporary = path.parent / f".{shortened(path.name)}.{secrets.token_hex(4)}"
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             yield file

@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 from autoenc.errors import DataError
-from autoenc.files import Tolerant, append, atomic, csv_text, printable, read_json, remove_temporary, write_text
+from autoenc.files import (
+    TEMPORARY,
+    Tolerant,
+    append,
+    atomic,
+    csv_text,
+    printable,
+    read_json,
+    remove_temporary,
+    shortened,
+    write_text,
+)
 
 
 def test_files_have_the_permissions_of_the_umask(tmp_path: Path) -> None:
@@ -37,6 +48,24 @@ def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None
         (tmp_path / name).touch()
     remove_temporary(tmp_path, tmp_path / "missing")
     assert {path.name for path in tmp_path.iterdir()} == {".lock", ".hydra", "last.pt"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["é" * 122 + ".csv", "a" + "日" * 84, "two\nlines", os.fsdecode(b"\xe9" * 250)],
+    ids=["accents", "characters of three bytes", "a line break", "no UTF-8"],
+)
+def test_names_of_255_bytes_are_written(name: str, tmp_path: Path) -> None:
+    with atomic(tmp_path / name):
+        (temporary,) = tmp_path.iterdir()
+        assert TEMPORARY.fullmatch(temporary.name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_names_are_shortened_by_whole_characters() -> None:
+    assert shortened("é" * 122 + ".csv") == "é" * 100
+    assert shortened("a" + "日" * 84) == "a" + "日" * 66
+    assert shortened("loss.csv") == "loss.csv"
 
 
 def test_appending_follows_no_link(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.plugins.config_source import ConfigSource
 from omegaconf import MISSING, OmegaConf
 
+from autoenc.files import shortened
 from autoenc.training.settings import TrainerSettings
 
 INITIALIZATIONS = ("orthogonal", "uniform")
@@ -92,7 +93,7 @@ def short_name(overrides: Sequence[str]) -> str:
         names.append(f"{key.split('.')[-1]}={value}" if value else key)
     text = ",".join(names).replace("/", "_").replace(" ", "")
     text = "".join(c if c.isalnum() or c in "=,._-" else "" for c in text)
-    return text[:LONGEST] or "run"
+    return shortened(text[:LONGEST]) or "run"
 
 
 def choices(group: str) -> list[tuple[str, str]]:

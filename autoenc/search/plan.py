@@ -18,7 +18,7 @@ from autoenc.config.composed import compose_with_choices
 from autoenc.config.messages import hydra_message
 from autoenc.config.schema import short_name
 from autoenc.errors import ConfigError, DataError, UserError
-from autoenc.files import check_inside, read_json, write_json
+from autoenc.files import check_inside, read_json, shortened, write_json
 from autoenc.search.goals import Goal, parse_goals
 from autoenc.search.space import OPTION, Distribution, corners, parse_space
 
@@ -103,7 +103,7 @@ def plan(
     label = "_".join(goal.name for goal in goals)
     if name is not None and not re.fullmatch(r"\w[\w.,=+-]*", name):
         raise ConfigError("--name", name, "must be the name of a folder: letters, digits and . , = + - _")
-    folder = FOLDER / (name or f"{choices['data']}-{'+'.join(names)}-{label}"[:120])
+    folder = FOLDER / (name or shortened(f"{choices['data']}-{'+'.join(names)}-{label}"[:120]))
     settings = {"settings": list(overrides), "space": " ".join(space.split()), "metric": metric, "pruning": pruning}
     _check_folder(folder, settings)
     return Plan(folder, tuple(variants), parsed, goals, trials, seeds, pruning, settings)

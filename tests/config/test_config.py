@@ -215,3 +215,4 @@ def test_suggest_names_the_nearest_or_all() -> None:
 def test_short_names_of_sweep_jobs_are_readable_and_safe(overrides: list[str], name: str) -> None:
     assert schema.short_name(overrides) == name
     assert len(schema.short_name(["a=" + "x" * 500])) <= 80
+    assert len(schema.short_name(["a=" + "𠮷" * 500]).encode()) <= 200

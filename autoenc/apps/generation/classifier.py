@@ -18,7 +18,7 @@ from autoenc.apps.codes.features import known_labels
 from autoenc.core import UNLABELLED
 from autoenc.data.split import shuffled_indices
 from autoenc.errors import DataError, UserError, one_line
-from autoenc.files import write_json
+from autoenc.files import shortened, write_json
 from autoenc.loading import Run
 from autoenc.screen import track
 from autoenc.training import checkpoint
@@ -79,7 +79,7 @@ def folder(run: Run) -> Path:
     """Return where the classifier of the run's training split is kept."""
     fingerprint = run.data.train.fingerprint() if run.fingerprint is None else run.fingerprint
     name = re.sub(r"[^\w.-]+", "_", run.spec.name)  # of a run from another person, it may be a path
-    return FOLDER / f"{name[:80]}_{fingerprint:08x}"
+    return FOLDER / f"{shortened(name[:80])}_{fingerprint:08x}"
 
 
 def inputs(run: Run, x: np.ndarray) -> np.ndarray:
