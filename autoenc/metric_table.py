@@ -290,15 +290,16 @@ def metric(name: str) -> Metric:
     """Return the row of a reported number.
 
     Prefixes such as `probes.codes.` are ignored, as are a number of neighbours or labels (`precision@10`,
-    `logistic_100`). `_std` and `_sd` end the names of standard deviations. A name that is not in the table is a term
-    of an objective, and lower is better.
+    `logistic_100`). `_std` and `_sd` end the names of standard deviations that have no row of their own. Another name
+    that is not in the table is a term of an objective, and lower is better.
     """
     base = _base(name)
+    if (row := _row(base)) is not None:
+        return replace(row, name=base)
     if spread := re.fullmatch(r"(.+)_(?:std|sd)", base):
         of = metric(spread[1])
         return Metric(base, of.unit, None, f"standard deviation of {of.name}")
-    row = _row(base)
-    return Metric(base, "", False, "a term of the objective") if row is None else replace(row, name=base)
+    return Metric(base, "", False, "a term of the objective")
 
 
 def label(name: str, units: Mapping[str, str] | None = None) -> str:
@@ -307,7 +308,8 @@ def label(name: str, units: Mapping[str, str] | None = None) -> str:
     Args:
         units: of metrics with another unit than in the table.
     """
-    known = _row(re.sub(r"_(?:std|sd)$", "", _base(name))) is not None
+    base = _base(name)
+    known = _row(base) is not None or _row(re.sub(r"_(?:std|sd)$", "", base)) is not None
     row = metric(name)
     return replace(row, name=name, unit=(units or {}).get(name, row.unit)).label if known else name
 

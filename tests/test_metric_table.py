@@ -46,6 +46,8 @@ def test_labels_carry_the_unit_and_an_arrow() -> None:
     )
     assert label("probes.codes.logistic_100") == "probes.codes.logistic_100 ↑"
     assert label("psnr_std") == "psnr_std [dB]"
+    assert metric("val/distance_sd") == TABLE["distance_sd"]
+    assert metric("psnr_sd").meaning == "standard deviation of psnr"
     assert headline(["loss", "perplexity", "accuracy"]) == "perplexity"
 
 
