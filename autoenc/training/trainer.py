@@ -342,14 +342,15 @@ class Trainer:
                 raise
             why = checkpoint.mismatch(error)
             raise DataError(f"{self.folder / 'last.pt'}: does not match config.yaml ({why})") from None
+        best, wrong = self.folder / "best.pt", ""
         try:
-            intact = self.best["step"] < 0 or checkpoint.load(self.folder / "best.pt")["step"] == self.best["step"]
+            if self.best["step"] >= 0 and (found := checkpoint.load(best)["step"]) != self.best["step"]:
+                # Evaluations write best.pt before last.pt: the run was killed in between.
+                wrong = f"has the weights of step {found}, and last.pt names step {self.best['step']} as the best"
         except (DataError, KeyError):
-            intact = False
-        if not intact:  # the best weights are lost: those of last.pt take their place until better ones are found
-            log.warning(
-                "%s is missing or damaged; replaced by the weights of step %d", self.folder / "best.pt", self.step
-            )
+            wrong = "is missing or damaged"
+        if wrong:  # the best weights are lost: those of last.pt take their place until better ones are found
+            log.warning("%s %s; replaced by the weights of step %d", best, wrong, self.step)
             if self.step != self.best["step"]:
                 self.best = {"value": math.inf, "step": self.step}
             self.save_best()

@@ -153,6 +153,18 @@ def test_a_lost_best_pt_is_replaced(damage: str, whole: Path, tmp_path: Path) ->
     assert summary["test"] == pytest.approx(json.loads((whole / "summary.json").read_text())["test"], rel=0.2)
 
 
+def test_a_best_pt_of_another_step_is_not_called_damaged(whole: Path, tmp_path: Path) -> None:
+    """A kill between the writing of best.pt and that of last.pt leaves both intact."""
+    copy = Path(shutil.copytree(whole, tmp_path / "run"))
+    best = checkpoint.load(copy / "checkpoints" / "best.pt")
+    checkpoint.save(copy / "checkpoints" / "best.pt", best | {"step": best["step"] + 1})
+    run.resume(copy, {"epochs": 4})
+    log = (copy / "train.log").read_text()
+    step = best["step"]
+    assert f"best.pt has the weights of step {step + 1}, and last.pt names step {step} as the best" in log
+    assert "damaged" not in log
+
+
 @pytest.mark.parametrize("name", ["train.log", "metrics.jsonl", ".lock", "00000", "figures", "run.json", "checkpoints"])
 def test_a_run_with_links_is_not_written_to(name: str, whole: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(whole, tmp_path / "run"))
