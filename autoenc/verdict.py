@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from autoenc.core import Autoencoder, Verdict
+from autoenc.errors import counted
 from autoenc.metrics import ACTIVE_VARIANCE, PAIRS
 
 WON, LOST = 0.95, 0.55  # accuracy of a critic of two sets; chance is 0.5
 MANY = 200  # steps
 DIFFERENT = 0.1  # mmd of codes and draws from the prior; at most 0.02 for matched ones
 UNUSED = 0.1  # fraction of a codebook
+ENOUGH = 2  # examples that can differ
 
 
 class Diagnosed(Protocol):
@@ -34,14 +36,20 @@ def verdict(
 
     Args:
         numbers: metrics of a split, those of the code included.
-        remedies, examples: see `of_code`.
+        remedies, examples: see `of_code`. The code is not judged by one example.
     """
     prior = model.bottleneck.prior
     judged = objective is not None and objective.judges_code
+    few = examples is not None and examples < ENOUGH  # one row has no variance, and few indices of a codebook
+    code: Verdict | None = None
+    if few:
+        code = Verdict(True, f"{counted(examples or 0, 'examples are')} too few to tell whether the code is in use")
+    elif not judged:
+        code = model.bottleneck.diagnosis(numbers) or of_code(numbers, remedies, examples)
     found = [
-        None if judged else model.bottleneck.diagnosis(numbers) or of_code(numbers, remedies, examples),
+        code,
         None if prior is None else prior.diagnosis(numbers),
-        None if objective is None else objective.diagnosis(numbers),
+        None if objective is None or (judged and few) else objective.diagnosis(numbers),
     ]
     parts = sorted((each for each in found if each is not None), key=lambda each: each.healthy)
     return Verdict(all(part.healthy for part in parts), ". ".join(part.text for part in parts))

@@ -9,7 +9,7 @@ import pytest
 from autoenc.bottlenecks import VectorQuantized
 from autoenc.core import Autoencoder, Verdict
 from autoenc.objective import Objective
-from autoenc.objectives import Adversarial
+from autoenc.objectives import Adversarial, OneClass
 from autoenc.priors import StandardNormal
 from autoenc.verdict import of_code, of_codebook, verdict
 
@@ -121,6 +121,21 @@ def test_each_part_has_its_say_and_faults_come_first(make_model: Callable[..., A
     assert whole.text == ". ".join(expected)
     assert verdict(model, Objective({}), numbers).text == ". ".join(expected[1:])
     assert verdict(make_model(), None, numbers) == of_code(numbers)
+
+
+def test_one_example_is_too_few_to_judge_a_code_by(make_model: Callable[..., Autoencoder]) -> None:
+    few = "1 example is too few to tell whether the code is in use"
+    collapsed = latent(16, 0, kl=5.0, mutual_information=0.0)
+    for numbers in (latent(8, 0), latent(256, 0, dead=240, zeros=0.9), collapsed):
+        assert verdict(make_model(), None, numbers, examples=1) == Verdict(True, few)
+        assert not verdict(make_model(), None, numbers, examples=2).healthy
+    discrete, one_index = make_model(VectorQuantized), {"codes_used": 0.01, "code_perplexity": 1.0}
+    assert verdict(discrete, None, one_index, examples=1) == Verdict(True, few)
+    one_class = OneClass({})
+    assert verdict(make_model(), one_class, {"distance": 1.0, "distance_sd": 0.0}, examples=1) == Verdict(True, few)
+    critic = Adversarial({}, (2,))
+    judged = verdict(make_model(), critic, latent(8, 0) | {"critic_accuracy": 0.75, "mmd": 0.0}, examples=1)
+    assert judged.text.startswith(f"{few}. The critic tells 75%")
 
 
 def test_an_adversarial_run_ends_with_a_verdict_on_its_critic(train_run: Callable[..., Path]) -> None:
