@@ -6,7 +6,6 @@ import contextlib
 import json
 import resource
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,13 +62,8 @@ def finish(
     config: dict[str, Any],
     choices: Mapping[str, str],
     progress: Progression,
-    started: float,
 ) -> dict[str, Any]:
-    """Evaluate the best weights on validation and test data, write what remains of the run, and return its summary.
-
-    Args:
-        started: time of `time.perf_counter` when the run began.
-    """
+    """Evaluate the best weights on validation and test data, write what remains of the run, and return its summary."""
     model, data, tracker = parts.model, parts.data, trainer.tracker
     run_dir = tracker.run_dir
     best = checkpoint.load(run_dir / "checkpoints" / "best.pt", trainer.device)
@@ -95,7 +89,7 @@ def finish(
         "baselines": compared,
         "verdict": assessment.text,
         "perf": {
-            "seconds": time.perf_counter() - started,
+            "seconds": trainer.seconds,
             "training_seconds": trainer.training_seconds,
             "examples_per_second": trainer.examples_per_second,
             "peak_memory_mb": _peak_memory_mb(trainer.device),

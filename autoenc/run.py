@@ -131,7 +131,7 @@ def training(
                     parts.model, parts.objective, parts.optimizers, parts.data, settings, config["seed"], device,
                     tracker, run_dir / "checkpoints",
                     draw=lambda step, evaluation: report.draw(tracker, parts, evaluation, step), watch=watch,
-                    identity={"config": text, "data": fingerprint, "checksums": checksums},
+                    identity={"config": text, "data": fingerprint, "checksums": checksums}, started=started,
                 )  # fmt: skip
                 if state is not None:
                     trainer.restore(state)
@@ -149,7 +149,7 @@ def training(
                         begun = {"config": built, "device": device.type, "data": fingerprint}
                         parallel.shared(begun | {"state": trainer.state()})
                     yield from trainer.steps(progress)
-                summary = report.finish(trainer, parts, config, choices or {}, progress, started)
+                summary = report.finish(trainer, parts, config, choices or {}, progress)
                 record.write("finished")
                 return summary
             except (NotFinite, ProcessLost) as error:

@@ -145,13 +145,13 @@ class Search:
     def _default(self, variant: Variant) -> None:
         """Train the preset without the space, and add it to the study if its values lie in the space."""
         run_dir = self.run_of(variant, None)
-        new, started = folders.earlier(run_dir) is None, time.monotonic()
+        new = folders.earlier(run_dir) is None
         if (summary := self._run(variant, run_dir, variant.overrides)) is None:
             return
         goals = self.plan.goals
         values = [goal.of(summary) for goal in goals]
         if new:
-            self.seconds[variant.name] = time.monotonic() - started
+            self.seconds[variant.name] = summary["perf"]["seconds"]  # also before it was interrupted
             self.say(f"{variant.name}: default{self._numbers(values)}, {self.seconds[variant.name]:.0f} s")
         params = {key: d.holds(variant.default[key]) for key, d in self.plan.space.items()}
         complete = None not in (*params.values(), *values)

@@ -214,7 +214,7 @@ def measure(config: dict[str, Any], choices: Mapping[str, str], folder: Path) ->
             size, clock = sum(tracker.written().values()), time.perf_counter()
             report.draw(tracker, parts, result, trainer.step)
             drawing, drawn = time.perf_counter() - clock, sum(tracker.written().values()) - size
-        report.finish(trainer, parts, config, choices, quiet, begin)
+        report.finish(trainer, parts, config, choices, quiet)
         tracker.close()
     step, evaluation = training / steps, whole - training
     total = settings.total_steps(len(data.train))

@@ -61,6 +61,8 @@ def check_state(state: dict[str, Any], path: Path) -> None:
     numbers = {"step": int, "stale": int, "best": dict, "training_seconds": int | float, "examples": int}
     best = {"value": int | float, "step": int}
     wrong = [name for name, kind in parts.items() if not isinstance(state[name], kind)]
+    if not wrong and "seconds" in state["progress"]:  # earlier versions had none
+        numbers["seconds"] = int | float
     wrong += [name for name, kind in numbers.items() if not wrong and not isinstance(state["progress"].get(name), kind)]
     wrong += [
         name for name, kind in best.items() if not wrong and not isinstance(state["progress"]["best"].get(name), kind)

@@ -70,6 +70,7 @@ class Trainer:
         draw: called with (step, evaluation) `settings.figures` - 1 times during training.
         watch: called after evaluations.
         identity: plain values that are stored with each checkpoint, to check that it belongs to the run.
+        started: time of `time.perf_counter` when the run began or resumed; None: now.
     """
 
     at_work: ClassVar[list[Trainer]] = []  # trainers that signals stop
@@ -89,6 +90,7 @@ class Trainer:
         draw: Callable[[int, Evaluation], None] = lambda step, evaluation: None,
         watch: Watch = NOBODY,
         identity: dict[str, Any] | None = None,
+        started: float | None = None,
     ):
         self.model, self.objective, self.optimizers, self.data = model, objective, optimizers, data
         self.settings, self.seed, self.device = settings, seed, device
@@ -114,6 +116,8 @@ class Trainer:
         self.step = 0  # training steps done
         self.best: dict[str, float] = {"value": math.inf, "step": -1}
         self.stale = 0  # evaluations since the best
+        self.started = time.perf_counter() if started is None else started
+        self.earlier_seconds = 0.0  # until the checkpoint that the run has resumed from
         self.training_seconds = 0.0
         self.examples = 0
         self._mark = (0, 0.0)  # examples and seconds at the last line on the console
@@ -241,6 +245,11 @@ class Trainer:
         return now
 
     @property
+    def seconds(self) -> float:
+        """Seconds of the whole run, without the time in which it was interrupted."""
+        return self.earlier_seconds + time.perf_counter() - self.started
+
+    @property
     def examples_per_second(self) -> float:
         """Training examples per second of training steps, including logging but not evaluation."""
         return self.examples / max(self.training_seconds, 1e-9)
@@ -311,6 +320,7 @@ class Trainer:
                 "step": self.step,
                 "best": self.best,
                 "stale": self.stale,
+                "seconds": self.seconds,
                 "training_seconds": self.training_seconds,
                 "examples": self.examples,
                 "written": self.tracker.written(),
@@ -328,6 +338,8 @@ class Trainer:
         self.meter.load_state_dict(state["meter"])
         for name in ("step", "best", "stale", "training_seconds", "examples"):
             setattr(self, name, state["progress"][name])
+        # Checkpoints of earlier versions have no seconds of the whole run.
+        self.earlier_seconds = state["progress"].get("seconds", self.training_seconds)
         self._mark = (self.examples, self.training_seconds)
         checkpoint.set_rng_state(state["rng"], self.device)
 

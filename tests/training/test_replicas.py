@@ -49,7 +49,7 @@ def assert_close(a: Any, b: Any, where: str = "") -> None:
     """Compare checkpoints value by value."""
     if isinstance(a, dict):
         assert a.keys() == b.keys(), where
-        for key in a.keys() - {"training_seconds", "written"}:
+        for key in a.keys() - {"seconds", "training_seconds", "written"}:
             assert_close(a[key], b[key], f"{where}.{key}")
     elif isinstance(a, list | tuple):
         assert len(a) == len(b), where

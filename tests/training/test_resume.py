@@ -153,6 +153,27 @@ def test_a_lost_best_pt_is_replaced(damage: str, whole: Path, tmp_path: Path) ->
     assert summary["test"] == pytest.approx(json.loads((whole / "summary.json").read_text())["test"], rel=0.2)
 
 
+@pytest.mark.parametrize("earlier", [False, True], ids=["", "checkpoints of earlier versions"])
+def test_the_seconds_of_a_run_are_those_of_all_its_sessions(earlier: bool, whole: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(whole, tmp_path / "run"))
+    last = copy / "checkpoints" / "last.pt"
+    state = checkpoint.load(last)
+    progress = state["progress"]
+    perf = read_json(copy / "summary.json")["perf"]
+    assert 0 < progress["training_seconds"] < progress["seconds"] < perf["seconds"]
+    progress |= {"training_seconds": 900.0, "seconds": 1000.0}
+    if earlier:
+        del progress["seconds"]
+    checkpoint.save(last, state)
+    perf = run.resume(copy, {"epochs": 4})["perf"]
+    assert 900 < perf["training_seconds"] < perf["seconds"]
+    assert perf["seconds"] > 1000 or earlier
+    assert perf["seconds"] < 1100
+    checkpoint.save(last, state | {"progress": progress | {"seconds": "many"}})
+    with pytest.raises(DataError, match="seconds is not what was written"):
+        run.resume(copy, {"epochs": 5})
+
+
 def test_a_best_pt_of_another_step_is_not_called_damaged(whole: Path, tmp_path: Path) -> None:
     """A kill between the writing of best.pt and that of last.pt leaves both intact."""
     copy = Path(shutil.copytree(whole, tmp_path / "run"))
