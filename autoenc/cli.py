@@ -31,11 +31,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from autoenc import __version__, launched
 from autoenc.config import schema
-from autoenc.config.arguments import argument_message, launcher_message
+from autoenc.config.arguments import argument_message, launcher_message, new_length, split_resume
 from autoenc.config.messages import hydra_message
 from autoenc.errors import (
     STOPS,
-    ConfigError,
     Interrupted,
     NotFinite,
     ProcessLost,
@@ -52,7 +51,6 @@ from autoenc.sweeps.job import train
 from autoenc.sweeps.running import Refused, sweep
 
 DONE, WRONG, FAILED = 0, 2, 1
-LENGTH = ("trainer.epochs", "trainer.steps", "trainer.patience")  # may change when a run resumes
 KILLED = ("TerminatedWorkerError", "UncompletedJobError")  # errors of joblib and submitit
 
 HELP = """\
@@ -267,7 +265,7 @@ def _assist() -> int:
 
 
 def _run(args: list[str]) -> int:
-    resumed = [a for a in args if a.lstrip("+").startswith("resume=") and not a.endswith("=null")]
+    folder = None  # of a run or sweep that resumes
     try:
         if wrong := argument_message(args):
             return _say(wrong, WRONG)
@@ -275,9 +273,8 @@ def _run(args: list[str]) -> int:
         if launched.processes() > 1 and several:
             why = "torchrun trains one run at a time; leave it out: hydra/launcher=joblib trains several at once"
             return _say(f"{several[0]}: {why}", WRONG)
-        if resumed:
-            require(not resumed[-1].endswith("="), "resume", None, "names no run; resume=RUN, or resume=latest")
-            folder, others = Path(resumed[0].partition("=")[2].rstrip("/")), [a for a in args if a not in resumed]
+        folder, others = split_resume(args)
+        if folder is not None:
             if not command_line.is_sweep(folder):
                 return _resume(folder, others)
             require(launched.processes() == 1, "resume", folder, "is a sweep, and torchrun trains one run at a time")
@@ -316,7 +313,7 @@ def _run(args: list[str]) -> int:
             return _say(
                 f"a process of the sweep was killed; resume with: python train.py resume={sweep.folder}", FAILED
             )
-        if error is not Callbacks.error and isinstance(error, KeyError | ValueError) and not resumed:
+        if error is not Callbacks.error and isinstance(error, KeyError | ValueError) and folder is None:
             odd = next((a for a in args if a[:1] in "=~" or a.endswith("=null")), " ".join(args))
             return _say(f"{odd}: cannot be applied to the config ({one_line(error)})", WRONG)  # by Hydra
         raise
@@ -336,13 +333,7 @@ def _say(text: str, code: int) -> int:
 
 
 def _resume(folder: Path, others: list[str]) -> int:
-    changes = {}
-    for other in others:
-        key, _, value = other.partition("=")
-        if key not in LENGTH:
-            why = f"uses the config of the run, of which only {', '.join(LENGTH)} may change; leave out {other}"
-            raise ConfigError("resume", folder, why)
-        changes[key.removeprefix("trainer.")] = yaml.safe_load(value)
+    changes = new_length(folder, others)
     from autoenc import run
 
     run.resume(folder, changes)

@@ -288,11 +288,14 @@ def check_monitor(parts: Parts, resume: bool = False, watched: Sequence[str] = (
         raise ConfigError("metric", missing[0], f"is not computed for these models; choose from {', '.join(names)}")
 
 
-def resume(run_dir: Path, changes: Mapping[str, Any] | None = None, watch: Watch = NOBODY) -> dict[str, Any]:
+def resume(
+    run_dir: Path, changes: Mapping[str, Any] | None = None, watch: Watch = NOBODY, data: Data | None = None
+) -> dict[str, Any]:
     """Resume a run with its own config, from its last checkpoint or, without one, from the beginning.
 
     Args:
         changes: new values of trainer.epochs, trainer.steps and trainer.patience; a finished run needs one of them.
+        data: that the run was trained on; by default, the data set of its config.
     """
     run_dir = find_run(run_dir, finished=False)
     for path in (run_dir, run_dir / "config.yaml", run_dir / "run.json"):
@@ -315,8 +318,9 @@ def resume(run_dir: Path, changes: Mapping[str, Any] | None = None, watch: Watch
         config = parse_config(yaml.safe_dump(config, sort_keys=False), run_dir / "config.yaml")
     choices = record.get("choices")
     if (run_dir / "checkpoints" / "last.pt").exists():
-        return train(config, run_dir, choices, resume=True, longer=bool(changes), watch=watch)
-    data = build.build_data(config | {"data": located(config["data"], run_dir)})
+        return train(config, run_dir, choices, resume=True, data=data, longer=bool(changes), watch=watch)
+    if data is None:
+        data = build.build_data(config | {"data": located(config["data"], run_dir)})
     if described(data) != record.get("data"):
         raise ConfigError("resume", run_dir, "stopped before its first checkpoint, and the data are others since then")
     print(f"{run_dir} stopped before its first checkpoint: it starts anew", flush=True)

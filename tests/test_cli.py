@@ -102,6 +102,12 @@ def test_help_shows_groups_choices_and_examples_without_torch(tmp_path: Path) ->
         (["resume=nowhere"], "resume=nowhere: is no run directory"),
         (["+resume=nowhere"], "resume=nowhere: is no run directory"),
         (["resume=nowhere", "seed=3"], "leave out seed=3"),
+        (
+            ["resume=nowhere", "resume=there"],
+            "resume=there: one run resumes at a time; leave out this one or resume=now",
+        ),
+        (["resume=", "resume=nowhere"], "resume: names no run; resume=RUN, or resume=latest"),
+        (["resume='a=b'"], "resume=a=b: is no run directory"),
         (["a=b=c"], "a=b=c: cannot be read as KEY=VALUE"),
         (["data.mode=L"], "data.mode: no such key as configured; data=image_folder has it"),
         (["data=table", "data.path=~/a.csv"], "data.path=~/a.csv: cannot be read as KEY=VALUE; a value with = , ~ or"),

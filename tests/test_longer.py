@@ -170,6 +170,40 @@ def test_training_from_python_leaves_a_run_like_that_of_the_command_line(
         autoenc.train(["model=vea"])
 
 
+def test_runs_resume_from_python_as_on_the_command_line(
+    short: Path, few: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer = autoenc.train([f"resume='{short}'", "trainer.epochs=3"])
+    assert (longer.path, longer.config["trainer"]["epochs"]) == (short, 3)
+    monkeypatch.undo()  # builds have all examples of the config's data set, not those that the run was trained on
+    with pytest.raises(ConfigError, match="the data have changed since it was trained"):
+        autoenc.train([f"resume={short}", "trainer.epochs=4"])
+    assert autoenc.train([f"resume={short}", "trainer.epochs=4"], data=few).data is few
+    assert [json.loads(line)["epoch"] for line in (short / "metrics.jsonl").read_text().splitlines()][-2] == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "run_dir", "message"),
+    [
+        (["resume=RUN", "optimizer.lr=1"], None, r"^resume=RUN: .* leave out optimizer\.lr=1$"),
+        (["optimizer.lr=1", "resume=RUN"], None, r"leave out optimizer\.lr=1$"),
+        (["resume=RUN", "trainer.epochs=[1"], None, r"^trainer\.epochs=\[1: must be a whole number$"),
+        (["resume=RUN"], "there", r"^run_dir=there: resume=RUN trains in its own folder; leave out run_dir$"),
+        (["resume=RUN", "resume=OTHER"], None, r"^resume=OTHER: one run resumes at a time"),
+        (["resume="], None, r"^resume: names no run"),
+        (["resume=RUN"], None, r"^resume=RUN: is no run directory"),
+        (["hydra.run.dir=there"], None, r"^hydra\.run\.dir: is only for the command line .* run_dir names"),
+    ],
+)
+def test_what_cannot_apply_from_python_is_named(
+    overrides: list[str], run_dir: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        autoenc.train(overrides, run_dir)
+    assert not list(tmp_path.iterdir())
+
+
 def test_clusters_start_from_a_trained_autoencoder_and_are_kept_when_they_are_trained_further(
     short: Path, few: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Arguments that are not KEY=VALUE, and the keys that a name may stand for. Imports no torch."""
+"""Arguments that are not KEY=VALUE or resume a run, and the keys that a name may stand for. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import importlib.util
 import re
 import shutil
 from collections.abc import Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import hydra
 import yaml
@@ -17,8 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 from autoenc.config import schema
 from autoenc.errors import ConfigError
 from autoenc.files import flat
+from autoenc.training.settings import LENGTH
 
 NUMBERS = re.compile(r"\[?[-+]?\.?\d[-+.\d,e]*\]?")
+QUOTED = re.compile(r"^(['\"])(.*)\1$")  # as Hydra needs it for values with an equals sign
 SYNONYMS = {  # names in other programs -> keys here
     **dict.fromkeys(("dataset", "datasets"), "data"),
     **dict.fromkeys(("arch", "architecture", "net", "backbone"), "network"),
@@ -98,6 +101,43 @@ def argument_message(args: list[str]) -> str:
             if keys and name not in keys:
                 return f"{word}: no such key; did you mean {_either(keys, value)}?"
     return ""
+
+
+def split_resume(args: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Return the folder that resume=RUN names, None without it, and the other arguments.
+
+    Raises:
+        ConfigError: it names no run, or several.
+    """
+    named = [a for a in args if a.lstrip("+").startswith("resume=") and a.partition("=")[2] != "null"]
+    folders = [QUOTED.sub(r"\2", a.partition("=")[2]) for a in named]
+    if "" in folders:
+        raise ConfigError("resume", None, "names no run; resume=RUN, or resume=latest")
+    if len(folders) > 1:
+        raise ConfigError("resume", folders[1], f"one run resumes at a time; leave out this one or {named[0]}")
+    return Path(folders[0]) if folders else None, [a for a in args if a not in named]
+
+
+def new_length(folder: Path, others: Sequence[str]) -> dict[str, Any]:
+    """Return the values of trainer.epochs, trainer.steps and trainer.patience with which a run resumes.
+
+    Args:
+        folder: of the run. others: arguments beside resume=RUN.
+
+    Raises:
+        ConfigError: another setting would change.
+    """
+    changes = {}
+    for other in others:
+        key, _, value = other.partition("=")
+        if key not in LENGTH:
+            why = f"uses the config of the run, of which only {', '.join(LENGTH)} may change; leave out {other}"
+            raise ConfigError("resume", folder, why)
+        try:
+            changes[key.removeprefix("trainer.")] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(key, value, "must be a whole number") from None
+    return changes
 
 
 def launcher_message(args: list[str]) -> str:

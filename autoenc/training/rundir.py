@@ -26,6 +26,7 @@ from autoenc.data import kinds
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.errors import ConfigError, DataError, UserError, one_line
 from autoenc.files import append, check_inside, flat, locked, printable, read_json, remove_temporary, write_json
+from autoenc.training.settings import LENGTH
 from autoenc.training.tracking import EVENTS, PROJECTOR, RESULTS
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT)
@@ -294,7 +295,7 @@ def check_same(
     """Raise ConfigError unless config and data are those of the checkpoint, apart from the length of training."""
     old, new = (flat(yaml.safe_load(t)) for t in (state["config"], text))
     keys = [k for k in {**old, **new} if old.get(k, difflib) != new.get(k, difflib)]
-    if keys := [k for k in keys if k not in ("trainer.epochs", "trainer.steps", "trainer.patience")]:
+    if keys := [k for k in keys if k not in LENGTH]:
         changes = ", ".join(f"{k}: {old.get(k)} -> {new.get(k)}" for k in keys)
         raise ConfigError("resume", run_dir, f"config.yaml was changed since it was trained ({changes})")
     if state["data"] != fingerprint:

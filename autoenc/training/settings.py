@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from autoenc.errors import require
 
 LARGEST = 2**31
+LENGTH = ("trainer.epochs", "trainer.steps", "trainer.patience")  # keys that may change when a run resumes
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("32", "bf16")
 LR_SCHEDULES = ("constant", "cosine", "staged", "plateau")
