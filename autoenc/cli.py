@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import gc
 import os
 import shutil
@@ -51,6 +52,7 @@ from autoenc.sweeps.job import train
 from autoenc.sweeps.running import Refused, sweep
 
 DONE, WRONG, FAILED = 0, 2, 1
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)  # errors of files that a user can correct
 KILLED = ("TerminatedWorkerError", "UncompletedJobError")  # errors of joblib and submitit
 
 HELP = """\
@@ -151,6 +153,10 @@ def _refusals() -> Iterator[None]:
         yield
     except UserError as error:
         raise SystemExit(_say(str(error), WRONG)) from None
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        raise SystemExit(_say(f"{error.filename}: {error.strerror}", WRONG)) from None
 
 
 def _refuse_used(key: str, folder: Path) -> None:
@@ -306,6 +312,8 @@ def _run(args: list[str]) -> int:
     except Exception as error:
         if out_of_memory(error):
             return _say(f"{reason_of(error)}; try a smaller trainer.batch_size or a smaller model", FAILED)
+        if isinstance(error, OSError) and error.errno in REFUSED and error.filename is not None:
+            return _say(f"{error.filename}: {error.strerror}", WRONG)
         if sweep.folder is not None and type(error).__name__ in KILLED:
             if Sweep.stopped is not None:  # it reached workers that had no job yet
                 return _interrupted(Interrupted(Sweep.stopped))

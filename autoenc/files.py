@@ -106,7 +106,7 @@ def locked(run_dir: Path) -> Iterator[None]:
     The operating system releases it when the process ends, however it ends.
 
     Raises:
-        ConfigError: another process holds it.
+        ConfigError: another process holds it. DataError: it cannot be written to.
     """
     from filelock import FileLock, Timeout  # not needed by `--help`
 
@@ -115,6 +115,8 @@ def locked(run_dir: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise ConfigError("run directory", run_dir, "is in use by another process") from None
+    except OSError as error:
+        raise DataError(f"{run_dir}: cannot be locked ({error.strerror or one_line(error)})") from None
     try:
         yield
     finally:

@@ -323,6 +323,6 @@ def resume(
         data = build.build_data(config | {"data": located(config["data"], run_dir)})
     if described(data) != record.get("data"):
         raise ConfigError("resume", run_dir, "stopped before its first checkpoint, and the data are others since then")
-    print(f"{run_dir} stopped before its first checkpoint: it starts anew", flush=True)
     clear(run_dir)
+    print(f"{run_dir} stopped before its first checkpoint: it starts anew", flush=True)
     return train(config, run_dir, choices, data=data, watch=watch)

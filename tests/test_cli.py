@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -237,6 +239,42 @@ def test_train_then_use_the_same_directory_again(tmp_path: Path) -> None:
     assert again.returncode == 2
     assert again.stderr == "hydra.run.dir=here: is already in use; name another, or use resume=here\n"
     assert (tmp_path / "here" / ".hydra" / "config.yaml").read_bytes() == before
+
+
+def denied(path: Path) -> Callable[..., None]:
+    """A function that fails as the operating system does; root may write everywhere."""
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("what", "args", "message"),
+    [
+        ("filelock.FileLock.acquire", ["hydra.run.dir=here"], "here: cannot be locked (Permission denied)\n"),
+        ("filelock.FileLock.acquire", ["-m", "hydra.sweep.dir=here"], "here: cannot be locked (Permission denied)\n"),
+        ("hydra.core.utils._save_config", ["hydra.run.dir=here"], "here/.lock: Permission denied\n"),
+        ("autoenc.sweeps.running.check_jobs", ["-m", "hydra.sweep.dir=here"], "here/.lock: Permission denied\n"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_to_is_one_line(
+    what: str,
+    args: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.setattr(what, denied(Path("here/.lock")))
+    monkeypatch.setattr(cli, "sweep", running.Running())
+    monkeypatch.setattr(cli.Callbacks, "error", None)
+    monkeypatch.setattr(sys, "argv", ["train.py", *args, "seed=1"])
+    assert cli.main() == 2
+    assert capfd.readouterr() == ("", message)
 
 
 def test_a_folder_that_has_only_files_of_hydra_is_not_in_use(tmp_path: Path) -> None:

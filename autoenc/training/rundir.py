@@ -154,12 +154,12 @@ def clear(run_dir: Path) -> None:
     """Remove what a run without a checkpoint has left; Hydra's files stay.
 
     Raises:
-        DataError: the folder has files, but none of a run.
+        UserError: the folder has files, but none of a run, or cannot be written to.
     """
     left = [path for path in run_dir.iterdir() if path.name not in (".hydra", ".lock")]
     if left and not any((run_dir / name).is_file() for name in ("run.json", "config.yaml", "train.log")):
         raise DataError(f"{run_dir}: has files that are not of a run, such as {left[0].name}; move them elsewhere")
-    with locked(run_dir):
+    with disk_errors(run_dir), locked(run_dir):
         for path in left:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

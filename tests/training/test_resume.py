@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -217,7 +218,7 @@ def test_a_directory_that_is_deleted_underneath_is_one_line(
 
 
 def test_a_run_without_a_checkpoint_starts_anew(
-    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = tmp_path / "run"
     shutil.copytree(whole, run_dir)
@@ -227,6 +228,11 @@ def test_a_run_without_a_checkpoint_starts_anew(
     with pytest.raises(UserError, match=r"^resume=.*stopped before its first checkpoint, and the data are others"):
         run.resume(run_dir)
     write_json(run_dir / "run.json", record)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", stop_after(1, Path.unlink, PermissionError(errno.EACCES, "Permission denied")))
+        with pytest.raises(UserError, match=f"^{run_dir}: Permission denied"):
+            run.resume(run_dir)
+    assert capsys.readouterr().out == ""
     (run_dir / "events.out.tfevents.1.old").touch()
     run.resume(run_dir)
     assert "stopped before its first checkpoint: it starts anew" in capsys.readouterr().out
