@@ -75,7 +75,9 @@ def test_every_figure_is_read_from_a_file_or_a_folder_that_a_command_is_given():
         ([85.0, 85.0], {"claimed": 90.0, "within": 1, "better": "lower"}, "reproduced"),
         ([85.0, 85.0], {"claimed": 90.0, "within": 1, "better": "higher"}, "not reproduced, off by -5"),
         ([1.5, 1.5], {"at_least": 1}, "reproduced"),
-        ([0.5, 1.6], {"at_least": 1}, "reproduced, by less than 2 standard errors"),
+        ([0.5, 1.6], {"at_least": 1}, "on average only, the 95 % interval is wider"),
+        ([1.2, 2.0, 2.8], {"above": 0.7}, "on average only, the 95 % interval is wider"),  # 2.8 errors, of 2.9
+        ([1.2, 2.0, 2.8], {"above": 0.6}, "reproduced"),  # 3.0 errors
         ([0.5, 0.6], {"at_least": 1}, "not reproduced"),
         ([0.0, 0.0], {"above": 0}, "not reproduced"),
         ([0.0, 0.0], {"at_most": 0}, "reproduced"),
