@@ -1,4 +1,4 @@
-"""Quality of binary codes as hashes: recall against bits, and collisions, beside random projections."""
+"""Quality of binary codes as hashes: recall against bits, and collisions, beside hashes that learn nothing or less."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from autoenc.apps.codes.neighbours import Index, Metric, nearest_sparse
+from autoenc.apps.untrained import untrained
 from autoenc.data.split import Split, drawn
 from autoenc.loading import Run
 
@@ -24,13 +25,16 @@ def compare(run: Run, queries: Split, k: int = 10) -> Numbers:
 
     recall@100: fraction of the 10 nearest training rows by the cosine of the input that are among the first 100 hits.
     precision@k: where there are labels. collisions: fraction of the training rows that share their code with another.
-    Rows: the first 8, 16, ... bits of the code; as many random projections of the centred input, of which the signs are
-    kept (locality-sensitive hashing, Charikar 2002); the probabilities of the bits by their Euclidean distance, and the
-    input by its cosine, which no hash can exceed in recall. Only the codes, for data whose input has no features.
+    Rows: the first 8, 16, ... bits of the code; those of the untrained network; the signs of as many principal
+    components of the centred input, of TF-IDF for texts, and of random projections of it (locality-sensitive hashing,
+    Charikar 2002); the probabilities of the bits by their Euclidean distance, and the input by its cosine, which no
+    hash can exceed in recall. Only the codes, for data whose input has no features.
     """
     train = run.data.train.subset(drawn(len(run.data.train), ROWS))
     queries = queries.subset(drawn(len(queries), QUERIES))
     bits, asked = run.codes(train), run.codes(queries)
+    initial = untrained(run)
+    first_bits, first_asked = initial.codes(train), initial.codes(queries)
     p_train, p_queries = (run.over(split, lambda b: _probabilities(run, b)).numpy() for split in (train, queries))
     features = run.spec.kind.features(train, queries)
     short = min(SHORTLIST, len(train))
@@ -47,9 +51,12 @@ def compare(run: Run, queries: Split, k: int = 10) -> Numbers:
     def hashed(code: np.ndarray, query: np.ndarray) -> dict[str, float]:
         return measured(_search(code, query, "hamming", short)) | {"collisions": collisions(code)}
 
-    numbers = {}
+    numbers, components = {}, principal_components(*features, bits.shape[1]) if features else None
     for size in sizes(bits.shape[1]):
         numbers[f"{size} bits"] = hashed(bits[:, :size], asked[:, :size])
+        numbers[f"{size} bits, untrained"] = hashed(first_bits[:, :size], first_asked[:, :size])
+        if components and size <= components[0].shape[1]:
+            numbers[f"{size} principal components"] = hashed(components[0][:, :size], components[1][:, :size])
         if features:
             numbers[f"{size} random projections"] = hashed(*random_projections(*features, size))
     numbers["probabilities"] = measured(_search(p_train, p_queries, "euclidean", short))
@@ -68,6 +75,20 @@ def collisions(bits: np.ndarray) -> float:
     """Return the fraction of the rows (N, K) of bits that are equal to another row."""
     _, inverse, counts = np.unique(np.packbits(bits > 0.5, axis=1), axis=0, return_inverse=True, return_counts=True)
     return float((counts[inverse.reshape(-1)] > 1).mean())
+
+
+def principal_components(train: Any, queries: Any, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the signs of the first principal components of rows (N, D) and (Q, D), at most `bits`: 0 or 1.
+
+    Sparse rows are projected on their singular vectors, not centred before (latent semantic analysis).
+    """
+    from sklearn.decomposition import PCA, TruncatedSVD
+
+    size = min(bits, min(train.shape) - 1)
+    model = (TruncatedSVD(size, random_state=SEED) if issparse(train) else PCA(size, random_state=SEED)).fit(train)
+    center = model.transform(train).mean(0)
+    first, second = (model.transform(rows) - center > 0 for rows in (train, queries))
+    return first.astype(np.float32), second.astype(np.float32)
 
 
 def random_projections(train: Any, queries: Any, bits: int) -> tuple[np.ndarray, np.ndarray]:

@@ -42,6 +42,18 @@ def test_random_projections_keep_signs_and_angles() -> None:
     assert (sparse == hashing.random_projections(x, x, 64)[0]).mean() > 0.999
 
 
+def test_principal_components_keep_the_signs_of_the_largest_variances() -> None:
+    random = np.random.default_rng(2)
+    x = (random.normal(size=(500, 6)) * [9, 1, 5, 1, 1, 1] + 100).astype(np.float32)
+    codes, same = hashing.principal_components(x, x[:9], 2)
+    assert np.array_equal(codes[:9], same)
+    for column, axis in ((0, 0), (1, 2)):
+        agree = (codes[:, column] == (x[:, axis] > x[:, axis].mean())).mean()
+        assert max(agree, 1 - agree) > 0.97, "either sign of a component"
+    sparse, _ = hashing.principal_components(csr_matrix(x), csr_matrix(x[:9]), 20)
+    assert sparse.shape == (500, 5), "of six columns"
+
+
 def test_sizes_are_powers_of_two_and_the_whole_code() -> None:
     assert [hashing.sizes(bits) for bits in (4, 8, 12, 32)] == [[4], [8], [8, 12], [8, 16, 32]]
 
@@ -57,7 +69,9 @@ def test_retrieve_compares_binary_codes_with_random_projections(
     found = json.loads((path / "retrieve" / "retrieve.json").read_text())
     assert found["metric"] == "hamming"
     rows = found["hashing"]
-    assert list(rows)[:4] == ["8 bits", "8 random projections", "16 bits", "16 random projections"]
+    kinds = ("bits", "bits, untrained", "principal components", "random projections")
+    assert list(rows)[:8] == [f"{size} {kind}" for size in (8, 16) for kind in kinds]
+    assert rows["16 bits"]["recall@100"] > rows["16 bits, untrained"]["recall@100"]
     assert rows["input"]["recall@100"] == 1
     assert rows["16 bits"]["recall@100"] > rows["8 bits"]["recall@100"] > 100 / 1_293, "chance"
     assert rows["16 bits"]["collisions"] < rows["8 bits"]["collisions"] <= 1
