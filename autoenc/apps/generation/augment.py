@@ -151,7 +151,7 @@ def compare(
         model = make_pipeline(*scale, clone(models[name]).set_params(C=c))
         return float(model.fit(*trained).score(x, y))
 
-    for s in track(range(seed, seed + SEEDS), "classifiers"):
+    for s in track(range(seed * SEEDS, (seed + 1) * SEEDS), "classifiers"):
         real = _labelled(run, labels, s)
         count = min(FOLDS, int(np.bincount(real.y)[np.unique(real.y)].min()) // 2)  # two of each class to generate from
         folds = [] if count < 2 else list(StratifiedKFold(count, shuffle=True, random_state=s).split(real.y, real.y))
