@@ -219,18 +219,6 @@ def sparse() -> None:
 
 
 @bench
-def contractive() -> None:
-    """The contractive penalty against the same network without it."""
-    with_it, without = (
-        train(name, f"model={name}", "data=mnist", "trainer.epochs=10") for name in ("contractive", "ae")
-    )
-    ratio = with_it["latent"]["jacobian_relative"] / without["latent"]["jacobian_relative"]
-    figure("contractive: Jacobian norm by the spread of the code, relative to ae", ratio, "<= 0.75", ratio <= 0.75)
-    ratio = with_it["test"]["mse"] / without["test"]["mse"]
-    figure("  test MSE relative to ae", ratio, "<= 1.5", ratio <= 1.5)
-
-
-@bench
 def startup() -> None:
     """Waiting times and memory."""
     started = time.perf_counter()

