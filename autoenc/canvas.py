@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from autoenc.files import printable
+from autoenc.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

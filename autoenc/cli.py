@@ -45,11 +45,13 @@ from autoenc.errors import (
     reason_of,
     require,
 )
-from autoenc.files import locked, printable, tolerant_streams
+from autoenc.files import locked
 from autoenc.forked import Sweep, interrupt
+from autoenc.streams import tolerant_streams
 from autoenc.sweeps import command_line
 from autoenc.sweeps.job import train
 from autoenc.sweeps.running import Refused, sweep
+from autoenc.text import printable
 
 DONE, WRONG, FAILED = 0, 2, 1
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)  # errors of files that a user can correct

@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 
 from autoenc import launched
 from autoenc.errors import UserError, one_line, out_of_memory, suggest
-from autoenc.files import finite, printable
+from autoenc.files import finite
+from autoenc.text import printable
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 OTHERS = {"overwrite": "force", "gpu": "cuda"}  # names in other programs -> options and values here

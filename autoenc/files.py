@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import os
 import re
 import secrets
 import stat
-import sys
-import unicodedata
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,8 +19,6 @@ LIMIT = 64 * 2**20  # bytes of a text file in a run directory
 DEPTH = 50  # of nested brackets
 TEMPORARY = re.compile(r"\..*\.[a-z0-9_]{8}", re.DOTALL)  # names of the temporary files of `atomic`
 NAME_BYTES = 200  # of a name to which something is added; file systems accept 255
-BIDIRECTIONAL = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"  # first characters of a formula, full width too
 CACHE_FOLDER = "outputs/.cache"  # the default of data.cache_folder
 CACHE_TAG = "CACHEDIR.TAG"  # marks a folder as a cache, see bford.info/cachedir
 
@@ -203,89 +197,6 @@ def is_cache(folder: str | Path) -> bool:
     return (Path(folder).expanduser() / CACHE_TAG).is_file()
 
 
-class Tolerant:
-    """A stream of the console. Once its reader has gone (`| head`, a closed terminal), output is dropped."""
-
-    def __init__(self, stream: Any):
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        try:
-            self._stream.write(text)
-        except UnicodeEncodeError:  # a terminal that is not set to UTF-8
-            self._stream.write(text.encode("ascii", "backslashreplace").decode())
-        except OSError:
-            self._drop()
-        return len(text)
-
-    def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except OSError:
-            self._drop()
-
-    def _drop(self) -> None:
-        """Point the file descriptor elsewhere: Python flushes it once more when it ends."""
-        with contextlib.suppress(OSError, ValueError):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self._stream.fileno())
-            os.close(null)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-@contextlib.contextmanager
-def tolerant_streams() -> Iterator[None]:
-    """Let the process outlive the readers of its output."""
-    streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Tolerant(sys.stdout), Tolerant(sys.stderr)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        sys.stdout, sys.stderr = streams
-
-
-def printable(text: object, keep: str = "") -> str:
-    """Escape control characters, which a terminal or a log would obey; names of files and columns may have them.
-
-    Args:
-        keep: control characters to leave as they are.
-    """
-    found = str(text)
-    if found.isprintable():
-        return found
-    return "".join(c.encode("unicode_escape").decode() if _controls(c) and c not in keep else c for c in found)
-
-
-def _controls(character: str) -> bool:
-    """Whether a character is a control character, a separator of lines, a lone surrogate or turns the direction."""
-    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in BIDIRECTIONAL
-
-
-def spreadsheet_safe(value: Any) -> Any:
-    """Return a cell of a CSV file; texts that a spreadsheet would run as a formula get an apostrophe in front."""
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    if len(text) < 2 or text[0] not in FORMULA:
-        return text
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return text
-
-
-def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Return rows as CSV, made safe for spreadsheets."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([spreadsheet_safe(cell) for cell in row] for row in rows)
-    return text.getvalue()
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic(path) as file:
@@ -306,25 +217,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     return value
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Return whole numbers in few characters: 0-2,4."""
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 2 else ",".join(map(str, p)) for p in parts)
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested settings to dotted keys; lists become text."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = str(value) if isinstance(value, list | dict) else value
-    return found

@@ -17,9 +17,10 @@ from autoenc import figures, reference
 from autoenc.baselines import baselines
 from autoenc.build import Parts
 from autoenc.config.remedies import against_collapse
-from autoenc.files import flat, write_json
+from autoenc.files import write_json
 from autoenc.metric_table import legend
 from autoenc.screen import result_table
+from autoenc.text import flat
 from autoenc.training import checkpoint
 from autoenc.training.evaluation import Evaluation, evaluate, latent_health
 from autoenc.training.tracking import CODE, METRICS, TEST, Progression, Tracker, varying

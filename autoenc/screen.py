@@ -9,8 +9,8 @@ import rich.progress
 from rich.console import Console
 from rich.table import Table
 
-from autoenc.files import printable
 from autoenc.metric_table import label as metric_label
+from autoenc.text import printable
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from autoenc.config.stored import read_config
 from autoenc.core import Autoencoder, Batch
 from autoenc.data.split import Split
 from autoenc.errors import ConfigError, UserError, one_line
-from autoenc.files import flat
+from autoenc.text import flat
 from autoenc.training import checkpoint
 from autoenc.training.evaluation import over
 from autoenc.training.rundir import read_record

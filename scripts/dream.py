@@ -66,7 +66,7 @@ def main(args: argparse.Namespace) -> Results:
     from autoenc.apps.seeing import layers, units
     from autoenc.data.dataset import class_numbers
     from autoenc.errors import UserError
-    from autoenc.files import ranges
+    from autoenc.text import ranges
 
     run = load_run(args.run, args.device)
     kind = run.spec.kind

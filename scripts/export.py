@@ -11,7 +11,7 @@ import argparse
 import sys
 
 from autoenc.command import FAILED, Results, execute, fraction, parser, positive
-from autoenc.files import printable
+from autoenc.text import printable
 
 EXAMPLES = """examples:
   python scripts/export.py RUN                              to RUN/export/

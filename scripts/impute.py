@@ -32,9 +32,10 @@ def main(args: argparse.Namespace) -> Results:
     from autoenc.apps.restoration import gaps, impute
     from autoenc.data.kinds.kind import Completed
     from autoenc.errors import UserError, check_new
-    from autoenc.files import spreadsheet_safe, write_text
+    from autoenc.files import write_text
     from autoenc.metric_table import legend
     from autoenc.screen import console, method_table
+    from autoenc.text import spreadsheet_safe
 
     run = load_run(args.run, args.device)
     if not args.input or not args.output:

@@ -10,18 +10,9 @@ from pathlib import Path
 import pytest
 
 from autoenc.errors import DataError
-from autoenc.files import (
-    TEMPORARY,
-    Tolerant,
-    append,
-    atomic,
-    csv_text,
-    printable,
-    read_json,
-    remove_temporary,
-    shortened,
-    write_text,
-)
+from autoenc.files import TEMPORARY, append, atomic, read_json, remove_temporary, shortened, write_text
+from autoenc.streams import Tolerant
+from autoenc.text import csv_text, printable
 
 
 def test_files_have_the_permissions_of_the_umask(tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ from autoenc.canvas import as_rgb
 from autoenc.data.split import Split
 from autoenc.errors import UserError, check_new, one_line
 from autoenc.figures import sprites
-from autoenc.files import check_inside, csv_text, finite, printable, write_json
+from autoenc.files import check_inside, finite, write_json
 from autoenc.loading import Run
 from autoenc.metric_table import legend
 from autoenc.screen import console, method_table, result_table
+from autoenc.text import csv_text, printable
 from autoenc.training.rundir import disk_errors, quiet_threads
 from autoenc.training.tracking import FIGURES, RESULTS, Tracker
 
@@ -121,7 +122,7 @@ class Outputs:
         np.savez_compressed(self.path(f"{name}.npz"), allow_pickle=False, **arrays)
 
     def csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Write a table, see `files.csv_text`."""
+        """Write a table, see `text.csv_text`."""
         self.path(f"{name}.csv").write_text(csv_text([header, *rows]), encoding="utf-8", errors="backslashreplace")
 
     def text(self, name: str, lines: Iterable[str]) -> None:

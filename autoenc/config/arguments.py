@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from autoenc.config import schema
 from autoenc.errors import ConfigError
-from autoenc.files import flat
+from autoenc.text import flat
 from autoenc.training.settings import LENGTH
 
 NUMBERS = re.compile(r"\[?[-+]?\.?\d[-+.\d,e]*\]?")

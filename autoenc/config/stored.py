@@ -12,7 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 from autoenc.config.checks import check
 from autoenc.config.schema import Config
 from autoenc.errors import DataError, one_line
-from autoenc.files import CACHE_FOLDER, flat, is_cache, plain_yaml, read_text
+from autoenc.files import CACHE_FOLDER, is_cache, plain_yaml, read_text
+from autoenc.text import flat
 
 LONGEST = 2**20  # bytes of config.yaml
 DATA_FOLDER = "data"  # the default of data.root, where data sets may be downloaded to

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from autoenc import files
 from autoenc.apps.protocol import compare_table
 from autoenc.apps.protocol.compare import Row, ranked, read_run
 from autoenc.apps.protocol.compare_table import Comparison, print_comparison
@@ -22,6 +21,7 @@ from autoenc.search.goals import shown
 from autoenc.search.plan import Variant
 from autoenc.search.space import written
 from autoenc.search.study import DEFAULT, ERROR, RUN, Search
+from autoenc.text import csv_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,7 +125,7 @@ def trials_csv(search: Search) -> str:
             cells = [*params, *(values or [""] * len(plan.goals)), trial.user_attrs.get(RUN, "")]
             number = DEFAULT if DEFAULT in trial.user_attrs else trial.number
             records.append([variant.name, number, state, *cells, trial.user_attrs.get(ERROR, "")])
-    return files.csv_text(records)
+    return csv_text(records)
 
 
 def plots(search: Search, variant: Variant) -> list[Path]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from autoenc.command import DONE, FAILED
 from autoenc.errors import Interrupted, UserError
-from autoenc.files import printable
 from autoenc.search.plan import Plan
+from autoenc.text import printable
 
 
 def run(plan: Plan) -> tuple[int, dict[str, Any]]:

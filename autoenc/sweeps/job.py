@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 
 from autoenc.config import checks, schema
 from autoenc.errors import failure
-from autoenc.files import printable
 from autoenc.metric_table import metric
 from autoenc.sweeps import folders
+from autoenc.text import printable
 
 
 def train(cfg: DictConfig, run_dir: Path, resume: bool = False) -> float:

@@ -13,12 +13,12 @@ from omegaconf import DictConfig, read_write
 
 from autoenc import memory
 from autoenc.errors import UserError, counted
-from autoenc.files import printable
 from autoenc.forked import CLEAR, Sweep, isolated, stop_with_parent
 from autoenc.sweeps import folders, job, together
 from autoenc.sweeps.command_line import check_jobs
 from autoenc.sweeps.forecast import at_once, forecast, refusals
 from autoenc.sweeps.watch import Live, Watch
+from autoenc.text import printable
 
 WORKER = 1e9  # bytes of a worker and its job: torch alone is half of it
 PATIENCE = 10.0  # seconds that the jobs of a sweep that was killed get for their checkpoints

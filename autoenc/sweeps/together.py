@@ -13,9 +13,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from autoenc.errors import UserError, out_of_memory, reason_of
-from autoenc.files import printable
 from autoenc.sweeps import folders
 from autoenc.sweeps.job import checked, choices, note_error, value
+from autoenc.text import printable
 
 AT_ONCE = re.compile(r"seed|optimizer\.\w+|noise\.\w+|regularizer\.\w+\.weight(\.\w+)?")  # may differ between them
 REFUSED = -math.inf  # value of jobs that cannot train at once

@@ -25,7 +25,8 @@ import yaml
 from autoenc.data import kinds
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.errors import ConfigError, DataError, UserError, one_line
-from autoenc.files import append, check_inside, flat, locked, printable, read_json, remove_temporary, write_json
+from autoenc.files import append, check_inside, locked, read_json, remove_temporary, write_json
+from autoenc.text import flat, printable
 from autoenc.training.settings import LENGTH
 from autoenc.training.tracking import EVENTS, PROJECTOR, RESULTS
 

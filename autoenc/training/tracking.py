@@ -19,9 +19,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from autoenc.files import append, atomic, check_inside, finite, printable, write_text
+from autoenc.files import append, atomic, check_inside, finite, write_text
 from autoenc.forked import CLEAR
 from autoenc.metric_table import label as metric_label
+from autoenc.text import printable
 from autoenc.trackers import FINISHED, Services
 
 if TYPE_CHECKING:

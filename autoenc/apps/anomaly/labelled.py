@@ -10,8 +10,8 @@ import numpy as np
 
 from autoenc.data.dataset import class_numbers
 from autoenc.errors import UserError
-from autoenc.files import printable
 from autoenc.loading import Run
+from autoenc.text import printable
 
 
 def anomalies_of(run: Run) -> list[str]:

@@ -19,10 +19,10 @@ from autoenc.apps.anomaly import labelled
 from autoenc.apps.anomaly.conformal import AlarmRate, FalseDiscoveryRate, Judged, Quantile, Rule
 from autoenc.apps.outputs import Outputs
 from autoenc.errors import UserError, check_new
-from autoenc.files import flat
 from autoenc.loading import Run, load_run
 from autoenc.metric_table import legend
 from autoenc.screen import console, method_table, track
+from autoenc.text import flat
 
 ONE_RUN = ("feedback", "calibrate", "contamination", "input", "follow")
 NO_RECORDINGS = dict.fromkeys(

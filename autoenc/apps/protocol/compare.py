@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from autoenc.errors import ConfigError, DataError, one_line, suggest
-from autoenc.files import flat, plain_yaml, printable, read_json, read_text
+from autoenc.files import plain_yaml, read_json, read_text
 from autoenc.metric_table import headline
 from autoenc.metric_table import metric as metric_row
+from autoenc.text import flat, printable
 from autoenc.training.rundir import find_run
 
 IRRELEVANT = (  # settings that do not change the result

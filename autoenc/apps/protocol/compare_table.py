@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from autoenc import files, page
+from autoenc import page
 from autoenc.apps.protocol.compare import (
     LATENT,
     Row,
@@ -33,6 +33,7 @@ from autoenc.metric_table import label as metric_label
 from autoenc.metric_table import legend
 from autoenc.metric_table import metric as metric_row
 from autoenc.screen import console
+from autoenc.text import csv_text
 from autoenc.training.tracking import varying
 
 FILES = ("comparison.csv", "comparison.png", "comparison.html")
@@ -196,10 +197,10 @@ def records(rows: Sequence[Row], keys: Sequence[str]) -> tuple[list[str], list[d
     return ["run", *keys, *val, *numbers, "state", "error"], found
 
 
-def csv_text(rows: Sequence[Row], keys: Sequence[str]) -> str:
+def metrics_csv(rows: Sequence[Row], keys: Sequence[str]) -> str:
     """Return all metrics as CSV."""
     header, found = records(rows, keys)
-    return files.csv_text([header, *([record.get(name) for name in header] for record in found)])
+    return csv_text([header, *([record.get(name) for name in header] for record in found)])
 
 
 def write(compared: Comparison, folder: Path, lines: Sequence[str] | None = None) -> list[Path]:
@@ -209,7 +210,7 @@ def write(compared: Comparison, folder: Path, lines: Sequence[str] | None = None
         lines: the settings that tell the lines of the figure apart; None: all in which the runs differ.
     """
     table, figure, page_file = (folder / name for name in FILES)
-    write_text(table, csv_text(compared.rows, compared.differing))
+    write_text(table, metrics_csv(compared.rows, compared.differing))
     apart = compared.differing if lines is None else lines
     drawn = plot(compared.rows, apart, figure, compared.metric, compared.show)
     write_text(page_file, page_text(compared, figure if drawn else None))

@@ -17,10 +17,11 @@ from autoenc.apps.generation.density import Density
 from autoenc.apps.protocol.bounds import bounded, bounds
 from autoenc.errors import UserError
 from autoenc.figures import titled
-from autoenc.files import atomic, csv_text, write_json, write_text
+from autoenc.files import atomic, write_json, write_text
 from autoenc.loading import Run
 from autoenc.metric_table import label
 from autoenc.screen import stages
+from autoenc.text import csv_text
 
 FILES = ("generators.json", "generators.csv", "generators.png", "samples.csv")
 DRAWN, TIMED = 16, 1_000

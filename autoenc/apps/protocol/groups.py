@@ -11,8 +11,8 @@ from itertools import combinations
 
 from autoenc.apps.protocol.compare import Row, best, run_label, short
 from autoenc.apps.protocol.statistics import LEVEL, Difference, difference, holm
-from autoenc.files import ranges
 from autoenc.metric_table import metric as metric_row
+from autoenc.text import ranges
 
 SEEDS = ("seed", "labels_seed", "data.split_seed", "data.data_seed")
 MORE_SEEDS = "seed=0,1,2 shows the spread"

@@ -12,8 +12,9 @@ from autoenc.apps.protocol.evaluate import tables
 from autoenc.apps.protocol.groups import grouped
 from autoenc.apps.protocol.statistics import half_width
 from autoenc.errors import DataError, UserError, one_line
-from autoenc.files import flat, plain_yaml, read_text
+from autoenc.files import plain_yaml, read_text
 from autoenc.metric_table import label, legend
+from autoenc.text import flat
 from autoenc.training.rundir import applications, check_run, read_record
 
 LISTED = 20  # classes that are named

@@ -65,7 +65,7 @@ def test_long_names_leave_room_for_the_settings(width: int) -> None:
 
 def test_the_csv_has_every_metric(ae_run: Path, vae_run: Path) -> None:
     rows = compare.read_runs([ae_run, vae_run])
-    (first, second) = csv.DictReader(compare_table.csv_text(rows, compare.differing(rows)).splitlines())
+    (first, second) = csv.DictReader(compare_table.metrics_csv(rows, compare.differing(rows)).splitlines())
     assert (first["model"], second["model"], first["kl"]) == ("ae", "vae", "")
     assert float(second["kl"]) == rows[1].numbers["kl"]
     assert float(second["val.mse"]) == rows[1].val["mse"]

@@ -19,9 +19,10 @@ from autoenc.apps.anomaly.steps.timeline import Timeline
 from autoenc.apps.anomaly.way import NO_ROWS, Options, Way
 from autoenc.apps.outputs import Outputs
 from autoenc.errors import UserError, check_new
-from autoenc.files import append, csv_text, printable
+from autoenc.files import append
 from autoenc.loading import Run
 from autoenc.screen import method_table, result_table
+from autoenc.text import csv_text, printable
 
 DEPENDENT = "the time steps of a recording depend on each other, so that no rate follows from them; use --alarm-rate"
 
