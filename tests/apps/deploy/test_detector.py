@@ -258,7 +258,8 @@ def forgotten_indicator(raw: Any) -> None:
 
 
 def other_first_date(raw: Any) -> None:
-    raw.first["when"] = (raw.first["when"][0] + 43_200, True)
+    start, ends = raw.first["when"]
+    raw.first["when"] = (start + 43_200, ends)
 
 
 def other_codes(raw: Any) -> None:
