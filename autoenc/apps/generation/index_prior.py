@@ -59,8 +59,8 @@ def fit(run: Run, epochs: int = 20, hidden: int = 128, layers: int = 2, lr: floa
     """Fit a prior to the codes of the training split; the epoch with the best validation value is kept.
 
     It starts as independent categorical distributions, the relative frequencies of each index, smoothed by the constant
-    that is best on validation data. A code of a single index stays one. Precision and threads are
-    those of the run's training.
+    that is best on validation data. A code of a single index stays one. Precision and threads are those of the run's
+    training.
     """
     require(hidden % HEADS == 0 and hidden >= HEADS, "--hidden", hidden, f"must be a multiple of {HEADS}")
     for key, value in (("hidden", hidden), ("layers", layers)):
