@@ -56,17 +56,24 @@ def representations(run: Run, rows: Split | None = None) -> dict[str, Representa
     codes = {n: Representation(net.codes(train), net.codes(rows), metric_of(net)) for n, net in networks.items()}
     if (features := run.spec.kind.features(train, rows)) is None:
         return codes
-    known, test = features
-    if issparse(known):
-        size = min(run.latent_dim, *(n - 1 for n in known.shape))
-        lsa = TruncatedSVD(size, random_state=SEED)
-        return codes | {f"LSA-{size}": Representation(lsa.fit_transform(known), lsa.transform(test))}
-    size = min(run.latent_dim, known.shape[1], len(known))
-    pca = PCA(size, svd_solver="covariance_eigh" if known.shape[1] <= 2_000 else "auto", random_state=SEED)
-    return codes | {
-        f"PCA-{size}": Representation(pca.fit_transform(known), pca.transform(test)),
-        "raw": Representation(known, test),
-    }
+    components = principal_components(*features, run.latent_dim)
+    size = components.train.shape[1]
+    if issparse(features[0]):
+        return codes | {f"LSA-{size}": components}
+    return codes | {f"PCA-{size}": components, "raw": Representation(*features)}
+
+
+def principal_components(train: Any, test: Any, size: int) -> Representation:
+    """Return the first `size` principal components of rows (N, D) and (M, D), or as many as there are.
+
+    Sparse rows are projected on singular vectors, without being centred.
+    """
+    if issparse(train):
+        lsa = TruncatedSVD(min(size, *(n - 1 for n in train.shape)), random_state=SEED)
+        return Representation(lsa.fit_transform(train), lsa.transform(test))
+    solver = "covariance_eigh" if train.shape[1] <= 2_000 else "auto"
+    pca = PCA(min(size, *train.shape), svd_solver=solver, random_state=SEED)
+    return Representation(pca.fit_transform(train), pca.transform(test))
 
 
 def need_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:

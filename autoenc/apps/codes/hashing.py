@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
+from autoenc.apps.codes import features
 from autoenc.apps.codes.neighbours import Index, Metric, nearest_sparse
 from autoenc.apps.untrained import untrained
 from autoenc.data.split import Split, drawn
@@ -36,10 +37,10 @@ def compare(run: Run, queries: Split, k: int = 10) -> Numbers:
     initial = untrained(run)
     first_bits, first_asked = initial.codes(train), initial.codes(queries)
     p_train, p_queries = (run.over(split, lambda b: _probabilities(run, b)).numpy() for split in (train, queries))
-    features = run.spec.kind.features(train, queries)
+    inputs = run.spec.kind.features(train, queries)
     short = min(SHORTLIST, len(train))
     y = None if train.y is None or queries.y is None else (train.y.cpu().numpy(), queries.y.cpu().numpy())
-    truth = _nearest(*features, short) if features else _search(p_train, p_queries, "euclidean", short)
+    truth = _nearest(*inputs, short) if inputs else _search(p_train, p_queries, "euclidean", short)
 
     def measured(found: np.ndarray) -> dict[str, float]:
         common = [np.isin(a, b).mean() for a, b in zip(truth[:, :NEAREST], found, strict=True)]
@@ -51,16 +52,16 @@ def compare(run: Run, queries: Split, k: int = 10) -> Numbers:
     def hashed(code: np.ndarray, query: np.ndarray) -> dict[str, float]:
         return measured(_search(code, query, "hamming", short)) | {"collisions": collisions(code)}
 
-    numbers, components = {}, principal_components(*features, bits.shape[1]) if features else None
+    numbers, components = {}, principal_components(*inputs, bits.shape[1]) if inputs else None
     for size in sizes(bits.shape[1]):
         numbers[f"{size} bits"] = hashed(bits[:, :size], asked[:, :size])
         numbers[f"{size} bits, untrained"] = hashed(first_bits[:, :size], first_asked[:, :size])
         if components and size <= components[0].shape[1]:
             numbers[f"{size} principal components"] = hashed(components[0][:, :size], components[1][:, :size])
-        if features:
-            numbers[f"{size} random projections"] = hashed(*random_projections(*features, size))
+        if inputs:
+            numbers[f"{size} random projections"] = hashed(*random_projections(*inputs, size))
     numbers["probabilities"] = measured(_search(p_train, p_queries, "euclidean", short))
-    return numbers | ({"input": measured(truth)} if features else {})
+    return numbers | ({"input": measured(truth)} if inputs else {})
 
 
 def sizes(bits: int) -> list[int]:
@@ -78,16 +79,9 @@ def collisions(bits: np.ndarray) -> float:
 
 
 def principal_components(train: Any, queries: Any, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the signs of the first principal components of rows (N, D) and (Q, D), at most `bits`: 0 or 1.
-
-    Sparse rows are projected on their singular vectors, not centred before (latent semantic analysis).
-    """
-    from sklearn.decomposition import PCA, TruncatedSVD
-
-    size = min(bits, min(train.shape) - 1)
-    model = (TruncatedSVD(size, random_state=SEED) if issparse(train) else PCA(size, random_state=SEED)).fit(train)
-    center = model.transform(train).mean(0)
-    first, second = (model.transform(rows) - center > 0 for rows in (train, queries))
+    """Return the signs of the first principal components of rows (N, D) and (Q, D), at most `bits`: 0 or 1."""
+    found = features.principal_components(train, queries, bits)
+    first, second = (rows > found.train.mean(0) for rows in (found.train, found.test))
     return first.astype(np.float32), second.astype(np.float32)
 
 
