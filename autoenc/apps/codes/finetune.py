@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,18 +97,21 @@ def finetune(
         jobs += [(size, seed, index) for seed, index in enumerate(draws)]
     comparisons = {size: Comparison(size, [], []) for size in labels}
     mean = run.data.mean()
-    for size, seed, index in track(jobs, "fine-tuning"):
-        split = run.data.train.subset(torch.from_numpy(index))
-        for start, accuracies in (("pretrained", comparisons[size].pretrained), ("scratch", comparisons[size].scratch)):
-            with seeded(seed):
-                pretrained = start == "pretrained"
-                model = copy.deepcopy(run.model) if pretrained else build.build_model(run.config, run.spec, mean)
-                accuracies.append(_accuracy(run, model, split, steps, lr))
+    with as_trained(run.config, run.device) as precision:
+        for size, seed, index in track(jobs, "fine-tuning"):
+            split, found = run.data.train.subset(torch.from_numpy(index)), comparisons[size]
+            for start, accuracies in (("pretrained", found.pretrained), ("scratch", found.scratch)):
+                with seeded(seed):
+                    pretrained = start == "pretrained"
+                    model = copy.deepcopy(run.model) if pretrained else build.build_model(run.config, run.spec, mean)
+                    accuracies.append(_accuracy(run, model, split, steps, lr, precision))
     return list(comparisons.values())
 
 
-def _accuracy(run: Run, model: Autoencoder, split: Split, steps: int, lr: float) -> float:
-    """Return the test accuracy of a classifier trained on the split."""
+def _accuracy(
+    run: Run, model: Autoencoder, split: Split, steps: int, lr: float, precision: AbstractContextManager[Any]
+) -> float:
+    """Return the test accuracy of a classifier trained on the split, its forward passes in a precision."""
     network = Classifier(model, run.latent_dim, len(run.spec.classes)).to(run.device).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -114,16 +119,15 @@ def _accuracy(run: Run, model: Autoencoder, split: Split, steps: int, lr: float)
     seed = int(torch.randint(2**31, ()))
     batches = (batch for epoch in itertools.count() for batch in on_device.shuffled(64, seed, epoch))
     # Batch normalization needs two examples.
-    with as_trained(run.config, run.device) as precision:
-        for batch in itertools.islice((batch for batch in batches if len(batch) > 1), steps):
-            assert batch.y is not None
-            with precision:
-                logits = network(batch)
-            loss = F.cross_entropy(logits.float(), batch.y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+    for batch in itertools.islice((batch for batch in batches if len(batch) > 1), steps):
+        assert batch.y is not None
+        with precision:
+            logits = network(batch)
+        loss = F.cross_entropy(logits.float(), batch.y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
     network.eval()
     hits = run.over(run.data.test, lambda batch: (network(batch).argmax(1) == batch.y).float())
     return float(hits.mean())
