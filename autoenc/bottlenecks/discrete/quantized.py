@@ -96,7 +96,7 @@ class VectorQuantized(Bottleneck):
     def _quantize(self, encoded: Tensor) -> Code:
         if self.training:
             self._restart(encoded.detach())
-        index = self._nearest(encoded.detach())[1][..., 0]  # (B, *positions)
+        index = self._nearest(encoded.detach())  # (B, *positions)
         z = self._lookup(index)
         losses = {"commitment": self.beta * (encoded - z.detach()).square().flatten(1).sum(-1)}
         if self.learning == "gradient":
@@ -109,7 +109,7 @@ class VectorQuantized(Bottleneck):
 
     def project(self, z: Tensor) -> Tensor:
         """Return the nearest entry of the codebook at each position."""
-        return self._lookup(self._nearest(z)[1][..., 0]).detach()
+        return self._lookup(self._nearest(z)).detach()
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """Draw entries from the prior, independently at each position."""
@@ -117,7 +117,7 @@ class VectorQuantized(Bottleneck):
 
     def margin(self, code: Code) -> Tensor:
         """Return the distance of the second nearest entry minus that of the nearest, the minimum over positions."""
-        first, second = self._nearest(code.info["encoded"], 2)[0].unbind(-1)
+        first, second = self._ranked(code.info["encoded"], 2)[0].unbind(-1)
         return (second - first).flatten(1).amin(1) if first.dim() > 1 else second - first
 
     def indices(self, code: Code) -> Tensor:
@@ -138,7 +138,10 @@ class VectorQuantized(Bottleneck):
     def diagnosis(self, numbers: Mapping[str, float]) -> Verdict:
         return of_codebook(numbers, "a smaller model.bottleneck.dead_after or a smaller optimizer.lr")
 
-    def _nearest(self, z: Tensor, k: int = 1, first: int = 0) -> tuple[Tensor, Tensor]:
+    def _nearest(self, z: Tensor) -> Tensor:
+        return self._ranked(z, 1)[1].squeeze(-1)
+
+    def _ranked(self, z: Tensor, k: int, first: int = 0) -> tuple[Tensor, Tensor]:
         """Return the k nearest of `codes` entries from row `first` on: |z - e|^2 - |z|^2, and the index among them.
 
         (N, C, *positions) -> (N, *positions, k) twice. Distances of a few vectors at a time fit in the cache, which is

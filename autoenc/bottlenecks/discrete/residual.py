@@ -67,7 +67,7 @@ class ResidualQuantized(VectorQuantized):
         for step, first in enumerate(self.starts):
             if self.training:  # a shared codebook has entries of the size of the residuals of each depth
                 self._restart(residual, first, 1 / (self.depth - step) if self.shared else 1.0)
-            (nearest, second), (index, _) = (found.unbind(-1) for found in self._nearest(residual, 2, first))
+            (nearest, second), (index, _) = (found.unbind(-1) for found in self._ranked(residual, 2, first))
             margin = torch.minimum(margin, (second - nearest)[:, None].flatten(1).amin(1))
             rows.append(index + first)
             residuals.append(residual)
