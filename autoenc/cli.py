@@ -54,7 +54,7 @@ from autoenc.sweeps.running import Refused, sweep
 from autoenc.text import printable
 
 DONE, WRONG, FAILED = 0, 2, 1
-REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)  # errors of files that a user can correct
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 KILLED = ("TerminatedWorkerError", "UncompletedJobError")  # errors of joblib and submitit
 
 HELP = """\
@@ -156,9 +156,16 @@ def _refusals() -> Iterator[None]:
     except UserError as error:
         raise SystemExit(_say(str(error), WRONG)) from None
     except OSError as error:
-        if error.errno not in REFUSED:
+        if not (line := _denied(error)):
             raise
-        raise SystemExit(_say(f"{error.filename}: {error.strerror}", WRONG)) from None
+        raise SystemExit(_say(line, WRONG)) from None
+
+
+def _denied(error: Exception) -> str:
+    """Return a line on a file or folder that may not be read or written to; empty for other errors."""
+    if isinstance(error, OSError) and error.errno in DENIED and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return ""
 
 
 def _refuse_used(key: str, folder: Path) -> None:
@@ -314,8 +321,8 @@ def _run(args: list[str]) -> int:
     except Exception as error:
         if out_of_memory(error):
             return _say(f"{reason_of(error)}; try a smaller trainer.batch_size or a smaller model", FAILED)
-        if isinstance(error, OSError) and error.errno in REFUSED and error.filename is not None:
-            return _say(f"{error.filename}: {error.strerror}", WRONG)
+        if line := _denied(error):
+            return _say(line, WRONG)
         if sweep.folder is not None and type(error).__name__ in KILLED:
             if Sweep.stopped is not None:  # it reached workers that had no job yet
                 return _interrupted(Interrupted(Sweep.stopped))
