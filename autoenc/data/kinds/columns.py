@@ -189,9 +189,8 @@ class Columns(Kind):
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns of the table and their positions among the D dimensions."""
-        place = {
-            part: len(self.numbers) + i for i, name in enumerate(self.indicated) for part in self._parts(name)
-        }  # of the indicators
+        first = len(self.numbers)  # of the indicators
+        place = {part: first + i for i, name in enumerate(self.indicated) for part in self._parts(name)}
         found = [
             Column(name, "number", i, i + 1, place.get(name), self.fills.get(name))
             for i, name in enumerate(self._scaled_numbers)
