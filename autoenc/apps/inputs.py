@@ -11,7 +11,7 @@ import torch
 
 from autoenc.data.dataset import class_numbers
 from autoenc.data.readers.arrays import array_of_file, read_number_table
-from autoenc.data.readers.class_names import class_name, known_class
+from autoenc.data.readers.cells.class_names import class_name, known_class
 from autoenc.data.readers.images import SUFFIXES, Header, read_headers
 from autoenc.data.split import Examples, Split
 from autoenc.errors import DataError, UserError, counted

@@ -11,8 +11,15 @@ import numpy as np
 
 from autoenc.data.kinds.columns import SignedLog
 from autoenc.data.kinds.table import Table
-from autoenc.data.readers.dates import Dated, looks_dated, order_of
-from autoenc.data.readers.numbers import Ambiguous, Written, decimal_commas, form_of, looks_numeric, thousands_points
+from autoenc.data.readers.cells.dates import Dated, looks_dated, order_of
+from autoenc.data.readers.cells.numbers import (
+    Ambiguous,
+    Written,
+    decimal_commas,
+    form_of,
+    looks_numeric,
+    thousands_points,
+)
 from autoenc.data.readers.tables import Source, check_columns, named_columns
 from autoenc.errors import DataError, require
 

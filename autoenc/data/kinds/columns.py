@@ -14,10 +14,10 @@ from autoenc.data.kinds.kind import Kind
 from autoenc.data.kinds.observed import Column
 from autoenc.data.kinds.raw import Category, Raw, RawColumns, RawInput
 from autoenc.data.kinds.raw.inputs import GONE
-from autoenc.data.readers.class_names import MISSING, class_name
-from autoenc.data.readers.dates import Dated
+from autoenc.data.readers.cells.class_names import MISSING, class_name
+from autoenc.data.readers.cells.dates import Dated
+from autoenc.data.readers.cells.numbers import Written
 from autoenc.data.readers.delimited import unique
-from autoenc.data.readers.numbers import Written
 from autoenc.data.readers.tables import Source
 from autoenc.data.split import Split
 from autoenc.errors import DataError
@@ -312,7 +312,7 @@ class Columns(Kind):
         encoder, texts = steps.pop("category", (None, []))
         steps.pop("remainder", None)
         spellings = [] if encoder is None else [self._codes(own, rare) for own, rare in _categories(encoder)]
-        inputs, missing = [], tuple(sorted(self.source.markers))
+        inputs, missing = [], tuple(sorted(self.source.markers.texts))
         if numbers := self._numeric:
             text = "numbers, NaN where missing" + ("; dates as seconds since 1970" if self.dates else "")
             inputs.append(RawInput("numbers", "float64", (len(numbers),), text, numbers, tuple(self.dates), missing))
@@ -339,7 +339,7 @@ class Columns(Kind):
             for spelling in (value, plain, *sorted(others if plain.lstrip("-").isdigit() or len(others) > 1 else ())):
                 codes.setdefault(spelling, i)
         codes |= {value: i for i, value in enumerate(own)} | dict.fromkeys(rare, len(own))
-        return codes | dict.fromkeys(["", MISSING, *self.source.markers], GONE)
+        return codes | dict.fromkeys(["", MISSING, *self.source.markers.texts], GONE)
 
     def raw_rows(self, x: Tensor) -> tuple[Split, list[np.ndarray]]:
         """Return rows with more cells missing, and some values not seen in training."""

@@ -22,7 +22,7 @@ from autoenc.data.kinds.denoising import Denoising
 from autoenc.data.kinds.observed import Column
 from autoenc.data.kinds.raw import Raw, RawInput
 from autoenc.data.readers.arrays import numbers_of_file, read_arrays, roles
-from autoenc.data.readers.class_names import MISSING, class_name, known_class
+from autoenc.data.readers.cells.class_names import MISSING, class_name, known_class
 from autoenc.data.scaling import check_values, in_units
 from autoenc.data.split import Examples, Split
 from autoenc.errors import DataError, counted

@@ -15,9 +15,9 @@ import torch
 from autoenc.data.kinds.columns import Columns
 from autoenc.data.kinds.estimator_json import from_plain, to_plain
 from autoenc.data.kinds.kind import REAL, Completed, common
-from autoenc.data.readers.class_names import MARKERS, MISSING, class_names
-from autoenc.data.readers.dates import Dated
-from autoenc.data.readers.numbers import Written
+from autoenc.data.readers.cells.class_names import MARKERS, MISSING, class_names
+from autoenc.data.readers.cells.dates import Dated
+from autoenc.data.readers.cells.numbers import Written
 from autoenc.data.readers.tables import Source
 from autoenc.data.scaling import is_numeric
 from autoenc.data.split import Examples, Split

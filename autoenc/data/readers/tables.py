@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from autoenc import memory
 from autoenc.data.readers import arrays
-from autoenc.data.readers.arrays import is_number, read_arrays, roles
-from autoenc.data.readers.class_names import MARKERS, check_classes, class_name, class_names, normal_class
+from autoenc.data.readers.arrays import read_arrays, roles
+from autoenc.data.readers.cells.class_names import check_classes, class_name, class_names, normal_class
+from autoenc.data.readers.cells.missing import Markers
 from autoenc.data.readers.columnar import CHUNK, dates_as_text, feather_chunks, json_lines, parquet_chunks
 from autoenc.data.readers.delimited import QUOTES, header_names, header_row, rows, separator_of, unique
 from autoenc.data.readers.paths import check_file, check_members, packed
@@ -128,25 +125,9 @@ class Source:
     kept: tuple[str, ...] = ()
 
     @property
-    def markers(self) -> set[str]:
-        """Texts of missing cells."""
-        return MARKERS.difference(self.kept).union(self.missing, self._numeric_markers())
-
-    def _numeric_markers(self) -> dict[str, float]:
-        """Return the markers that are numbers, as they may be written: -200 also as -200.0, with a comma as -200,0."""
-        found: dict[str, float] = {}
-        for marker in self.missing:
-            if is_number(plain := marker.replace(self.decimal, ".")):
-                for text in (plain, str(float(plain)), class_name(float(plain))):
-                    found |= dict.fromkeys((text, text.replace(".", self.decimal)), float(plain))
-        return found
-
-    def _is_marker(self) -> Callable[[str], bool]:
-        """Return a function that tells whether a text without blanks around it is a missing cell."""
-        markers, numeric, decimal = self.markers, self._numeric_markers(), self.decimal
-        if not numeric:
-            return markers.__contains__
-        return lambda text: text in markers or (decimal in text and text.rstrip("0").rstrip(decimal) in numeric)
+    def markers(self) -> Markers:
+        """What marks a missing cell."""
+        return Markers(self.missing, self.decimal, self.kept)
 
     def read(self, path: Path) -> pd.DataFrame:
         """Read all rows. Cells of a CSV file are text or missing.
@@ -203,7 +184,7 @@ class Source:
             start[0] = start[0][0], header_row(path, start)
         names = self._names(path, start[0][1], [row for _, row in start[1:]], notes)
         found = chain(start[self.header is not False :], found)
-        is_marker = self._is_marker()
+        is_marker = self.markers.test()
         while part := list(islice(found, size)):
             cells = zip(*(_of_width(path, line, row, len(names)) for line, row in part), strict=True)
             columns = [[None if is_marker(text := c.strip()) else text for c in column] for column in cells]
@@ -297,26 +278,7 @@ class Source:
         for name in frame.columns[frame.dtypes == "object"]:  # texts of writers that do not mark them as such
             if pd.api.types.infer_dtype(frame[name], skipna=True) == "bytes":
                 frame[name] = frame[name].str.decode("utf-8", errors="backslashreplace")
-        is_marker, numbers = self._is_marker(), set(self._numeric_markers().values())
-        with np.errstate(over="ignore"):
-            numbers |= {short for number in numbers if math.isfinite(short := float(np.float32(number)))}
-
-        def missing(cell: object) -> bool:
-            if isinstance(cell, str):
-                return is_marker(cell.strip())
-            return isinstance(cell, Number) and not isinstance(cell, bool) and cell in numbers
-
-        frame = frame.copy(deep=False)
-        for name, dtype in frame.dtypes.items():
-            if dtype.kind not in "iufb":
-                gone = frame[name].astype("object").map(missing).astype("bool")
-            elif dtype.kind == "b" or not numbers:
-                continue
-            else:
-                gone = frame[name].isin(list(numbers))
-            if gone.any():
-                frame[name] = frame[name].mask(gone)
-        return frame
+        return self.markers.mask(frame)
 
     def learnt(self) -> Source:
         """Return the format as new files are read: the names are known, so that no first line is in doubt."""

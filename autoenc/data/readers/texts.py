@@ -14,7 +14,7 @@ from typing import Any
 
 from autoenc import memory
 from autoenc.data.readers import delimited
-from autoenc.data.readers.class_names import class_name
+from autoenc.data.readers.cells.class_names import class_name
 from autoenc.data.readers.paths import check_file, check_unpacked, encoding_of, unpacked
 from autoenc.errors import ConfigError, DataError, counted, one_line
 

@@ -18,7 +18,7 @@ import numpy as np
 from autoenc.data.dataset import Data
 from autoenc.data.kinds import estimator_json as plain
 from autoenc.data.kinds.table import Table
-from autoenc.data.readers.class_names import MOST
+from autoenc.data.readers.cells.class_names import MOST
 from autoenc.data.sets.table_recipe import Recipe
 from autoenc.data.split import Split
 from autoenc.data.storage.cache import Entry, Writer, cached, stamp

@@ -14,7 +14,7 @@ from torch import Tensor
 from autoenc.data.dataset import Data
 from autoenc.data.kinds.kind import Kind
 from autoenc.data.readers import path_of
-from autoenc.data.readers.class_names import class_name, normal_class
+from autoenc.data.readers.cells.class_names import class_name, normal_class
 from autoenc.data.readers.tables import source_of
 from autoenc.data.sets.table_recipe import Recipe
 from autoenc.data.split import Split, check_fractions, hold_out, three_way

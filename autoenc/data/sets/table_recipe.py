@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoenc.data.dataset import Data, DataSpec
-from autoenc.data.readers.class_names import MISSING, check_classes, class_names, known_class
+from autoenc.data.readers.cells.class_names import MISSING, check_classes, class_names, known_class
 from autoenc.data.readers.tables import Source, check_columns
 from autoenc.data.split import Split
 from autoenc.errors import DataError, counted

@@ -15,7 +15,7 @@ from autoenc.data.kinds.texts import named
 from autoenc.data.kinds.tokens import Level, Tokens
 from autoenc.data.readers import path_of
 from autoenc.data.readers import texts as documents
-from autoenc.data.readers.class_names import class_name, known_class
+from autoenc.data.readers.cells.class_names import class_name, known_class
 from autoenc.data.readers.texts import Documents
 from autoenc.data.split import Split, hold_out
 from autoenc.errors import DataError, counted, require

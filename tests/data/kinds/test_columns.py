@@ -161,7 +161,7 @@ def test_a_marker_that_is_a_category_of_an_earlier_run_stays_one(tmp_path: Path)
 
 def test_a_served_number_may_be_a_marker_with_more_zeros() -> None:
     value = runpy.run_path(str(SERVE))["value"]
-    missing = sorted(Source(missing=("-200",)).markers)
+    missing = sorted(Source(missing=("-200",)).markers.texts)
     numbers = {"missing": missing, "dates": [], "dtype": "float64"}
     assert np.isnan([value(cell, "a", numbers, 1) for cell in ("-200", "-200.0", "-200.00", "NA")]).all()
     assert value("-200.5", "a", numbers, 1) == -200.5

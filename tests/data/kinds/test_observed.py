@@ -12,7 +12,7 @@ from autoenc import likelihoods
 from autoenc.core import Autoencoder, Batch
 from autoenc.data import table
 from autoenc.data.kinds.observed import Column, Observed
-from autoenc.data.readers.class_names import MISSING
+from autoenc.data.readers.cells.class_names import MISSING
 from autoenc.errors import ConfigError
 
 COLUMNS = (

@@ -19,7 +19,7 @@ from autoenc.apps.anomaly.conformal import Calibration, Quantile
 from autoenc.apps.anomaly.rows import detect
 from autoenc.config.checks import check_node
 from autoenc.data import table
-from autoenc.data.readers.class_names import known_class
+from autoenc.data.readers.cells.class_names import known_class
 from autoenc.data.readers.tables import Source
 from autoenc.errors import ConfigError, DataError
 

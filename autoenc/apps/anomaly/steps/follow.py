@@ -210,7 +210,7 @@ class _Parser:
         return stamp, float(seconds_of(pd.Series([stamp], index=[self.number]), f"--follow {self.source}")[0]), values
 
     def _number(self, cell: str, where: str) -> float:
-        from autoenc.data.readers.class_names import MARKERS
+        from autoenc.data.readers.cells.class_names import MARKERS
 
         if cell in MARKERS:
             return float("nan")

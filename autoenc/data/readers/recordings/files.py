@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoenc.data.readers.arrays import UNREADABLE, array_of_file
-from autoenc.data.readers.class_names import MISSING, class_name
-from autoenc.data.readers.dates import order_of
+from autoenc.data.readers.cells.class_names import MISSING, class_name
+from autoenc.data.readers.cells.dates import order_of
 from autoenc.data.readers.paths import check_file, decoding, opened
 from autoenc.data.readers.recordings.format import ARRAYS, TABLES, Format, files_of, format_from
 from autoenc.data.readers.recordings.sound import read_wav

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from autoenc.data.readers.class_names import class_name
+from autoenc.data.readers.cells.class_names import class_name
 from autoenc.data.readers.delimited import separator_of
 from autoenc.data.readers.paths import check_file
 from autoenc.data.readers.tables import format_of

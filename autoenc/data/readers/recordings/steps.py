@@ -11,7 +11,7 @@ import numpy as np
 
 from autoenc import memory
 from autoenc.data.readers.arrays import is_number
-from autoenc.data.readers.dates import Dated, order_of
+from autoenc.data.readers.cells.dates import Dated, order_of
 from autoenc.errors import DataError
 
 if TYPE_CHECKING:

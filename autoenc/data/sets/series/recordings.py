@@ -16,7 +16,7 @@ from autoenc.data.kinds.kind import Kind
 from autoenc.data.kinds.series import Spectra
 from autoenc.data.kinds.series.series import Series, plain
 from autoenc.data.readers import path_of
-from autoenc.data.readers.class_names import class_name
+from autoenc.data.readers.cells.class_names import class_name
 from autoenc.data.readers.recordings import Format, Reader, Recording
 from autoenc.data.readers.recordings.format import files_of, format_from
 from autoenc.data.readers.recordings.steps import parts_of
