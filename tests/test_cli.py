@@ -17,7 +17,7 @@ import pytest
 from hydra.types import RunMode
 
 import autoenc
-from autoenc import cli
+from autoenc import cli, hooks
 from autoenc.config import checks
 from autoenc.sweeps import running
 
@@ -270,7 +270,9 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     monkeypatch.setattr(what, denied(Path("here/.lock")))
-    monkeypatch.setattr(cli, "sweep", running.Running())
+    sweep = running.Running()
+    monkeypatch.setattr(cli, "sweep", sweep)
+    monkeypatch.setattr(hooks, "sweep", sweep)
     monkeypatch.setattr(cli.Callbacks, "error", None)
     monkeypatch.setattr(sys, "argv", ["train.py", *args, "seed=1"])
     assert cli.main() == 2
@@ -279,10 +281,10 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(
 
 def test_a_folder_that_has_only_files_of_hydra_is_not_in_use(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
-    cli._refuse_used("hydra.run.dir", tmp_path)
+    hooks._refuse_used("hydra.run.dir", tmp_path)
     (tmp_path / "config.yaml").touch()
     with pytest.raises(SystemExit):
-        cli._refuse_used("hydra.run.dir", tmp_path)
+        hooks._refuse_used("hydra.run.dir", tmp_path)
 
 
 def test_sweep_goes_on_past_a_failing_job_and_ends_with_a_comparison(tmp_path: Path) -> None:
@@ -323,11 +325,11 @@ def test_a_minimizing_sweeper_gets_lower_values_for_better_runs(
         runtime=SimpleNamespace(choices={}, output_dir=str(tmp_path)),
         mode=RunMode.RUN,
     )
-    monkeypatch.setattr(cli.HydraConfig, "get", lambda: hydra_state)
+    monkeypatch.setattr(hooks.HydraConfig, "get", lambda: hydra_state)
     monkeypatch.setattr(checks, "check", lambda cfg: cfg)
     monkeypatch.setattr(run, "train", lambda *args: {"val": {"psnr": 20.0, "accuracy": 0.5, "mse": 3.0}})
     rest = {"regularizer": {}, "data": {"_target_": "autoenc.data.digits"}}
-    values = {name: cli.job({"trainer": {"monitor": name}, **rest}) for name in ("psnr", "accuracy", "mse")}
+    values = {name: hooks.job({"trainer": {"monitor": name}, **rest}) for name in ("psnr", "accuracy", "mse")}
     assert values == {"psnr": -20.0, "accuracy": -0.5, "mse": 3.0}
 
 
@@ -348,7 +350,9 @@ def test_a_sweep_that_cannot_run_is_refused_before_it_is_announced(
     args: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "sweep", running.Running())
+    sweep = running.Running()
+    monkeypatch.setattr(cli, "sweep", sweep)
+    monkeypatch.setattr(hooks, "sweep", sweep)
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", *args.split()])
     assert cli.main() == 2
     assert capfd.readouterr() == ("", f"{message}\n")
