@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> Results:
     from autoenc import load_run
     from autoenc.apps import inputs
     from autoenc.apps.restoration import gaps, impute
-    from autoenc.data.kinds.kind import Completed
+    from autoenc.data.kinds.observed import Completed
     from autoenc.errors import UserError, check_new
     from autoenc.files import write_text
     from autoenc.metric_table import legend

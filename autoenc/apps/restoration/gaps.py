@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from autoenc.core import Batch
-from autoenc.data.kinds.kind import Gaps
+from autoenc.data.kinds.observed import Gaps
 from autoenc.data.split import Split
 from autoenc.errors import UserError, one_line
 from autoenc.loading import Run

@@ -19,62 +19,23 @@ from torch import Tensor
 from autoenc.canvas import line_panels
 from autoenc.core import Likelihood
 from autoenc.data.kinds.denoising import Denoising
-from autoenc.data.kinds.observed import Column
+from autoenc.data.kinds.observed import Column, Completed, Gaps
 from autoenc.data.kinds.raw import Raw, RawInput
 from autoenc.data.readers.arrays import numbers_of_file, read_arrays, roles
 from autoenc.data.readers.cells.class_names import MISSING, class_name, known_class
 from autoenc.data.scaling import check_values, in_units
 from autoenc.data.split import Examples, Split
-from autoenc.errors import DataError, counted
+from autoenc.errors import DataError
 from autoenc.files import write_json
 from autoenc.metrics import mse_per_example
 
 if TYPE_CHECKING:
-    import pandas as pd
     from scipy.sparse import csr_matrix
 
 FILE = "kind.json"
 REAL = (-math.inf, math.inf)
 
 Shown = np.ndarray | list[str]  # an (H, W, 3) uint8 figure, or lines of text
-
-
-@dataclass(frozen=True)
-class Completed:
-    """Versions of the rows of a file without missing cells, and which cells were missing, (N, columns) bool."""
-
-    versions: list[pd.DataFrame]
-    missing: pd.DataFrame
-
-    @property
-    def described(self) -> str:
-        """How many cells were missing, in how many rows and columns."""
-        cells, rows, columns = self.counts.values()
-        of_rows, of_columns = (
-            counted(n, noun) for n, noun in zip(self.missing.shape, ("rows", "columns"), strict=True)
-        )
-        return f"{counted(cells, 'missing cells')} filled, in {rows:,} of {of_rows} and {columns} of {of_columns}"
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Missing cells, and the rows and columns that had any."""
-        gone = self.missing.to_numpy()
-        return {"cells": int(gone.sum()), "rows": int(gone.any(axis=1).sum()), "columns": int(gone.any(axis=0).sum())}
-
-
-@dataclass(frozen=True)
-class Gaps:
-    """Windows (N, C, W) of a recording whose missing values are interpolated.
-
-    Args:
-        missing: (N, C, W) bool. lengths: of the gaps that missing values are in, in steps; empty: none is missing.
-        why: what is filled, for messages.
-    """
-
-    split: Split
-    missing: Tensor
-    lengths: np.ndarray
-    why: str
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,19 @@
-"""Columns of a table as dimensions of a vector, and which cells are observed."""
+"""Columns of a table as dimensions of a vector, which cells are observed, and what is filled where they are not."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from autoenc.data.split import Split
+from autoenc.errors import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,44 @@ class Column:
     stop: int
     indicator: int | None = None
     fill: float | None = None
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Versions of the rows of a file without missing cells, and which cells were missing, (N, columns) bool."""
+
+    versions: list[pd.DataFrame]
+    missing: pd.DataFrame
+
+    @property
+    def described(self) -> str:
+        """How many cells were missing, in how many rows and columns."""
+        cells, rows, columns = self.counts.values()
+        of_rows, of_columns = (
+            counted(n, noun) for n, noun in zip(self.missing.shape, ("rows", "columns"), strict=True)
+        )
+        return f"{counted(cells, 'missing cells')} filled, in {rows:,} of {of_rows} and {columns} of {of_columns}"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Missing cells, and the rows and columns that had any."""
+        gone = self.missing.to_numpy()
+        return {"cells": int(gone.sum()), "rows": int(gone.any(axis=1).sum()), "columns": int(gone.any(axis=0).sum())}
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Windows (N, C, W) of a recording whose missing values are interpolated.
+
+    Args:
+        missing: (N, C, W) bool. lengths: of the gaps that missing values are in, in steps; empty: none is missing.
+        why: what is filled, for messages.
+    """
+
+    split: Split
+    missing: Tensor
+    lengths: np.ndarray
+    why: str
 
 
 class Observed(nn.Module):

@@ -14,7 +14,8 @@ import torch
 
 from autoenc.data.kinds.columns import Columns
 from autoenc.data.kinds.estimator_json import from_plain, to_plain
-from autoenc.data.kinds.kind import REAL, Completed, common
+from autoenc.data.kinds.kind import REAL, common
+from autoenc.data.kinds.observed import Completed
 from autoenc.data.readers.cells.class_names import MARKERS, MISSING, class_names
 from autoenc.data.readers.cells.dates import Dated
 from autoenc.data.readers.cells.numbers import Written

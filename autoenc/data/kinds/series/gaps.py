@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autoenc.data.kinds.kind import Completed
+from autoenc.data.kinds.observed import Completed
 from autoenc.data.readers.arrays import is_number
 from autoenc.data.readers.recordings import Format, Recording
 from autoenc.data.readers.recordings.steps import seconds_of

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from autoenc.data.kinds.denoising import Denoising
-from autoenc.data.kinds.kind import REAL, Completed, Gaps, Kind, common, squared_errors
+from autoenc.data.kinds.kind import REAL, Kind, common, squared_errors
+from autoenc.data.kinds.observed import Completed, Gaps
 from autoenc.data.kinds.raw import Raw, RawInput, RawWindows
 from autoenc.data.kinds.series.channels import Channels
 from autoenc.data.kinds.series.denoising import Signals

@@ -15,7 +15,8 @@ from torch import Tensor
 from autoenc.canvas import picture_grid
 from autoenc.data.kinds.denoising import Denoising
 from autoenc.data.kinds.denoising.images import Images
-from autoenc.data.kinds.kind import Gaps, Kind, squared_errors
+from autoenc.data.kinds.kind import Kind, squared_errors
+from autoenc.data.kinds.observed import Gaps
 from autoenc.data.kinds.raw import Raw
 from autoenc.data.kinds.series.channels import QUARTILES, Scaling
 from autoenc.data.kinds.series.figures import SHOWN, spectrograms
