@@ -21,7 +21,7 @@ from autoenc.config.signatures import options
 from autoenc.core import UNLABELLED, Autoencoder, Bottleneck, Condition, Likelihood, Prior, Regularizer
 from autoenc.data.dataset import Data, DataSpec, class_numbers, few_labels, without
 from autoenc.data.kinds.kind import Kind
-from autoenc.errors import ConfigError, keys_below, one_line
+from autoenc.errors import ConfigError, DataError, keys_below, one_line
 from autoenc.initialization import initialize, start_at_mean, start_tied
 from autoenc.networks.parts import Pair
 from autoenc.objective import Objective
@@ -257,6 +257,8 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
         with keys_below("model.prior"):
             model.bottleneck.prior.check(len(data.train))
     if min(settings.batch_size, len(data.train)) < 2 and any(isinstance(m, BATCH_STATISTICS) for m in model.modules()):
+        if len(data.train) < 2:
+            raise DataError(f"{data.spec.name}: network.norm=batch and model=masked need 2 training examples or more")
         raise ConfigError(
             "trainer.batch_size", settings.batch_size, "must be 2 or more with network.norm=batch or model=masked"
         )

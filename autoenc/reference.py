@@ -53,7 +53,8 @@ class Reference:
         val_table: (M, 2 + K) of the validation rows.
         val_bound: (<= 2,000,) negative evidence lower bounds [nats]; empty for codes without a posterior.
         val_mse: (M,) mean squared errors; empty for token ids.
-        val_column_nll: (C,) mean nll of each column of a table over the validation rows; empty for other data.
+        val_column_nll: (C,) mean nll of each column of a table over the validation rows that have it; empty for
+            other data.
         val_steps: (S, 2 C) of time steps of validation recordings: the error of each channel and its square, means over
             the windows that the step is in. val_last: (M, C) errors of the last step of each window.
             val_places: (M,) the steps at which the windows begin. All are empty for data without a time axis.
@@ -146,14 +147,26 @@ def column_nll(model: Autoencoder, kind: Kind, params: Tensor, x: Tensor) -> Ten
 
 
 def _validation_table(model: Autoencoder, kind: Kind, batch: Batch) -> Tensor:
-    """Return `row_table`, the nll of each column and, unless x are token ids, the MSE: (B, 2 + K + C [+ 1])."""
+    """Return `row_table`, the nll of each column and, unless x are token ids, the MSE: (B, 2 + K + C [+ 1]).
+
+    The nll of a cell that is not observed is NaN.
+    """
     code = model.encode(batch).mean
     params = model.decode(code, batch).float()
-    parts = [_table(model, kind, batch, code, params), column_nll(model, kind, params, batch.x)]
+    nll, observed = column_nll(model, kind, params, batch.x), model.likelihood.observed(batch.x)
+    if observed is not None and kind.columns:
+        nll = nll.masked_fill(~observed[:, [column.start for column in kind.columns]], torch.nan)
+    parts = [_table(model, kind, batch, code, params), nll]
     if kind.continuous:
-        x_hat, observed = model.likelihood.mean(params), model.likelihood.observed(batch.x)
+        x_hat = model.likelihood.mean(params)
         parts.append(mse_per_example(batch.x, x_hat, observed)[:, None])
     return torch.cat(parts, 1)
+
+
+def _observed_means(nll: np.ndarray) -> np.ndarray:
+    """Return the mean of each column (C,) over the rows in which it is not NaN, 0 if there are none."""
+    known = ~np.isnan(nll)
+    return np.where(known, nll, 0).sum(0) / np.maximum(known.sum(0), 1)
 
 
 def compute(model: Autoencoder, data: Data, batch_size: int, device: torch.device) -> Reference:
@@ -185,7 +198,7 @@ def compute(model: Autoencoder, data: Data, batch_size: int, device: torch.devic
         val_table=val_table[:, :width],
         val_bound=values(bounded, lambda batch: bound(model, batch)).reshape(-1),
         val_mse=val_table[:, width + columns :].reshape(-1),
-        val_column_nll=val_table[:, width : width + columns].mean(0),
+        val_column_nll=_observed_means(val_table[:, width : width + columns]),
         **_time_axis(model, kind, val, values),
     )
 

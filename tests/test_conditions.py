@@ -106,6 +106,10 @@ def test_labels_that_are_missing_are_an_error_of_one_line() -> None:
         (["model=vae", "labels_seed=-1"], r"^labels_seed=-1: must be 0 or more"),
         (["model=m2", "regularizer=[kl,jacobian]"], r"^model\.objective: cannot sum regularizer jacobian"),
         (
+            ["model=m2", "regularizer=[kl,total_correlation]"],
+            r"^model\.objective: cannot sum regularizer total_correlation",
+        ),
+        (
             ["model=vae", "+model.condition._target_=autoenc.conditions.InferredLabels"],
             r"^model\.condition: infers labels",
         ),

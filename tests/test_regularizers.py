@@ -9,6 +9,8 @@ from torch.distributions import Normal
 
 from autoenc import networks
 from autoenc.bottlenecks import Deterministic, Gaussian, TopK
+from autoenc.build import build
+from autoenc.config.composed import compose
 from autoenc.core import Autoencoder, Batch, Code, Output
 from autoenc.errors import ConfigError
 from autoenc.likelihoods import Gaussian as GaussianLikelihood
@@ -316,3 +318,13 @@ def test_terms_leave_the_model_and_the_code_alone(make_model: MakeModel) -> None
     assert torch.equal(out.code.z, z)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert not any(isinstance(p.grad, nn.Parameter) for p in model.parameters())
+
+
+@pytest.mark.parametrize("term", ["decoder_jacobian", "jacobian"])
+def test_penalties_on_derivatives_reach_the_weights_of_transformers(term: str) -> None:
+    settings = ["model=rae", "data=oscillations", "network=transformer", f"regularizer=[{term}]", "data.count=4"]
+    parts = build(compose(settings), torch.device("cpu"))
+    batch = next(parts.data.train.in_order(3))
+    sum(parts.objective(parts.model, batch, 0).total.values()).backward()
+    side = parts.model.decoder if term == "decoder_jacobian" else parts.model.encoder
+    assert any(p.grad is not None and p.grad.any() for p in side.parameters())

@@ -110,4 +110,7 @@ def labels(path: str | Path, rows: int) -> np.ndarray:
         raise DataError(f"{path}: expected {rows} labels, one for each row, found shape {array.shape}")
     if array.dtype.kind not in "biuf":
         raise DataError(f"{path}: expected numbers, found {array.dtype}")
+    if not np.isfinite(array).all():
+        row = int(np.flatnonzero(~np.isfinite(array.reshape(rows)))[0]) + 1
+        raise DataError(f"{path}: row {row} has no label; leave such rows out of both files")
     return array.reshape(rows)

@@ -39,9 +39,10 @@ def _distrust(config: dict[str, Any]) -> None:
     data = config.get("data")
     if not isinstance(data, dict):
         return
-    folder = data.get("cache_folder")
-    if folder is not None and not is_cache(str(folder)):
-        data["cache_folder"] = CACHE_FOLDER
+    for key in ("cache", "cache_folder"):
+        folder = data.get(key)
+        if isinstance(folder, str) and folder != "auto" and not is_cache(folder):
+            data[key] = CACHE_FOLDER
     if data.get("download") and data.get("root", DATA_FOLDER) != DATA_FOLDER:
         data["download"] = False
 

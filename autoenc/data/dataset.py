@@ -114,7 +114,8 @@ def learnable_rows(train: Split, classes: Sequence[str], excluded: Sequence[str]
 def without(data: Data, classes: Sequence[str], name: str = "classes") -> Data:
     """Exclude classes from training and validation; in the test split they are the anomalies.
 
-    The other rows keep their split and order. An observed range is computed again from the remaining rows.
+    The other rows keep their split and order; those without a label are left out, too. An observed range is computed
+    again from the remaining rows.
 
     Args:
         classes: names of the classes. name: name of the option, for errors.
@@ -124,7 +125,7 @@ def without(data: Data, classes: Sequence[str], name: str = "classes") -> Data:
     """
     if not classes:
         return data
-    out = torch.tensor(class_numbers(data.spec, classes, name))
+    out = torch.tensor([UNLABELLED, *class_numbers(data.spec, classes, name)])
 
     def kept(split: Split) -> Tensor:
         if split.y is None:
@@ -157,12 +158,13 @@ def few_labels(data: Data, count: int, seed: int) -> Data:
     y = data.train.y
     if y is None or not data.spec.classes:
         raise ConfigError("labels", count, f"{data.spec.name} has no labels; labels=null")
-    present = y.unique()
-    if not len(present) <= count <= len(y):
-        why = f"must lie in {len(present)} to {len(y)}: {data.spec.name} has {len(present)} classes and {len(y)} rows"
+    present, known = y[y != UNLABELLED].unique(), int((y != UNLABELLED).sum())
+    if not len(present) <= count <= known:
+        found = f"{len(present)} classes and {known} {'' if known == len(y) else 'labelled '}rows"
+        why = f"must lie in {len(present)} to {known}: {data.spec.name} has {found}"
         raise ConfigError("labels", count, why)
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
-    rank = torch.empty_like(y)  # of each row among those of its class, in the order of the draw
+    rank = torch.full_like(y, len(y))  # of each row among those of its class, in the order of the draw
     for label in present:
         rows = order[(y == label)[order]]
         rank[rows] = torch.arange(len(rows))

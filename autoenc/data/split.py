@@ -98,6 +98,11 @@ class Split:
             x = x * self.scale  # uint8 times float is float32: one pass
         return Batch(x=x, y=y)
 
+    @property
+    def redrawn(self) -> bool:
+        """Whether `shuffled` yields other values than the stored ones, such as augmented images."""
+        return False
+
     def rows(self) -> np.ndarray:
         """Return all examples, flattened, (N, D) float32."""
         return self.take(slice(None)).x.flatten(1).cpu().numpy()

@@ -47,6 +47,10 @@ class SemiSupervised(Objective):
         for name, term in self.regularizers.items():
             if term.double_backward:
                 raise ConfigError("", None, f"cannot sum regularizer {name} over classes, which encodes by itself")
+            if term.smallest_batch > 1:
+                raise ConfigError(
+                    "", None, f"cannot sum regularizer {name} over classes: it compares the codes of a batch"
+                )
 
     def forward(self, model: Autoencoder, batch: Batch, step: float) -> Loss:
         """Corrupt the batch in training mode, and return the loss, which runs the model once for each class."""

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from autoenc.core import Autoencoder, Autoregressive, Batch, Output, Regularizer
 from autoenc.errors import ConfigError, require
 from autoenc.parallel import BATCH_STATISTICS
+
+
+@contextmanager
+def differentiable_twice(model: nn.Module) -> Iterator[None]:
+    """Record gradients with kernels that have a second derivative.
+
+    Fused attention and the recurrent layers of cuDNN have none; the latter have no first one in eval mode either.
+    """
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    fused = torch.backends.cudnn.enabled and not recurrent
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=fused):
+        yield
 
 
 def jacobian_norm(model: Autoencoder, batch: Batch, projections: int | None, create_graph: bool = True) -> Tensor:
@@ -24,10 +37,9 @@ def jacobian_norm(model: Autoencoder, batch: Batch, projections: int | None, cre
     """
     x = batch.input.detach().requires_grad_()
     training = model.bottleneck.training
-    # Fused attention has no second derivative.
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    with differentiable_twice(model):
         model.bottleneck.eval()  # the batch has been counted already, for example as activity of units
-        z = model.encode(Batch(x=x, y=batch.y)).mean.flatten(1)  # (B, K)
+        z = model.encode(replace(batch, corrupted=x)).mean.flatten(1)  # (B, K)
         model.bottleneck.train(training)
         if projections is None:
             vectors = torch.eye(z.shape[1], device=z.device, dtype=z.dtype)[:, None].expand(-1, len(z), -1)  # (K, B, K)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from autoenc.core import Autoencoder, Autoregressive, Batch, Output, Regularizer
 from autoenc.errors import ConfigError
+from autoenc.regularizers.jacobian import differentiable_twice
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class DecoderJacobian(Regularizer):
             raise ConfigError("decoder_jacobian", None, "needs numbers as output; use decoder_l2")
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
-        with torch.enable_grad():
+        with differentiable_twice(model.decoder):
             z = out.code.z.detach().requires_grad_()
             x = model.likelihood.mean(model.decode(z, batch).float())
             (row,) = torch.autograd.grad((x * torch.randn_like(x)).sum(), z, create_graph=True)

@@ -135,9 +135,18 @@ class CapturedStep:
         self.values: list[float] = []  # what these learning rates are at present
 
     def reads(self, split: Split) -> bool:
-        """Return whether a graph can choose the rows of a split. Batches of token ids have different lengths."""
+        """Return whether a graph can choose the rows of a split.
+
+        Batches of token ids have different lengths; those of augmented or binarized images are not the stored rows.
+        """
         x, y = split.x, split.y
-        return isinstance(x, Tensor) and x.is_cuda and x.dtype != torch.int64 and (y is None or y.is_cuda)
+        return (
+            not split.redrawn
+            and isinstance(x, Tensor)
+            and x.is_cuda
+            and x.dtype != torch.int64
+            and (y is None or y.is_cuda)
+        )
 
     def ready(self, rows: Tensor) -> bool:
         """Return whether there is a graph; it is captured after the first steps."""

@@ -169,9 +169,9 @@ def clear(run_dir: Path) -> None:
 
 
 def applications(run_dir: Path) -> list[Path]:
-    """Return the folders of applications in a run, which hold a summary of the same name."""
+    """Return the folders of applications in a run, which hold a summary of the same name or, `generate`, of a task."""
     folders = [path for path in sorted(run_dir.iterdir()) if path.is_dir() and path.name != kinds.FOLDER]
-    return [path for path in folders if any(path.rglob(f"{path.name}.json"))]
+    return [path for path in folders if any(path.rglob("*.json" if path.name == "generate" else f"{path.name}.json"))]
 
 
 def set_aside(run_dir: Path, step: int) -> str:

@@ -14,7 +14,7 @@ from autoenc.loading import load_run
 
 
 def lda_nll(train: np.ndarray, test: np.ndarray, topics: int, seed: int) -> np.ndarray:
-    """Return the bound on -log p(x) of each test document under latent Dirichlet allocation, in nats (Blei et al. 2003).
+    """Return the bound on -log p(x) of each test document by latent Dirichlet allocation, in nats (Blei et al. 2003).
 
     The bound of `score` holds a term of the topics, which every document has in common; it is that of a document
     without words.

@@ -15,6 +15,7 @@ from autoenc.errors import DataError
 from autoenc.loading import load_run
 from autoenc.metrics import auroc_interval
 from autoenc.run import resume, train
+from autoenc.training import rundir
 from autoenc.training.rundir import find_run
 
 Call = Callable[..., tuple[int, str, str]]
@@ -73,6 +74,13 @@ def test_other_kinds_of_calls_have_folders_of_their_own(ae_run: Path, copied: Ca
         with Outputs(run, "test", call=call) as out:
             out.json({"call": call})
     assert [json.loads((run.path / "test" / c / "test.json").read_text())["call"] for c in ("", "pca")] == ["", "pca"]
+
+
+def test_all_results_of_generate_are_set_aside(ae_run: Path, copied: Callable[[Path], Path]) -> None:
+    run_dir = copied(ae_run)
+    (run_dir / "generate").mkdir(exist_ok=True)
+    (run_dir / "generate" / "traverse.json").write_text("{}")
+    assert run_dir / "generate" in rundir.applications(run_dir)
 
 
 def test_finetune_adapts_its_defaults_to_few_labels(ae_run: Path, copied: Callable[[Path], Path], call: Call) -> None:

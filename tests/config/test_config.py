@@ -93,6 +93,7 @@ def compose() -> Iterator[Compose]:
         (["+noise._partial_=true"], "noise._partial_"),
         (["+noise._args_=[1]"], "noise._args_"),
         (["seed=-1"], "seed=-1: must be 0 or more"),
+        (["data=shapes", "data.data_seed=-1"], "data.data_seed=-1: must be 0 or more"),
         (["model.latent_dim=0"], "model.latent_dim=0: must be 1 or more"),
         (["trainer.epochs=0"], "trainer.epochs=0: must be 1 or more"),
         (["trainer.lr_schedule=cosin"], "trainer.lr_schedule=cosin: must be one of constant, cosine, staged, plateau"),

@@ -1,6 +1,7 @@
 """The random order of the batches of an epoch, and fractions that leave nothing to train on."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import torch
 from autoenc.build import build_data
 from autoenc.config.composed import compose
 from autoenc.data.split import Split, shuffled_indices
+from autoenc.data.storage.augmented import AugmentedImages
+from autoenc.data.storage.binarized import BinarizedImages
 from autoenc.errors import UserError
 from autoenc.training.settings import TrainerSettings
 
@@ -87,3 +90,13 @@ def test_a_fraction_that_leaves_nothing_is_named_with_key_and_file(
     with pytest.raises(UserError) as caught:
         build_data(compose(["model=ae", *options.split()]))
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("options", [{}, {"flip": True}, {"shift": 2}, {"grey": True}])
+def test_redrawn_is_whether_batches_differ_from_the_stored_rows(options: dict[str, Any]) -> None:
+    split = Split(torch.randint(0, 256, (8, 1, 6, 6), dtype=torch.uint8), scale=1 / 255)
+    one = BinarizedImages.of(split, 0) if options.pop("grey", False) else AugmentedImages(split.x, **options)
+    (rows,) = one.shuffled_rows(8, 0, 3)
+    (batch,) = one.shuffled(8, 0, 3)
+    assert one.redrawn == (not torch.equal(batch.x, one.take(rows).x))
+    assert not split.redrawn

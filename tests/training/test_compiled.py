@@ -15,9 +15,10 @@ from autoenc import build
 from autoenc.config.composed import compose
 from autoenc.core import Autoencoder, Batch
 from autoenc.data.dataset import Data
+from autoenc.data.split import Split
 from autoenc.objective import train_step
 from autoenc.training import process
-from autoenc.training.compiled import CompiledStep
+from autoenc.training.compiled import CapturedStep, CompiledStep
 from autoenc.training.settings import TrainerSettings
 
 CPU = torch.device("cpu")
@@ -143,3 +144,15 @@ def test_without_bfloat16_training_is_in_float32(
         "trainer.precision=bf16: this device has no bfloat16 arithmetic; training runs in float32"
     ]
     assert not process.half_precision(TrainerSettings(), CPU)
+
+
+def test_a_graph_does_not_choose_rows_that_are_redrawn() -> None:
+    class OnGpu(torch.Tensor):
+        is_cuda = True
+
+    class Binarized(Split):
+        redrawn = True
+
+    graph, x = CapturedStep(None, CPU), torch.zeros(4, 1).as_subclass(OnGpu)
+    assert graph.reads(Split(x))
+    assert not graph.reads(Binarized(x)), "its batches are not the stored rows"

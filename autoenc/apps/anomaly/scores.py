@@ -164,12 +164,16 @@ class Detector:
 def rarity(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return -log of the fraction of the reference that is as large: (N,) nats.
 
-    Beyond the largest value, log(value / largest) is added to preserve the order.
+    Beyond the largest value, log(value / largest) is added to preserve the order; where scores may be negative,
+    log(1 + (value - largest) / (largest - smallest)).
     """
     ordered = np.sort(reference)
     as_large = len(ordered) - np.searchsorted(ordered, values) + 1
-    tiny = np.finfo(np.float64).tiny
-    beyond = np.log(np.maximum(values, tiny) / max(ordered[-1], tiny))
+    tiny, smallest, largest = np.finfo(np.float64).tiny, ordered[0], ordered[-1]
+    if smallest < 0:
+        beyond = np.log1p(np.maximum(values - largest, 0) / max(largest - smallest, tiny))
+    else:
+        beyond = np.log(np.maximum(values, tiny) / max(largest, tiny))
     return -np.log(as_large / (len(ordered) + 1)) + np.maximum(beyond, 0)
 
 

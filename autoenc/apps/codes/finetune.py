@@ -91,8 +91,9 @@ def finetune(
     for size in labels:
         draws = few_labels(y, size, seeds, most=1.0)
         if len(draws) < seeds:
+            known = int((y != UNLABELLED).sum())
             raise UserError(
-                f"--labels {size}: {run.spec.name} has {len(y)} labelled training examples, too few to draw from"
+                f"--labels {size}: {run.spec.name} has {known} labelled training examples, too few to draw from"
             )
         jobs += [(size, seed, index) for seed, index in enumerate(draws)]
     comparisons = {size: Comparison(size, [], []) for size in labels}

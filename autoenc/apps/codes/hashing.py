@@ -40,17 +40,18 @@ def compare(run: Run, queries: Split, k: int = 10) -> Numbers:
     inputs = run.spec.kind.features(train, queries)
     short = min(SHORTLIST, len(train))
     y = None if train.y is None or queries.y is None else (train.y.cpu().numpy(), queries.y.cpu().numpy())
-    truth = _nearest(*inputs, short) if inputs else _search(p_train, p_queries, "euclidean", short)
+    hits = min(max(short, k), len(train))
+    truth = _nearest(*inputs, hits) if inputs else _search(p_train, p_queries, "euclidean", hits)
 
     def measured(found: np.ndarray) -> dict[str, float]:
-        common = [np.isin(a, b).mean() for a, b in zip(truth[:, :NEAREST], found, strict=True)]
+        common = [np.isin(a, b).mean() for a, b in zip(truth[:, :NEAREST], found[:, :short], strict=True)]
         numbers = {f"recall@{short}": float(np.mean(common))}
         if y is not None:
             numbers[f"precision@{k}"] = float((y[0][found[:, :k]] == y[1][:, None]).mean())
         return numbers
 
     def hashed(code: np.ndarray, query: np.ndarray) -> dict[str, float]:
-        return measured(_search(code, query, "hamming", short)) | {"collisions": collisions(code)}
+        return measured(_search(code, query, "hamming", hits)) | {"collisions": collisions(code)}
 
     numbers, components = {}, principal_components(*inputs, bits.shape[1]) if inputs else None
     for size in sizes(bits.shape[1]):
@@ -60,7 +61,7 @@ def compare(run: Run, queries: Split, k: int = 10) -> Numbers:
             numbers[f"{size} principal components"] = hashed(components[0][:, :size], components[1][:, :size])
         if inputs:
             numbers[f"{size} random projections"] = hashed(*random_projections(*inputs, size))
-    numbers["probabilities"] = measured(_search(p_train, p_queries, "euclidean", short))
+    numbers["probabilities"] = measured(_search(p_train, p_queries, "euclidean", hits))
     return numbers | ({"input": measured(truth)} if inputs else {})
 
 

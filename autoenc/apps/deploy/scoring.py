@@ -47,11 +47,17 @@ class Rarity(nn.Module):
         self.p_value = PValue(reference)
         self.highest: Tensor
         self.tiny: Tensor
-        self.register_buffer("highest", constant(max(float(np.max(reference)), TINY)))
-        self.register_buffer("tiny", constant(TINY))
+        smallest, largest = float(np.min(reference)), float(np.max(reference))
+        self.signed = smallest < 0
+        self.register_buffer("highest", constant(largest if self.signed else max(largest, TINY)))
+        self.register_buffer("tiny", constant(max(largest - smallest, TINY) if self.signed else TINY))
 
     def forward(self, values: Tensor) -> Tensor:
-        return (values.maximum(self.tiny) / self.highest).log().clamp(min=0) - self.p_value(values).log()
+        if self.signed:
+            beyond = ((values - self.highest).clamp(min=0) / self.tiny).log1p()
+        else:
+            beyond = (values.maximum(self.tiny) / self.highest).log().clamp(min=0)
+        return beyond - self.p_value(values).log()
 
 
 class Neighbours(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,12 @@ class Classifier:
 
 
 def folder(run: Run) -> Path:
-    """Return where the classifier of the run's training split is kept."""
+    """Return where the classifier of the run's training split and its labels is kept."""
     fingerprint = run.data.train.fingerprint() if run.fingerprint is None else run.fingerprint
+    if (y := run.data.train.y) is not None:
+        fingerprint = zlib.crc32(
+            "\n".join(run.spec.classes).encode(), zlib.crc32(y.cpu().numpy().tobytes(), fingerprint)
+        )
     name = re.sub(r"[^\w.-]+", "_", run.spec.name)  # of a run from another person, it may be a path
     return FOLDER / f"{shortened(name[:80])}_{fingerprint:08x}"
 

@@ -176,5 +176,6 @@ def _scripts(run_dir: Path) -> Iterator[str]:
     """Yield the scripts whose results are in the run."""
     if (run_dir / "evaluation.json").exists():
         yield "python scripts/evaluate.py RUN"
+    named = {"feedback": "detect.py RUN --feedback FILE", "detector": "export.py RUN --detector"}
     for folder in applications(run_dir):
-        yield f"python scripts/{folder.name}.py RUN"
+        yield f"python scripts/{named.get(folder.name, f'{folder.name}.py RUN')}"

@@ -10,6 +10,7 @@ import torch
 from autoenc.apps.seeing import layers
 from autoenc.apps.seeing.units import stored_rows
 from autoenc.loading import Run
+from autoenc.regularizers.jacobian import differentiable_twice
 
 ROWS = 2_000  # training examples that gradients are averaged over
 Changes = list[tuple[str, float]]
@@ -31,11 +32,12 @@ def effects(run: Run, layer: str, units: Sequence[int] | None, y: int | None = N
     for batch in replace(rows, device=run.device).in_order(run.batch_size):
         x = batch.x.float().requires_grad_()
         labels = batch.y if y is None else torch.full((len(x),), y, device=x.device)
-        activation = layers.activations(run.model, replace(batch, x=x, y=labels), [layer], wake=True)[layer]
-        values = layers.value_of(layer, activation, units).sum(0)
-        for i in range(count):
-            (gradient,) = torch.autograd.grad(values[i], x, retain_graph=True)
-            gradients[i] += gradient.sum(0).cpu() / len(rows)
+        with differentiable_twice(run.model):
+            activation = layers.activations(run.model, replace(batch, x=x, y=labels), [layer], wake=True)[layer]
+            values = layers.value_of(layer, activation, units).sum(0)
+            for i in range(count):
+                (gradient,) = torch.autograd.grad(values[i], x, retain_graph=True)
+                gradients[i] += gradient.sum(0).cpu() / len(rows)
         examples.append(x.detach().cpu())
     found = [run.spec.kind.changes(gradient, torch.cat(examples)) for gradient in gradients]
     return [sorted(changes, key=lambda change: -change[1]) for changes in found]

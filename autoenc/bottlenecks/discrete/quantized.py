@@ -32,7 +32,7 @@ class VectorQuantized(Bottleneck):
         gradient  by the loss |sg(z_e) - e_k|^2
 
     Entries that no position of the last `dead_after` training examples has chosen are replaced by outputs of the
-    encoder for the current batch; in the first step, all are.
+    encoder for the current batch; in the first step, all are, as far as the outputs suffice.
 
     Args:
         codes: number of entries of the codebook, each of latent_dim numbers.

@@ -85,6 +85,6 @@ def dates_as_text(frame: pd.DataFrame) -> pd.DataFrame:
 
     def written(moment: pd.Timestamp) -> str:
         text = str(moment)
-        return text.partition(" ")[0] if moment == moment.normalize() else text
+        return text.partition(" ")[0] if moment.tzinfo is None and moment == moment.normalize() else text
 
     return frame.assign(**{name: dates[name].map(written, na_action="ignore").astype("object") for name in dates})

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autoenc.core import UNLABELLED
 from autoenc.data.dataset import Data
 from autoenc.data.kinds import estimator_json as plain
 from autoenc.data.kinds.table import Table
@@ -41,7 +42,7 @@ def streamed(recipe: Recipe, folder: Path, kind: Table | None) -> Data:
     files = [stamp(path) for path in recipe.paths]
     options = plain.to_plain({k: v for k, v in vars(recipe).items() if k not in ("paths", "source", "plan")})
     parts = [plain.to_plain(dataclasses.asdict(part)) for part in (recipe.source, recipe.plan)]
-    key: dict[str, Any] = {"what": "table 4", "files": files, "options": options, "parts": parts}
+    key: dict[str, Any] = {"what": "table 5", "files": files, "options": options, "parts": parts}
     if kind is not None:
         key["kind"] = zlib.crc32(json.dumps(values_of(kind)).encode())
 
@@ -91,8 +92,10 @@ def _draws(
             if recipe.normal is not None and number == 0:
                 assert labels is not None
                 where[(labels != recipe.normal).to_numpy()] = 2 if len(recipe.paths) == 1 else -1
+            if labels is not None:
+                where[(where == 2) & labels.isna().to_numpy()] = -1
             if recipe.excluded and labels is not None:
-                where[(where != 2) & labels.isin(recipe.excluded).to_numpy()] = -1
+                where[(where != 2) & (labels.isin(recipe.excluded) | labels.isna()).to_numpy()] = -1
             yield number, frame, labels, where
 
 
@@ -107,7 +110,7 @@ def _learn(recipe: Recipe, kind: Table | None) -> tuple[Table, tuple[str, ...], 
     sample, seen = pd.DataFrame(), 0
     notes: list[str] = []
     for number, frame, labels, where in _draws(recipe, notes):
-        classes[number] |= set() if labels is None else set(labels)
+        classes[number] |= set() if labels is None else set(labels.dropna())
         if len(classes[number]) > MOST:
             break  # not classes: rejected below, before they fill the memory
         if kind is None:
@@ -147,7 +150,7 @@ def _write(recipe: Recipe, kind: Table, classes: tuple[str, ...], spelling: dict
             writer.append(rows, name)
             writer.append(frame.index[chosen].to_numpy(np.int64), f"{name}_row")
             if labels is not None:
-                writer.append(labels[chosen].map(index).to_numpy(np.int64), f"{name}_y")
+                writer.append(labels[chosen].map(index).fillna(UNLABELLED).to_numpy(np.int64), f"{name}_y")
             if number == 0:
                 low, high = min(low, float(rows.min())), max(high, float(rows.max()))
     writer.values["range"] = [low, high]

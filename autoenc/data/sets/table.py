@@ -132,8 +132,9 @@ def _in_memory(recipe: Recipe, kind: Table | None) -> Data:
     y: list[Tensor | None] = [None] * len(frames)
     classes: tuple[str, ...] = ()
     if texts:
-        spelling, remarks = recipe.spelling(set(texts[0]), set(texts[-1]))
+        spelling, remarks = recipe.spelling(*(set(each.dropna()) for each in (texts[0], texts[-1])))
         notes += remarks
+        # The code of a missing label is -1, UNLABELLED.
         codes, values = pd.factorize(pd.concat([texts[0], *(t.replace(spelling) for t in texts[1:])]), sort=True)
         y = list(torch.from_numpy(codes.astype(np.int64)).split([len(each) for each in texts]))
         classes = tuple(map(str, values))
@@ -156,6 +157,8 @@ def _in_memory(recipe: Recipe, kind: Table | None) -> Data:
     if recipe.excluded and classes:
         kept = [i for i, name in enumerate(classes) if name not in recipe.excluded]
         train, val = (_only(split, kept) for split in (train, val))
+    if classes:
+        test = _only(test, range(len(classes)))
     recipe.check_sizes([len(split) for split in (train, val, test)])
     if kind is None:
         kind, remarks = recipe.plan.fit(frames[0].iloc[train.tensor.numpy()], recipe.source)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoenc.data.dataset import Data, DataSpec
-from autoenc.data.readers.cells.class_names import MISSING, check_classes, class_names, known_class
+from autoenc.data.readers.cells.class_names import check_classes, class_names, known_class
 from autoenc.data.readers.tables import Source, check_columns
 from autoenc.data.split import Split
 from autoenc.errors import DataError, counted
@@ -38,8 +38,8 @@ class Recipe:
     def chunks(self, path: Path, notes: list[str] | None = None) -> Iterator[tuple[pd.DataFrame, pd.Series | None]]:
         """Yield chunks of the columns to train on and of the labels as text.
 
-        Rows without any input are skipped and, if there is a normal class, rows without a label. Their numbers are
-        added to `notes` at the end.
+        Rows without any input are skipped and, if there is a normal class, rows without a label; otherwise, their
+        label is missing. Their numbers are added to `notes` at the end.
         """
         empty = out = left = 0
         for frame in self.source.chunks(path, notes):
@@ -50,10 +50,9 @@ class Recipe:
             labels = None
             if self.label is not None:
                 labels = class_names(frame[self.label], self.normal)
-                if self.normal is None:
-                    labels = labels.fillna(MISSING)
                 out += int((kept & labels.isna()).sum())
-                kept &= labels.notna()
+                if self.normal is not None:
+                    kept &= labels.notna()
                 labels = labels[kept]
             left += int(kept.sum())
             yield inputs[kept], labels
@@ -63,7 +62,10 @@ class Recipe:
             if empty:
                 notes.append(f"{path}: {counted(empty, 'rows')} without any value, left out")
             if out:
-                notes.append(f"Attention: {path}: {counted(out, 'rows')} without {self.label}, left out")
+                fate = (
+                    "left out" if self.normal is not None else "trained on without a label, left out of the test rows"
+                )
+                notes.append(f"Attention: {path}: {counted(out, 'rows')} without {self.label}, {fate}")
 
     def _check_columns(self, path: Path, frame: pd.DataFrame) -> None:
         """Raise DataError if there is no column of labels, or if none of the files has a column to drop."""
@@ -79,7 +81,9 @@ class Recipe:
         return found, [f"{self.paths[-1]}: classes are spelt as in the training file: {listed}"] if found else []
 
     def check_classes(self, classes: Sequence[str]) -> None:
-        """Raise DataError if the label is a quantity or if the normal class does not exist."""
+        """Raise DataError if no row has a label, it is a quantity or the normal class does not exist."""
+        if not classes and self.label is not None:
+            raise DataError(f"{self.paths[0]}: no row has a {self.label}")
         check_classes(self.paths[0], self.label, self.normal, classes)
 
     def check_sizes(self, sizes: Sequence[int]) -> None:

@@ -51,6 +51,11 @@ class AugmentedImages(Split):
     shift: int = 0
     shifts: Shifts | None = None
 
+    @property
+    def redrawn(self) -> bool:
+        """Whether images are augmented."""
+        return self.flip or self.shift > 0
+
     def range(self) -> tuple[float, float]:
         """Return (0, 1), without decoding."""
         return 0.0, 1.0
@@ -65,7 +70,7 @@ class AugmentedImages(Split):
     def shuffled(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield augmented batches; the augmentation is a function of seed, epoch and row, not of the batch."""
         split = self
-        if self.flip or self.shift:
+        if self.redrawn:
             number = int(np.random.SeedSequence((seed, epoch, 1)).generate_state(1)[0])
             generator = torch.Generator().manual_seed(number)
             device = self.x.device if isinstance(self.x, Tensor) else torch.device("cpu")

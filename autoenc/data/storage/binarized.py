@@ -25,6 +25,11 @@ class BinarizedImages(Split):
 
     grey: Tensor | None = None
 
+    @property
+    def redrawn(self) -> bool:
+        """True: each epoch has draws of its own."""
+        return True
+
     @classmethod
     def of(cls, split: Split, seed: int) -> BinarizedImages:
         """Return a split of uint8 grey values in [0, 255] as draws."""

@@ -128,8 +128,15 @@ def parquet(path: Path, column: str | None = None, label: str | None = None) -> 
             raise DataError(f"{path}: column {name} has {kind}, not numbers; {hint}")
     read = [*chosen, *([label] if label in schema.names else [])]
     width = 0
-    groups = range(file.num_row_groups)  # one at a time: pyarrow reads ahead within a call
-    for batch in (part for g in groups for part in file.iter_batches(ROWS, row_groups=[g], columns=read)):
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            for group in range(file.num_row_groups):  # one at a time: pyarrow reads ahead within a call
+                yield from file.iter_batches(ROWS, row_groups=[group], columns=read)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{path}: cannot be read as Parquet ({one_line(error)})") from None
+
+    for batch in batches():
         columns = [batch.column(name) for name in chosen]
         if nulls := [name for name, values in zip(chosen, columns, strict=True) if values.null_count]:
             raise DataError(f"{path}: column {nulls[0]} has missing values")

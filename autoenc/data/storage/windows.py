@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoenc.data.readers.cells.class_names import MISSING
 from autoenc.data.readers.recordings import Recording
 
 CHUNK = 2**20  # steps of a full pass
@@ -168,17 +169,21 @@ def places_between(start: int, stop: int, length: int, lead: int, stride: int, w
 
 
 def classes_of(axis: Axis) -> tuple[str, ...]:
-    """Return the names of the classes of the steps; empty unless all recordings have labels."""
+    """Return the names of the classes of the steps, that of steps without one last; empty without labels.
+
+    All recordings must have labels.
+    """
     if any(recording.labels is None for recording in axis.recordings):
         return ()
-    return tuple(sorted({str(name) for name in axis.classes[1]}))
+    return tuple(sorted({str(name) for name in axis.classes[1]}, key=lambda name: (name == MISSING, name)))
 
 
 def labels_of(axis: Axis, places: Tensor, length: int, classes: Sequence[str], normal: str | None) -> Tensor:
     """Return the class of each window, as a number: the most frequent one of its steps (N,).
 
     Args:
-        normal: a class that only windows have of which all steps are of it; None: no such class.
+        normal: a class that only windows have of which all steps are of it; None: no such class. Otherwise, windows
+            without a class are those in which no other step has one.
     """
     firsts, names = axis.classes
     lengths = np.diff(np.append(firsts, len(axis.steps)))
@@ -192,6 +197,9 @@ def labels_of(axis: Axis, places: Tensor, length: int, classes: Sequence[str], n
     if normal in classes:
         n = classes.index(normal)
         counts[n] = torch.where(counts[n] == length, length, -1)
+        if classes[-1] == MISSING:
+            faults = counts[[i for i in range(len(classes) - 1) if i != n]].sum(0)
+            counts[-1] = torch.where(faults > 0, -1, counts[-1])
     return counts.argmax(0)
 
 

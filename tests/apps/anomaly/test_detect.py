@@ -21,6 +21,7 @@ from autoenc.apps.anomaly import labelled, scores
 from autoenc.apps.anomaly.conformal import Quantile
 from autoenc.apps.anomaly.rows import baselines, detect, figures
 from autoenc.apps.anomaly.scores import Detector
+from autoenc.apps.deploy.scoring import Rarity
 from autoenc.data.split import Split
 from autoenc.errors import DataError, UserError
 from autoenc.reference import drawn
@@ -410,6 +411,14 @@ def test_rarity_is_minus_the_log_of_the_part_that_is_as_large() -> None:
     assert found == pytest.approx([0, 0, -math.log(2 / 4), -math.log(2 / 4), -math.log(1 / 4) + math.log(2)])
 
 
+def test_rarity_preserves_the_order_of_scores_that_may_be_negative() -> None:
+    reference = np.array([-60.0, -55.0, -50.0])
+    values = np.array([-70.0, -50.0, -49.0, -40.0, 0.0, 1.0])
+    found = scores.rarity(reference, values)
+    assert found == pytest.approx([0, math.log(2), *(math.log(4) + np.log1p((values[2:] + 50) / 10))])
+    assert np.allclose(Rarity(reference)(torch.from_numpy(values)).numpy(), found)
+
+
 def test_labels_of_other_files_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "y.npy", np.arange(5))
     assert np.array_equal(inputs.labels(tmp_path / "y.npy", 5), np.arange(5))
@@ -421,3 +430,6 @@ def test_labels_of_other_files_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "words.npy", np.array(["a", "b"]))
     with pytest.raises(DataError, match=r"words.npy: expected numbers"):
         inputs.labels(tmp_path / "words.npy", 2)
+    np.save(tmp_path / "gaps.npy", np.array([0, np.nan, 1]))
+    with pytest.raises(DataError, match=r"gaps.npy: row 2 has no label"):
+        inputs.labels(tmp_path / "gaps.npy", 3)

@@ -18,7 +18,9 @@ from autoenc.apps.anomaly import labelled
 from autoenc.apps.anomaly.conformal import Calibration, Quantile
 from autoenc.apps.anomaly.rows import detect
 from autoenc.config.checks import check_node
+from autoenc.core import UNLABELLED
 from autoenc.data import table
+from autoenc.data.dataset import few_labels, without
 from autoenc.data.readers.cells.class_names import known_class
 from autoenc.data.readers.tables import Source
 from autoenc.errors import ConfigError, DataError
@@ -288,9 +290,31 @@ def test_rows_without_a_label_are_no_anomalies(tmp_path: Path, stream: bool) -> 
     data = table(str(tmp_path / "a.csv"), label="state", normal="good", **options)
     assert data.spec.classes == ("bad", "good")
     assert data.notes[0] == f"Attention: {tmp_path / 'a.csv'}: 50 rows without state, left out"
-    assert (
-        len(table(str(tmp_path / "a.csv"), label="state", **options).spec.classes) == 3
-    )  # where there is no normal one
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_rows_without_a_label_are_unlabelled_training_rows(tmp_path: Path, stream: bool) -> None:
+    frame = shop(400)
+    frame.loc[::8, "state"] = None
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    options: dict[str, Any] = {"stream": stream, "cache": str(tmp_path / "cache")}
+    data = table(str(tmp_path / "a.csv"), label="state", **options)
+    assert data.spec.classes == ("bad", "good")
+    assert data.notes[0].endswith("50 rows without state, trained on without a label, left out of the test rows")
+    known = {part: getattr(data, part).y != UNLABELLED for part in ("train", "test")}
+    assert known["test"].all()
+    assert 0 < int((~known["train"]).sum()) < 50
+    for part in ("train", "test"):
+        rows = frame.iloc[np.asarray(data.names[part]) - 1]
+        assert (rows["state"].notna().to_numpy() == known[part].numpy()).all()
+    few = few_labels(data, 10, seed=0)
+    assert int((few.train.y != UNLABELLED).sum()) == 10
+    assert (few.train.y[~known["train"]] == UNLABELLED).all()
+    assert (without(data, ["bad"]).train.y == 1).all(), "a row without a label may be an anomaly"
+    frame["state"] = None
+    frame.to_csv(tmp_path / "b.csv", index=False)
+    with pytest.raises(DataError, match=r"b\.csv: no row has a state"):
+        table(str(tmp_path / "b.csv"), label="state", **options)
 
 
 def test_labels_are_named_as_they_are_typed(tmp_path: Path) -> None:
@@ -404,3 +428,12 @@ def test_memory_does_not_grow_with_a_streamed_file(tmp_path: Path) -> None:
     sizes, peaks = zip(*(map(float, line.split()) for line in done.stdout.splitlines()), strict=True)
     assert sizes[1] == pytest.approx(3 * sizes[0], rel=0.01)
     assert peaks[1] < peaks[0] + 30, f"{peaks} MB; in memory, the rows that were added are some 50"
+
+
+def test_midnight_keeps_its_time_zone(tmp_path: Path) -> None:
+    hours = pd.date_range("2024-04-19 22:00", periods=48, freq="h", tz="Europe/Berlin")
+    frame = pd.DataFrame({"when": hours, "day": hours.tz_localize(None).normalize(), "x": np.arange(48.0)})
+    frame.to_parquet(tmp_path / "a.parquet")
+    found = Source().read(tmp_path / "a.parquet")
+    assert found["when"][:3].tolist() == [f"2024-04-{day}:00:00+02:00" for day in ("19 22", "19 23", "20 00")]
+    assert found["day"].iloc[0] == "2024-04-19"

@@ -13,6 +13,7 @@ from autoenc import load_run
 from autoenc import run as training
 from autoenc.data import arrays
 from autoenc.data.sets import arrays_on_disk as module
+from autoenc.data.storage import number_rows
 from autoenc.data.storage.mapped import MappedRows
 from autoenc.errors import ConfigError, DataError
 from autoenc.estimators import inmemory
@@ -170,3 +171,13 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     done = subprocess.run(call, capture_output=True, text=True, check=True)
     small, large = (int(line) / 1024 for line in done.stdout.split())
     assert large < small + 90, "in memory, 269 MB more, or 134 MB of float32"
+
+
+def test_damaged_pages_of_parquet_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pd.DataFrame(np.random.default_rng(0).random((2_000, 3)), columns=list("abc")).to_parquet(path)
+    content = bytearray(path.read_bytes())
+    content[100 : len(content) // 2] = bytes(len(content) // 2 - 100)
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"x\.parquet: cannot be read as Parquet"):
+        list(number_rows.parquet(path))

@@ -1,6 +1,7 @@
 """Series: windows and splits against brute force, no leak between splits, scaling, new data and options."""
 
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from autoenc.data import kinds, oscillations, series
 from autoenc.data.dataset import without
 from autoenc.data.kinds.series.channels import Channels, fit
 from autoenc.data.readers.recordings import steps
+from autoenc.data.readers.recordings.steps import Rows
 from autoenc.data.sets.series import recordings as module
 from autoenc.data.sets.series.oscillations import ANOMALIES
 from autoenc.data.storage.windows import Windows
@@ -150,6 +152,60 @@ def test_large_files_are_memory_mapped_and_give_the_same_windows(
     assert not isinstance(large.train.x, torch.Tensor)
     assert large.train.x.axis.steps.untyped_storage().nbytes() > 0
     assert any(tmp_path.rglob("x.npy"))
+
+
+def test_the_cache_tells_test_recordings_from_others(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i, name in enumerate(("a", "b")):
+        (tmp_path / "all" / name).mkdir(parents=True)
+        shutil.copy(folder / f"{i}.csv", tmp_path / "all" / name / "0.csv")
+    monkeypatch.setattr(module, "LARGE", 0)
+    series(str(tmp_path / "all"), window=8, gap=0, label="bad", cache=str(tmp_path / "cache"))
+    data = series(
+        str(tmp_path / "all/a"), str(tmp_path / "all/b"), window=8, label="bad", cache=str(tmp_path / "cache")
+    )
+    again = series(
+        str(tmp_path / "all/a"), str(tmp_path / "all/b"), window=8, label="bad", cache=str(tmp_path / "another")
+    )
+    assert torch.equal(data.test.tensor, again.test.tensor)
+    assert data.names == again.names
+
+
+def test_windows_of_steps_without_a_label_are_neither_normal_nor_anomalies(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": RNG.normal(size=600), "fault": ["ok"] * 600})
+    frame.loc[500:504, "fault"] = None
+    frame.loc[550:560, "fault"] = "hot"
+    frame.loc[555:570, "fault"] = None
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    data = series(str(tmp_path / "a.csv"), window=8, stride=1, label="fault", normal="ok")
+    assert data.spec.classes == ("hot", "ok")
+    assert data.spec.anomalies == ("hot",)
+    assert any("test windows with steps without a label, left out" in note for note in data.notes)
+    starts = np.array([int(name.rpartition(" ")[2]) for name in data.names["test"]])
+    assert not set(range(493, 505)) & set(starts), "windows with an unlabelled step and no fault"
+    assert (data.test.y[(starts > 542) & (starts <= 554)] == 0).all()
+    frame.loc[:, "fault"] = np.where(frame.index < 300, "ok", None)
+    frame.to_csv(tmp_path / "b.csv", index=False)
+    assert series(str(tmp_path / "b.csv"), window=8, label="fault").spec.classes == ("ok", "(missing)")
+
+
+def test_a_step_of_several_rows_has_a_fault_if_one_of_them_has(tmp_path: Path) -> None:
+    labels = np.array(["0", "1", "0", "0", "(missing)", "1", "0", "(missing)"], object)
+    found = steps.regular(Rows("a", np.arange(8.0)[:, None], np.arange(8.0), labels=labels), 2.0, 5, "0")
+    assert found.values[:, 0].tolist() == [0.5, 2.5, 4.5, 6.5], "the means of the rows nearest to each step"
+    assert found.labels.tolist() == ["1", "0", "1", "(missing)"]
+    many = Rows("a", np.arange(8.0)[:, None], np.arange(8.0), labels=np.array(list("abccbacb"), object))
+    assert steps.regular(many, 3.0, 5).labels.tolist() == ["a", "c", "a"], "the most frequent, or the first of all"
+
+
+def test_changes_lost_to_rounding_are_noted(tmp_path: Path) -> None:
+    values = 2e8 + RNG.random(400).cumsum()
+    pd.DataFrame({"meter": values}).to_csv(tmp_path / "a.csv", index=False)
+    data = series(str(tmp_path / "a.csv"), window=8, differences=True)
+    assert any("channel meter: values are rounded to 16" in note for note in data.notes)
+    pd.DataFrame({"meter": values - 2e8}).to_csv(tmp_path / "b.csv", index=False)
+    assert not any("rounded" in note for note in series(str(tmp_path / "b.csv"), window=8, differences=True).notes)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])

@@ -115,6 +115,9 @@ class Follower:
             if seconds <= self.seconds:
                 raise DataError(f"row {self.number}, {stamp}, is not later than the row before; sort the rows by time")
             gap = round((seconds - self.seconds) / step) - 1 if step else 0
+            if gap < 0:
+                after = f"row {self.number}, {stamp}, is {seconds - self.seconds:g} s after the row before"
+                raise DataError(f"{after}, and the run has steps of {step:g} s; average the rows of a step first")
         self.seconds = seconds if seconds is not None else self.seconds
         gone = np.isnan(values)
         self.missing = self.missing + 1 if gone.any() else 0

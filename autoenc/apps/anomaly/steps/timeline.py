@@ -260,8 +260,9 @@ def by_kind(result: Timeline) -> Mapping[str, dict[str, float]]:
     values = {**result.found.scores, **result.baselines}
     found: dict[str, dict[str, float]] = {}
     for name in sorted({str(each) for each in names[result.labels]}):
-        rows = (names == name) | ~result.labels
-        if (names[rows] == name).all():
+        rows = (names == name) & result.labels | ~result.labels
+        positive = result.labels[rows]
+        if positive.all():
             continue
-        found[name] = {m: float(roc_auc_score(names[rows] == name, v[rows])) for m, v in values.items()}
+        found[name] = {m: float(roc_auc_score(positive, v[rows])) for m, v in values.items()}
     return found if len(found) > 1 else {}

@@ -15,6 +15,7 @@ from autoenc.errors import DataError, require
 Scaling = Literal["standard", "robust", "none"]
 CHUNK = 2**18  # steps
 SAMPLE = 500_000  # steps for quantiles
+COARSE = 0.05  # of a standard deviation: rounding beyond it is noted
 QUARTILES = 1.349  # distance of the quartiles of a normal distribution, in standard deviations
 
 
@@ -53,6 +54,21 @@ class Channels:
         x = x.cpu() * torch.tensor(self.scale)[:, None] + torch.tensor(self.center)[:, None]
         x = x.cumsum(-1) if self.differences else x
         return x.sign() * x.abs().expm1() if self.log else x
+
+
+def rounded(channels: Channels, steps: Tensor, used: Tensor) -> list[str]:
+    """Return notes of channels whose values are too large for what changes in them: steps (S, C) are float32."""
+    where = used.nonzero().squeeze(1)
+    where = where[torch.linspace(0, len(where) - 1, min(len(where), SAMPLE)).long()]
+    fed = channels.raw(steps[where[:, None] + torch.arange(-channels.lead, 1)].double())[:, 0]
+    spacing = np.spacing(steps[where].abs().amax(0).numpy())
+    coarse = np.flatnonzero((spacing > COARSE * fed.std(0).numpy()) & (not channels.log))
+    what = "its changes" if channels.differences else "its spread"
+    return [
+        f"Attention: channel {channels.names[i]}: values are rounded to {spacing[i]:g}, which is much of {what}; "
+        "subtract a constant from the column"
+        for i in coarse
+    ]
 
 
 def fit(

@@ -20,6 +20,7 @@ from autoenc.data.kinds.series.channels import Channels
 from autoenc.data.kinds.series.denoising import Signals
 from autoenc.data.kinds.series.figures import SHOWN, compared, overview, ranked
 from autoenc.data.kinds.series.gaps import completed, gap_lengths
+from autoenc.data.readers.cells.class_names import MISSING
 from autoenc.data.readers.recordings import TABLES, Format, Reader, Recording
 from autoenc.data.readers.recordings.format import files_of
 from autoenc.data.readers.tables import format_of
@@ -142,7 +143,8 @@ class Series(Kind):
         axis = split.x.axis
         if not (classes := classes_of(axis)):
             return None
-        return [classes[i] for i in labels_of(axis, split.x.places, self.window, classes, normal).tolist()]
+        names = [classes[i] for i in labels_of(axis, split.x.places, self.window, classes, normal).tolist()]
+        return names if normal is None else [None if name == MISSING else name for name in names]
 
     # Scores of time steps
 
@@ -298,7 +300,7 @@ class Series(Kind):
         return common(values) | {
             "channels": Channels(**plain(values["channels"])),
             "stride": int(values["stride"]),
-            "format": Format(**plain(values["format"])),
+            "format": Format(**{"normal": values["normal"]} | plain(values["format"])),
             "normal": values["normal"],
             "step": values.get("step"),
         }

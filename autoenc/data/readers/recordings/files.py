@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoenc.data.readers.arrays import UNREADABLE, array_of_file
-from autoenc.data.readers.cells.class_names import MISSING, class_name
+from autoenc.data.readers.cells.class_names import MISSING, class_name, class_names
 from autoenc.data.readers.cells.dates import order_of
 from autoenc.data.readers.paths import check_file, decoding, opened
 from autoenc.data.readers.recordings.format import ARRAYS, TABLES, Format, files_of, format_from
@@ -67,7 +67,7 @@ class Reader:
         self._remark(path, totals, count)
 
     def _regular(self, rows: Rows) -> Recording:
-        recording, least = regular(rows, self.format.step, self.format.max_gap), self.format.least
+        recording, least = regular(rows, self.format.step, self.format.max_gap, self.format.normal), self.format.least
         if self.format.short == "drop" or len(recording) >= least:
             return recording
         if self.format.short == "refuse":
@@ -164,7 +164,7 @@ class Reader:
         values = np.column_stack([self._numbers(frame[column], f"{file}: column {column}") for column in channels])
         labels = None
         if wanted.label is not None and wanted.label in frame:
-            labels = np.array([class_name(cell) or MISSING for cell in frame[wanted.label]], object)
+            labels = class_names(frame[wanted.label], wanted.normal).fillna(MISSING).to_numpy(object)
         elif (label := self._file_label(file)) is not None:
             labels = np.full(len(frame), label, object)
         seconds, stamps = None, None
@@ -274,8 +274,8 @@ def check(path: Path, options: Mapping[str, Any] | None = None) -> None:
     check_file(files[0])
     if options is None or path != Path(str(options.get("path"))).expanduser():
         return
-    wanted, normal = format_from(options), options.get("normal")
-    normal = None if normal is None else class_name(normal)
+    wanted = format_from(options)
+    normal = wanted.normal
     if sum(file.stat().st_size for file in files) < SMALL:
         classes: set[str] = set()
         for recording in Reader(wanted).recordings(path):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from autoenc.data.readers.cells.class_names import class_name
+from autoenc.data.readers.cells.class_names import class_name, normal_class
 from autoenc.data.readers.delimited import separator_of
 from autoenc.data.readers.paths import check_file
 from autoenc.data.readers.tables import format_of
@@ -44,6 +44,7 @@ class Format:
         max_gap: number of missing steps up to which values are interpolated.
         short: what happens to recordings of fewer than `least` steps: drop: they have no window; zeros or last: zeros,
             or the last step repeated, follow them; refuse.
+        normal: class of the steps that are no anomalies; None: none is known.
         zoned: whether time stamps have a time zone; None: not known, or they are numbers.
     """
 
@@ -64,6 +65,7 @@ class Format:
     short: Short = "drop"
     least: int = 1
     zoned: bool | None = None
+    normal: str | None = None
 
 
 def files_of(path: Path) -> list[Path]:
@@ -137,4 +139,5 @@ def format_from(options: Mapping[str, Any]) -> Format:
         (), options.get("time"), options.get("id"), label, file_label, tuple(map(class_name, options.get("drop", ()))),
         separator, decimal, options.get("header"), options.get("encoding", "utf-8"), layout, window,
         seconds_of_step(options.get("step")), max_gap, short, window + int(options.get("differences", False)),
+        normal=normal_class(normal),
     )  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 
 from autoenc import memory
 from autoenc.data.readers.arrays import is_number
+from autoenc.data.readers.cells.class_names import MISSING
 from autoenc.data.readers.cells.dates import Dated, order_of
 from autoenc.errors import DataError
 
@@ -157,13 +158,35 @@ def zone_of(stamp: str, known: bool | None, where: str, other: str) -> bool | No
     )
 
 
-def regular(rows: Rows, step: float | None, max_gap: int) -> Recording:
+def _nearest(place: np.ndarray) -> np.ndarray:
+    """Return the step nearest to each place, the earlier one halfway between two: (R,) int64."""
+    return np.ceil(place - 0.5 - TINY).astype(np.int64)
+
+
+def _joint(labels: np.ndarray, steps: np.ndarray, normal: str | None) -> np.ndarray:
+    """Return the class of each step (T,), given those of the rows (R,) and their steps (R,).
+
+    It is the most frequent class, of classes that are as frequent the one that the recording has first; the normal
+    class only where all rows of a step are normal, and no class only where no row has another.
+    """
+    names, first, codes = np.unique(labels.astype(str), return_index=True, return_inverse=True)
+    counts = np.zeros((steps.max() + 1, len(names)))
+    np.add.at(counts, (steps, codes), 1)
+    mixed = (counts > 0).sum(1) > 1
+    for name in (normal, MISSING):  # a step with a fault has the fault
+        counts[np.ix_(mixed & ((counts > 0) & (names != name)).any(1), names == name)] = 0
+    order = np.argsort(first)
+    return labels[first[order[counts[:, order].argmax(1)]]]
+
+
+def regular(rows: Rows, step: float | None, max_gap: int, normal: str | None = None) -> Recording:
     """Bring the rows of a recording to a regular grid; values between rows are interpolated linearly.
 
     The recording is cut where rows, or all values of a channel, are missing for more than `max_gap` steps.
 
     Args:
         step: seconds between the steps of the grid; None: the median distance of the rows.
+        normal: class of the steps of which all rows are of it.
 
     Raises:
         DataError: rows out of order, duplicate time stamps, or a rate that changes.
@@ -171,15 +194,15 @@ def regular(rows: Rows, step: float | None, max_gap: int) -> Recording:
     given = step is not None
     place, step = _places(rows, step)
     values, labels, at = rows.values, rows.labels, place
-    if len(place) > 1 and np.diff(place).min() < 0.5:  # several rows a step: their mean
-        bins, first, inverse = np.unique(np.rint(place).astype(np.int64), return_index=True, return_inverse=True)
+    if len(place) > 1 and np.diff(place).min() <= 0.5 + TINY:  # several rows a step: their mean
+        bins, inverse = np.unique(_nearest(place), return_inverse=True)
         known = np.isfinite(values)
         sums, counts = (np.zeros((len(bins), values.shape[1])) for _ in range(2))
         np.add.at(sums, inverse, np.where(known, values, 0))
         np.add.at(counts, inverse, known)
         with np.errstate(invalid="ignore"):
             values = sums / counts
-        labels, at = None if labels is None else labels[first], bins.astype(np.float64)
+        labels, at = None if labels is None else _joint(labels, inverse, normal), bins.astype(np.float64)
     whole = np.arange(len(at))
     if np.array_equal(at, whole) and all(np.isfinite(part).all() for part in parts_of(values)):
         kept, found, source, fresh = whole, values, whole, 0
@@ -196,7 +219,7 @@ def regular(rows: Rows, step: float | None, max_gap: int) -> Recording:
     runs = tuple(zip([0, *edges.tolist()], [*edges.tolist(), len(kept)], strict=True))
     target: np.ndarray | None = None
     if not np.array_equal(kept, np.arange(len(rows.values))) or not np.array_equal(place, np.arange(len(place))):
-        wanted = np.rint(place).astype(np.int64)
+        wanted = _nearest(place)
         target = np.searchsorted(kept, wanted).clip(max=len(kept) - 1)
         target[kept[target] != wanted] = -1
     observed: np.ndarray | None = None

@@ -16,7 +16,6 @@ from autoenc.data.kinds.kind import Kind
 from autoenc.data.kinds.series import Spectra
 from autoenc.data.kinds.series.series import Series, plain
 from autoenc.data.readers import path_of
-from autoenc.data.readers.cells.class_names import class_name
 from autoenc.data.readers.recordings import Format, Reader, Recording
 from autoenc.data.readers.recordings.format import files_of, format_from
 from autoenc.data.readers.recordings.steps import parts_of
@@ -96,7 +95,7 @@ def series(
          "layout": layout, "step": step, "max_gap": max_gap, "differences": differences, "short": short}
     )  # fmt: skip
     require(test_files is None or test_path is None, "test_files", test_files, "data.test_path has the test recordings")
-    normal = None if normal is None else class_name(normal)
+    normal = format.normal
     cutting = Cutting(
         window, stride, split, gap, train_steps, val_fraction, test_fraction, split_seed, scaling, log, differences,
         normal, tuple(excluded), spectra_of(window, view, fft=fft, hop=hop, mels=mels, range=range, relative=relative),
@@ -137,18 +136,19 @@ def _labelled(recording: Recording, normal: str | None) -> Recording:
 
 def _axis(reader: Reader, paths: Sequence[Path], normal: str | None, folder: Path) -> tuple[Axis, list[int]]:
     """Return the recordings of all paths, and how many each path has; large files by way of the cache."""
-    files = list(chain.from_iterable(map(files_of, paths)))
-    if sum(file.stat().st_size for file in files) > LARGE:
+    files = [files_of(path) for path in paths]
+    if sum(file.stat().st_size for file in chain.from_iterable(files)) > LARGE:
         return _mapped(reader, paths, files, normal, folder)
     found = [[_labelled(recording, normal) for recording in reader.recordings(path)] for path in paths]
     return laid(list(chain.from_iterable(found))), [len(each) for each in found]
 
 
 def _mapped(
-    reader: Reader, paths: Sequence[Path], files: Sequence[Path], normal: str | None, folder: Path
+    reader: Reader, paths: Sequence[Path], files: Sequence[Sequence[Path]], normal: str | None, folder: Path
 ) -> tuple[Axis, list[int]]:
     """Return the recordings with memory-mapped steps, written to the cache one recording at a time."""
-    key = {"what": "recordings 1", "files": [stamp(file) for file in files], "format": asdict(reader.format)}
+    parts = [[str(path.resolve()), *map(stamp, own)] for path, own in zip(paths, files, strict=True)]
+    key = {"what": "recordings 2", "parts": parts, "format": asdict(reader.format)}
 
     def write(writer: Writer) -> None:
         listed, counts, numbers = [], [], dict[str, int]()

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.kinds.series import Series, Spectra
-from autoenc.data.kinds.series.channels import Scaling, fit
+from autoenc.data.kinds.series.channels import Scaling, fit, rounded
 from autoenc.data.kinds.series.spectrogram import learnt as spectrogram
+from autoenc.data.readers.cells.class_names import MISSING
 from autoenc.data.readers.recordings import Format, check_normal
 from autoenc.data.readers.recordings.format import check_pattern
 from autoenc.data.split import check_fractions, divided
@@ -176,14 +177,20 @@ def assembled(
     found = {part: torch.cat(each) if each else torch.empty(0, dtype=torch.int64) for part, each in places.items()}
     classes = classes_of(axis)
     y: dict[str, Tensor | None] = dict.fromkeys(PARTS)
+    unlabelled = 0
     check_normal(cutting.normal, classes)
     if classes:
+        partly = cutting.normal not in (None, MISSING) and classes[-1] == MISSING
         for part in PARTS:
             labels = labels_of(axis, found[part], cutting.window, classes, cutting.normal)
-            if part != "test" and cutting.normal is not None:
-                kept = labels == classes.index(cutting.normal)
+            if cutting.normal is not None:
+                kept = labels < len(classes) - partly if part == "test" else labels == classes.index(cutting.normal)
                 found[part], labels = found[part][kept], labels[kept]
+                unlabelled += int((~kept).sum()) if part == "test" else 0
             y[part] = labels
+        if unlabelled:
+            notes = [*notes, f"Attention: {counted(unlabelled, 'test windows')} with steps without a label, left out"]
+        classes = classes[:-1] if partly else classes
     longest = max(stop - start for _, start, stop in runs)
     long = {i for i, start, stop in runs if stop - start >= cutting.window + lead}
     if short := len(axis.recordings) - len(long):
@@ -216,6 +223,7 @@ def assembled(
         used = covered(learnt, cutting.window, len(axis.steps))
         scaling: Scaling = cutting.scaling if cutting.view is None else "none"
         channels = fit(format.channels, axis.steps, used, scaling, cutting.log, cutting.differences)
+        notes = [*notes, *rounded(channels, axis.steps, used)]
         shape = (len(format.channels), cutting.window)
         kind = Series(shape, 0.0, 0.0, channels, stride, format, cutting.normal, axis.recordings[0].step)
         if cutting.view is not None:
