@@ -255,7 +255,7 @@ def test_short_gaps_and_empty_cells_do_not_stop_the_scores(
         (lambda lines: ["time,a", *lines[1:]], r"--follow -: has no column b"),
         (lambda lines: [*lines[:5], lines[3]], r"row 5, .* is not later than the row before"),
         (
-            lambda lines: [*lines[:5], lines[4].replace(",", ":01,", 1)],
+            lambda lines: [*lines[:5], lines[4].replace(":30,", ":31,", 1)],
             r"row 5, .* is 1 s after the row before, and the run has steps of",
         ),
         (lambda lines: [*lines[:5], "2024-06-01 00:00,x,1,0"], r"row 5: 'x' is not a number"),
