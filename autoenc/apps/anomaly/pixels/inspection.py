@@ -99,21 +99,25 @@ def inspect(
         raise UserError(f"--score {score}: must be one of {', '.join(SCORES)}")
     rule.check_rows(len(files.held_out), HELD_OUT)
     inspector = inspector or Inspector(run, files.train)
-    found: list[dict[str, np.ndarray]] = []
+    found: list[dict[str, np.ndarray]] = []  # maps, all of them only where there are masks
+    images: list[dict[str, float]] = []
     truth: list[np.ndarray | None] = []
     good: list[dict[str, float]] = []
     for i, file in enumerate(progress([*(part.file for part in parts), *files.held_out])):
         maps = inspector.maps(read_image(file, run.spec.kind), str(file))
+        (images if i < len(parts) else good).append({name: image_score(values) for name, values in maps.items()})
         if i >= len(parts):
-            good.append({name: image_score(values) for name, values in maps.items()})
             continue
-        found.append(maps)
+        found.append(maps if files.masks else {score: maps[score]})
         if files.masks:
             truth.append(read_mask(parts[i], maps[score].shape) if parts[i].marked else None)
     held_out = {name: np.array([each[name] for each in good]) for name in SCORES}
-    scores = {name: np.array([image_score(maps[name]) for maps in found]) for name in SCORES}
+    scores = {name: np.array([each[name] for each in images]) for name in SCORES}
     kinds = np.array([part.kind for part in parts])
-    numbers = {name: measured(kinds, values, [maps[name] for maps in found], truth) for name, values in scores.items()}
+    numbers = {
+        name: measured(kinds, values, [maps[name] for maps in found if name in maps], truth)
+        for name, values in scores.items()
+    }
     numbers = {name: each for name, each in numbers.items() if each}
     remedy = "more good images, or a larger data.val_fraction, give more"
     calibration = Calibration(held_out, HELD_OUT, chose_the_checkpoint(HELD_OUT), remedy=remedy)

@@ -153,12 +153,13 @@ def follow(follower: Follower, source: str) -> Iterator[list[Scored]]:
     Raises:
         DataError: no such file, a column that is missing, or a cell that is not a number.
     """
-    parse = None
+    parse, most = None, follower.detector.run.batch_size
     for lines in _piped(sys.stdin) if source == "-" else _written(Path(source)):
         if parse is None:
             parse, lines = _Parser(follower.kind.format, lines[0], source), lines[1:]
-        if rows := [parse(line) for line in lines if line.strip()]:
-            yield follower.push(rows)
+        for start in range(0, len(lines), most):
+            if rows := [parse(line) for line in lines[start : start + most] if line.strip()]:
+                yield follower.push(rows)
 
 
 def _piped(file: IO[str]) -> Iterator[list[str]]:
