@@ -57,6 +57,8 @@ class FactorVAE(WithCritic):
         joint, rest = out.code.z.detach().tensor_split(2)
         dependent, permutations = self.critic(joint), self.critic(permuted(rest))
         critic = cross_entropy(dependent, permutations)
+        if len(out.code.z) < self.smallest_batch:  # the last of an epoch: a single code, permuted, is itself
+            critic = 0 * critic
         parts = self.health(critic, dependent, permutations) | gradient
         return self.joined(loss, "total_correlation", correlation, critic, parts, step)
 

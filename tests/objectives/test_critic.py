@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from autoenc.build import build
+from autoenc.config.composed import compose
 from autoenc.errors import ConfigError
 from autoenc.objectives.critic import Critic, WithCritic, accuracy, cross_entropy, watched
 from autoenc.objectives.image_critic import ImageCritic
@@ -100,3 +102,13 @@ def test_what_an_image_critic_cannot_take_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         ImageCritic(shape, channels, layer)
+
+
+def test_a_last_batch_of_few_examples_teaches_the_critic_of_factorvae_nothing() -> None:
+    parts = build(compose(["model=factorvae", "data=digits"]), torch.device("cpu"))
+    for size, some in ((3, False), (4, True)):
+        batch = parts.data.train.take(torch.arange(size))
+        critic = parts.objective(parts.model, batch, 10_000).total["critic"]
+        parameters = list(parts.objective.critic.parameters())
+        gradients = torch.autograd.grad(critic, parameters, allow_unused=True)
+        assert any(g is not None and bool(g.any()) for g in gradients) == some

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import islice
+from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,13 +25,22 @@ def json_lines(path: Path, size: int) -> Iterator[pd.DataFrame]:
     """Yield the objects of a file, one on a line, in chunks; a key that some lack is missing there."""
     import pandas as pd
 
-    names: list[str] = []
+    names: tuple[str, ...] = ()
     with decoding(path), opened(path) as file:
         lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
         while part := list(islice(lines, size)):
             frame = pd.DataFrame([_record(path, number, line) for number, line in part])
-            names += [name for name in frame if name not in names]
-            yield frame.reindex(columns=names)
+            if not names:  # a later chunk may have other keys
+                names = tuple(frame) if len(part) < size else _keys(path, path.stat().st_mtime_ns)
+            yield frame.reindex(columns=list(names))
+
+
+@lru_cache(4)
+def _keys(path: Path, time: int) -> tuple[str, ...]:
+    """Return the keys of all objects of a file last modified at `time`, in the order of their first use."""
+    with decoding(path), opened(path) as file:
+        records = (_record(path, number, line) for number, line in enumerate(file, 1) if line.strip())
+        return tuple(dict.fromkeys(chain.from_iterable(records)))
 
 
 def _record(path: Path, number: int, line: str) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """Files of tables: formats, labels, dates and numbers as people write them, bad ones, large ones, new ones."""
 
 import gzip
+import json
 import re
 import subprocess
 import sys
@@ -437,3 +438,14 @@ def test_midnight_keeps_its_time_zone(tmp_path: Path) -> None:
     found = Source().read(tmp_path / "a.parquet")
     assert found["when"][:3].tolist() == [f"2024-04-{day}:00:00+02:00" for day in ("19 22", "19 23", "20 00")]
     assert found["day"].iloc[0] == "2024-04-19"
+
+
+def test_keys_of_json_lines_may_come_late(tmp_path: Path) -> None:
+    lines = [json.dumps({"a": i, "b": i % 3} | ({"late": i / 2} if i >= 700 else {})) for i in range(1_000)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    chunks = list(Source().chunks(tmp_path / "a.jsonl", size=300))
+    assert [list(chunk) for chunk in chunks] == [["a", "b", "late"]] * 4
+    assert [int(chunk["late"].notna().sum()) for chunk in chunks] == [0, 0, 200, 100]
+    one, two = (table(str(tmp_path / "a.jsonl"), stream=stream, cache=str(tmp_path / "c")) for stream in (False, True))
+    names = [[column.name for column in data.spec.kind.columns] for data in (one, two)]
+    assert names[0] == names[1] == ["a", "b", "late", "late (missing)"]
