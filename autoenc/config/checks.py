@@ -72,11 +72,11 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     with keys_below("trainer"):
         TrainerSettings(**plain["trainer"])
     latent_dim = plain["model"]["latent_dim"]
-    seeds = {key: plain[key] for key in ("seed", "labels_seed")}
-    seeds |= {f"data.{key}": value for key, value in plain["data"].items() if key.endswith("_seed")}
-    for key, value in seeds.items():
-        if isinstance(value, int):  # another type is refused by its part
-            require(0 <= value < LARGEST, key, value, "must be 0 or more, and below 2^63")
+    for key in ("seed", "labels_seed"):
+        require(0 <= plain[key] < LARGEST, key, plain[key], "must be 0 or more, and below 2^63")
+    for key, value in plain["data"].items():
+        if key.endswith("_seed") and isinstance(value, int):  # another type is refused by its part
+            require(value >= 0, f"data.{key}", value, "must be 0 or more")
     require(latent_dim >= 1, "model.latent_dim", latent_dim, "must be 1 or more")
     require(latent_dim <= MOST_LATENT, "model.latent_dim", latent_dim, f"must be at most {MOST_LATENT:,}")
     start = plain["model"]["initialization"]

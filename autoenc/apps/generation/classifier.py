@@ -77,12 +77,11 @@ class Classifier:
 
 
 def folder(run: Run) -> Path:
-    """Return where the classifier of the run's training split and its labels is kept."""
+    """Return where the classifier of the run's training split and its labels, those of the reference, is kept."""
     fingerprint = run.data.train.fingerprint() if run.fingerprint is None else run.fingerprint
-    if (y := run.data.train.y) is not None:
-        fingerprint = zlib.crc32(
-            "\n".join(run.spec.classes).encode(), zlib.crc32(y.cpu().numpy().tobytes(), fingerprint)
-        )
+    if (y := run.reference.labels) is not None:
+        labels = zlib.crc32(y.astype(np.int64).tobytes(), fingerprint)
+        fingerprint = zlib.crc32("\n".join(run.spec.classes).encode(), labels)
     name = re.sub(r"[^\w.-]+", "_", run.spec.name)  # of a run from another person, it may be a path
     return FOLDER / f"{shortened(name[:80])}_{fingerprint:08x}"
 

@@ -126,3 +126,9 @@ def test_without_labels_no_classifier_is_recommended(ae: Run, monkeypatch: pytes
     monkeypatch.setitem(ae.__dict__, "data", replace(ae.data, train=Split(ae.data.train.take(slice(None)).x)))
     remark = evaluate.evaluate(ae, ["generation"])["generation"]["remark"]
     assert remark == "Frechet distance of features, precision and recall need labels, and digits has none"
+
+
+def test_a_classifier_belongs_to_the_labels_that_it_was_trained_on(ae: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = classifier.folder(ae)
+    monkeypatch.setitem(vars(ae), "reference", replace(ae.reference, labels=ae.reference.labels[::-1].copy()))
+    assert classifier.folder(ae) != before
