@@ -47,7 +47,7 @@ class Labels(Condition):
                 raise ConfigError("", None, f"needs the label of every row; the {name} rows have none")
             if missing := int((y == UNLABELLED).sum()):
                 why = f"needs the label of every row; {missing:,} of {len(y):,} {name} rows have none"
-                raise ConfigError("", None, f"{why}; labels=null keeps all that the data have, and model=m2 infers them")
+                raise ConfigError("", None, f"{why}; labels=null keeps all of the data, model=m2 infers them")
 
 
 class InferredLabels(Labels):
