@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from autoenc import parallel
-from autoenc.core import Batch
+from autoenc.core import UNLABELLED, Batch
 from autoenc.errors import counted, require
 
 PAD, BOS, EOS, UNK, MASK = range(5)  # token ids of every vocabulary: padding, begin, end, unknown, masked
@@ -137,6 +137,12 @@ class Split:
         """Return a split of the examples at `index`."""
         x = self.x[index] if isinstance(self.x, Tensor) else self.x.select(index)
         return replace(self, x=x, y=None if self.y is None else self.y[index])
+
+    def labelled(self) -> Split:
+        """Return a split of the examples whose label is known."""
+        return self.subset(
+            torch.empty(0, dtype=torch.int64) if self.y is None else (self.y != UNLABELLED).nonzero()[:, 0]
+        )
 
     def sample(self, most: int) -> Split:
         """Return a split of at most `most` examples, drawn at random from a fixed seed; see `drawn`."""

@@ -88,7 +88,7 @@ class PerceptualNetwork(nn.Module):
         outputs = TURNS
         if task == "classes":
             assert y is not None, "see VQGAN"
-            train, outputs = train.subset((y != UNLABELLED).nonzero().squeeze(1)), int(y.max()) + 1
+            train, outputs = train.labelled(), int(y.max()) + 1
         say(f"perceptual network: training on {task}, {steps:,} steps")
         weight = next(self.parameters())
         width = self.stages[-1][0].out_channels  # type: ignore[index, union-attr]

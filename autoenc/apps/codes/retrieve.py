@@ -148,11 +148,11 @@ def retrieve(run: Run, queries: Split, k: int = 10, metric: Metric | None = None
 
 
 def baseline(run: Run, queries: Split, y_query: np.ndarray, k: int) -> dict[str, dict[str, float]]:
-    """Return precision@k by the cosine of TF-IDF, without a model: row of a table -> number; empty without words."""
-    train = run.data.train
-    if train.y is None:
-        return {}
-    train = train.subset((train.y != UNLABELLED).nonzero().squeeze(1))
+    """Return precision@k by the cosine of TF-IDF, without a model: row of a table -> number; empty without words.
+
+    It is that of hits among the training rows with a label.
+    """
+    train = run.data.train.labelled()
     words = run.spec.kind.lexical(train, queries)
     if words is None or train.y is None:
         return {}

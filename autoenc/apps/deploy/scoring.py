@@ -45,18 +45,18 @@ class Rarity(nn.Module):
     def __init__(self, reference: np.ndarray):
         super().__init__()
         self.p_value = PValue(reference)
-        self.highest: Tensor
-        self.tiny: Tensor
+        self.largest: Tensor
+        self.spread: Tensor
         smallest, largest = float(np.min(reference)), float(np.max(reference))
         self.signed = smallest < 0
-        self.register_buffer("highest", constant(largest if self.signed else max(largest, TINY)))
-        self.register_buffer("tiny", constant(max(largest - smallest, TINY) if self.signed else TINY))
+        self.register_buffer("largest", constant(largest if self.signed else max(largest, TINY)))
+        self.register_buffer("spread", constant(max(largest - smallest, TINY)))
 
     def forward(self, values: Tensor) -> Tensor:
         if self.signed:
-            beyond = ((values - self.highest).clamp(min=0) / self.tiny).log1p()
+            beyond = ((values - self.largest).clamp(min=0) / self.spread).log1p()
         else:
-            beyond = (values.maximum(self.tiny) / self.highest).log().clamp(min=0)
+            beyond = (values / self.largest).clamp(min=1).log()
         return beyond - self.p_value(values).log()
 
 

@@ -138,7 +138,7 @@ def retrieval(subject: Subject) -> Numbers:
     """Return precision@10 of all test examples among 20,000 training examples for each representation, by cosine, for
     binary codes by Hamming distance.
 
-    For bags of words also TF-IDF, among all training examples.
+    For bags of words also TF-IDF, among all labelled training examples.
     """
     y, y_test = features.need_labels(subject.run)
     some = features.many_labels(y)

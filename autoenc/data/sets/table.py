@@ -158,7 +158,7 @@ def _in_memory(recipe: Recipe, kind: Table | None) -> Data:
         kept = [i for i, name in enumerate(classes) if name not in recipe.excluded]
         train, val = (_only(split, kept) for split in (train, val))
     if classes:
-        test = _only(test, range(len(classes)))
+        test = test.labelled()
     recipe.check_sizes([len(split) for split in (train, val, test)])
     if kind is None:
         kind, remarks = recipe.plan.fit(frames[0].iloc[train.tensor.numpy()], recipe.source)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from autoenc.data.readers.cells.class_names import MISSING
 from autoenc.data.readers.recordings import Recording
+from autoenc.data.readers.recordings.steps import give_way
 
 CHUNK = 2**20  # steps of a full pass
 PART = 1_024  # windows that are transformed at once
@@ -189,18 +190,14 @@ def labels_of(axis: Axis, places: Tensor, length: int, classes: Sequence[str], n
     lengths = np.diff(np.append(firsts, len(axis.steps)))
     edges = np.stack([places.numpy(), places.numpy() + length])
     stretch = np.searchsorted(firsts, edges, side="right") - 1
-    counts = torch.empty(len(classes), len(places), dtype=torch.int64)
+    counts = np.empty((len(places), len(classes)), dtype=np.int64)
     for i, name in enumerate(classes):
         own = (names == name).astype(np.int64)
         before = np.concatenate([[0], np.cumsum(own * lengths)])[stretch] + own[stretch] * (edges - firsts[stretch])
-        counts[i] = torch.from_numpy(before[1] - before[0])
+        counts[:, i] = before[1] - before[0]
     if normal in classes:
-        n = classes.index(normal)
-        counts[n] = torch.where(counts[n] == length, length, -1)
-        if classes[-1] == MISSING:
-            faults = counts[[i for i in range(len(classes) - 1) if i != n]].sum(0)
-            counts[-1] = torch.where(faults > 0, -1, counts[-1])
-    return counts.argmax(0)
+        give_way(counts, np.array(classes), (normal, MISSING))
+    return torch.from_numpy(counts.argmax(1))
 
 
 class StepMeans:

@@ -99,7 +99,7 @@ def inspect(
         raise UserError(f"--score {score}: must be one of {', '.join(SCORES)}")
     rule.check_rows(len(files.held_out), HELD_OUT)
     inspector = inspector or Inspector(run, files.train)
-    found: list[dict[str, np.ndarray]] = []  # maps, all of them only where there are masks
+    found: dict[str, list[np.ndarray]] = {name: [] for name in (SCORES if files.masks else (score,))}  # maps
     images: list[dict[str, float]] = []
     truth: list[np.ndarray | None] = []
     good: list[dict[str, float]] = []
@@ -108,20 +108,18 @@ def inspect(
         (images if i < len(parts) else good).append({name: image_score(values) for name, values in maps.items()})
         if i >= len(parts):
             continue
-        found.append(maps if files.masks else {score: maps[score]})
+        for name, kept in found.items():
+            kept.append(maps[name])
         if files.masks:
             truth.append(read_mask(parts[i], maps[score].shape) if parts[i].marked else None)
     held_out = {name: np.array([each[name] for each in good]) for name in SCORES}
     scores = {name: np.array([each[name] for each in images]) for name in SCORES}
     kinds = np.array([part.kind for part in parts])
-    numbers = {
-        name: measured(kinds, values, [maps[name] for maps in found if name in maps], truth)
-        for name, values in scores.items()
-    }
+    numbers = {name: measured(kinds, values, found.get(name, []), truth) for name, values in scores.items()}
     numbers = {name: each for name, each in numbers.items() if each}
     remedy = "more good images, or a larger data.val_fraction, give more"
     calibration = Calibration(held_out, HELD_OUT, chose_the_checkpoint(HELD_OUT), remedy=remedy)
-    return Inspected(score, rule, scores, calibration, numbers, chosen, [maps[score] for maps in found])
+    return Inspected(score, rule, scores, calibration, numbers, chosen, found[score])
 
 
 def measured(

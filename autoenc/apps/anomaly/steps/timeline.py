@@ -260,7 +260,7 @@ def by_kind(result: Timeline) -> Mapping[str, dict[str, float]]:
     values = {**result.found.scores, **result.baselines}
     found: dict[str, dict[str, float]] = {}
     for name in sorted({str(each) for each in names[result.labels]}):
-        rows = (names == name) & result.labels | ~result.labels
+        rows = (names == name) | ~result.labels
         positive = result.labels[rows]
         if positive.all():
             continue

@@ -275,12 +275,11 @@ def check(path: Path, options: Mapping[str, Any] | None = None) -> None:
     if options is None or path != Path(str(options.get("path"))).expanduser():
         return
     wanted = format_from(options)
-    normal = wanted.normal
     if sum(file.stat().st_size for file in files) < SMALL:
         classes: set[str] = set()
         for recording in Reader(wanted).recordings(path):
-            classes |= {str(normal)} if recording.labels is None else set(recording.labels)
-        check_normal(normal, sorted(classes))
+            classes |= {str(wanted.normal)} if recording.labels is None else set(recording.labels)
+        check_normal(wanted.normal, sorted(classes))
 
 
 def check_normal(normal: str | None, classes: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -163,6 +163,12 @@ def _nearest(place: np.ndarray) -> np.ndarray:
     return np.ceil(place - 0.5 - TINY).astype(np.int64)
 
 
+def give_way(counts: np.ndarray, names: np.ndarray, weak: Sequence[str | None]) -> None:
+    """Set the counts (N, K) of each weak class to 0 wherever another class has any, in the order of the weak ones."""
+    for name in weak:
+        counts[np.ix_((counts[:, names != name] > 0).any(1), names == name)] = 0
+
+
 def _joint(labels: np.ndarray, steps: np.ndarray, normal: str | None) -> np.ndarray:
     """Return the class of each step (T,), given those of the rows (R,) and their steps (R,).
 
@@ -172,9 +178,7 @@ def _joint(labels: np.ndarray, steps: np.ndarray, normal: str | None) -> np.ndar
     names, first, codes = np.unique(labels.astype(str), return_index=True, return_inverse=True)
     counts = np.zeros((steps.max() + 1, len(names)))
     np.add.at(counts, (steps, codes), 1)
-    mixed = (counts > 0).sum(1) > 1
-    for name in (normal, MISSING):  # a step with a fault has the fault
-        counts[np.ix_(mixed & ((counts > 0) & (names != name)).any(1), names == name)] = 0
+    give_way(counts, names, (normal, MISSING))
     order = np.argsort(first)
     return labels[first[order[counts[:, order].argmax(1)]]]
 

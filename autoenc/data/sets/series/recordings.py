@@ -95,16 +95,15 @@ def series(
          "layout": layout, "step": step, "max_gap": max_gap, "differences": differences, "short": short}
     )  # fmt: skip
     require(test_files is None or test_path is None, "test_files", test_files, "data.test_path has the test recordings")
-    normal = format.normal
     cutting = Cutting(
         window, stride, split, gap, train_steps, val_fraction, test_fraction, split_seed, scaling, log, differences,
-        normal, tuple(excluded), spectra_of(window, view, fft=fft, hop=hop, mels=mels, range=range, relative=relative),
-        group, test_files,
+        format.normal, tuple(excluded),
+        spectra_of(window, view, fft=fft, hop=hop, mels=mels, range=range, relative=relative), group, test_files,
     )  # fmt: skip
     cutting.check()
     paths = [Path(each).expanduser() for each in (path, test_path) if each is not None]
     reader = Reader(format if kind is None else kind.format)
-    axis, counts = _axis(reader, paths, normal, Path(cache))
+    axis, counts = _axis(reader, paths, Path(cache))
     steps = {f"{recording.step:.6g}": recording.name for recording in axis.recordings if recording.step is not None}
     if len(steps) > 1:
         (one, first), (other, second) = list(steps.items())[:2]
@@ -134,17 +133,17 @@ def _labelled(recording: Recording, normal: str | None) -> Recording:
     return replace(recording, labels=np.full(len(recording), normal, object))
 
 
-def _axis(reader: Reader, paths: Sequence[Path], normal: str | None, folder: Path) -> tuple[Axis, list[int]]:
+def _axis(reader: Reader, paths: Sequence[Path], folder: Path) -> tuple[Axis, list[int]]:
     """Return the recordings of all paths, and how many each path has; large files by way of the cache."""
     files = [files_of(path) for path in paths]
     if sum(file.stat().st_size for file in chain.from_iterable(files)) > LARGE:
-        return _mapped(reader, paths, files, normal, folder)
-    found = [[_labelled(recording, normal) for recording in reader.recordings(path)] for path in paths]
+        return _mapped(reader, paths, files, folder)
+    found = [[_labelled(recording, reader.format.normal) for recording in reader.recordings(path)] for path in paths]
     return laid(list(chain.from_iterable(found))), [len(each) for each in found]
 
 
 def _mapped(
-    reader: Reader, paths: Sequence[Path], files: Sequence[Sequence[Path]], normal: str | None, folder: Path
+    reader: Reader, paths: Sequence[Path], files: Sequence[Sequence[Path]], folder: Path
 ) -> tuple[Axis, list[int]]:
     """Return the recordings with memory-mapped steps, written to the cache one recording at a time."""
     parts = [[str(path.resolve()), *map(stamp, own)] for path, own in zip(paths, files, strict=True)]
@@ -182,6 +181,6 @@ def _mapped(
         used += count if known else 0
         runs = tuple((start, stop) for start, stop in runs)
         placeholder = np.empty((count, 0), np.float32)
-        recordings.append(_labelled(Recording(name, placeholder, runs, step, own), normal))
+        recordings.append(_labelled(Recording(name, placeholder, runs, step, own), reader.format.normal))
         starts.append(starts[-1] + count)
     return Axis(steps, tuple(recordings), tuple(starts)), values["counts"]
