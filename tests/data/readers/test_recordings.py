@@ -132,6 +132,16 @@ def test_irregular_rows_are_resampled_to_the_steps_that_are_asked_for() -> None:
     np.testing.assert_allclose(slow.values[:, 0], np.arange(11) / 2)
 
 
+def test_a_step_between_two_rows_has_the_fault_of_either() -> None:
+    seconds = np.arange(7) * 0.6
+    labels = np.array(["fault" if row == 1 else "0" for row in range(7)], object)
+    found = regular(Rows("r", seconds[:, None], seconds, labels=labels), 1.0, 5, "0")
+    np.testing.assert_allclose(found.values[:, 0], [0, 1, 2, 3])
+    np.testing.assert_array_equal(found.rows, [0, 1, 1, 2, 2, 3, -1])
+    assert found.labels is not None
+    assert found.labels.tolist() == ["0", "fault", "0", "0"], "the row at 0.6 s is of step 1, the one at 1.2 s nearer"
+
+
 def test_steps_between_rows_are_interpolated_if_they_are_asked_for() -> None:
     seconds = np.array([0, 10, 20, 30, 200, 210, 220.0])
     found = regular(Rows("r", seconds[:, None], seconds), 1.0, max_gap=5)

@@ -163,6 +163,13 @@ def _nearest(place: np.ndarray) -> np.ndarray:
     return np.ceil(place - 0.5 - TINY).astype(np.int64)
 
 
+def _closest(at: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Return which of increasing places (R,) is closest to each grid point (T,), the later one of two."""
+    after = np.searchsorted(at, grid).clip(max=len(at) - 1)
+    before = (after - 1).clip(min=0)
+    return np.where(np.abs(at[before] - grid) < np.abs(at[after] - grid), before, after)
+
+
 def give_way(counts: np.ndarray, names: np.ndarray, weak: Sequence[str | None]) -> None:
     """Set the counts (N, K) of each weak class to 0 wherever another class has any, in the order of the weak ones."""
     for name in weak:
@@ -197,7 +204,7 @@ def regular(rows: Rows, step: float | None, max_gap: int, normal: str | None = N
     """
     given = step is not None
     place, step = _places(rows, step)
-    values, labels, at = rows.values, rows.labels, place
+    values, at = rows.values, place
     if len(place) > 1 and np.diff(place).min() <= 0.5 + TINY:  # several rows a step: their mean
         bins, inverse = np.unique(_nearest(place), return_inverse=True)
         known = np.isfinite(values)
@@ -206,14 +213,12 @@ def regular(rows: Rows, step: float | None, max_gap: int, normal: str | None = N
         np.add.at(counts, inverse, known)
         with np.errstate(invalid="ignore"):
             values = sums / counts
-        labels, at = None if labels is None else _joint(labels, inverse, normal), bins.astype(np.float64)
+        at = bins.astype(np.float64)
     whole = np.arange(len(at))
     if np.array_equal(at, whole) and all(np.isfinite(part).all() for part in parts_of(values)):
-        kept, found, source, fresh = whole, values, whole, 0
+        kept, found, fresh = whole, values, 0
     else:
-        kept, found, source, fresh = _interpolated(
-            at, values, max_gap, ("step", step) if given else ("max_gap", max_gap)
-        )
+        kept, found, fresh = _interpolated(at, values, max_gap, ("step", step) if given else ("max_gap", max_gap))
     if not len(found):
         raise DataError(f"{rows.name}: every step lies in a gap longer than data.max_gap={max_gap} steps")
     if rows.seconds is not None and not given and fresh > max(2, MADE_UP * len(found)):
@@ -221,11 +226,15 @@ def regular(rows: Rows, step: float | None, max_gap: int, normal: str | None = N
         raise DataError(f"{rows.name}: the rate changes: {part}; data.step=SECONDS resamples")
     edges = np.flatnonzero(np.diff(kept) != 1) + 1
     runs = tuple(zip([0, *edges.tolist()], [*edges.tolist(), len(kept)], strict=True))
+    labels = rows.labels
     target: np.ndarray | None = None
     if not np.array_equal(kept, np.arange(len(rows.values))) or not np.array_equal(place, np.arange(len(place))):
         wanted = _nearest(place)
         target = np.searchsorted(kept, wanted).clip(max=len(kept) - 1)
         target[kept[target] != wanted] = -1
+        if labels is not None:
+            bins, inverse = np.unique(wanted, return_inverse=True)
+            labels = _joint(labels, inverse, normal)[_closest(bins, kept)]
     observed: np.ndarray | None = None
     if fresh:
         observed = np.zeros(found.shape, dtype=bool)
@@ -237,7 +246,7 @@ def regular(rows: Rows, step: float | None, max_gap: int, normal: str | None = N
         "irregular": int(bool((np.abs(place - np.rint(place)) > TINY).any())),
     }
     return Recording(
-        rows.name, found, runs, step, None if labels is None else labels[source], target, rows.stamps,
+        rows.name, found, runs, step, labels, target, rows.stamps,
         {name: n for name, n in notes.items() if n}, observed,
     )  # fmt: skip
 
@@ -279,8 +288,8 @@ def _places(rows: Rows, step: float | None) -> tuple[np.ndarray, float | None]:
 
 def _interpolated(
     at: np.ndarray, values: np.ndarray, max_gap: int, option: tuple[str, object]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Return grid points (T,) int64, values (T, C) float32, the nearest row of each, and how many have no row near.
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return grid points (T,) int64, values (T, C) float32, and how many grid points have no row near.
 
     Args:
         at: (R,) increasing places of the rows. Grid points in gaps longer than `max_gap` steps are left out.
@@ -305,8 +314,6 @@ def _interpolated(
         found[near, c] = np.interp(grid[near], known, channel[np.isfinite(channel)])
     valid = np.isfinite(found).all(1)
     grid, found = grid[valid], found[valid].astype(np.float32)
-    after = np.searchsorted(at, grid).clip(max=len(at) - 1)
-    before = (after - 1).clip(min=0)
-    nearest = np.where(np.abs(at[before] - grid) < np.abs(at[after] - grid), before, after)
+    nearest = _closest(at, grid)
     whole = np.isfinite(values).all(1)[nearest] & (np.abs(at[nearest] - grid) <= 0.5)
-    return grid, found, nearest, int((~whole).sum())
+    return grid, found, int((~whole).sum())
