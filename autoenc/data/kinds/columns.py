@@ -52,7 +52,8 @@ class Columns(Kind):
     """Columns of a table as dimensions of a vector (D,), by a fitted scikit-learn ColumnTransformer, and back.
 
     Numbers are imputed by the median and scaled. A category not seen in training is encoded as the dimension shared by
-    the rarest values, or as zeros. Other columns are ignored.
+    the rarest values, or as zeros; a missing one as zeros, unless "missing" has a dimension of its own. Other columns
+    are ignored.
 
     Args:
         source: the format of the files.
@@ -171,11 +172,12 @@ class Columns(Kind):
         if self.most_missing is not None:  # missing cells that training had no example of are anomalous, not typical
             beyond = (missing.sum(axis=1) > self.most_missing).to_numpy()
             for column in self.columns:
+                few = beyond | (column.indicator is None)
                 if column.kind == "category":
-                    gone = beyond & missing[column.name].to_numpy()
+                    gone = few & missing[column.name].to_numpy()
                     matrix[gone, column.start : column.stop] = 0
                 elif column.name in self.fills:
-                    gone = typed[column.name].isna().to_numpy() & (beyond | (column.indicator is None))
+                    gone = few & typed[column.name].isna().to_numpy()
                     matrix[gone, column.start] = self.fills[column.name]
         if not np.isfinite(matrix).all():
             row, dim = (int(i[0]) for i in np.nonzero(~np.isfinite(matrix)))
@@ -323,7 +325,7 @@ class Columns(Kind):
             inputs,
             {name: (_seconds(dated.first), dated.ends) for name, dated in self.dates.items()},
             [([step for _, step in pipeline.steps], names) for pipeline, names in steps.values()],
-            [] if encoder is None else [_dimensions(own, rare) for own, rare in _categories(encoder)],
+            [] if encoder is None else [self._dimensions(own, rare) for own, rare in _categories(encoder)],
             self.columns,
             self.indicated,
             self.most_missing,
@@ -340,6 +342,11 @@ class Columns(Kind):
                 codes.setdefault(spelling, i)
         codes |= {value: i for i, value in enumerate(own)} | dict.fromkeys(rare, len(own))
         return codes | dict.fromkeys(["", MISSING, *self.source.markers.texts], GONE)
+
+    def _dimensions(self, own: list[str], rare: set[str]) -> Category:
+        other = len(own) if rare else -1
+        gone = own.index(MISSING) if MISSING in own else other if self.most_missing is None else -1
+        return Category(len(own) + bool(rare), other, gone)
 
     def raw_rows(self, x: Tensor) -> tuple[Split, list[np.ndarray]]:
         """Return rows with more cells missing, and some values not seen in training."""
@@ -390,12 +397,6 @@ def _check_cells(what: str, name: str, column: pd.Series, bad: pd.Series, wanted
         others = f"; so are {int(bad.sum()) - 1:,} more: {', '.join(more)}" if more else ""
         cell, _, row = first.rpartition(" (row ")
         raise DataError(f"{what}: row {row[:-1]}, column {name}: {cell} is not {wanted}{others}")
-
-
-def _dimensions(own: list[str], rare: set[str]) -> Category:
-    other = len(own) if rare else -1
-    gone = own.index(MISSING) if MISSING in own else other
-    return Category(len(own) + bool(rare), other, gone)
 
 
 def _seconds(moments: Any) -> Any:

@@ -21,6 +21,7 @@ from autoenc.build import build_data
 from autoenc.data import table
 from autoenc.data.kinds import estimator_json as plain
 from autoenc.data.kinds.columns import SignedLog
+from autoenc.data.kinds.observed import Observed
 from autoenc.data.kinds.table import Table
 from autoenc.data.sets.streamed_table import values_of
 from autoenc.errors import ConfigError, DataError
@@ -165,6 +166,19 @@ def test_the_rarest_values_share_a_dimension(tmp_path: Path) -> None:
     rare, unseen = fitted(data).matrix(pd.DataFrame({"v": ["c", "zzz"], "n": [0.0, 0.0]}))[:, 1:]
     assert rare.tolist() == unseen.tolist() == [0, 0, 1]
     assert fitted(data).frame(np.array([[0, 0, 0, 1.0]]))["v"][0] == "(one of 2 rare)"
+
+
+@pytest.mark.parametrize("missing", [0, 2])
+def test_a_missing_category_is_no_rare_value(tmp_path: Path, missing: int) -> None:
+    values = ["a"] * 100 + ["b"] * 60 + ["c"] * 5 + ["d"] * 3 + [None] * missing
+    pd.DataFrame({"v": values, "n": np.arange(168.0 + missing)}).to_csv(tmp_path / "v.csv", index=False)
+    kind = fitted(table(str(tmp_path / "v.csv"), max_categories=3))
+    x = torch.from_numpy(kind.matrix(pd.DataFrame({"v": ["c", None], "n": [0.0, 0.0]})))
+    assert x[:, 1:].tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert Observed(kind.columns)(x).tolist() == [[True] * 4, [True, False, False, False]]
+    raw = kind.raw()
+    numbers, texts = torch.zeros(2, 1, dtype=torch.float64), np.array([["c"], [""]])
+    assert torch.equal(raw(numbers, torch.from_numpy(raw.inputs[1].numbers(texts))), x)
 
 
 def test_what_is_kept_is_plain_and_gives_the_same_numbers(csv: Path, tmp_path: Path) -> None:
