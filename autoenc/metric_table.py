@@ -136,7 +136,7 @@ TABLE = {
             "the generator's term; log 2 = 0.69 where the critic cannot tell; for model=vqgan -E[C] of logits, no nats",
         ),
         Metric("adaptive_weight", "", NEITHER, "of the critic of model=vqgan: ratio of two norms of gradients"),
-        Metric("perceptual", "", LOWER, "squared distance of features of length 1 (Zhang et al. 2018), from 0 to 4"),
+        Metric("perceptual", "", LOWER, "squared distance of features of length 1 (Zhang et al. 2018), from 0 to 2"),
         Metric(
             "feature_mmd",
             "",
@@ -222,7 +222,7 @@ TABLE = {
         Metric("adjusted_f1_random", "", NEITHER, "adjusted_f1 of as many alarms at random, mean of 20 draws"),
         Metric("image_auroc", "", HIGHER, "auroc of whole images"),
         Metric("pixel_auroc", "", HIGHER, "auroc of pixels"),
-        Metric("pro", "", HIGHER, "per-region overlap up to 30 % false alarms (Bergmann et al. 2021)"),
+        Metric("pro", "", HIGHER, "per-region overlap up to 30 % false alarms (Bergmann et al. 2020)"),
         Metric("frechet_pca", "", LOWER, "Frechet distance of samples and test data in 32 principal components"),
         Metric("frechet_features", "", LOWER, "Frechet distance in the features of a classifier of the data; not FID"),
         Metric("sample_precision", "", HIGHER, "fraction of samples near test data, in the features of a classifier"),

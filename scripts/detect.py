@@ -1,8 +1,9 @@
 """Find anomalies: rows or images that differ from those that a run was trained on.
 
 Without --input: the test split. The classes that the run was trained without (python train.py ... anomaly_classes=[3])
-or as anomalies (model=deep_sad), or that --anomaly names, are the anomalies, and each score is compared with PCA and an
-isolation forest. Several runs: a table of AUROC (higher is better) with their mean. With --input: new rows or images.
+or as anomalies (model=deep_sad), or that --anomaly names, are the anomalies, and each score is compared with the
+untrained network, PCA and detectors of the raw rows. Several runs: a table of AUROC (higher is better) with their mean.
+With --input: new rows or images.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ EXAMPLES = """scores, higher is more anomalous:
   nll           -log p(x|z) of the deterministic code, nats
   elbo          negative evidence lower bound, nats; if the code has a posterior (model=vae)
   mahalanobis   Mahalanobis distance of the code from the mean of the training codes
+  prior         -log p(z) of the code, nats; model=deep_svdd, deep_sad: squared distance from the center
   knn           mean distance of the code to its 10 nearest training codes
   local         knn, divided by the mean knn of those 10
   forest        isolation forest on code and error

@@ -1,7 +1,8 @@
 """Evaluate a run on the test split by one protocol: reproducible, and comparable between variants.
 
-Sections: reconstruction, latent, bounds, denoising, probes, retrieval, clustering, projection, anomaly, generation,
-recovery, disentanglement. Sections that do not apply to the data or the model are skipped, with the reason.
+Sections: reconstruction, latent, bounds, denoising, probes, classification, retrieval, clustering, projection,
+anomaly, generation, recovery, disentanglement. Sections that do not apply to the data or the model are
+skipped, with the reason.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Adversarial(WithCritic):
         self,
         regularizers: Mapping[str, Regularizer],
         latent_shape: tuple[int, ...],
-        weight: float | Callable[[float], float] = 1.0,
+        weight: float | Callable[[float], float] = 10.0,
         hidden: Sequence[int] = (128, 128),
     ):
         super().__init__(regularizers, Critic(latent_shape, hidden), weight)

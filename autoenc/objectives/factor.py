@@ -23,7 +23,7 @@ def permuted(z: Tensor) -> Tensor:
 class FactorVAE(WithCritic):
     """Two players, updated simultaneously:
 
-        model    nll + regularizers + weight * E_q(z)[T(z)], T = log q(z) / prod_j q(z_j) as the critic estimates it:
+        model    nll + regularizers + weight * E_q(z)[T(z)], T = log [q(z) / prod_j q(z_j)] as the critic estimates it:
                  the total correlation (eq. 2 and 3)
         critic   -E_q(z)[log D(z)] - E_{prod_j q(z_j)}[log(1 - D(z))], with D = sigmoid(T)
 

@@ -60,7 +60,7 @@ class PerceptualNetwork(nn.Module):
     def distance(self, x: Tensor, target: Tensor) -> Tensor:
         """Return the squared distance of features of length 1 at each position: (B, *input_shape) twice -> (B,).
 
-        A mean over positions and stages, from 0 to 4: LPIPS (Zhang et al. 2018, eq. 1) with equal weights. The target
+        A mean over positions and stages, from 0 to 2: LPIPS (Zhang et al. 2018, eq. 1) with equal weights. The target
         gets no gradient.
         """
         with torch.no_grad():

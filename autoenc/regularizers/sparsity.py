@@ -20,7 +20,7 @@ class L1(Regularizer):
     gate of its own, the term is the sum of the positive part of the gate (Rajamanoharan et al. 2024a, eq. 8).
     """
 
-    weight: float | Callable[[float], float] = 0.1
+    weight: float | Callable[[float], float] = 1.0
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         return out.code.info.get("gate", out.code.z).flatten(1).abs().sum(-1)  # (B,)

@@ -22,6 +22,7 @@ COVERAGE = 0.95  # of intervals
 FEW = 100  # rows that a quantile is of
 HIGHEST = 5  # scores that are printed
 NAMED = "named by --score"
+REMEDY = "--calibrate names a file of more normal rows"
 
 
 def p_values(calibration: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -50,13 +51,13 @@ class Rule:
     option: ClassVar[str] = ""
     exchangeable: ClassVar[bool] = True
 
-    def check_rows(self, n: int, source: str, remedy: str = "") -> None:
-        """Raise UserError if n calibration rows are too few; `remedy`: another one, after a comma."""
+    def check_rows(self, n: int, source: str, remedy: str = REMEDY) -> None:
+        """Raise UserError, with the remedy, if n calibration rows are too few."""
         if self.exchangeable and n < (needed := rows_needed(self.level)):
             lower = f", or --{self.option} {1 / (n + 1):.2g} or more" if n else ""
             raise UserError(
                 f"--{self.option} {self.level:g}: needs {needed:,} calibration rows, found {counted(n, source)}; "
-                f"--calibrate names a file of more normal rows{remedy}{lower}"
+                f"{remedy}{lower}"
             )
 
     def caution(self, n: int, source: str, remedy: str) -> str:

@@ -74,7 +74,7 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
     if not run.spec.kind.continuous:
         raise UserError(f"{run.path}: models of text data cannot be exported; scripts/embed.py writes codes")
     if run.conditional:
-        raise UserError(f"{run.path}: a conditional model cannot be exported, as the files would need the labels too")
+        raise UserError(f"{run.path}: a conditional model cannot be exported: encoder and decoder need the class")
     check_opset(opset)
     require(
         0 < quantile < 1, "--quantile", quantile, "must lie between 0 and 1"

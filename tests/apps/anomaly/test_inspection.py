@@ -281,13 +281,14 @@ def test_what_cannot_be_inspected_is_one_line(
         (("--anomaly", "flat"), "--anomaly: is not for runs on data=defects"),
         (("--follow", "-"), f"--follow -: is for recordings, and {run_path} scores no time steps"),
         (("--feedback", "a.csv"), "--feedback a.csv: is for scores of rows"),
-        (("--alarm-rate", "0.001"), "--alarm-rate 0.001: needs 999 calibration rows"),
+        (("--alarm-rate", "0.001"), "--alarm-rate 0.001: needs 999 calibration rows, found "),
         ((run_path,), f"{run_path}: is on data=defects, whose runs are inspected one by one"),
     ):
         code, _, err = call("detect", run_path, *args)
         assert code == 2
         assert err.startswith(message)
         assert err.count("\n") == 1
+        assert "calibrate" not in err, "which is refused for such runs"
     run = load_run(run_path, "cpu")
     with pytest.raises(UserError, match=r"--score knn: .*error, ssim"):
         defects.inspect(run, [], defects.layout_of(run), score="knn")

@@ -21,6 +21,7 @@ from autoenc.loading import Run
 from autoenc.training.rundir import located
 
 HELD_OUT = "held-out good images"
+REMEDY = "more good images, or a larger data.val_fraction, give more"
 SHOWN = 12  # images in the contact sheet
 OPACITY = 0.7  # of the heat map over an image, at the threshold and above
 ALL = "all"  # all kinds of defect
@@ -97,7 +98,7 @@ def inspect(
     chosen, score = NAMED if score else REASON, score or BEST
     if score not in SCORES:
         raise UserError(f"--score {score}: must be one of {', '.join(SCORES)}")
-    rule.check_rows(len(files.held_out), HELD_OUT)
+    rule.check_rows(len(files.held_out), HELD_OUT, REMEDY)
     inspector = inspector or Inspector(run, files.train)
     found: dict[str, list[np.ndarray]] = {name: [] for name in (SCORES if files.masks else (score,))}  # maps
     images: list[dict[str, float]] = []
@@ -117,8 +118,7 @@ def inspect(
     kinds = np.array([part.kind for part in parts])
     numbers = {name: measured(kinds, values, found.get(name, []), truth) for name, values in scores.items()}
     numbers = {name: each for name, each in numbers.items() if each}
-    remedy = "more good images, or a larger data.val_fraction, give more"
-    calibration = Calibration(held_out, HELD_OUT, chose_the_checkpoint(HELD_OUT), remedy=remedy)
+    calibration = Calibration(held_out, HELD_OUT, chose_the_checkpoint(HELD_OUT), remedy=REMEDY)
     return Inspected(score, rule, scores, calibration, numbers, chosen, found[score])
 
 

@@ -36,7 +36,7 @@ class Pixels(Way[Inspected]):
         super().__init__(run, options)
         self.layout = inspection.layout_of(run)
         self.parts = inspection.new_parts(options.input) if options.input else list(self.layout.test)
-        options.rule.check_rows(len(self.layout.held_out), inspection.HELD_OUT)
+        options.rule.check_rows(len(self.layout.held_out), inspection.HELD_OUT, inspection.REMEDY)
 
     @classmethod
     def default(cls, run: Run) -> str:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from rich.table import Table
 
 from autoenc.apps import inputs
-from autoenc.apps.anomaly.conformal import HIGHEST
+from autoenc.apps.anomaly.conformal import HIGHEST, REMEDY
 from autoenc.apps.anomaly.steps import blocks, timeline
 from autoenc.apps.anomaly.steps.figure import figure
 from autoenc.apps.anomaly.steps.follow import HEADER, Follower, follow
@@ -51,7 +51,7 @@ class Steps(Way[Timeline]):
         self.normal = blocks.normal(run, options.calibrate, block)
         if self.normal.blocks is not None:
             smaller = "" if block == blocks.RECORDING else ", or a smaller --block"
-            options.rule.check_rows(len(self.normal.blocks), self.normal.source, smaller)
+            options.rule.check_rows(len(self.normal.blocks), self.normal.source, REMEDY + smaller)
 
     @classmethod
     def default(cls, run: Run) -> str:
