@@ -139,26 +139,21 @@ def bound(model: Autoencoder, batch: Batch, levels: Tensor | None = None) -> Ten
 
 
 def column_nll(model: Autoencoder, kind: Kind, params: Tensor, x: Tensor) -> Tensor:
-    """Return the nll of each column of a table: (B, C) nats; (B, 0) for other data."""
+    """Return the nll of each column of a table, NaN where it is not observed: (B, C) nats. Other data: (B, 0)."""
     if not kind.columns:
         return torch.empty(len(x), 0, device=x.device)
-    nll = model.likelihood.nll_per_dim(params, x)
-    return torch.stack([nll[:, column.start : column.stop].sum(1) for column in kind.columns], 1)
+    nll, observed = model.likelihood.nll_per_dim(params, x), model.likelihood.observed(x)
+    nll = torch.stack([nll[:, column.start : column.stop].sum(1) for column in kind.columns], 1)
+    return nll if observed is None else nll.masked_fill(~observed[:, [c.start for c in kind.columns]], torch.nan)
 
 
 def _validation_table(model: Autoencoder, kind: Kind, batch: Batch) -> Tensor:
-    """Return `row_table`, the nll of each column and, unless x are token ids, the MSE: (B, 2 + K + C [+ 1]).
-
-    The nll of a cell that is not observed is NaN.
-    """
+    """Return `row_table`, `column_nll` and, unless x are token ids, the MSE: (B, 2 + K + C [+ 1])."""
     code = model.encode(batch).mean
     params = model.decode(code, batch).float()
-    nll, observed = column_nll(model, kind, params, batch.x), model.likelihood.observed(batch.x)
-    if observed is not None and kind.columns:
-        nll = nll.masked_fill(~observed[:, [column.start for column in kind.columns]], torch.nan)
-    parts = [_table(model, kind, batch, code, params), nll]
+    parts = [_table(model, kind, batch, code, params), column_nll(model, kind, params, batch.x)]
     if kind.continuous:
-        x_hat = model.likelihood.mean(params)
+        x_hat, observed = model.likelihood.mean(params), model.likelihood.observed(batch.x)
         parts.append(mse_per_example(batch.x, x_hat, observed)[:, None])
     return torch.cat(parts, 1)
 

@@ -155,14 +155,15 @@ def few_labels(y: np.ndarray, size: int = FEW, draws: int = DRAWS, most: float =
 def chosen_penalty(model: Any, grid: Sequence[float], x: np.ndarray, y: np.ndarray) -> float:
     """Return the C of a classifier with the best mean accuracy over stratified folds; the smallest of equal ones.
 
-    Chosen on up to 2,000 labels. 1 if a class has a single example.
+    Chosen on 2,000 labels, stratified by class, if there are more. 1 if a class has a single one of them.
     """
     if len(grid) == 1:
         return grid[0]
-    if len(y) > CHOSEN:
+    classes, counts = np.unique(y, return_counts=True)
+    if counts.min() > 1 and len(classes) <= CHOSEN <= len(y) - len(classes):
         index, _ = next(StratifiedShuffleSplit(1, train_size=CHOSEN, random_state=SEED).split(x, y))
         x, y = x[index], y[index]
-    folds = min(FOLDS, int(np.bincount(y)[np.unique(y)].min()))
+    folds = min(FOLDS, int(np.unique(y, return_counts=True)[1].min()))
     if folds < 2:
         return 1.0
     splitter = StratifiedKFold(folds, shuffle=True, random_state=SEED)

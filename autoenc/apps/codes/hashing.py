@@ -9,6 +9,7 @@ from scipy.sparse import issparse
 
 from autoenc.apps.codes import features
 from autoenc.apps.codes.neighbours import Index, Metric, nearest_sparse
+from autoenc.apps.codes.retrieve import complete
 from autoenc.apps.untrained import untrained
 from autoenc.data.split import Split, drawn
 from autoenc.loading import Run
@@ -25,7 +26,8 @@ def compare(run: Run, queries: Split, k: int = 10) -> Numbers:
     """Return recall@100, precision@k and collisions of binary codes: row of a table -> numbers.
 
     recall@100: fraction of the 10 nearest training rows by the cosine of the input that are among the first 100 hits.
-    precision@k: where there are labels. collisions: fraction of the training rows that share their code with another.
+    precision@k: where all rows have labels. collisions: fraction of the training rows that share their code with
+    another.
     Rows: the first 8, 16, ... bits of the code; those of the untrained network; the signs of as many principal
     components of the centred input, of TF-IDF for texts, and of random projections of it (locality-sensitive hashing,
     Charikar 2002); the probabilities of the bits by their Euclidean distance, and the input by its cosine, which no
@@ -39,15 +41,15 @@ def compare(run: Run, queries: Split, k: int = 10) -> Numbers:
     p_train, p_queries = (run.over(split, lambda b: _probabilities(run, b)).numpy() for split in (train, queries))
     inputs = run.spec.kind.features(train, queries)
     short = min(SHORTLIST, len(train))
-    y = None if train.y is None or queries.y is None else (train.y.cpu().numpy(), queries.y.cpu().numpy())
+    y, wanted = (complete(None if split.y is None else split.y.cpu().numpy()) for split in (train, queries))
     hits = min(max(short, k), len(train))
     truth = _nearest(*inputs, hits) if inputs else _search(p_train, p_queries, "euclidean", hits)
 
     def measured(found: np.ndarray) -> dict[str, float]:
         common = [np.isin(a, b).mean() for a, b in zip(truth[:, :NEAREST], found[:, :short], strict=True)]
         numbers = {f"recall@{short}": float(np.mean(common))}
-        if y is not None:
-            numbers[f"precision@{k}"] = float((y[0][found[:, :k]] == y[1][:, None]).mean())
+        if y is not None and wanted is not None:
+            numbers[f"precision@{k}"] = float((y[found[:, :k]] == wanted[:, None]).mean())
         return numbers
 
     def hashed(code: np.ndarray, query: np.ndarray) -> dict[str, float]:

@@ -78,7 +78,7 @@ def indexed(run: Run) -> Indexed:
     return Indexed(
         codes=lambda: reference.codes,
         numbers=reference.index,
-        labels=None if run.given_labels else _complete(reference.labels),
+        labels=None if run.given_labels else complete(reference.labels),
         rows=reference.rows,
         row_index=reference.row_index,
         names=reference.names.tolist(),
@@ -86,7 +86,7 @@ def indexed(run: Run) -> Indexed:
     )
 
 
-def _complete(labels: np.ndarray | None) -> np.ndarray | None:
+def complete(labels: np.ndarray | None) -> np.ndarray | None:
     """Return labels, or None if some are missing: a hit without a label is neither right nor wrong."""
     return None if labels is None or (labels == UNLABELLED).any() else labels
 
@@ -96,7 +96,7 @@ def _training_rows(run: Run) -> Indexed:
     return Indexed(
         codes=lambda: reference.codes if reference.complete else run.codes(train),
         numbers=np.arange(len(train)),
-        labels=None if train.y is None or run.given_labels else _complete(train.y.cpu().numpy()),
+        labels=None if train.y is None or run.given_labels else complete(train.y.cpu().numpy()),
         rows=train,
         row_index=np.arange(len(train)),
         names=run.data.names.get("train", ()),

@@ -238,8 +238,11 @@ def test_the_interval_of_the_share_of_anomalies_covers_it(true: float) -> None:
     assert sum(each.high >= true for each in found) >= enough
     assert all((each.estimate is None) == (each.low == 0) for each in found)
     told = [each.estimate for each in found if each.estimate is not None]
-    assert len(told) >= enough if true == 0.2 else true or len(told) <= trials - enough
-    assert np.mean(told) == pytest.approx(true, abs=0.03) if true == 0.2 else True
+    if true == 0.2:
+        assert len(told) >= enough
+        assert np.mean(told) == pytest.approx(true, abs=0.03)
+    if true == 0:
+        assert len(told) <= trials - enough, "a share of nothing is rarely told"
 
 
 def test_anomalies_that_look_normal_or_too_few_rows_tell_no_share() -> None:
@@ -267,6 +270,17 @@ def test_the_script_estimates_the_share_of_anomalies(run: Run, table_run: Path, 
     assert 0 < found["low"] <= found["estimate"] <= found["high"], "rows nearer to the mean than any of the data"
     assert made["quantile"] == pytest.approx(1 - found["estimate"])
     assert f"share of anomalies in the data of training: {found['estimate']:.2g}; at least" in said.replace("\n", " ")
+
+
+def test_calibration_rows_unlike_all_of_the_data_tell_no_share(
+    run: Run, table_run: Path, tmp_path: Path, call: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert share(np.arange(200.0), np.arange(200.0) + 500).estimate == 1
+    np.savetxt(tmp_path / "same.csv", np.repeat(run.data.train.mean()[None].numpy(), 200, 0), delimiter=",")
+    monkeypatch.setattr("autoenc.apps.anomaly.rows.contamination.share", lambda normal, data: Share(1.0))
+    code, _, error = call("detect", table_run, "--contamination", "auto", "--calibrate", tmp_path / "same.csv")
+    assert (code, error.count("\n")) == (2, 1)
+    assert f"--contamination auto: all validation rows score higher than those of {tmp_path / 'same.csv'}" in error
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 import torch
 from scipy.signal import lfilter
 from scipy.stats import binom
+from sklearn.metrics import roc_auc_score
 
 from autoenc import load_run, run
 from autoenc.apps.anomaly import conformal
@@ -258,7 +259,8 @@ def test_short_gaps_and_empty_cells_do_not_stop_the_scores(
             lambda lines: [*lines[:5], lines[4].replace(":30,", ":31,", 1)],
             r"row 5, .* is 1 s after the row before, and the run has steps of",
         ),
-        (lambda lines: [*lines[:5], "2024-06-01 00:00,x,1,0"], r"row 5: 'x' is not a number"),
+        (lambda lines: [*lines[:5], "2024-06-01 00:00,x,1,0"], r"row 5: 'x' is not a finite number"),
+        (lambda lines: [*lines[:5], "2024-06-01 00:00,1e999,1,0"], r"row 5: '1e999' is not a finite number"),
         (lambda lines: [*lines[:5], "2024-06-01 00:00,1"], r"row 5 has 2 columns"),
         (
             lambda lines: [lines[0], "2024-06-01 00:00Z,1,1,0"],
@@ -416,6 +418,32 @@ def test_rates_events_and_adjustment_by_hand() -> None:
     assert metrics.events(data) == {"event_precision": 0.5, "event_recall": 0.5, "delay": 1.0}
     adjusted = metrics.adjusted_alarms(LABELS, ALARMS, (12,))
     assert adjusted.astype(int).tolist() == [0, 0, 1, 1, 1, 0, 1, 0, 0, 0, 0, 0]
+
+
+def test_steps_without_a_label_are_neither_normal_nor_anomalies() -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 20 < 5
+    scores, gone = random.normal(size=60) + labels, np.isin(np.arange(60), [*range(10, 14), 22, 59])
+    data = Scored(scores, np.ma.array(labels | gone, mask=gone), scores > 1, (30, 60), 2)
+    told = metrics.labelled(data)
+    assert told.ends == (10, 18, 25, 54), "cut where steps are left out, and where the recording ends"
+    np.testing.assert_array_equal(told.scores, scores[~gone])
+    assert metrics.quality(data, 4) == metrics.quality(told, 4)
+    assert metrics.quality(data, 4)["auroc"] == roc_auc_score(labels[~gone], scores[~gone])
+
+
+def test_empty_labels_of_a_file_are_left_out_of_the_numbers(
+    trained: Path, log: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]]
+) -> None:
+    frame = pd.read_csv(log).astype({"fault": object})
+    frame.loc[:29, "fault"] = None
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    assert call("detect", trained, "--input", tmp_path / "new.csv", "--output", tmp_path / "s.csv")[0] == 0
+    made, rows = json.loads((tmp_path / "s.json").read_text()), pd.read_csv(tmp_path / "s.csv")
+    assert (made["unlabelled"], made["anomalies"], made["anomalous_events"]) == (30, 20, 1)
+    assert rows["label"].isna().tolist() == [True] * 30 + [False] * (len(rows) - 30)
+    told = rows[30:]
+    assert made["numbers"]["error"]["auroc"] == pytest.approx(roc_auc_score(told["label"], told["error"]), abs=1e-6)
 
 
 def test_point_adjustment_flatters_random_scores() -> None:

@@ -68,6 +68,15 @@ def test_the_penalty_is_chosen_on_the_training_labels() -> None:
     assert features.chosen_penalty(model, features.PENALTIES, noise[:3], np.array([0, 1, 1])) == 1.0
 
 
+@pytest.mark.parametrize(("labels", "single"), [(2_500, True), (2_003, False)])
+def test_the_penalty_of_more_labels_than_it_is_chosen_on(labels: int, single: bool) -> None:
+    y = np.arange(labels) % 10
+    x = np.random.default_rng(0).normal(size=(labels, 2)) + y[:, None]
+    y[0] = 10 if single else y[0]
+    model = LogisticRegression(max_iter=20)
+    assert (features.chosen_penalty(model, (0.1, 10.0), x, y) == 1.0) == single
+
+
 def test_labels_of_shuffled_rows_are_worth_nothing() -> None:
     random = np.random.default_rng(0)
     x, y = random.normal(size=(600, 4)).astype(np.float32), random.integers(0, 2, 600)

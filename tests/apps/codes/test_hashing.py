@@ -10,7 +10,9 @@ from scipy.sparse import csr_matrix
 
 from autoenc import load_run
 from autoenc.apps.codes import hashing, neighbours, retrieve
+from autoenc.data.dataset import few_labels
 from autoenc.errors import UserError
+from autoenc.loading import Run
 
 
 def test_hamming_search_is_brute_force() -> None:
@@ -76,6 +78,7 @@ def test_retrieve_compares_binary_codes_with_random_projections(
     assert rows["16 bits"]["recall@100"] > rows["8 bits"]["recall@100"] > 100 / 1_293, "chance"
     assert rows["16 bits"]["collisions"] < rows["8 bits"]["collisions"] <= 1
     assert rows["16 bits"]["precision@10"] > 0.4
+    _precision_is_that_of_a_search(load_run(path, "cpu"))
     hits = retrieve.retrieve(load_run(path, "cpu"), load_run(path, "cpu").data.test.subset(slice(0, 3)))
     assert np.array_equal(hits.scores, hits.scores.round())
     code, _, err = call("retrieve", ae_run, "--metric", "hamming")
@@ -83,3 +86,20 @@ def test_retrieve_compares_binary_codes_with_random_projections(
     assert "--metric hamming: is for binary codes" in err
     with pytest.raises(UserError, match="those of a Deterministic bottleneck are numbers: use cosine"):
         retrieve.metric_of(load_run(ae_run, "cpu"), "hamming")
+
+
+def _precision_is_that_of_a_search(run: Run) -> None:
+    """Of more hits than the 100 of recall, too; of all training rows it is the share of the class."""
+    train, queries = run.data.train, run.data.test.subset(slice(0, 50))
+    assert train.y is not None
+    assert queries.y is not None
+    y, wanted = train.y.numpy(), queries.y.numpy()
+    whole = hashing.compare(run, queries, len(train))
+    for name in ("16 bits", "probabilities", "input"):
+        assert whole[name][f"precision@{len(train)}"] == pytest.approx((y == wanted[:, None]).mean())
+    found = hashing.compare(run, queries, 200)["16 bits"]
+    hits = neighbours.Index(run.codes(train), "hamming").search(run.codes(queries), 200)
+    assert found["precision@200"] == pytest.approx(neighbours.precision(hits, y, wanted), abs=2e-3), "ties"
+    assert found["recall@100"] == pytest.approx(whole["16 bits"]["recall@100"], abs=0.02)
+    run.data = few_labels(run.data, 200, 0)
+    assert "precision@10" not in hashing.compare(run, queries)["16 bits"], "hits without a label are not wrong"

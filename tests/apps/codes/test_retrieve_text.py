@@ -13,6 +13,7 @@ from autoenc import load_run
 from autoenc.apps import inputs
 from autoenc.apps.codes import features, neighbours, retrieve
 from autoenc.apps.protocol import evaluate
+from autoenc.data.dataset import few_labels
 from autoenc.data.storage.sparse import SparseRows
 from autoenc.errors import DataError
 
@@ -153,3 +154,15 @@ def test_the_newsgroups_fit_in_memory() -> None:
     assert len(data.train) + len(data.val) + len(data.test) == 7_532
     assert (data.spec.shape, len(data.spec.classes)) == ((10_001,), 20)
     assert data.train.x.matrix.data.nbytes < 5e6  # dense: 240 MB
+
+
+def test_tfidf_among_few_labels_searches_the_labelled_texts(words_run: Path) -> None:
+    run = load_run(words_run, "cpu")
+    run.data = few_labels(run.data, 30, 0)
+    known, test = run.data.train.labelled(), run.data.test
+    assert known.y is not None
+    assert test.y is not None
+    y, y_test = known.y.numpy(), test.y.numpy()
+    found = retrieve.baseline(run, test, y_test, 30)["TF-IDF"]["precision@30"]
+    assert found == pytest.approx((y == y_test[:, None]).mean()), "of as many hits as labels: the share of the class"
+    assert retrieve.baseline(run, known, y, 1)["TF-IDF"]["precision@1"] == 1, "each text finds itself"

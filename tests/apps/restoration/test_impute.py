@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from autoenc import bottlenecks, likelihoods, load_run
+from autoenc.apps.anomaly.rows.detect import contributions
 from autoenc.apps.deploy.portable import Score
 from autoenc.apps.restoration.impute import impute
 from autoenc.core import Autoencoder, Code
@@ -20,6 +22,7 @@ from autoenc.data.kinds.observed import Column
 from autoenc.data.kinds.vector import Vector
 from autoenc.data.split import Split
 from autoenc.loading import Run
+from autoenc.reference import _observed_means
 
 D, K, SIGMA = 4, 2, 0.5
 FILL = 50.0
@@ -158,6 +161,17 @@ def test_the_other_applications_read_tables_with_holes(
     torch.testing.assert_close(reconstruction, run.model.reconstruct(batch))
     params = run.model.decode(run.model.encode(batch).mean)
     torch.testing.assert_close(score, run.spec.kind.error(params, batch.x, run.model.likelihood))
+
+
+def test_only_observed_cells_are_blamed(miwae_run: Path, holes: tuple[Path, pd.DataFrame]) -> None:
+    assert _observed_means(np.array([[1, np.nan, np.nan], [3, 4, np.nan]])).tolist() == [2, 4, 0]
+    run, whole = load_run(miwae_run, "cpu"), holes[1].head(20)
+    far = whole.assign(a=whole["a"].mean() + 10 * whole["a"].std())
+    assert all(row[0].startswith("a=") for row in contributions(run, run.inputs(far)))
+    low = np.full(len(run.spec.kind.columns), -9.0)  # so that even a nll of 0, that of a missing cell, exceeds it
+    run.__dict__["reference"] = replace(run.reference, val_column_nll=low)
+    texts = contributions(run, run.inputs(far.assign(b=None, colour=None)), 6)
+    assert {text.partition("=")[0] for text in texts.ravel() if text} == {"a", "c", "d", "count"}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.anomaly.way import NO_RECORDINGS, Options, Way
 from autoenc.apps.outputs import Outputs
 from autoenc.data.split import Examples
+from autoenc.errors import UserError
 from autoenc.loading import Run
 from autoenc.screen import method_table
 
@@ -77,6 +78,11 @@ class Rows(Way[Detected]):
         name, found = score or detector.best, contamination.Share()
         if normal is not None:
             found = contamination.share(normal.scores[name], detector.validation[name])
+        if found.estimate == 1:
+            raise UserError(
+                f"--contamination auto: all validation rows score higher than those of {self.options.calibrate}; "
+                "are its rows of the same source?"
+            )
         if found.estimate is not None:
             rule = Quantile(1 - found.estimate)
         return replace(detect.detect(detector, split, labels, score, rule), share=found)

@@ -47,7 +47,7 @@ def figure(run: Run, result: Timeline) -> np.ndarray:
             for n, (a, b) in enumerate(stretches(result.alarms[here], (stop - start,), result.join)):
                 axes.axvspan(t[a], t[b - 1] + 1, ymax=0.06, color="tab:red", label="alarm" if n == 0 else None)
             if result.labels is not None:
-                for n, (a, b) in enumerate(stretches(result.labels[here], (stop - start,))):
+                for n, (a, b) in enumerate(stretches(np.ma.filled(result.labels[here], False), (stop - start,))):
                     label = "known anomaly" if n == 0 else None
                     axes.axvspan(t[a], t[b - 1] + 1, color="tab:orange", alpha=0.2, linewidth=0, label=label)
         if result.axis.recordings[i].stamps is not None:

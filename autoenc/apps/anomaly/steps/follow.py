@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -219,6 +220,9 @@ class _Parser:
         if cell in MARKERS:
             return float("nan")
         try:
-            return float(cell.replace(".", "").replace(",", ".") if self.format.decimal == "," else cell)
+            value = float(cell.replace(".", "").replace(",", ".") if self.format.decimal == "," else cell)
         except ValueError:
-            raise DataError(f"{where}: '{cell[:30]}' is not a number") from None
+            value = math.inf
+        if not math.isfinite(value):
+            raise DataError(f"{where}: '{cell[:30]}' is not a finite number")
+        return value

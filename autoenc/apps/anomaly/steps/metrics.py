@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class Scored:
     """The scored steps of all recordings.
 
     Args:
-        scores: (S,) higher is more anomalous. labels: (S,) bool. alarms: (S,) bool.
+        scores: (S,) higher is more anomalous. labels: (S,) bool, masked where not known. alarms: (S,) bool.
         ends: the ends of the recordings in S; intervals of anomalies or alarms do not cross them.
         join: alarms that are fewer steps apart are one event.
     """
@@ -46,15 +46,25 @@ def stretches(flags: np.ndarray, ends: Sequence[int], join: int = 1) -> list[Str
     return found
 
 
+def labelled(data: Scored) -> Scored:
+    """Return the steps whose label is known; intervals do not cross the others."""
+    places = np.flatnonzero(~np.ma.getmaskarray(data.labels))
+    apart = (np.diff(places) != 1) | (np.diff(np.searchsorted(data.ends, places, side="right")) != 0)
+    ends = (*(np.flatnonzero(apart) + 1).tolist(), len(places))
+    return replace(
+        data, scores=data.scores[places], labels=np.asarray(data.labels)[places], alarms=data.alarms[places], ends=ends
+    )
+
+
 def quality(data: Scored, buffer: int) -> dict[str, float]:
-    """Return the metrics of scores and alarms.
+    """Return the metrics of scores and alarms of the steps whose label is known.
 
     Args:
         buffer: largest tolerance of VUS-PR, in steps.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    random = np.random.default_rng(SEED)
+    data, random = labelled(data), np.random.default_rng(SEED)
     share = float(data.alarms.mean())
     drawn = [random.uniform(size=len(data.labels)) < share for _ in range(DRAWS)]
     adjusted = [f1(data.labels, adjusted_alarms(data.labels, each, data.ends)) for each in drawn]

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from autoenc.apps.anomaly.conformal import NAMED, Calibration, Judged, Quantile, Rule
-from autoenc.apps.anomaly.labelled import of_both_kinds
+from autoenc.apps.anomaly.labelled import known_rows, of_both_kinds
 from autoenc.apps.anomaly.rows.baselines import baselines
 from autoenc.apps.anomaly.steps.blocks import normal
 from autoenc.apps.anomaly.steps.metrics import Scored, quality, stretches
 from autoenc.apps.anomaly.steps.scores import StepDetector, StepScores, spread
 from autoenc.apps.untrained import untrained
+from autoenc.data.readers.cells.class_names import MISSING
 from autoenc.data.split import Split
 from autoenc.data.storage.windows import Axis, Windows
 from autoenc.errors import UserError, counted
@@ -64,7 +65,7 @@ class Timeline(Judged):
         axis: of the recordings. found: scores and contributions of the steps.
         ends: of the stretches of recordings without a gap, in S.
         join: alarms fewer steps apart are one event.
-        labels: (S,) bool, or None. baselines: method -> (S,), which have numbers, too.
+        labels: (S,) bool, masked where not known, or None. baselines: method -> (S,), which have numbers, too.
         names: of the channels.
     """
 
@@ -139,7 +140,7 @@ class Timeline(Judged):
         if s < 0:
             return [recording.name, stamp, *[""] * (len(names) + extra)]
         cells = [f"{self.found.scores[name][s]:.7g}" for name in names]
-        label = [] if self.labels is None else [int(self.labels[s])]
+        label = [] if self.labels is None else [_cell(self.labels[s])]
         alarm = bool(self.alarms[s])
         blame = blamed(self.found.channels[s], self.names) if alarm else ""
         return [recording.name, stamp, *cells, int(alarm), blame, *label]
@@ -149,8 +150,16 @@ class Timeline(Judged):
         counts = {"steps": len(self.alarms), "above_threshold": int(self.alarms.sum()), "events": len(self.events())}
         if self.labels is None:
             return self.judgement(counts)
-        counts |= {"anomalies": int(self.labels.sum()), "anomalous_events": len(stretches(self.labels, self.ends))}
+        anomalous = np.ma.filled(self.labels, False)
+        counts |= {"anomalies": int(anomalous.sum()), "anomalous_events": len(stretches(anomalous, self.ends))}
+        if unlabelled := int(np.ma.getmaskarray(self.labels).sum()):
+            counts["unlabelled"] = unlabelled
         return self.judgement(counts) | {"auroc_by_class": by_kind(self)}
+
+
+def _cell(label: Any) -> int | str:
+    """Return a label as a cell of detect.csv, empty where it is masked."""
+    return "" if label is np.ma.masked else int(label)
 
 
 def blamed(parts: np.ndarray, names: Sequence[str]) -> str:
@@ -187,7 +196,7 @@ def timeline(
     ends = (*(np.flatnonzero(breaks) + 1).tolist(), len(which))
     known = labels_of_steps(run, x.axis, labels)
     known = None if known is None else known[found.steps]
-    if known is not None and (known.all() or not known.any()):
+    if known is not None and len(np.unique(known_rows(known, known)[0])) < 2:
         known = None
     join = max(1, x.length // 4) if join is None else join
     result = Timeline(
@@ -207,7 +216,7 @@ def timeline(
         if name in before:
             from sklearn.metrics import roc_auc_score
 
-            numbers[name]["auroc_untrained"] = float(roc_auc_score(known, before[name]))
+            numbers[name]["auroc_untrained"] = float(roc_auc_score(*known_rows(known, before[name])))
     return replace(result, baselines=methods, numbers=numbers)
 
 
@@ -218,7 +227,7 @@ def x_names(run: Run) -> tuple[str, ...]:
 
 
 def labels_of_steps(run: Run, axis: Axis, rows: np.ndarray | None) -> np.ndarray | None:
-    """Return which steps of an axis are anomalies, (steps,) bool; None if it is not known.
+    """Return which steps of an axis are anomalies, (steps,) bool, masked where it is not known; None without labels.
 
     Args:
         rows: (R,) labels of the rows of the recordings, which replace those of the files.
@@ -240,7 +249,9 @@ def labels_of_steps(run: Run, axis: Axis, rows: np.ndarray | None) -> np.ndarray
         return found
     if kind.normal is None or any(r.labels is None for r in axis.recordings):
         return None
-    return np.concatenate([np.asarray(r.labels, dtype=object) != kind.normal for r in axis.recordings])
+    names = np.concatenate([np.asarray(r.labels, dtype=object) for r in axis.recordings])
+    missing = (names == MISSING) & (kind.normal != MISSING)
+    return np.ma.array(names != kind.normal, mask=missing) if missing.any() else names != kind.normal
 
 
 def rows_of(split: Split) -> int:
@@ -257,11 +268,12 @@ def by_kind(result: Timeline) -> Mapping[str, dict[str, float]]:
     if result.labels is None or any(each is None for each in labels):
         return {}
     names = np.concatenate([np.asarray(each, dtype=object) for each in labels])[result.found.steps]
-    values = {**result.found.scores, **result.baselines}
+    known, names = known_rows(result.labels, names)
+    values = {m: known_rows(result.labels, v)[1] for m, v in {**result.found.scores, **result.baselines}.items()}
     found: dict[str, dict[str, float]] = {}
-    for name in sorted({str(each) for each in names[result.labels]}):
-        rows = (names == name) | ~result.labels
-        positive = result.labels[rows]
+    for name in sorted({str(each) for each in names[known]}):
+        rows = (names == name) | ~known
+        positive = known[rows]
         if positive.all():
             continue
         found[name] = {m: float(roc_auc_score(positive, v[rows])) for m, v in values.items()}
