@@ -8,6 +8,7 @@ from torch import Tensor
 from autoenc.core import Likelihood
 from autoenc.data.split import Split
 from autoenc.metrics import mse_per_example
+from autoenc.seeds import seeded
 
 ROWS, VALUES = 5_000, 10_000_000  # training rows that PCA is fitted on, and values in them
 WIDE = 1_024  # values of a row above which components are approximated (Halko et al. 2011)
@@ -39,6 +40,5 @@ def _components(centered: Tensor, size: int) -> Tensor:
     """Return the first principal components (D, size) of rows (N, D), which have mean zero."""
     if centered.shape[1] <= WIDE:
         return torch.linalg.eigh(centered.T @ centered)[1][:, -size:]
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
+    with seeded(0, centered.device):
         return torch.pca_lowrank(centered, min(size + 10, *centered.shape), center=False)[2][:, :size]

@@ -280,13 +280,12 @@ def build(config: Mapping[str, Any], device: torch.device, data: Data | None = N
 
 
 def pick_device(name: str, key: str = "trainer.device") -> torch.device:
-    """Return the device of that name; `auto` is a GPU if there is one."""
-    several = launched.processes() > 1  # which mps does not support
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available() and not several,
-        "cpu": True,
-    }
+    """Return the device of that name; `auto` is a CUDA device if there is one.
+
+    Metrics are sums in float64, which mps does not have.
+    """
+    several = launched.processes() > 1
+    available = {"cuda": torch.cuda.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, there in available.items() if there)
     if not available[name]:

@@ -75,7 +75,7 @@ def parser(
         help=f"where to write results, missing folders are created (default: {default})",
     )
     arguments.add_argument("--force", action="store_true", help="overwrite existing results")
-    arguments.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto")
+    arguments.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
     return arguments
 
 

@@ -21,9 +21,9 @@ from autoenc.errors import DataError, UserError, one_line
 from autoenc.files import check_inside, read_json
 from autoenc.objective import Objective
 from autoenc.run_data import RunData
+from autoenc.seeds import derived, seeded
 from autoenc.training import checkpoint
 from autoenc.training.evaluation import over
-from autoenc.training.process import seeded
 from autoenc.training.rundir import FORMAT, check_run, find_run, read_record, read_spec
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Run(RunData):
             return None
         y = self.reference.labels
         known = np.arange(len(self.spec.classes)) if y is None else y[y != UNLABELLED]
-        return torch.from_numpy(np.random.default_rng(seed).choice(known, n))
+        return torch.from_numpy(np.random.default_rng(derived(seed)).choice(known, n))
 
     def encode(self, x: Array, y: Any = None) -> Array:
         """Return deterministic codes: (N, *shape) -> (N, K)."""
@@ -173,7 +173,7 @@ class Run(RunData):
     @torch.no_grad()
     def prior_sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> Tensor | None:
         """Draw codes (n, *latent_shape) from p(z), determined by the seed; None if there is no prior."""
-        with seeded(seed):
+        with seeded(seed, self.device):
             return self.model.bottleneck.sample(n, temperature)
 
     def sample(self, n: int, seed: int = 0, y: Any = None) -> np.ndarray:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from autoenc import figures, reference
 from autoenc.baselines import baselines
 from autoenc.build import Parts
 from autoenc.config.remedies import against_collapse
-from autoenc.files import write_json
+from autoenc.files import plain_yaml, read_text, write_json
 from autoenc.metric_table import legend
 from autoenc.screen import result_table
 from autoenc.text import flat
@@ -178,8 +177,8 @@ def hparams(config: dict[str, Any], choices: Mapping[str, str], typed: set[str] 
 def overridden(run_dir: Path) -> set[str] | None:
     """Return the keys on the command line that Hydra has stored in the run; None without them."""
     try:
-        lines = yaml.safe_load((run_dir / ".hydra" / "overrides.yaml").read_text())
-    except (OSError, yaml.YAMLError):
+        lines = plain_yaml(read_text(run_dir / ".hydra" / "overrides.yaml"))
+    except (OSError, ValueError):
         return None
     return {str(line).partition("=")[0].lstrip("+~") for line in lines or ()}
 

@@ -19,11 +19,12 @@ from autoenc.data import Data, kinds
 from autoenc.errors import ConfigError, DataError, Interrupted, NotFinite, ProcessLost, Pruned, one_line
 from autoenc.files import check_inside, write_text
 from autoenc.metric_table import metric
+from autoenc.seeds import seeded
 from autoenc.start import initialize_from, start_prior
 from autoenc.trackers import Services, check_installed
 from autoenc.training import checkpoint, replicas
 from autoenc.training.evaluation import evaluate
-from autoenc.training.process import seeded, torch_settings
+from autoenc.training.process import torch_settings
 from autoenc.training.rundir import (
     Record,
     check_same,
@@ -99,7 +100,7 @@ def training(
     settings = TrainerSettings(**config["trainer"])
     check_processes(settings)
     device = build.pick_device(settings.device)
-    with seeded(config["seed"]), resumable(run_dir):
+    with seeded(config["seed"], device), resumable(run_dir):
         built = config | {"data": located(config["data"], run_dir)} if resume else config
         parts = build.build(built, device, data)
         check_monitor(parts, resume, watch.metrics)
@@ -186,7 +187,7 @@ def train_together(jobs: Sequence[Job]) -> list[dict[str, Any] | BaseException]:
     settings = TrainerSettings(**first.config["trainer"])
     device = build.pick_device(settings.device)
     with torch_settings(settings), quiet_threads():
-        with seeded(first.config["seed"]):
+        with seeded(first.config["seed"], device):
             data = located(first.config["data"], first.run_dir) if first.resume else first.config["data"]
             parts = build.build(first.config | {"data": data}, device)
             check_monitor(parts)
@@ -194,7 +195,7 @@ def train_together(jobs: Sequence[Job]) -> list[dict[str, Any] | BaseException]:
         trainings = [
             training(job.config, job.run_dir, job.choices, job.resume, parts.data, shown=job is first) for job in jobs
         ]
-        with seeded(first.config["seed"]):  # restores the generators of the caller
+        with seeded(first.config["seed"], device):  # restores the generators of the caller
             return replicas.together(trainings, device)
 
 
@@ -210,7 +211,7 @@ def assist() -> None:
         config = run["config"]
         settings = TrainerSettings(**config["trainer"] | {"profile": False})  # which would write
         device = build.pick_device(run["device"])
-        with torch_settings(settings), seeded(config["seed"]):
+        with torch_settings(settings), seeded(config["seed"], device):
             parts = build.build(config, device)
             if parts.data.train.fingerprint() != run["data"]:
                 raise DataError("the training data are not those of the first process")
@@ -319,6 +320,8 @@ def resume(
     choices = record.get("choices")
     if (run_dir / "checkpoints" / "last.pt").exists():
         return train(config, run_dir, choices, resume=True, data=data, longer=bool(changes), watch=watch)
+    if record["state"] == "finished":
+        raise ConfigError("resume", run_dir, "is finished, and has no checkpoints/last.pt to train for longer from")
     if data is None:
         data = build.build_data(config | {"data": located(config["data"], run_dir)})
     if described(data) != record.get("data"):

@@ -40,7 +40,7 @@ def language_model() -> float:
     from autoenc import build
     from autoenc.estimators import inmemory
     from autoenc.schedules import Cosine
-    from autoenc.training.process import seeded
+    from autoenc.seeds import seeded
 
     checked = inmemory.compose(PRESET)
     settings, rate = checked["trainer"], checked["optimizer"]["lr"]

@@ -228,3 +228,11 @@ def test_clusters_start_from_a_trained_autoencoder_and_are_kept_when_they_are_tr
     torch.testing.assert_close(weights(tmp_path / "from_vae")[code], weights(short)[code])
     run.train(compose([*vade, *still]), tmp_path / "new", {})
     assert "init_from=RUN starts from those of a trained model=ae" in capsys.readouterr().out
+
+
+def test_a_finished_run_without_its_last_checkpoint_is_kept(short: Path, few: Data) -> None:
+    (short / "checkpoints" / "last.pt").unlink()
+    before = sorted(path.name for path in short.rglob("*"))
+    with pytest.raises(ConfigError, match=rf"^resume={short}: is finished, and has no checkpoints/last\.pt"):
+        run.resume(short, {"epochs": 3}, data=few)
+    assert sorted(path.name for path in short.rglob("*")) == before

@@ -282,6 +282,10 @@ def test_one_line_says_how_far_a_sweep_is(tmp_path: Path) -> None:
     job(tmp_path, 2, "running")
     assert watch.line(age=60) == "0 of 6 done, about 30 s left", "read again after that time only"
     assert watch.line() == "1 of 6 done, 1 running, 1 failed, about 40 s left", "jobs take twice the estimate"
+    config = (tmp_path / "2_job" / "config.yaml").read_text()
+    (tmp_path / "2_job" / "config.yaml").unlink()
+    assert watch.line().startswith("1 of 6 done, 1 failed"), "a job that starts anew has no config for a moment"
+    (tmp_path / "2_job" / "config.yaml").write_text(config)
     os.utime(tmp_path / "2_job" / "config.yaml", (0, time.time() - 12))
     assert watch.line().endswith("about 34 s left")
     for number in range(3, 6):

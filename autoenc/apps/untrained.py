@@ -8,8 +8,8 @@ from dataclasses import replace
 from autoenc import build
 from autoenc.loading import Run
 from autoenc.reference import row_table
+from autoenc.seeds import seeded
 from autoenc.start import start_prior
-from autoenc.training.process import seeded
 
 NAME = "untrained"  # of its rows in tables
 
@@ -21,7 +21,7 @@ def untrained(run: Run) -> Run:
     validation rows; weights of another run (`init_from`) are not loaded. The training files are not needed.
     """
     kind, rows = run.spec.kind, run.reference_rows()
-    with seeded(run.config["seed"]):
+    with seeded(run.config["seed"], run.device):
         model = build.build_model(run.config, run.spec, rows.mean().cpu() if kind.continuous else None)
         start_prior(model.to(run.device), rows, run.batch_size, run.device)
     initial = Run(run.path, model, run.config, run.spec, run.record, run.device)

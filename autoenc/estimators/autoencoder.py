@@ -67,7 +67,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         val_fraction: fraction of the rows that is held out to choose the best weights.
         random_state: seed of weights, noise, order and held-out rows: an int, a RandomState, or None for a random seed.
             Torch's global generator is not affected.
-        device: auto, cpu, cuda or mps.
+        device: auto, cpu or cuda.
         verbose: show the progress of training.
 
     Attributes:

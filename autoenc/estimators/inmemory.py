@@ -14,9 +14,10 @@ from autoenc.core import Autoencoder
 from autoenc.data.dataset import Data
 from autoenc.errors import Interrupted
 from autoenc.run import check_monitor
+from autoenc.seeds import seeded
 from autoenc.start import start_prior
 from autoenc.training import checkpoint
-from autoenc.training.process import seeded, torch_settings
+from autoenc.training.process import torch_settings
 from autoenc.training.settings import TrainerSettings
 from autoenc.training.tracking import Progression, Tracker
 from autoenc.training.trainer import Trainer
@@ -33,7 +34,11 @@ def train(checked: Mapping[str, Any], data: Data, verbose: bool = False) -> tupl
     """
     settings = TrainerSettings(**checked["trainer"])
     device = build.pick_device(settings.device, "device")
-    with torch_settings(settings), seeded(checked["seed"]), tempfile.TemporaryDirectory(prefix="autoenc-") as folder:
+    with (
+        torch_settings(settings),
+        seeded(checked["seed"], device),
+        tempfile.TemporaryDirectory(prefix="autoenc-") as folder,
+    ):
         parts = build.build(checked, device, data)
         check_monitor(parts)
         progress = Progression(settings.total_steps(len(parts.data.train)), quiet=not verbose)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,20 +13,13 @@ from autoenc.core import UNLABELLED
 from autoenc.data.split import Split
 from autoenc.errors import ConfigError
 from autoenc.networks.conv import CONV
+from autoenc.seeds import seeded
 
 TASKS = ("auto", "classes", "rotations")
 TURNS = 4
 BATCH, LR, SEED = 128, 1e-3, 0
 LAST = 50  # steps over which the accuracy is averaged
 EPS = 1e-3  # least norm that is scaled to 1: features of an empty region are noise
-
-
-@contextlib.contextmanager
-def seeded() -> Iterator[None]:
-    """Draw from a fixed seed, and leave the state of the random generator as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(SEED)
-        yield
 
 
 class PerceptualNetwork(nn.Module):
@@ -41,7 +33,7 @@ class PerceptualNetwork(nn.Module):
         channels: of each stage.
     """
 
-    @seeded()
+    @seeded(SEED)
     def __init__(self, input_shape: tuple[int, ...], channels: Sequence[int] = (16, 32, 64)):
         super().__init__()
         self.dims = len(input_shape) - 1
@@ -73,7 +65,6 @@ class PerceptualNetwork(nn.Module):
         """Return means over the positions of the last stage: (B, *input_shape) -> (B, C)."""
         return self(x)[-1].float().flatten(2).mean(2)
 
-    @seeded()
     def fit(self, train: Split, task: str, steps: int, say: Callable[[str], None]) -> None:
         """Train the stages, then freeze them.
 
@@ -81,6 +72,10 @@ class PerceptualNetwork(nn.Module):
             task: classes: of the labelled rows; rotations: which of the four ways of `turned` an example is turned
                 (Gidaris et al. 2018), which needs no labels; auto: classes if all rows are labelled, and not the same.
         """
+        with seeded(SEED, next(self.parameters()).device):
+            self._fit(train, task, steps, say)
+
+    def _fit(self, train: Split, task: str, steps: int, say: Callable[[str], None]) -> None:
         y = train.y
         if task == "auto":
             labelled = y is not None and len(y) > 0 and bool((y != UNLABELLED).all()) and bool((y != y[0]).any())

@@ -53,11 +53,19 @@ class Distribution:
     def holds(self, value: Any) -> Any:
         """Return the value of a setting as one of this distribution; None if it is not in it."""
         if self.kind == "choice":
-            return next((text for text in self.values if yaml.safe_load(text) == value), None)
+            return next((text for text in self.values if _parsed(text) == value), None)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         whole = not self.kind.startswith("int") or float(value).is_integer()
         return NUMBERS[self.kind](value) if whole and self.values[0] <= value <= self.values[1] else None
+
+
+def _parsed(text: str) -> Any:
+    """Return a choice as its setting has it; YAML 1.1 takes 1e-3 for a text, Hydra for a number."""
+    try:
+        return float(text)
+    except ValueError:
+        return yaml.safe_load(text)
 
 
 def written(value: Any) -> str:

@@ -183,9 +183,10 @@ def _attempt(job: Sequence[str], folder: Path) -> Cost:
 def measure(config: dict[str, Any], choices: Mapping[str, str], folder: Path) -> Cost:
     """Return what a run takes: a few steps, an evaluation, figures, and what comes once are measured in a folder."""
     from autoenc import build, report, run
+    from autoenc.seeds import seeded
     from autoenc.start import start_prior
     from autoenc.training.evaluation import evaluate
-    from autoenc.training.process import seeded, torch_settings
+    from autoenc.training.process import torch_settings
     from autoenc.training.settings import LARGEST, TrainerSettings
     from autoenc.training.tracking import Progression, Tracker
     from autoenc.training.trainer import Trainer
@@ -193,7 +194,7 @@ def measure(config: dict[str, Any], choices: Mapping[str, str], folder: Path) ->
     begin = time.perf_counter()
     settings, quiet = TrainerSettings(**config["trainer"]), Progression(0, quiet=True)
     device = build.pick_device(settings.device)
-    with torch_settings(settings), seeded(config["seed"]):
+    with torch_settings(settings), seeded(config["seed"], device):
         parts = build.build(config, device)
         run.check_monitor(parts)
         data, tracker = parts.data, Tracker(folder)

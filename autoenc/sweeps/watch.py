@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import statistics
@@ -51,7 +52,8 @@ class Watch:
             if state in ("finished", "failed"):
                 self.ended[number] = state, seconds_of(path.parent) if state == "finished" else math.nan
             elif state == "running":
-                running[number] = time.time() - (path.parent / "config.yaml").stat().st_mtime
+                with contextlib.suppress(FileNotFoundError):  # removed by a job that starts anew
+                    running[number] = time.time() - (path.parent / "config.yaml").stat().st_mtime
         states = [state for state, _ in self.ended.values()]
         counts = {"running": len(running), "failed": states.count("failed")}
         parts = [f"{states.count('finished')} of {len(self.costs)} done"]

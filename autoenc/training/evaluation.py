@@ -19,6 +19,7 @@ from autoenc.noise import Identity
 from autoenc.objective import Objective
 from autoenc.regularizers.jacobian import jacobian_norm
 from autoenc.regularizers.kl import kl_per_dim, kl_per_example
+from autoenc.seeds import seeded
 
 SEED = 20_011  # of noise and samples of z in evaluation
 KEPT = 2_000  # codes kept for figures
@@ -49,11 +50,8 @@ def evaluation_mode(*modules: nn.Module) -> Iterator[None]:
     was_training = [module.training for module in modules]
     for module in modules:
         module.eval()
-    device = next(modules[0].parameters()).device
-    devices = [device] if device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(SEED)
+        with seeded(SEED, next(modules[0].parameters()).device):
             yield
     finally:
         for module, training in zip(modules, was_training, strict=True):

@@ -65,11 +65,3 @@ def as_trained(config: Mapping[str, Any], device: torch.device) -> Iterator[torc
 def _flushes_denormal() -> bool:
     """Return whether the calling thread flushes denormal numbers to 0; torch has no getter."""
     return float(torch.tensor([1e-39]).mul(1.0)) == 0
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch, and restore the generators of the caller afterwards."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield

@@ -9,7 +9,7 @@ from autoenc.errors import require
 
 LARGEST = 2**31
 LENGTH = ("trainer.epochs", "trainer.steps", "trainer.patience")  # keys that may change when a run resumes
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("32", "bf16")
 LR_SCHEDULES = ("constant", "cosine", "staged", "plateau")
 

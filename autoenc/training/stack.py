@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_map_only
 
 from autoenc.core import Autoencoder, Batch, Loss, weight_at
 from autoenc.objective import Objective
+from autoenc.seeds import seeded
 from autoenc.training import checkpoint
 
 # Functions that draw numbers which do not depend on values of their arguments.
@@ -35,8 +36,7 @@ class Random:
 
     def __init__(self, device: torch.device, seed: int = 0):
         self.device = device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
+        with seeded(seed, device):
             self.state = checkpoint.rng_state(device)
 
     def __enter__(self) -> None:

@@ -302,7 +302,13 @@ class Trainer:
         checkpoint.save(self.folder / "best.pt", weights | {"step": self.step, **self.identity})
 
     def save(self) -> None:
-        """Write last.pt, which has everything that is needed to resume bit for bit."""
+        """Write last.pt, which has everything that is needed to resume bit for bit.
+
+        Raises:
+            NotFinite: the gradient of the last step was, and the weights are, infinite or NaN; nothing is written.
+        """
+        if not math.isfinite(gradient_norm(self.optimizers)):
+            raise NotFinite(f"step {self.step}: the gradient is not finite")
         if parallel.is_first():
             checkpoint.save(self.folder / "last.pt", self.state() | self.identity)
             self._saved = time.perf_counter()

@@ -14,7 +14,7 @@ from autoenc.apps.anomaly.scores import Detector
 from autoenc.apps.codes import features
 from autoenc.apps.untrained import remark, untrained
 from autoenc.reference import row_table
-from autoenc.training.process import seeded
+from autoenc.seeds import seeded
 
 
 def test_weights_are_those_of_the_first_step_and_the_training_files_are_not_needed(

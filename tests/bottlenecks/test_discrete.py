@@ -149,6 +149,13 @@ def test_the_error_of_residual_codes_does_not_grow_with_depth() -> None:
     assert means[4] < 0.1 * means[1]
 
 
+def test_entries_chosen_at_one_depth_are_not_replaced_at_the_next() -> None:
+    """All entries of a new codebook are dead; those that are replaced after they were chosen would change the code."""
+    learned = direct(ResidualQuantized, 2, (), codes=8, depth=4, learning="gradient").train()
+    code = learned(torch.randn(20, 2))
+    torch.testing.assert_close(learned.from_indices(code.info["index"]), code.z)
+
+
 def test_residual_codes_of_depth_1_are_those_of_a_codebook() -> None:
     one, plain = residual(depth=1), direct(VectorQuantized, 2, (2, 2), codes=8)
     plain.load_state_dict(one.state_dict() | {"prior.frequency": plain.prior.frequency})

@@ -51,6 +51,8 @@ def test_a_value_of_the_default_is_one_of_the_space_or_not() -> None:
     assert Distribution("uniform", (0.0, 1.0)).holds(None) is None
     assert Distribution("choice", ("true", "false")).holds(False) == "false"
     assert Distribution("choice", ("[64]", "[32]")).holds([32]) == "[32]"
+    assert Distribution("choice", ("1e-4", "1e-3")).holds(0.001) == "1e-3"
+    assert Distribution("choice", ("relu", "nan_to_num")).holds("relu") == "relu"
 
 
 def test_the_corners_have_each_end_and_each_choice() -> None:

@@ -24,8 +24,8 @@ from autoenc import build, parallel
 from autoenc.config import checks, schema
 from autoenc.data.split import Split
 from autoenc.objective import train_step
+from autoenc.seeds import seeded
 from autoenc.training.evaluation import evaluate
-from autoenc.training.process import seeded
 from autoenc.training.trainer import Trainer
 
 STEPS = 12

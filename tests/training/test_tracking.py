@@ -41,6 +41,8 @@ def test_overrides_are_those_that_hydra_stored(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text("- model=dae\n- +noise.p=0.1\n- ~regularizer\n")
     assert overridden(tmp_path) == {"model", "noise.p", "regularizer"}
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("- &a [x, x]\n- [*a, *a]\n")
+    assert overridden(tmp_path) is None, "aliases can expand to more than fits into memory"
 
 
 def test_hparams_are_the_options_and_what_the_command_line_sets() -> None:

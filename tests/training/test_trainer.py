@@ -133,6 +133,19 @@ def test_a_loss_that_is_not_finite_stops_training_and_the_last_good_checkpoint_s
     assert all(v.isfinite().all() for v in state["model"].values())
 
 
+def test_weights_that_are_not_finite_replace_no_checkpoint(
+    make_model: MakeModel, make_data: MakeData, tmp_path: Path
+) -> None:
+    t = trainer(make_model(), make_data(), tmp_path, Watching())
+    fit(t)
+    step = t.step
+    next(t.model.parameters()).grad = torch.full_like(next(t.model.parameters()), math.nan)
+    t.step += 1
+    with pytest.raises(NotFinite, match=rf"^step {step + 1}: the gradient is not finite$"):
+        t.save()
+    assert checkpoint.load(tmp_path / "last.pt")["progress"]["step"] == step
+
+
 def test_schedules_of_weights_are_logged_and_depend_on_the_step_alone(
     make_model: MakeModel, make_data: MakeData, tmp_path: Path
 ) -> None:

@@ -21,7 +21,8 @@ from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.loading import Run
 from autoenc.screen import track
-from autoenc.training.process import as_trained, seeded
+from autoenc.seeds import seeded
+from autoenc.training.process import as_trained
 
 LABELS = (100, 1_000)  # numbers of labels to compare with
 
@@ -102,7 +103,7 @@ def finetune(
         for size, seed, index in track(jobs, "fine-tuning"):
             split, found = run.data.train.subset(torch.from_numpy(index)), comparisons[size]
             for start, accuracies in (("pretrained", found.pretrained), ("scratch", found.scratch)):
-                with seeded(seed):
+                with seeded(seed, run.device):
                     pretrained = start == "pretrained"
                     model = copy.deepcopy(run.model) if pretrained else build.build_model(run.config, run.spec, mean)
                     accuracies.append(_accuracy(run, model, split, steps, lr, precision))

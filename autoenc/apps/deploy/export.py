@@ -60,7 +60,7 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
     """Write {encoder,decoder,score}.{onnx,pt2}, export.json and the state of the kind of data (kind.json, ...).
 
     Before anything is written, the outputs of every file for up to 200 reference rows, in batches of 1, 7 and 200, are
-    compared with those of the run on the CPU. Existing files are overwritten.
+    compared with those of the run on the CPU: of the score, its root. Existing files are overwritten.
 
     Args:
         folder: created if it does not exist.
@@ -89,6 +89,7 @@ def export(run: Run, folder: str | Path, opset: int = OPSET, quantile: float = Q
     for name, content in files.items():
         part, what = name.partition(".")[0], f"{run.path}: {name}"
         call = CALLS[Path(name).suffix](content, what)
+        call = _rooted(call) if part == "score" else call
         found = (_difference(call, inputs[part], expected[part], size) for size in BATCHES)
         differences[name] = max(faithful(what, difference) for difference in found)
     limit = threshold(run.reference.val_mse.astype(np.float64), quantile)
@@ -151,7 +152,7 @@ def on_cpu(run: Run) -> Run:
 
 
 def _reference(run: Run) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
-    """Return input and expected outputs of each part for up to 200 reference rows."""
+    """Return input and expected outputs of each part, see `_rooted`, for up to 200 reference rows."""
     x = run.reference_rows(EXAMPLES).sample(EXAMPLES).take(slice(None)).x
     split = Split(x := x[settled(run, Split(x))])
     code, reconstruction = run.codes(split), run.over(split, run.model.reconstruct).numpy()
@@ -160,7 +161,17 @@ def _reference(run: Run) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarr
         split, lambda batch: mse_per_example(batch.x, model.reconstruct(batch), model.likelihood.observed(batch.x))
     ).numpy()
     inputs = {"encoder": x.numpy(), "decoder": code, "score": x.numpy()}
-    return inputs, {"encoder": [code], "decoder": [reconstruction], "score": [error, reconstruction]}
+    return inputs, {"encoder": [code], "decoder": [reconstruction], "score": [np.sqrt(error), reconstruction]}
+
+
+def _rooted(call: Call) -> Call:
+    """Return a call whose first output is the root of the error; small errors would all be within the tolerance."""
+
+    def rooted(x: np.ndarray) -> list[np.ndarray]:
+        error, *others = call(x)
+        return [np.sqrt(error), *others]
+
+    return rooted
 
 
 def settled(run: Run, split: Split) -> Tensor:

@@ -22,6 +22,7 @@ from autoenc.errors import DataError, UserError, one_line
 from autoenc.files import shortened, write_json
 from autoenc.loading import Run
 from autoenc.screen import track
+from autoenc.seeds import seeded
 from autoenc.training import checkpoint
 
 FOLDER = Path("outputs", "classifiers")  # a folder for each training split, named by its fingerprint
@@ -31,8 +32,7 @@ BATCH, LR, SEED = 128, 1e-3, 0
 
 def network(shape: tuple[int, ...], classes: int) -> nn.Sequential:
     """Return layers from x (N, *shape) to features (N, 128), and from these to logits: two parts, initialized."""
-    with torch.random.fork_rng():
-        torch.manual_seed(SEED)
+    with seeded(SEED):
         if len(shape) == 3:
             depth, *sides = shape
             height, width = (min(7, -(-side // 4)) for side in sides)

@@ -14,6 +14,7 @@ from autoenc.data.split import drawn
 from autoenc.errors import UserError, require
 from autoenc.loading import Run
 from autoenc.networks.causal import CausalTransformer
+from autoenc.seeds import seeded
 
 KINDS = ("autoregressive", "prior", "gaussian", "mixture", "independent")
 FITTED = 20_000  # training codes that a density is fitted to
@@ -70,8 +71,7 @@ class Autoregressive:
 
     def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> np.ndarray:
         bottleneck = self.run.model.bottleneck
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed, self.run.device):
             index = torch.cat(list(index_prior.sample(self.model, n, temperature)))
         z = bottleneck.from_indices(index.view(n, *bottleneck.index_shape))
         return z.flatten(1).cpu().float().numpy()

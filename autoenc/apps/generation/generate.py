@@ -20,6 +20,7 @@ from autoenc.data.split import Split
 from autoenc.errors import UserError
 from autoenc.figures import titled
 from autoenc.loading import Run, batches
+from autoenc.seeds import derived, seeded
 
 PRINTED = 20  # lines
 
@@ -88,8 +89,7 @@ def labels_of(run: Run, classes: Sequence[str], n: int, seed: int = 0) -> Tensor
 def _draws(run: Run, z: np.ndarray, seed: int, temperature: float, y: Tensor | None) -> np.ndarray:
     """Draw x from p(x|z) for valid codes (N, K), and labels of a conditional model: (N, *shape)."""
     error = run.residual
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(derived(seed), run.device):  # not the numbers that z was drawn with
         parts = [
             run.model.likelihood.sample(run.decoded(*part).float(), error, temperature).cpu()
             for part in batches(torch.from_numpy(z), y, run.batch_size)

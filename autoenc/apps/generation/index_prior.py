@@ -19,8 +19,9 @@ from autoenc.errors import DataError, UserError, one_line, require
 from autoenc.loading import Run
 from autoenc.networks.causal import CausalTransformer
 from autoenc.screen import track
+from autoenc.seeds import seeded
 from autoenc.training import checkpoint
-from autoenc.training.process import as_trained, seeded
+from autoenc.training.process import as_trained
 
 FOLDER, FILE = "fit_prior", "weights.pt"
 BATCH, LOGITS = 128, 2**24  # sequences and logits in memory at a time
@@ -94,7 +95,7 @@ def fit_indices(
     counts = torch.stack([torch.bincount(column, minlength=symbols) for column in train.T])  # (T, symbols)
     choices = [(counts + extra).double().log().log_softmax(-1).float() for extra in SMOOTHING]
     independent = min(choices, key=lambda log_p: _independent(log_p, splits["val"]))
-    with seeded(seed):
+    with seeded(seed, train.device):
         model = CausalTransformer(length, symbols, groups, hidden, layers).to(train.device)
         model.bias.data.copy_(independent)
         best, best_epoch, state = nats(model, splits["val"]), 0, copy.deepcopy(model.state_dict())

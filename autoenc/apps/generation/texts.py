@@ -21,6 +21,7 @@ from autoenc.errors import UserError, require
 from autoenc.loading import Run
 from autoenc.networks import decoding as search
 from autoenc.networks.sequence import Decoder
+from autoenc.seeds import derived
 
 BATCH = 100  # codes, times the width of the beam
 COMPARED = 500  # samples in `quality`
@@ -103,7 +104,7 @@ def write(run: Run, z: np.ndarray, how: Writing | None = None, seed: int = 0, y:
     check(run)
     how, decoder = how or Writing(), run.model.decoder
     assert isinstance(decoder, Decoder)
-    generator = torch.Generator(run.device).manual_seed(seed)
+    generator = torch.Generator(run.device).manual_seed(derived(seed))  # not the numbers that z was drawn with
     codes = torch.from_numpy(z.astype(np.float32)).to(run.device)
     with torch.no_grad():
         codes = run.model.joined(codes, None if y is None else y.to(run.device))

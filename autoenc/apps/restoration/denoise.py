@@ -16,6 +16,7 @@ from autoenc.errors import UserError, require
 from autoenc.figures import titled
 from autoenc.loading import Run
 from autoenc.screen import track
+from autoenc.seeds import seeded
 
 TUNED_ON = 50  # validation examples that the classical filter and its strength are selected on
 SEED = 0
@@ -104,8 +105,7 @@ def denoise_test(run: Run, count: int, kind: str | None = None, level: float | N
 
     def pair(split: Split, n: int, seed: int) -> tuple[Split, Split]:
         clean = split.sample(n).take(slice(None))
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed, run.device):
             return Split(corrupt(clean.x), clean.y), Split(clean.x)
 
     noisy, clean = pair(run.normal_test(), count, SEED)

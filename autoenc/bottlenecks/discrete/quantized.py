@@ -116,9 +116,9 @@ class VectorQuantized(Bottleneck):
         return self._lookup(self.prior.sample(n, temperature)).detach()
 
     def margin(self, code: Code) -> Tensor:
-        """Return the distance of the second nearest entry minus that of the nearest, the minimum over positions."""
+        """Return |z - e|^2 of the second nearest entry less that of the nearest, the minimum over positions."""
         first, second = self._ranked(code.info["encoded"], 2)[0].unbind(-1)
-        return (second - first).flatten(1).amin(1) if first.dim() > 1 else second - first
+        return (second - first)[:, None].flatten(1).amin(1)
 
     def indices(self, code: Code) -> Tensor:
         return code.info["index"]

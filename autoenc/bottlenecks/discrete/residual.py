@@ -3,7 +3,6 @@ quantization")."""
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from autoenc.bottlenecks.discrete.quantized import VectorQuantized
-from autoenc.bottlenecks.discrete.symbols import check_size, frequencies, straight_through, use
+from autoenc.bottlenecks.discrete.symbols import frequencies, straight_through, use
 from autoenc.core import Code
 from autoenc.errors import require
 from autoenc.priors import Categorical
@@ -70,6 +69,8 @@ class ResidualQuantized(VectorQuantized):
             (nearest, second), (index, _) = (found.unbind(-1) for found in self._ranked(residual, 2, first))
             margin = torch.minimum(margin, (second - nearest)[:, None].flatten(1).amin(1))
             rows.append(index + first)
+            if self.training:
+                self.idle[rows[-1].flatten()] = 0  # the next depth must not replace them
             residuals.append(residual)
             entry = self._lookup(rows[-1])
             sums.append(sums[-1] + entry)
@@ -112,7 +113,7 @@ class ResidualQuantized(VectorQuantized):
         return torch.where(same, z, found).squeeze(-2)  # the same entries, added in another order
 
     def margin(self, code: Code) -> Tensor:
-        """Return the distance of the second nearest entry minus that of the nearest, the minimum over positions and
+        """Return |residual - e|^2 of the second nearest entry less that of the nearest, the minimum over positions and
         depths."""
         return code.info["margin"]
 
@@ -137,9 +138,6 @@ class ResidualQuantized(VectorQuantized):
         if self.shared:
             numbers["codes_used"] = (sums["chosen"].sum(0) > 0).double().mean()
         return numbers
-
-    def check(self, examples: int) -> None:
-        check_size("codes", self.codes, self.codes, examples, math.prod(self.latent_shape[1:]))
 
 
 def _square(difference: Tensor) -> Tensor:

@@ -262,6 +262,14 @@ def test_the_difference_is_relative_to_large_values_and_sees_shapes() -> None:
     assert np.isnan(twice), "also of a later output"
 
 
+def test_small_scores_are_compared_by_their_roots() -> None:
+    given, error = np.zeros((2, 1), np.float32), np.array([9e-5, 8e-5], np.float32)
+    call = export._rooted(lambda x: [np.zeros_like(error)])
+    assert export._difference(call, given, [np.sqrt(error)], 2) > 90 * export.TOLERANCE, "0 is no error of 9e-5"
+    call = export._rooted(lambda x: [error * 1.001])
+    assert export._difference(call, given, [np.sqrt(error)], 2) < export.TOLERANCE
+
+
 def test_examples_whose_units_tie_for_the_last_place_are_left_out(tmp_path: Path) -> None:
     model = make(networks.linear, GREY, topk, likelihoods.Gaussian(), unit_norm=True)
     with torch.no_grad():

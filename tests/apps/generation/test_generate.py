@@ -4,6 +4,8 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from autoenc import load_run
+from autoenc import likelihoods, load_run
 from autoenc.apps.generation import density, generate, paths
 from autoenc.apps.protocol import evaluate
 from autoenc.bottlenecks import Deterministic, TopK
@@ -20,6 +22,7 @@ from autoenc.errors import UserError
 from autoenc.loading import Run
 from autoenc.networks.causal import CausalTransformer
 from autoenc.priors import Categorical, RealNVP
+from autoenc.seeds import seeded
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "generate.py"
 
@@ -40,6 +43,18 @@ def test_the_gaussian_has_the_moments_of_the_codes_and_so_have_its_samples(ae: R
     drawn = fitted.sample(40_000)
     np.testing.assert_allclose(drawn.mean(0), codes.mean(0), atol=0.03 * codes.std(0).max())
     np.testing.assert_allclose(np.cov(drawn, rowvar=False), covariance, atol=0.03 * covariance.max())
+
+
+def test_the_noise_of_an_example_does_not_depend_on_its_code() -> None:
+    with seeded(3):
+        z = torch.randn(4_000, 6).numpy()
+    model: Any = SimpleNamespace(likelihood=likelihoods.Gaussian(1.0))
+    run: Any = SimpleNamespace(residual=torch.ones(6), batch_size=1_000, device=torch.device("cpu"), model=model)
+    run.decoded = lambda z, y=None: z
+    noise = generate._draws(run, z, 3, 1.0, None) - z
+    correlations = np.corrcoef(noise.T, z.T)[:6, 6:]
+    assert np.abs(correlations).max() < 0.1
+    assert noise.std() == pytest.approx(1, abs=0.05)
 
 
 def test_the_mixture_finds_two_clusters_and_samples_them_in_proportion() -> None:
