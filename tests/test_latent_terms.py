@@ -16,12 +16,13 @@ from autoenc.core import Autoencoder, Batch, Code, Output
 from autoenc.errors import ConfigError
 from autoenc.estimators.inmemory import compose
 from autoenc.metrics import mmd
-from autoenc.objective import train_step
+from autoenc.objective import Objective, train_step
 from autoenc.objectives import FactorVAE
 from autoenc.objectives.factor import permuted
 from autoenc.priors import StandardNormal
 from autoenc.regularizers import KL, MMD, CodeL2, DecoderJacobian, DecoderL2, TotalCorrelation
 from autoenc.regularizers.total_correlation import log_aggregate, stratified_log_weights
+from autoenc.seeds import seeded
 
 MakeModel = Callable[..., Autoencoder]
 
@@ -217,13 +218,20 @@ class TestFactorVAE:
         assert torch.corrcoef(shuffled.flatten(1).T).sub(torch.eye(3)).abs().max() < 0.1
 
     def test_each_player_has_its_own_gradients(self, make_model: MakeModel) -> None:
-        model, objective = make_model(Gaussian), FactorVAE({"kl": KL()}, (3,))
-        loss = objective(model, Batch(torch.randn(16, 6)), 0)
+        model, objective = make_model(Gaussian), FactorVAE({"kl": KL()}, (3,), weight=5.0)
+        loss = objective(model, batch := Batch(torch.randn(16, 6)), 0)
         assert set(loss.total) == set(objective.players(model)) == {"model", "critic"}
         assert all(g is None for g in gradients(loss.total["critic"], model))
         assert all(g is not None and g.any() for g in gradients(loss.total["critic"], objective.critic)[:-1])
-        correlation = loss.total["model"] - model(Batch(torch.randn(16, 6))).nll.mean()
-        assert all(g is not None and g.any() for g in gradients(correlation, model.encoder))
+        with seeded(0):
+            loss = objective(model, batch, 0)
+        with seeded(0):
+            plain = Objective({"kl": KL()})(model, batch, 0).total["model"]
+        with seeded(0):
+            correlation = objective.critic(model(batch).code.z).mean()
+        torch.testing.assert_close(loss.total["model"], plain + 5.0 * correlation)
+        term = loss.total["model"] - plain
+        assert all(g is not None and g.any() for g in gradients(term, model.encoder))
 
     def test_the_critic_learns_the_log_density_ratio(self, make_model: MakeModel) -> None:
         """Two units that are equal up to noise: total correlation -log(1 - rho^2) / 2."""

@@ -289,11 +289,15 @@ def test_what_does_not_fit_is_one_line_that_names_the_key(
 
 
 def test_players_have_optimizers_of_their_own(trained: Path) -> None:
+    run_of = load_run(trained, "cpu")
+    assert run_of.objective is not None
+    players = run_of.objective.players(run_of.model)
+    states = torch.load(trained / "checkpoints" / "last.pt", weights_only=True)["optimizers"]
+    assert set(states) == set(players)
+    for name, module in players.items():
+        learning = [p for p in module.parameters() if p.requires_grad]
+        assert sum(len(group["params"]) for group in states[name]["param_groups"]) == len(learning), name
     if name_of(trained) == "aae":
-        groups = {
-            name: state["param_groups"][0]
-            for name, state in torch.load(trained / "checkpoints" / "last.pt", weights_only=True)["optimizers"].items()
-        }
+        groups = {name: state["param_groups"][0] for name, state in states.items()}
         assert groups["critic"]["initial_lr" if "initial_lr" in groups["critic"] else "lr"] <= 0.0005
         assert groups["model"]["lr"] > groups["critic"]["lr"]
-    assert os.path.exists(trained / "checkpoints" / "best.pt")

@@ -60,7 +60,9 @@ def test_the_record_is_saved_and_may_be_missing(objective: WithCritic) -> None:
     other.load_state_dict(objective.state_dict())
     assert int(other.won) == int(objective.won) > 0
     old = {name: value for name, value in objective.state_dict().items() if name.startswith("critic.")}
-    other.load_state_dict(old)
+    other.load_state_dict({name: torch.zeros_like(value) for name, value in old.items()})
+    assert int(other.won) == int(objective.won), "without a record that of the module stays"
+    assert not any(parameter.any() for parameter in other.critic.parameters())
 
 
 def test_the_gradient_of_the_generator_is_that_of_its_term_alone() -> None:

@@ -87,8 +87,13 @@ def test_without_labels_of_all_rows_the_task_is_to_tell_rotations(network: Perce
     assert "training on rotations" in lines[0]
 
 
-def test_rows_without_a_label_are_left_out_of_the_classes(network: PerceptualNetwork) -> None:
-    network.fit(Split(torch.rand(9, *SHAPE), torch.tensor([0, 1, UNLABELLED] * 3)), "classes", 1, lambda line: None)
+def test_rows_without_a_label_are_left_out_of_the_classes() -> None:
+    x, y = torch.rand(9, *SHAPE), torch.tensor([0, 1, UNLABELLED] * 3)
+    some, without = PerceptualNetwork(SHAPE, (4, 6)), PerceptualNetwork(SHAPE, (4, 6))
+    some.fit(Split(x, y), "classes", 2, lambda line: None)
+    without.fit(Split(x[y != UNLABELLED], y[y != UNLABELLED]), "classes", 2, lambda line: None)
+    for a, b in zip(some.parameters(), without.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_images_need_not_be_square() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import hydra
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from autoenc import reference, report, run
@@ -151,6 +152,10 @@ def test_a_lost_best_pt_is_replaced(damage: str, whole: Path, tmp_path: Path) ->
     record = read_json(copy / "run.json")
     write_json(copy / "run.json", record | {"state": "set by hand"})
     summary = run.resume(copy)
+    found, last = (checkpoint.load(copy / "checkpoints" / name) for name in ("best.pt", "last.pt"))
+    assert found["step"] == last["progress"]["step"]
+    for name, tensor in last["model"].items():
+        assert torch.equal(found["model"][name], tensor), name
     assert summary["test"] == pytest.approx(json.loads((whole / "summary.json").read_text())["test"], rel=0.2)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from autoenc import load_run, noise
+from autoenc import load_run, metrics, noise
 from autoenc.apps.restoration import denoise
 from autoenc.data.kinds.denoising.images import Images
 from autoenc.data.kinds.series.channels import Channels
@@ -42,6 +42,24 @@ def test_psnr_is_the_mean_over_images_of_torchmetrics_own(run: Run) -> None:
                 zip(clean, other, strict=True)]  # fmt: skip
     assert Images(0.0, 1.0).quality(clean, other)["psnr"] == pytest.approx(np.mean(expected), rel=1e-5)
     assert Images(0.0, 1.0).quality(clean, clean)["ssim"] == 1.0
+
+
+@pytest.mark.parametrize("scale", [1, 255])
+def test_ssim_is_that_of_wang_by_hand(scale: int) -> None:
+    """Uniform windows of 7x7, sample covariances, C1 = (.01 L)^2, C2 = (.03 L)^2 (Wang et al. 2004, eq. 13)."""
+    random = np.random.default_rng(0)
+    x = scale * random.random((2, 9, 8))
+    y = (x + scale * 0.2 * random.normal(size=x.shape)).clip(0, scale)
+    values = []
+    for a, b in zip(x, y, strict=True):
+        for i in range(3):
+            for j in range(2):
+                u, v = (part[i : i + 7, j : j + 7].ravel() for part in (a, b))
+                (su, cov), (_, sv) = np.cov(u, v)
+                first, second = (0.01 * scale) ** 2, (0.03 * scale) ** 2
+                values.append((2 * u.mean() * v.mean() + first) * (2 * cov + second))
+                values[-1] /= (u.mean() ** 2 + v.mean() ** 2 + first) * (su + sv + second)
+    assert metrics.ssim(x, y, scale) == pytest.approx(np.mean(values), rel=1e-6)
 
 
 def test_the_filter_is_chosen_on_the_images_given_for_it_and_not_on_those_it_is_measured_on(run: Run) -> None:
