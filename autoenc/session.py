@@ -50,6 +50,9 @@ def train(overrides: Sequence[str] = (), run_dir: str | Path | None = None, data
 def _new(overrides: Sequence[str], run_dir: str | Path | None, data: Data | None) -> tuple[dict[str, Any], Path]:
     """Train a new run, and return its config and its folder."""
     config, choices = compose_with_choices(overrides)
+    for key in ("labels", "anomaly_classes", "normal_classes") if data is not None else ():
+        if config[key] not in (None, []):
+            raise ConfigError(key, config[key], "is for data sets of a config; give data without such labels or rows")
     time = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     folder = Path(run_dir) if run_dir is not None else Path("outputs", choices["data"], choices["model"], time)
     run.check_unused(folder)

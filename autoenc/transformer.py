@@ -90,7 +90,9 @@ class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return rows.reshape(len(rows), -1)
 
     def _rows(self, X: Any, reset: bool) -> Any:
-        if self.run.spec.kind.encodes_objects and np.asarray(X).dtype.kind not in "biuf" and not issparse(X):
+        kind = self.run.spec.kind
+        framed = hasattr(X, "iloc") and bool(kind.columns or kind.timed)  # in the units of the files
+        if framed or (kind.encodes_objects and not issparse(X) and np.asarray(X).dtype.kind not in "biuf"):
             return X  # data frames, texts, paths: the kind of data encodes them
         return validate_data(self, X, reset=reset, dtype=np.float32)
 

@@ -168,6 +168,9 @@ def test_training_from_python_leaves_a_run_like_that_of_the_command_line(
         autoenc.train(overrides, folder, few)
     with pytest.raises(UserError, match="did you mean 'vae'"):
         autoenc.train(["model=vea"])
+    for override, key in (("labels=30", "labels=30"), ("anomaly_classes=[3]", "anomaly_classes=")):
+        with pytest.raises(ConfigError, match=rf"^{key}.*: is for data sets of a config"):
+            autoenc.train([*overrides, override], data=few)
 
 
 def test_runs_resume_from_python_as_on_the_command_line(

@@ -2,9 +2,11 @@
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.sparse import csr_array
@@ -15,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
+from autoenc import data
 from autoenc.estimators import AutoencoderTransformer
 from autoenc.loading import Run
 from autoenc.transformer import CodeTransformer
@@ -84,3 +87,14 @@ def test_what_the_model_gives_no_density_is_a_value_error(run: Run) -> None:
         CodeTransformer(bernoulli).transform(X)
     with pytest.raises(ValueError, match=r"codes: expected \(N, 3\), found \(2, 4\)"):
         run.as_transformer().inverse_transform(np.zeros((2, 4)))
+
+
+def test_data_frames_of_tables_are_in_the_units_of_the_file(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {"a": 1e3 + np.random.default_rng(0).normal(size=80), "b": np.random.default_rng(1).random(80)}
+    )
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    table = SimpleNamespace(spec=data.table(str(tmp_path / "t.csv")).spec, encode=lambda rows: rows)
+    transformer = CodeTransformer(table)  # type: ignore[arg-type]
+    assert transformer.transform(frame) is frame, "the kind of data scales them; an array has scaled rows"
+    assert isinstance(transformer.transform(np.zeros((2, 2))), np.ndarray)

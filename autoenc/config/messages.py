@@ -43,7 +43,9 @@ def hydra_message(error: Exception, args: list[str]) -> str:
         known = offered[1].split() if offered else [name for name, _ in schema.choices(group)]
         return f"{group}={option}: no such option; {suggest(option, known)}"
     if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
-        return f"{match.group(1)}: several values define a sweep: add -m (a list needs brackets)"
+        key = match[1].partition("=")[0]
+        quoted = f"; a path with commas needs quotes: '{key}=\"a,b.csv\"'" if key.endswith("path") else ""
+        return f"{match.group(1)}: several values define a sweep: add -m (a list needs brackets){quoted}"
     wrong = r"Value '(.*?)' .*?(?:converted to|not a valid) (\w+)(?:.*\n)*?\s*full_key: (\S+)"
     if match := re.search(wrong, text):
         value, kind, key = match.groups()

@@ -36,7 +36,7 @@ KEYS = {  # config key -> parameter that sets it
     "trainer.batch_size": "batch_size",
     "trainer.device": "device",
 }
-OURS = ["seed", "data", "resume", "hydra"]  # keys that `fit` sets or ignores
+OURS = ["seed", "data", "resume", "hydra", "init_from", "tracking"]  # keys that `fit` sets or ignores
 OURS += ["labels", "labels_seed", "anomaly_classes", "normal_classes"]  # rows have no labels
 
 
@@ -119,13 +119,13 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         given = self.random_state
         seed = given if isinstance(given, Integral) else check_random_state(given).randint(np.iinfo(np.int32).max)
         with value_errors():
-            self.config_ = compose(self._overrides(int(seed)))
-            data = self._data(X, self.config_["seed"])
+            config = compose(self._overrides(int(seed)))
+            mean, scale, data = self._data(X, config["seed"])
             try:
-                self.model_, self.history_ = train(self.config_, data, self.verbose)
+                self.model_, self.history_ = train(config, data, self.verbose)
             except NotFinite as error:
                 raise UserError(f"{error}; try a smaller learning_rate, or overrides=['trainer.clip=1']") from None
-        self.spec_ = data.spec
+        self.config_, self.spec_, self.mean_, self.scale_ = config, data.spec, mean, scale
         self._n_features_out = math.prod(self.model_.bottleneck.latent_shape)
         return self
 
@@ -150,7 +150,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _encode(self, X: np.ndarray) -> np.ndarray:
         with value_errors():
-            return self._run().codes(self._split(X, self.spec_.shape))
+            return self._run().codes(_scaled(X, self.mean_, self.scale_, self.spec_.shape))
 
     def _decode(self, z: np.ndarray) -> np.ndarray:
         rows = self._run().decode(z)
@@ -177,18 +177,19 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         settings = {"data": "arrays", "seed": seed} | named
         return [*(f"{key}={value}" for key, value in settings.items()), *self.overrides]
 
-    def _data(self, X: np.ndarray, seed: int) -> Data:
-        """Set mean_ and scale_, and return the scaled training and held-out rows."""
-        shape = self._shape(X.shape[1])
-        self.mean_, self.scale_ = np.zeros(1), np.ones(1)
+    def _data(self, X: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, Data]:
+        """Return offset and scale of the training rows, and the scaled training and held-out rows."""
+        shape, mean, scale = self._shape(X.shape[1]), np.zeros(1), np.ones(1)
+        rows = hold_out(Split(torch.arange(len(X))), self.val_fraction, seed, "val_fraction")
+        parts = [X[split.tensor.numpy()] for split in rows]
         if self.scale:
-            scaler = StandardScaler().fit(X if self.image_shape is None else X.reshape(-1, 1))
-            self.mean_, self.scale_ = scaler.mean_, scaler.scale_
-        train, val = hold_out(self._split(X, shape), self.val_fraction, seed, "val_fraction")
+            scaler = StandardScaler().fit(parts[0] if self.image_shape is None else parts[0].reshape(-1, 1))
+            mean, scale = scaler.mean_, scaler.scale_
+        train, val = (_scaled(part, mean, scale, shape) for part in parts)
         low, high = train.range()
         name = "X, standardised," if self.scale else "X"
         spec = DataSpec(name, (Vector if self.image_shape is None else Image)(shape, low, high))
-        return Data(spec, train, val, test=val)
+        return mean, scale, Data(spec, train, val, test=val)
 
     def _shape(self, columns: int) -> tuple[int, ...]:
         if self.image_shape is None:
@@ -199,12 +200,6 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             why = f"must be (C, H, W) or (H, W) with {columns} values: X has {columns} columns"
             raise ConfigError("image_shape", self.image_shape, why)
         return shape
-
-    def _split(self, X: np.ndarray, shape: tuple[int, ...]) -> Split:
-        """Scale rows for the model; ValueError if they are too large for float32."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            rows = check_array((X - self.mean_) / self.scale_, dtype=np.float32, input_name="X")
-        return Split(torch.from_numpy(rows).reshape(-1, *shape))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state with weights on the CPU, so that it can be loaded without a GPU."""
@@ -217,3 +212,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _scaled(X: np.ndarray, mean: np.ndarray, scale: np.ndarray, shape: tuple[int, ...]) -> Split:
+    """Return rows as the model is fed them; ValueError if they are too large for float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = check_array((X - mean) / scale, dtype=np.float32, input_name="X")
+    return Split(torch.from_numpy(rows).reshape(-1, *shape))

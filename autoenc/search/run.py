@@ -33,7 +33,7 @@ def run(plan: Plan) -> tuple[int, dict[str, Any]]:
         if plan.seeds and not search.running():
             search.repeat()
     except UserError:
-        if new:
+        if new and not any(plan.folder.glob("*/*/checkpoints/*.pt")):
             shutil.rmtree(plan.folder, ignore_errors=True)
         raise
     except (Interrupted, KeyboardInterrupt) as error:

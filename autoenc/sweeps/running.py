@@ -142,7 +142,8 @@ class Running:
                 job.note_failure(folder, why)
 
         value = isolated(lambda: together.attempt(configs, left), killed)
-        if value == together.REFUSED and left.keys() == set(range(len(self.jobs))):
+        trained = any((folder / "checkpoints").exists() for folder in left.values())
+        if value == together.REFUSED and not trained and left.keys() == set(range(len(self.jobs))):
             for folder in left.values():
                 shutil.rmtree(folder)
             raise Refused

@@ -27,6 +27,7 @@ from autoenc.config import checks as config
 from autoenc.config import schema
 from autoenc.data.dataset import DataSpec
 from autoenc.data.kinds.image import Image
+from autoenc.data.split import Split, hold_out
 from autoenc.estimators import AutoencoderTransformer
 from autoenc.estimators.inmemory import compose
 
@@ -88,6 +89,8 @@ def test_score_is_the_error_in_the_units_of_the_data() -> None:
 def test_scaling_goes_by_columns_or_over_all_pixels() -> None:
     x = X[:200]
     columns, pixels, none = (small(**kw).fit(x) for kw in ({}, {"image_shape": (8, 8)}, {"scale": False}))
+    x = x[hold_out(Split(torch.arange(200)), 0.1, columns.config_["seed"], "val_fraction")[0].tensor.numpy()]
+    assert len(x) == 180, "nothing is learned from the rows that choose the weights"
     expected = StandardScaler().fit(x)
     np.testing.assert_allclose(columns.mean_, expected.mean_)
     np.testing.assert_allclose(columns.scale_, expected.scale_)
@@ -220,12 +223,14 @@ def test_convolutions_on_rows_that_are_images() -> None:
         ({"overrides": ["trainer.epochs=3"]}, "overrides: trainer.epochs=3: set the parameter epochs instead"),
         ({"overrides": ["data=mnist"]}, "overrides: data=mnist: is not supported; data are passed to fit"),
         ({"overrides": ["labels=9"]}, "overrides: labels=9: is not supported; data are passed to fit"),
+        ({"overrides": ["init_from=RUN"]}, "overrides: init_from=RUN: is not supported"),
+        ({"overrides": ["tracking=[wandb]"]}, "overrides: tracking=[wandb]: is not supported"),
         ({"model": "cvae"}, "model.condition: needs labels, and X, standardised, has none; model=vae needs none"),
         ({"overrides": ["trainer.klip=1"]}, "trainer.klip: no such key; did you mean trainer.clip=1?"),
         ({"overrides": ["trainer.monitor=x"]}, "trainer.monitor=x: must be one of loss, nll, mse"),
         ({"overrides": ["likelihood=bernoulli"]}, "Bernoulli needs values in [0, 1]; X, standardised, has "),
         ({"learning_rate": 1e30}, "is not finite; try a smaller learning_rate"),
-        ({"device": "tpu"}, "trainer.device=tpu: must be one of auto, cpu, cuda, mps"),
+        ({"device": "tpu"}, "trainer.device=tpu: must be one of auto, cpu, cuda"),
     ],
 )
 def test_a_wrong_parameter_is_a_value_error_of_one_line(changes: dict[str, Any], message: str) -> None:
@@ -260,3 +265,11 @@ def test_a_pickle_and_pandas(fitted: AutoencoderTransformer) -> None:
     model = small().set_output(transform="pandas").fit(frame)
     assert list(model.transform(frame)) == [f"autoencodertransformer{i}" for i in range(3)]
     assert list(model.feature_names_in_) == list(frame)
+
+
+def test_a_failed_fit_leaves_the_earlier_one_whole() -> None:
+    model = small().fit(X[:100])
+    before = model.transform(X[:5])
+    with pytest.raises(ValueError, match="learning_rate"):
+        model.set_params(learning_rate=1e20).fit(100 * X[:100] + 7)
+    np.testing.assert_array_equal(model.set_params(learning_rate=None).transform(X[:5]), before)

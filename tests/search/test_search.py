@@ -224,6 +224,18 @@ def test_a_line_of_the_journal_that_a_kill_cut_off_is_dropped(quick: None) -> No
         searched(3)
 
 
+def test_trials_are_kept_if_a_later_run_is_refused(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: object, *_: object) -> None:
+        (checkpoints := FOLDER / "ae" / "0_lr=0.01" / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (checkpoints / "best.pt").touch()
+        raise UserError("data.path: no such file")
+
+    monkeypatch.setattr(study.Search, "repeat", refused)
+    with pytest.raises(UserError, match="no such file"):
+        searched(2, seeds=1)
+    assert len(list(FOLDER.glob("ae/*/summary.json"))) >= 2
+
+
 @pytest.mark.parametrize("checkpoint", [True, False])
 def test_a_trial_whose_search_was_killed_resumes_or_is_replaced(
     checkpoint: bool, quick: None, monkeypatch: pytest.MonkeyPatch

@@ -127,6 +127,9 @@ class Columns(Kind):
         for name in (name for name in names if name not in self.categories):
             column = frame[name]
             if name in self.dates:
+                if self.dates[name].mixed(column):
+                    why = "some dates have a time zone and others have none; write all of them alike"
+                    raise DataError(f"{what}: column {name}: {why}")
                 moments = self.dates[name].moments(column)
                 _check_cells(what, name, column, moments.isna() & column.notna(), "a date")
                 typed |= {name + end: values for end, values in self.dates[name].numbers(moments).items()}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoenc.data.readers.images import SUFFIXES
-from autoenc.data.readers.paths import check_folder
+from autoenc.data.readers.paths import check_folder, is_hidden
 from autoenc.errors import ConfigError, DataError, require
 
 PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -81,11 +81,6 @@ def check(root: Path) -> None:
         tree(root)  # names what there is instead
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden, or was added by macOS."""
-    return name.startswith((".", "__MACOSX"))
-
-
 def _walk(root: Path, recursive: bool = True) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder that is not hidden, and the names of its files; links are followed, no folder twice."""
     entered = {_identity(root)}
@@ -133,11 +128,15 @@ def parts(path: str, test_path: str | None) -> tuple[dict[str, Path], list[str]]
     beside: list[str] = []
     if "train" in splits:
         beside = sorted(p.name for p in below.values() if p not in splits.values() and not is_hidden(p.name))
+    elif splits:
+        other = next(iter(splits.values()))
+        raise DataError(f"{path}: has {other.name}/, but no train/; move the folders of the training images into it")
     else:
         splits = {"train": root}
     if test_path is not None:
         require("test" not in splits, "test_path", test_path, f"{path} already has test images ({splits.get('test')})")
         splits["test"] = Path(test_path).expanduser()
-        if splits["test"].resolve() == splits["train"].resolve():
-            raise ConfigError("test_path", test_path, "is the folder of the training images")
+        test, train = splits["test"].resolve(), splits["train"].resolve()
+        if test == train or train in test.parents or test in train.parents:
+            raise ConfigError("test_path", test_path, f"has images that are trained on: {splits['train']}")
     return splits, beside

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from autoenc.data.readers import images
-from autoenc.data.readers.folders import PARTS, is_hidden, tree
-from autoenc.data.readers.paths import check_folder
+from autoenc.data.readers.folders import PARTS, tree
+from autoenc.data.readers.paths import check_folder, is_hidden
 from autoenc.data.split import check_fractions, divided, held_size
 from autoenc.errors import ConfigError, DataError, counted
 

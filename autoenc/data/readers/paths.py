@@ -141,3 +141,8 @@ def encoding_of(start: bytes, encoding: str) -> str:
     if not UTF_8.fullmatch(encoding):
         return codecs.lookup(encoding).name
     return next((name for name, marks in MARKS.items() if start.startswith(marks)), "utf-8-sig")
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or was added by macOS."""
+    return name.startswith((".", "__MACOSX"))

@@ -86,6 +86,9 @@ def arrays(
             white is None, "white", white, f"{path} stays on disk, where uint8 is divided by 255, others by nothing"
         )
         files = [Path(name).expanduser() for name in (path, test_path) if name is not None]
+        if test_path is not None:
+            known = files[1].suffix.lower() in (".npy", ".parquet")
+            require(known, "test_path", test_path, f"must be .npy or .parquet, as {path}")
         stored = [number_rows(file, array, label, cache) for file in files]
         return on_disk(files, stored, normalize, val_fraction, test_fraction, split_seed, kind, excluded)
     found = _load(Path(path).expanduser(), array, label)

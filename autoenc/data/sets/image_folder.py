@@ -91,7 +91,8 @@ def image_folder(
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     folders, beside = parts(path, test_path)
     trees = {part: tree(folder) for part, folder in folders.items()}
-    pool = Pool(min(MOST_WORKERS, len(os.sched_getaffinity(0))) if workers is None else workers)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS lacks it
+    pool = Pool(min(MOST_WORKERS, cores) if workers is None else workers)
     store = ImageStore(list(trees.values()), pool, cache, cache_folder, max_bad)
     survey = store.survey(excluded) if kind is None else None
     if survey is not None:

@@ -7,6 +7,7 @@ the preprocessed rows of each split to a cache on disk, which later runs use.
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 import zlib
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ def streamed(recipe: Recipe, folder: Path, kind: Table | None) -> Data:
     options = plain.to_plain({k: v for k, v in vars(recipe).items() if k not in ("paths", "source", "plan")})
     parts = [plain.to_plain(dataclasses.asdict(part)) for part in (recipe.source, recipe.plan)]
     key: dict[str, Any] = {"what": "table 5", "files": files, "options": options, "parts": parts}
+    key["scikit-learn"] = importlib.metadata.version("scikit-learn")  # whose encoders and scalers are kept
     if kind is not None:
         key["kind"] = zlib.crc32(json.dumps(values_of(kind)).encode())
 

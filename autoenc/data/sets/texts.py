@@ -215,7 +215,8 @@ def _normal_only(
         other = [i for i, each in enumerate(part.labels or ()) if each != wanted]
         if drawn:
             files["test"] = _joined(files["test"], part.select(other))
-        files[name] = part.select([i for i in range(len(part.texts)) if i not in set(other)])
+        out = set(other)
+        files[name] = part.select([i for i in range(len(part.texts)) if i not in out])
         if not files[name].texts:
             raise DataError(f"data.normal={normal}: leaves no {name} documents")
     return tuple(sorted(str(name) for name in classes - {wanted}))

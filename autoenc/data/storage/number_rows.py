@@ -11,13 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoenc.core import UNLABELLED
 from autoenc.data.readers.arrays import UNREADABLE
+from autoenc.data.readers.cells.class_names import MOST, class_name
 from autoenc.data.storage.cache import Writer, cached, stamp
 from autoenc.data.storage.mapped import MappedRows
-from autoenc.errors import DataError, one_line
+from autoenc.errors import DataError, one_line, require
 
 BYTES = 2**24  # of a chunk
 ROWS = 4_096  # of a chunk of Parquet
+LABEL = "y"  # the default name of labels
 Chunk = tuple[np.ndarray, "list[Any] | None"]  # (n, D) and labels
 
 
@@ -31,7 +34,10 @@ class NumberRows:
 
     def labels(self, classes: tuple[str, ...]) -> Tensor | None:
         """Return the labels as indices into a longer tuple of classes."""
-        return None if self.y is None else torch.tensor([classes.index(name) for name in self.classes])[self.y]
+        if self.y is None:
+            return None
+        numbers = torch.tensor([classes.index(name) for name in self.classes])
+        return torch.where(self.y == UNLABELLED, UNLABELLED, numbers[self.y.clamp(min=0)])
 
 
 def number_rows(path: Path, column: str | None, label: str | None, folder: str) -> NumberRows:
@@ -41,17 +47,20 @@ def number_rows(path: Path, column: str | None, label: str | None, folder: str) 
 
     Args:
         column: of Parquet, with numbers or lists of equal length; None: the only one of lists, else all.
-        label: column of Parquet with labels; not used if it is missing.
+        label: column of Parquet with labels; the default, y, may be missing. Rows without one are UNLABELLED.
 
     Raises:
-        DataError: a damaged file, other shapes, or values that are not numbers.
+        ConfigError: the file does not have the column or the label. DataError: a damaged file, other shapes, values
+            that are not numbers, or labels of more than 1,000 values.
     """
     npy = path.suffix.lower() == ".npy"
     if npy:
+        for option, name in (("array", column), ("label", None if label == LABEL else label)):
+            require(name is None, option, name, f"{path} has rows of numbers only")
         array = _opened(path)
         if array.dtype in (np.uint8, np.float32):
             return NumberRows(MappedRows(path), None, ())
-    key = {"what": "numbers 1", "file": stamp(path), "column": column, "label": label}
+    key = {"what": "numbers 2", "file": stamp(path), "column": column, "label": label}
 
     def write(writer: Writer) -> None:
         numbers: dict[str, int] = {}  # label -> order of its appearance
@@ -59,7 +68,14 @@ def number_rows(path: Path, column: str | None, label: str | None, folder: str) 
             with np.errstate(over="ignore"):  # overflow becomes infinite, which is rejected later
                 writer.append(np.ascontiguousarray(rows, dtype=np.float32))
             if labels is not None:
-                found = [numbers.setdefault(str(value), len(numbers)) for value in labels]
+                there = [value is not None and value == value for value in labels]
+                found = [
+                    numbers.setdefault(class_name(value), len(numbers)) if known else UNLABELLED
+                    for value, known in zip(labels, there, strict=True)
+                ]
+                if len(numbers) > MOST:
+                    why = "more than 1,000 different values; a label is a class; data.label=null makes it a column"
+                    raise DataError(f"{path}: data.label={label}: {why}")
                 writer.append(np.array(found, dtype=np.int64), "y")
         writer.values["classes"] = list(numbers)
 
@@ -69,7 +85,10 @@ def number_rows(path: Path, column: str | None, label: str | None, folder: str) 
     classes = entry.values["classes"]
     order = sorted(range(len(classes)), key=lambda i: classes[i])
     rank = torch.tensor(order).argsort() if classes else None
-    y = None if rank is None else rank[entry.rows("y")[:]]
+    y = None
+    if rank is not None:
+        found = entry.rows("y")[:]
+        y = torch.where(found == UNLABELLED, UNLABELLED, rank[found.clamp(min=0)])
     return NumberRows(entry.rows(), y, tuple(classes[i] for i in order))
 
 
@@ -111,6 +130,7 @@ def parquet(path: Path, column: str | None = None, label: str | None = None) -> 
     def is_list(kind: Any) -> bool:
         return bool(pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind))
 
+    require(label in (None, LABEL, *schema.names), "label", label, f"{path} has no such column")
     names = [name for name in schema.names if name != label]
     lists = [name for name in names if is_list(schema.field(name).type)]
     if column is not None and column not in schema.names:

@@ -9,6 +9,7 @@ import pytest
 
 from autoenc.data.kinds.column_plan import Plan
 from autoenc.data.kinds.table import Table
+from autoenc.data.readers.cells.numbers import Written
 from autoenc.data.readers.tables import Source
 from autoenc.errors import DataError
 
@@ -202,3 +203,8 @@ def test_missing_cells_are_seen(tmp_path: Path) -> None:
     assert cells["a"] == ["(missing)", "0", "(missing)"]
     assert [cell == "(missing)" for cell in cells["b"]] == [False, True, True]
     assert cells["a (missing)"] == ["yes", "no", "yes"]
+
+
+def test_equal_labels_of_rows_do_not_mix_their_cells() -> None:
+    column = pd.Series(["12", "1,234.5"], index=[0, 0])
+    assert Written(thousands=",").parse(column).tolist() == [12.0, 1234.5]

@@ -71,6 +71,20 @@ def test_a_file_of_another_format_is_named(data_set: str, there: Path) -> None:
         check(data_set, path=str(there / "text.npy"))
 
 
+def test_test_data_that_are_trained_on_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "all" / "new").mkdir(parents=True)
+    for folder in ("all", "all/new"):
+        (tmp_path / folder / "log.csv").write_text("a\n1\n2\n")
+    path, inside, log = (str(tmp_path / name) for name in ("all", "all/new", "all/log.csv"))
+    for one, other in ((path, path), (path, inside), (inside, path)):
+        with pytest.raises(ConfigError, match=rf"test_path={other}: has data that are trained on: path={one}"):
+            check("series", path=one, test_path=other)
+    check("series", path=inside, test_path=log)
+    for data_set, key in (("table", "test_path"), ("text", "val_path")):
+        with pytest.raises(ConfigError, match="has data that are trained on"):
+            check(data_set, path=log, **{key: f"{path}/../all/log.csv"})
+
+
 def test_data_sets_without_a_path_are_not_checked() -> None:
     check("digits")
     check("torchvision_images", root="nowhere")

@@ -96,6 +96,20 @@ def test_a_folder_has_a_recording_in_each_file(tmp_path: Path) -> None:
     assert [each.name for each in read(tmp_path)] == ["a.csv", "b.csv", "in/c.csv"]
 
 
+def test_hidden_folders_are_no_recordings(tmp_path: Path) -> None:
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    csv(tmp_path, "x\n1\n2\n", "a.csv")
+    csv(tmp_path, "x\n1\n2\n", ".ipynb_checkpoints/a-checkpoint.csv")
+    assert [each.name for each in read(tmp_path)] == ["a.csv"]
+
+
+def test_points_are_thousands_in_groups_of_three_or_refused_where_commas_are_decimal(tmp_path: Path) -> None:
+    (found,) = read(csv(tmp_path, "x;y\n1.234,5;1\n-7,25;12.345.678\n"), decimal=",")
+    np.testing.assert_array_equal(found.values, [[1234.5, 1], [-7.25, 12345678]])
+    with pytest.raises(DataError, match=r"'1\.5' is not a number"):
+        read(csv(tmp_path, "x;y\n1.5;1\n2,5;2\n"), decimal=",")
+
+
 def test_short_gaps_are_interpolated_and_long_ones_cut(tmp_path: Path) -> None:
     seconds = [0, 1, 2, 4, 5, 30, 31, 32, 33, 34, 35, 36]
     rows = Rows("r", np.array(seconds, float)[:, None] * [[1.0, -2.0]], np.array(seconds, float))

@@ -68,6 +68,11 @@ def test_folders_of_splits_and_other_files(tmp_path: Path, read: Callable[..., D
     assert any("extra" in note for note in data.notes)
     assert "already has test images" in error_message(ConfigError, lambda: read(root, test_path=str(root / "extra")))
     assert len(read(root / "train", test_path=str(root / "extra")).test) == 2
+    inside = error_message(ConfigError, lambda: read(root / "extra", test_path=str(root / "extra" / "a")))
+    assert f"test_path={root}/extra/a: has images that are trained on: {root}/extra" in inside
+    (root / "train").rename(root / "cats")
+    without = error_message(DataError, lambda: read(root))
+    assert "has valid/, but no train/; move the folders of the training images into it" in without
 
 
 def test_a_folder_that_contains_a_link_to_itself_is_checked_once(

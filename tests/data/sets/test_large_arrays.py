@@ -78,6 +78,25 @@ def test_parquet_of_columns_and_of_lists(x: np.ndarray, tmp_path: Path) -> None:
     assert one.spec.classes == ()
 
 
+def test_labels_of_parquet_are_classes_or_missing_and_must_exist(x: np.ndarray, tmp_path: Path) -> None:
+    frame = pd.DataFrame(x).add_prefix("c")
+    frame["kind"] = np.where(np.arange(len(x)) % 3 == 0, np.nan, np.arange(len(x)) % 2)
+    frame.to_parquet(tmp_path / "rows.parquet")
+    data = arrays(str(tmp_path / "rows.parquet"), label="kind", cache=str(tmp_path / "cache"))
+    assert data.spec.classes == ("0", "1")
+    found = torch.cat([split.y for split in (data.train, data.val, data.test) if split.y is not None])
+    assert torch.bincount(found + 1).tolist() == np.bincount(frame["kind"].fillna(-1).astype(int) + 1).tolist()
+    with pytest.raises(ConfigError, match=r"^label=kond: .*rows\.parquet has no such column"):
+        arrays(str(tmp_path / "rows.parquet"), label="kond", cache=str(tmp_path / "cache"))
+    pd.concat([frame.drop(columns="kind")] * 5).assign(y=np.arange(5 * len(x)) / 7).to_parquet(
+        tmp_path / "many.parquet"
+    )
+    with pytest.raises(DataError, match=r"data\.label=y: more than 1,000 different values"):
+        arrays(str(tmp_path / "many.parquet"), cache=str(tmp_path / "cache"))
+    with pytest.raises(ConfigError, match=r"^test_path=b\.npz: must be \.npy or \.parquet"):
+        arrays(str(tmp_path / "rows.parquet"), "b.npz", cache=str(tmp_path / "cache"))
+
+
 def test_a_second_file_has_the_test_rows(x: np.ndarray, tmp_path: Path, large: None) -> None:
     np.save(tmp_path / "a.npy", x)
     np.save(tmp_path / "b.npy", x[:20])

@@ -168,6 +168,16 @@ def test_the_rarest_values_share_a_dimension(tmp_path: Path) -> None:
     assert fitted(data).frame(np.array([[0, 0, 0, 1.0]]))["v"][0] == "(one of 2 rare)"
 
 
+def test_dates_with_and_without_a_time_zone_are_not_mixed(tmp_path: Path) -> None:
+    days = pd.date_range("2024-01-01", periods=60, freq="36h").strftime("%Y-%m-%d %H:%M").tolist()
+    frame = pd.DataFrame({"when": days, "n": np.random.default_rng(0).normal(size=60)})
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    kind = fitted(table(str(tmp_path / "d.csv")))
+    frame.loc[3, "when"] += "+05:00"
+    with pytest.raises(DataError, match="column when: some dates have a time zone and others have none"):
+        kind.encode(frame)
+
+
 @pytest.mark.parametrize("missing", [0, 2])
 def test_a_missing_category_is_no_rare_value(tmp_path: Path, missing: int) -> None:
     values = ["a"] * 100 + ["b"] * 60 + ["c"] * 5 + ["d"] * 3 + [None] * missing

@@ -20,6 +20,7 @@ from autoenc.apps.anomaly.steps.blocks import WINDOWS
 from autoenc.apps.anomaly.steps.scores import OWN, StepDetector
 from autoenc.apps.anomaly.steps.timeline import blamed, x_names
 from autoenc.core import Batch
+from autoenc.data.readers.cells.numbers import COMMAS
 from autoenc.data.readers.recordings.steps import seconds_of, zone_of
 from autoenc.errors import DataError, UserError, counted
 from autoenc.reference import errors
@@ -220,7 +221,7 @@ class _Parser:
         if cell in MARKERS:
             return float("nan")
         try:
-            value = float(cell.replace(".", "").replace(",", ".") if self.format.decimal == "," else cell)
+            value = COMMAS.number(cell) if self.format.decimal == "," else float(cell)
         except ValueError:
             value = math.inf
         if not math.isfinite(value):

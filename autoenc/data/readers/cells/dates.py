@@ -21,6 +21,8 @@ ISO = re.compile(
 )
 OTHER = re.compile(rf"(?P<a>\d{{1,2}})(?P<mark>[./-])(?P<b>\d{{1,2}})[./-](?P<year>\d{{4}}|\d{{2}}){TIME}")
 
+ZONE = re.compile(r"\d(?:Z|z|[+-]\d{2}:?\d{2})$| ?UTC$")
+
 Order = Literal["year", "day", "month"]
 
 
@@ -51,6 +53,11 @@ class Dated:
             for end in (self.weekday, self.hour)
         )
         return replace(self, weekday=weekday, hour=hour)
+
+    def mixed(self, column: pd.Series) -> bool:
+        """Return whether some values of a column have a time zone, and others none."""
+        zoned = column.dropna().astype("str").str.strip().str.contains(ZONE)
+        return bool(zoned.any() and not zoned.all())
 
     def moments(self, column: pd.Series) -> pd.Series:
         """Convert a column to datetimes; NaT for values that are not dates."""

@@ -50,8 +50,12 @@ class Written:
         if len(left):
             pattern = self._pattern()
             known = {cell: self._number(str(cell), pattern) for cell in left.unique()}
-            values = values.where(~values.index.isin(left.index), column.map(known).astype("float64"))
+            values = values.where(values.notna() | column.isna(), column.map(known).astype("float64"))
         return values
+
+    def number(self, text: str) -> float:
+        """Return the number that a text is; NaN if it is none."""
+        return self._number(text, self._pattern())
 
     def _pattern(self) -> re.Pattern[str]:
         decimal = re.escape(self.decimal)
@@ -73,6 +77,9 @@ class Written:
         text = text.replace(self.thousands, "") if self.thousands else text
         value = float(text.replace(self.decimal, "."))
         return -value if negative else value
+
+
+COMMAS = Written(",", ".")  # 1.234,5
 
 
 def _disguised(text: str) -> re.Match[str] | None:

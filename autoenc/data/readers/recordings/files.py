@@ -13,6 +13,7 @@ import numpy as np
 from autoenc.data.readers.arrays import UNREADABLE, array_of_file
 from autoenc.data.readers.cells.class_names import MISSING, class_name, class_names
 from autoenc.data.readers.cells.dates import order_of
+from autoenc.data.readers.cells.numbers import COMMAS
 from autoenc.data.readers.paths import check_file, decoding, opened
 from autoenc.data.readers.recordings.format import ARRAYS, TABLES, Format, files_of, format_from
 from autoenc.data.readers.recordings.sound import read_wav
@@ -218,8 +219,9 @@ class Reader:
             return column.to_numpy(np.float64)
         texts = column.astype("str").str.strip()
         if self.format.decimal == ",":
-            texts = texts.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
-        values = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
+            values = COMMAS.parse(texts.where(column.notna())).to_numpy(np.float64)
+        else:
+            values = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
         bad = ~np.isfinite(values) & column.notna().to_numpy()
         if bad.any():
             cell = str(column[bad].iloc[0])[:30]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from autoenc.data.readers.cells.class_names import class_name, normal_class
 from autoenc.data.readers.delimited import separator_of
-from autoenc.data.readers.paths import check_file
+from autoenc.data.readers.paths import check_file, is_hidden
 from autoenc.data.readers.tables import format_of
 from autoenc.errors import DataError, require
 
@@ -75,12 +75,11 @@ def files_of(path: Path) -> list[Path]:
         DataError: no such file, another format, or a folder without recordings.
     """
     if path.is_dir():
-        found = [
-            Path(folder) / name
-            for folder, _, names in os.walk(path, followlinks=False)
-            for name in names
-            if not name.startswith(".") and format_of(Path(name)) in SUFFIXES
-        ]
+        found = []
+        for folder, folders, names in os.walk(path, followlinks=False):
+            folders[:] = [name for name in folders if not is_hidden(name)]
+            there = (name for name in names if not is_hidden(name) and format_of(Path(name)) in SUFFIXES)
+            found += [Path(folder) / name for name in there]
         if not found:
             raise DataError(f"{path}: has no files in {FORMATS}")
         return sorted(found)

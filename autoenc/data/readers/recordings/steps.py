@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +11,7 @@ import numpy as np
 from autoenc import memory
 from autoenc.data.readers.arrays import is_number
 from autoenc.data.readers.cells.class_names import MISSING
-from autoenc.data.readers.cells.dates import Dated, order_of
+from autoenc.data.readers.cells.dates import ZONE, Dated, order_of
 from autoenc.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ NEAR = 0.05  # of a step: larger deviations from a multiple of the step are inte
 MADE_UP = 0.2  # fraction of steps without a row above which the step itself is in doubt
 FEW = 8  # rows from which on the rates of both halves are compared
 TINY = 1e-9  # of a step
-ZONE = re.compile(r"\d(?:Z|z|[+-]\d{2}:?\d{2})$| ?UTC$")
 
 
 @dataclass(frozen=True)
