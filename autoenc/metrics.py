@@ -31,6 +31,11 @@ def psnr(mse: Tensor, data_range: float) -> Tensor:
     return 10 * torch.log10(data_range**2 / mse.clamp(min=1e-12 * data_range**2))
 
 
+def has_ssim(shape: tuple[int, ...]) -> bool:
+    """Return whether images (C, H, W) are large enough for windows of 3x3 pixels."""
+    return min(shape[1:]) >= 3
+
+
 def ssim(x: np.ndarray, x_hat: np.ndarray, data_range: float) -> float:
     """Return the structural similarity of two images (C, H, W), mean over windows and channels (Wang et al. 2004).
 

@@ -5,6 +5,7 @@ With this file a run detects, retrieves, samples and is exported without the fil
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,8 @@ def bound(model: Autoencoder, batch: Batch, levels: Tensor | None = None) -> Ten
     levels = quantile_levels(code.mean.shape[1:]).to(code.mean.device) if levels is None else levels
     draws = [posterior.icdf(each[:, None]) for each in levels.split(DRAWS if at_once else 1)]  # (S, B, *latent_shape)
     nll = torch.cat([model.nll(z, batch) for z in draws]).mean(0)
+    if model.condition is not None and model.condition.inferred:  # the KL of a single class from p(y) = 1 / C
+        nll = nll + math.log(model.condition.classes)
     kl = kl_per_dim(model, code)
     if kl is None:
         return nll + torch.cat([kl_estimate(model, code, z) for z in draws]).mean(0)

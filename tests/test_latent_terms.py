@@ -209,6 +209,12 @@ class TestRegularizedAutoencoder:
         with pytest.raises(ConfigError, match=r"decoder_jacobian.*decoder_l2"):
             DecoderJacobian().check(model)
 
+    def test_refuses_batch_statistics_whose_derivatives_are_of_other_examples(self, make_model: MakeModel) -> None:
+        model = make_model()
+        model.decoder = nn.Sequential(model.decoder, nn.BatchNorm1d(6))
+        with pytest.raises(ConfigError, match=r"decoder_jacobian: needs a decoder without batch .* layer 1"):
+            DecoderJacobian().check(model)
+
 
 class TestFactorVAE:
     def test_permutation_keeps_the_marginals_and_breaks_the_dependence(self) -> None:
@@ -256,6 +262,14 @@ class TestFactorVAE:
         parts = objective(make_model(Gaussian), Batch(torch.randn(8, 6)), 0).parts
         assert parts["critic"].item() == pytest.approx(2 * math.log(2))
         assert parts["total_correlation"] == 0
+
+    def test_a_small_last_batch_leaves_no_trace_in_the_record(self, make_model: MakeModel) -> None:
+        model, objective = make_model(Gaussian), FactorVAE({"kl": KL()}, (3,)).train()
+        objective(model, Batch(torch.randn(8, 6)), 0)
+        recent = objective.recent.clone()
+        parts = objective(model, Batch(torch.randn(3, 6)), 0).parts
+        assert torch.equal(objective.recent, recent)
+        assert "critic" not in parts, "which would enter the mean as 0"
 
     def test_needs_a_posterior(self, make_model: MakeModel) -> None:
         with pytest.raises(ConfigError, match=r"needs a posterior.*Deterministic"):

@@ -9,8 +9,9 @@ from torch import nn
 
 from autoenc.errors import ConfigError
 from autoenc.networks import Pair, conv, linear, mlp
-from autoenc.networks.attention import Block
+from autoenc.networks.attention import Block, positions
 from autoenc.networks.parts import ColumnLinear
+from autoenc.objectives.image_critic import ImageCritic
 
 SIZES = [(8, 8), (9, 13), (28, 28), (31, 17)]
 
@@ -182,7 +183,25 @@ def test_what_cannot_be_built_is_refused_in_one_line(make: Callable[[], Pair], m
 
 
 def test_eight_by_eight_takes_three_stages() -> None:
-    assert conv((1, 8, 8), 3, channels=[2, 2, 2]).decoder(torch.randn(1, 3)).shape == (1, 1, 8, 8)
+    assert conv((1, 8, 8), 3, channels=[2, 2, 4]).decoder(torch.randn(1, 3)).shape == (1, 1, 8, 8)
+
+
+@pytest.mark.parametrize("channels", [[8, 8, 8], [8, 8, 16]])
+def test_group_norm_of_a_map_of_one_position_keeps_what_tells_examples_apart(channels: list[int]) -> None:
+    """A channel that is normalized by itself is 0, and two are signs."""
+    torch.manual_seed(0)
+    features = conv((1, 8, 8), 3, channels=channels).encoder(torch.randn(64, 1, 8, 8))
+    assert features.std(0).mean() > 0.05
+    assert features.shape == conv((1, 8, 8), 3, channels=channels).encoder(torch.randn(1, 1, 8, 8)).expand(64, -1).shape
+    assert ImageCritic((1, 8, 8), channels)(torch.randn(64, 1, 8, 8)).std() > 0.01
+    with pytest.raises(ConfigError, match=r"^channels=2: the last stage has 2 values"):
+        conv((1, 8, 8), 3, channels=[2, 2, 2])
+
+
+def test_positions_are_the_same_in_bfloat16_up_to_its_rounding() -> None:
+    exact = positions(200, 200, 8, torch.zeros(()))
+    rounded = positions(200, 200, 8, torch.zeros((), dtype=torch.bfloat16))
+    torch.testing.assert_close(rounded.float(), exact, atol=2**-8, rtol=0)
 
 
 def test_attention_is_in_float32_on_a_cpu_where_the_layers_around_it_are_in_bfloat16(

@@ -121,6 +121,10 @@ def test_affine_noise_turns_about_the_centre_and_keeps_distances() -> None:
     assert turned[0, 0, [1, 7], 7].max().item() == pytest.approx(1, abs=1e-4)
     same = affine(x, torch.zeros(1), torch.ones(1, 2), torch.zeros(1, 2))
     assert torch.allclose(resampled(x, same), x, atol=1e-5)
+    large = torch.rand(1, 1, 300, 300)
+    with torch.autocast("cpu", torch.bfloat16):
+        same = affine(large, torch.zeros(1), torch.ones(1, 2), torch.zeros(1, 2))
+        assert torch.allclose(resampled(large, same), large, atol=1e-3), "coordinates are not rounded"
 
 
 @pytest.mark.parametrize("kind", KINDS_OF_BLEMISH)
@@ -129,6 +133,13 @@ def test_a_blemish_changes_some_pixels_of_each_kind(kind: str) -> None:
     changed = (Blemishes((3, 24, 24), 0, 1, p=1.0, kinds=[kind])(IMAGES) - IMAGES).abs().amax(1) > 1e-4  # (B, H, W)
     assert changed.any(-1).any(-1).float().mean() > 0.4
     assert 0.01 < changed.float().mean() < 0.9
+
+
+def test_an_image_alone_is_pasted_from_its_mirror() -> None:
+    torch.manual_seed(1)
+    image = torch.rand(1, 1, 24, 24)
+    noise = Blemishes((1, 24, 24), 0, 1, p=1.0, kinds=["patch"])
+    assert any(not torch.equal(noise(image), image) for _ in range(20))
 
 
 def test_an_unknown_kind_of_blemish_is_refused() -> None:

@@ -64,6 +64,6 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> T
 
 def positions(start: int, count: int, width: int, like: Tensor) -> Tensor:
     """Return sinusoidal encodings (count, width) of the positions from `start`."""
-    index = torch.arange(start, start + count, device=like.device, dtype=like.dtype)[:, None]
-    rate = torch.exp(torch.arange(0, width, 2, device=like.device, dtype=like.dtype) * (-math.log(10_000) / width))
-    return torch.cat([(index * rate).sin(), (index * rate).cos()], 1)[:, :width]
+    index = torch.arange(start, start + count, device=like.device)[:, None]  # which bfloat16 rounds from 257 on
+    rate = torch.exp(torch.arange(0, width, 2, device=like.device) * (-math.log(10_000) / width))
+    return torch.cat([(index * rate).sin(), (index * rate).cos()], 1)[:, :width].to(like.dtype)

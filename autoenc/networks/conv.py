@@ -20,11 +20,19 @@ BATCH: dict[int, type[nn.BatchNorm1d | nn.BatchNorm2d]] = {1: nn.BatchNorm1d, 2:
 NOUNS = {1: ("windows", " steps"), 2: ("images", "")}
 
 
-def _norm(kind: str, channels: int, dims: int) -> list[nn.Module]:
-    """Return the normalization layer, in a list that is empty if there is none."""
+def _norm(kind: str, channels: int, size: tuple[int, ...]) -> list[nn.Module]:
+    """Return the normalization layer of maps of a size, in a list that is empty if there is none.
+
+    There are 8 groups, or 1 if these would have a value or two each: one normalized by itself is 0, two are signs.
+    """
     if kind == "batch":
-        return [BATCH[dims](channels)]
-    return [nn.GroupNorm(math.gcd(8, channels), channels)] if kind == "group" else []
+        return [BATCH[len(size)](channels)]
+    if kind != "group":
+        return []
+    groups, values = math.gcd(8, channels), channels * math.prod(size)
+    why = f"the last stage has {values} values, and what tells examples apart would be normalized away; norm=none"
+    require(values > 2, "channels", channels, why)
+    return [nn.GroupNorm(groups if values > 2 * groups else 1, channels)]
 
 
 def stage_sizes(part: str, input_shape: tuple[int, ...], channels: list[int]) -> list[tuple[int, ...]]:
@@ -53,24 +61,24 @@ def stage_sizes(part: str, input_shape: tuple[int, ...], channels: list[int]) ->
 def stages(
     depth: int,
     channels: Sequence[int],
+    sizes: Sequence[tuple[int, ...]],
     activation: Callable[[], nn.Module],
     kernel_size: int = 3,
     norm: Literal["none", "batch", "group"] = "group",
     bias: bool = True,
-    dims: int = 2,
 ) -> list[list[nn.Module]]:
     """Return the layers of each stage: a convolution of stride 2, normalization and activation.
 
     Args:
-        dims: 2 for images, 1 for series.
+        sizes: (H, W) of images or (T,) of series after each stage.
     """
     return [
         [
-            CONV[dims](n_in, n_out, kernel_size, stride=2, padding=kernel_size // 2, bias=bias),
-            *_norm(norm, n_out, dims),
+            CONV[len(size)](n_in, n_out, kernel_size, stride=2, padding=kernel_size // 2, bias=bias),
+            *_norm(norm, n_out, size),
             activation(),
         ]
-        for n_in, n_out in itertools.pairwise([depth, *channels])
+        for (n_in, n_out), size in zip(itertools.pairwise([depth, *channels]), sizes, strict=True)
     ]
 
 
@@ -145,7 +153,7 @@ def conv(
     sizes = stage_sizes("conv", input_shape, channels)
     smallest = (channels[-1], *sizes[-1])
     active = functools.partial(activation_module, activation)
-    built = stages(depth, channels, active, kernel_size, norm, encoder_bias, dims)
+    built = stages(depth, channels, sizes[1:], active, kernel_size, norm, encoder_bias)
     down = [layer for stage, width in zip(built, channels, strict=True) for layer in (*stage, *between(width))]
     padding = kernel_size // 2
 
@@ -160,7 +168,7 @@ def conv(
             transposed = TRANSPOSED[dims]
             up.append(transposed(channels[i], n_out, kernel_size, stride=2, padding=padding, output_padding=pad))
         if i > 0:
-            up += [*_norm(norm, n_out, dims), activation_module(activation)]
+            up += [*_norm(norm, n_out, sizes[i]), activation_module(activation)]
     if spatial:
         one = functools.partial(CONV[dims], kernel_size=1)
         into: list[nn.Module] = []

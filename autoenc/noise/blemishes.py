@@ -144,8 +144,8 @@ def _shifted(x: Tensor, span: float) -> Tensor:
 
 
 def _pasted(x: Tensor, span: float) -> Tensor:
-    """Take the content of another image."""
-    return x.roll(1, 0)
+    """Take the content of another image, or of the mirrored one if it is alone."""
+    return x.roll(1, 0) if len(x) > 1 else x.flip(-1)
 
 
 def _warped(x: Tensor, span: float) -> Tensor:

@@ -62,7 +62,8 @@ def affine(x: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 def resampled(x: Tensor, theta: Tensor, flow: Tensor | None = None) -> Tensor:
     """Return images (B, C, H, W) that are read where affine matrices (B, 2, 3) and a flow (B, H, W, 2) point."""
-    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
-    if flow is not None:
-        grid = grid + flow
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    with torch.autocast(x.device.type, enabled=False):  # bfloat16 would be off by half a pixel
+        grid = F.affine_grid(theta.float(), list(x.shape), align_corners=False)
+        if flow is not None:
+            grid = grid + flow
+        return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)

@@ -58,7 +58,7 @@ class FactorVAE(WithCritic):
         dependent, permutations = self.critic(joint), self.critic(permuted(rest))
         critic = cross_entropy(dependent, permutations)
         if len(out.code.z) < self.smallest_batch:  # the last of an epoch: a single code, permuted, is itself
-            critic = 0 * critic
+            return self.joined(loss, "total_correlation", correlation, 0 * critic, gradient, step)
         parts = self.health(critic, dependent, permutations) | gradient
         return self.joined(loss, "total_correlation", correlation, critic, parts, step)
 

@@ -32,15 +32,15 @@ class ImageCritic(nn.Module):
         why = f"the critic needs images or series; an example of the data has shape {shape}; model=vae needs none"
         require(dims in (1, 2), "", None, why)
         channels = list(channels)
-        size = math.prod(stage_sizes("the critic", input_shape, channels)[-1])
+        sizes = stage_sizes("the critic", input_shape, channels)[1:]
         require(1 <= layer <= len(channels), "layer", layer, f"must be from 1 to {len(channels)}, the number of stages")
         leaky = functools.partial(nn.LeakyReLU, 0.2)
-        first = stages(input_shape[0], channels[:1], leaky, norm="none", dims=dims)
-        built = [nn.Sequential(*stage) for stage in [*first, *stages(channels[0], channels[1:], leaky, dims=dims)]]
+        first = stages(input_shape[0], channels[:1], sizes[:1], leaky, norm="none")
+        built = [nn.Sequential(*stage) for stage in [*first, *stages(channels[0], channels[1:], sizes[1:], leaky)]]
         if patches:
             head = nn.Sequential(CONV[dims](channels[-1], 1, 3, padding=1), nn.Flatten(1, 2))
         else:
-            head = nn.Sequential(nn.Flatten(), nn.Linear(channels[-1] * size, 1), nn.Flatten(0))
+            head = nn.Sequential(nn.Flatten(), nn.Linear(channels[-1] * math.prod(sizes[-1]), 1), nn.Flatten(0))
         self.below, self.above = nn.Sequential(*built[:layer]), nn.Sequential(*built[layer:], head)
 
     def features(self, x: Tensor) -> Tensor:

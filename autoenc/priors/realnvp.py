@@ -86,4 +86,6 @@ class RealNVP(Prior):
             return (self.base.log_prob(u) + log_det).reshape(z.shape[: z.dim() - len(self.latent_shape)])
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
-        return self.inverse(self.base.sample(n, temperature)).unflatten(1, self.latent_shape)
+        u = self.base.sample(n, temperature)
+        with torch.autocast(u.device.type, enabled=False):
+            return self.inverse(u.float()).unflatten(1, self.latent_shape)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from autoenc.core import Autoencoder, Autoregressive, Batch, Output, Regularizer
 from autoenc.errors import ConfigError
+from autoenc.parallel import BATCH_STATISTICS
 from autoenc.regularizers.jacobian import differentiable_twice
 
 
@@ -21,7 +22,7 @@ class CodeL2(Regularizer):
     weight: float | Callable[[float], float] = 1.0
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
-        return 0.5 * out.code.z.flatten(1).square().sum(-1)  # (B,)
+        return 0.5 * out.code.z.float().flatten(1).square().sum(-1)  # (B,)
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ class DecoderJacobian(Regularizer):
     def check(self, model: Autoencoder) -> None:
         if isinstance(model.decoder, Autoregressive):
             raise ConfigError("decoder_jacobian", None, "needs numbers as output; use decoder_l2")
+        for name, module in model.decoder.named_modules():
+            if isinstance(module, BATCH_STATISTICS):
+                why = f"needs a decoder without batch statistics; its layer {name} has them: network.norm=none"
+                raise ConfigError("decoder_jacobian", None, why)
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         with differentiable_twice(model.decoder):

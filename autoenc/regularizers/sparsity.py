@@ -23,7 +23,7 @@ class L1(Regularizer):
     weight: float | Callable[[float], float] = 1.0
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
-        return out.code.info.get("gate", out.code.z).flatten(1).abs().sum(-1)  # (B,)
+        return out.code.info.get("gate", out.code.z).float().flatten(1).abs().sum(-1)  # (B,)
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,8 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
             words, rate = kind.words(stored.x), None
             if out.code.posterior is not None and (noisy or words is not None):
                 rate = kl_per_example(model, out.code)
+                if model.condition is not None and model.condition.inferred:  # that of one class, and which it is
+                    rate = rate + math.log(model.condition.classes)
             if rate is not None and noisy:  # else latent.kl
                 add_examples({"rate": rate})
             if words is not None:

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from autoenc import build
+from autoenc.conditions import InferredLabels
 from autoenc.config.composed import compose
 from autoenc.core import UNLABELLED, Autoencoder, Batch
 from autoenc.errors import ConfigError
 from autoenc.objectives import SemiSupervised
+from autoenc.reference import bound
 from autoenc.regularizers import KL
 
 C = 10
@@ -93,6 +95,21 @@ def test_evaluation_counts_every_row_as_unlabelled(x: Tensor) -> None:
         assert "classification" not in parts
         losses.append(parts["loss"])
     assert torch.equal(*losses)
+
+
+def test_the_bound_of_an_evaluation_counts_which_class_it_is(x: Tensor) -> None:
+    """With a classifier that is sure, U(x) is nll + KL + log C of that class."""
+    model, objective = model_of().eval(), SemiSupervised({"kl": KL()}).eval()
+    assert isinstance(model.condition, InferredLabels)
+    with torch.no_grad():
+        model.condition.bias[1] = 50.0
+    loss = objective(model, Batch(x), math.inf).parts["loss"]
+    with torch.no_grad():
+        wide = float(bound(model, Batch(x)).mean())
+        assert wide == pytest.approx(float(loss), abs=0.5), "draws of z differ"
+        code = model.encode(Batch(x))
+        nll = model.nll(code.mean, Batch(x)).mean()
+        assert wide > nll + 0.9 * math.log(model.condition.classes)
 
 
 def test_numbers_of_the_whole_batch_are_refused(x: Tensor) -> None:

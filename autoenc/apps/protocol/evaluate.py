@@ -76,7 +76,7 @@ class Subject:
 def reconstruction(subject: Subject) -> Numbers:
     """Return nll [nats], mse, psnr [dB] and terms of the loss on the test split; ssim of 1,000 images."""
     run, numbers = subject.run, dict(subject.measured.numbers)
-    if run.spec.kind.images:
+    if run.spec.kind.images and metrics.has_ssim(run.spec.shape):
         some = subject.test.sample(COMPARED)
         x, x_hat = some.take(slice(None)).x.cpu().numpy(), run.over(some, run.model.reconstruct).numpy()
         pairs = zip(x, x_hat, strict=True)

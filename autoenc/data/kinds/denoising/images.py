@@ -12,7 +12,7 @@ from torch import Tensor
 
 from autoenc.canvas import picture_grid
 from autoenc.data.kinds.denoising.denoising import Filter
-from autoenc.metrics import mse_per_example, psnr, ssim
+from autoenc.metrics import has_ssim, mse_per_example, psnr, ssim
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,11 @@ class Images:
         return psnr(error, self.high - self.low).numpy()
 
     def quality(self, clean: np.ndarray, x: np.ndarray) -> dict[str, float]:
-        """Return the mean PSNR [dB] and SSIM."""
-        similar = [ssim(a, b, self.high - self.low) for a, b in zip(clean, x, strict=True)]
-        return {"psnr": float(self.ratios(clean, x).mean()), "ssim": float(np.mean(similar))}
+        """Return the mean PSNR [dB] and, of images that have one, SSIM."""
+        numbers = {"psnr": float(self.ratios(clean, x).mean())}
+        if has_ssim(clean.shape[1:]):
+            numbers["ssim"] = float(np.mean([ssim(a, b, self.high - self.low) for a, b in zip(clean, x, strict=True)]))
+        return numbers
 
     def clip(self, x: np.ndarray) -> np.ndarray:
         return x.clip(self.low, self.high)
