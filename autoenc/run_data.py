@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from autoenc import build, reference
-from autoenc.core import Autoencoder
+from autoenc.core import UNLABELLED, Autoencoder
 from autoenc.data.dataset import Data, DataSpec
 from autoenc.data.split import Split
 from autoenc.errors import DataChanged, DataError, UserError
@@ -84,6 +84,17 @@ class RunData:
         left_out = torch.tensor([spec.classes.index(name) for name in spec.anomalies])
         kept = (~torch.isin(test.y, left_out)).nonzero().squeeze(1)
         return test.subset(kept) if len(kept) else test
+
+    def known_test(self) -> Split:
+        """Return the test examples of classes that training rows are labelled with; all where there are no labels.
+
+        What is learned from labels cannot tell other classes: those left out of training, and rows without a label.
+        """
+        test, y = self.data.test, self.data.train.y
+        if test.y is None or y is None:
+            return test
+        known = torch.isin(test.y, y[y != UNLABELLED].to(test.y.device))
+        return test if known.all() else test.subset(known.nonzero().squeeze(1))
 
     @cached_property
     def reference(self) -> Reference:

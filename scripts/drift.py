@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> Results:
     from autoenc.apps.outputs import Outputs
 
     run = load_run(args.run, args.device)
-    split = inputs.read(run, args.input, args.resize).split if args.input else run.data.test
+    split = inputs.read(run, args.input, args.resize).split if args.input else run.normal_test()
     with Outputs(run, "drift", args.output, args.force) as out:
         found = drift.drift(run, split, args.input or "the test split", args.level)
         out.csv("drift", drift.HEADER, found.table())

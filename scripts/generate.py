@@ -91,7 +91,7 @@ def chosen(args: argparse.Namespace, task: str) -> dict[str, Any]:
         tasks = " or ".join(k if k == "samples" else f"--{k}" for k, v in OPTIONS.items() if option in v)
         name = NAMES.get(option, option).replace("_", "-")
         raise UserError(f"--{name} is for {tasks}, not for {task if task == 'samples' else f'--{task}'}")
-    if "components" in given and given.get("density", "mixture") != "mixture":
+    if "components" in given and given.setdefault("density", "mixture") != "mixture":
         raise UserError(f"--components is for --density mixture, not for {given['density']}")
     require(given.get("seed", 0) >= 0, "--seed", args.seed, "must be 0 or more")
     return OPTIONS[task] | given

@@ -32,6 +32,9 @@ def main(args: argparse.Namespace) -> Results:
     if args.input:
         new = inputs.read(run, args.input, args.resize)
         split, names = new.split, new.names
+        if len(split) > args.count:
+            index = drawn(len(split), args.count)
+            split, names = split.subset(index), [names[i] for i in index.tolist()]
     else:
         index, names = drawn(len(run.data.test), args.count), run.data.example_names("test")
         split, names = run.data.test.sample(args.count), [names[i] for i in index.tolist()]
@@ -55,7 +58,7 @@ if __name__ == "__main__":
     arguments = parser(__doc__, EXAMPLES)
     arguments.add_argument("--method", choices=("direct", "pca", "tsne", "umap"), default="tsne", help="default: tsne")
     arguments.add_argument("--dim", type=int, choices=(2, 3), default=2, help="default: 2")
-    arguments.add_argument("--count", type=positive, default=2_000, help="test examples (default: 2000)")
+    arguments.add_argument("--count", type=positive, default=2_000, help="examples at most (default: 2000)")
     add_input(arguments)
     arguments.add_argument("--seed", type=int, default=0, help="seed of t-SNE and UMAP (default: 0)")
     execute(main, arguments)

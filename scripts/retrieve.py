@@ -68,13 +68,16 @@ def main(args: argparse.Namespace) -> Results:
         others: dict[str, dict[str, float]] = {}
         y = rows.labels
         if labels is not None and y is not None and len(np.unique(y)) > 1:  # with one class, all hits would be right
-            y_query = labels.cpu().numpy()
-            numbers[f"precision@{args.k}"] = neighbours.precision(hits, y, y_query)
-            others = retrieve.baseline(run, queries, y_query, args.k)
-            if not args.index:
-                some, stored = (drawn(*sizes).numpy() for sizes in ((len(codes), MAP_QUERIES), (len(y), MAP_ROWS)))
-                known = index.codes.numpy()[stored]
-                numbers["map"] = neighbours.mean_average_precision(known, y[stored], codes[some], y_query[some], metric)
+            asked = np.flatnonzero(np.isin(labels.cpu().numpy(), y))  # hits of other classes are not wrong
+            y_query = labels.cpu().numpy()[asked]
+            if len(asked):
+                found = neighbours.Hits(hits.positions[asked], hits.scores[asked])
+                numbers[f"precision@{args.k}"] = neighbours.precision(found, y, y_query)
+                others = retrieve.baseline(run, queries.subset(torch.from_numpy(asked)), y_query, args.k)
+            if len(asked) and not args.index:
+                some, stored = (drawn(*sizes).numpy() for sizes in ((len(asked), MAP_QUERIES), (len(y), MAP_ROWS)))
+                wanted, known = codes[asked[some]], index.codes.numpy()[stored]
+                numbers["map"] = neighbours.mean_average_precision(known, y[stored], wanted, y_query[some], metric)
         positions = hits.positions.ravel()
         captions = rows.captions(positions)
         texts = captions or ([str(rows.names[i]) for i in positions.tolist()] if len(rows.names) else None)
@@ -92,7 +95,7 @@ def main(args: argparse.Namespace) -> Results:
             if missing := int((~rows.shown(inside)).sum()):
                 out.say(f"hits.png: {missing} of {inside.size} hits are blank: they are not stored in {run.path}")
         facts = {"queries": len(names), "indexed": len(rows), "k": args.k, "metric": metric}
-        hashes = hashing.compare(run, queries, args.k) if metric == "hamming" and not given else {}
+        hashes = hashing.compare(run, run.known_test(), args.k) if metric == "hamming" and not given else {}
         out.json({**facts, **numbers, **others} | ({"hashing": hashes} if hashes else {}))
     if len(names) <= SHOWN:
         width = max((len(name) for name in classes), default=0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from autoenc import build
 from autoenc.loading import Run
 from autoenc.reference import row_table
@@ -27,9 +29,16 @@ def untrained(run: Run) -> Run:
     initial = Run(run.path, model, run.config, run.spec, run.record, run.device)
     table = initial.over(rows, lambda batch: row_table(initial.model, kind, batch)).numpy()
     whole = run.reference
-    index = whole.index if len(rows) == len(whole) else whole.index[whole.row_index]
+    if len(rows) < len(whole):  # those that are stored
+        at = whole.row_index
+        labels = None if whole.labels is None else whole.labels[at]
+        names, captions = (each[at] if len(each) else each for each in (whole.names, whole.captions))
+        row_index = np.arange(len(at))
+        whole = replace(
+            whole, index=whole.index[at], labels=labels, names=names, captions=captions, row_index=row_index
+        )
     none = whole.val_table[:0]
-    initial.reference = replace(whole, train_table=table, index=index, val_table=none, val_mse=none[:, 0])
+    initial.reference = replace(whole, train_table=table, val_table=none, val_mse=none[:, 0])
     return initial
 
 

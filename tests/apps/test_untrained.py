@@ -38,6 +38,20 @@ def test_weights_are_those_of_the_first_step_and_the_training_files_are_not_need
     assert initial.reference.train_table[:50] == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
+def test_labels_of_the_stored_rows_stand_beside_their_codes(vae_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = load_run(vae_run, "cpu")
+    stored = replace(run.reference, rows=run.reference.rows.subset(slice(3, 60)), row_index=np.arange(3, 60))
+    run.__dict__["reference"] = stored
+    monkeypatch.setattr(type(run), "reference_rows", lambda self, most=None: stored.rows)
+    found = untrained(run).reference
+    assert len(found) == 57
+    assert found.labels is not None
+    assert stored.labels is not None
+    np.testing.assert_array_equal(found.labels, stored.labels[3:60])
+    np.testing.assert_array_equal(found.index, stored.index[3:60])
+    assert found.labels.tolist() == stored.rows.y.tolist()  # type: ignore[union-attr]
+
+
 def test_scores_and_probes_of_a_network_that_learned_nothing_are_said_to_be_no_better(vae_run: Path) -> None:
     run = load_run(vae_run, "cpu")
     run.model.load_state_dict(untrained(run).model.state_dict())

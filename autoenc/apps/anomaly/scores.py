@@ -101,7 +101,7 @@ class Detector:
 
     @cached_property
     def training_scores(self) -> dict[str, np.ndarray]:
-        """The scores of the reference rows but `elbo`, name -> (N,); error, knn and forest as for `combined`."""
+        """The scores of the reference rows but `elbo`, name -> (N,); no row is its own neighbour."""
         return Detector.of_table(self, self.table) | self.components
 
     @cached_property
@@ -111,10 +111,12 @@ class Detector:
 
     @cached_property
     def components(self) -> dict[str, np.ndarray]:
-        """The components of `combined` for the reference rows; no row is its own neighbour."""
+        """The components of `combined`, and `local`, for the reference rows; no row is its own neighbour."""
+        distances, neighbours = self.neighbours.kneighbors()
         return {
             "error": self.table[:, 0],
-            "knn": self.neighbours.kneighbors()[0].mean(1),
+            "knn": distances.mean(1),
+            "local": distances.mean(1) / self.spacing[neighbours].mean(1),
             "forest": -self.forest.score_samples(_forest_features(self.table)),
         }
 

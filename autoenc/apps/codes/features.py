@@ -48,9 +48,9 @@ def representations(run: Run, rows: Split | None = None) -> dict[str, Representa
     decomposition of their TF-IDF (Deerwester et al. 1990), and there is no raw input.
 
     Args:
-        rows: those to measure on; None: the test split.
+        rows: those to measure on; None: the test rows of classes known from training.
     """
-    rows = run.data.test if rows is None else rows
+    rows = run.known_test() if rows is None else rows
     networks = {"codes": run, NAME: untrained(run)}
     train = run.data.train
     codes = {n: Representation(net.codes(train), net.codes(rows), metric_of(net)) for n, net in networks.items()}
@@ -84,8 +84,9 @@ def need_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 
 def known_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels of the training and test rows; UserError without labels or with one class."""
-    train, test = run.data.train.y, run.data.test.y
+    """Return the labels of the training rows and of the test rows of their classes, see `RunData.known_test`;
+    UserError without labels or with one class."""
+    train, test = run.data.train.y, run.known_test().y
     if train is None or test is None:
         raise UserError(f"{run.path}: {run.spec.name} has no labels")
     if len(train[train != UNLABELLED].unique()) < 2:

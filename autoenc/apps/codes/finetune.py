@@ -131,5 +131,5 @@ def _accuracy(
         optimizer.step()
         schedule.step()
     network.eval()
-    hits = run.over(run.data.test, lambda batch: (network(batch).argmax(1) == batch.y).float())
+    hits = run.over(run.known_test(), lambda batch: (network(batch).argmax(1) == batch.y).float())
     return float(hits.mean())

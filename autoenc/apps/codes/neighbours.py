@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Metric = Literal["cosine", "euclidean", "hamming"]
 BLOCK, QUERIES = 1_024, 1_024  # codes and queries of one matrix product: 4 MB of similarities fit the cache
+VALUES = 2**26  # of the codes whose scores are computed at a time
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,27 @@ class Index:
         if k > len(self):
             raise UserError(f"k={k}: the index has {counted(len(self), 'examples')}")
         queries = self._prepared(codes)
-        parts = [self._nearest(part, k) for part in queries.split(QUERIES)]
-        positions = torch.cat(parts) if parts else torch.empty(0, k, dtype=torch.int64)
+        found = [self._ranked(part, self._nearest(part, k)) for part in queries.split(QUERIES)] if len(queries) else []
+        none = torch.empty(0, k, dtype=torch.int64), torch.empty(0, k)
+        positions, scores = (torch.cat(each) for each in zip(*found, strict=True)) if found else none
+        return Hits(self._order[positions].numpy(), scores.numpy())
+
+    def _ranked(self, queries: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return positions (Q, k), in the random order, and their scores (Q, k), nearest first."""
         positions = positions.sort(1).values
-        nearest = self._drawn[positions]  # (Q, k, K)
-        if self.metric == "cosine":
-            scores = (nearest * queries[:, None]).sum(-1)
-        elif self.metric == "hamming":  # of -1 and 1: the product counts equal bits less those that differ
-            scores = (nearest.shape[-1] - (nearest * queries[:, None]).sum(-1)) / 2
-        else:
-            scores = (nearest - queries[:, None]).square().sum(-1).sqrt()
+        size = max(1, VALUES // max(1, positions[0].numel() * queries.shape[1]))
+        pairs = zip(queries.split(size), positions.split(size), strict=True)
+        scores = torch.cat([self._scores(part, self._drawn[places]) for part, places in pairs])
         order = scores.argsort(dim=1, descending=self.metric == "cosine", stable=True)
-        return Hits(self._order[positions.gather(1, order)].numpy(), scores.gather(1, order).numpy())
+        return positions.gather(1, order), scores.gather(1, order)
+
+    def _scores(self, queries: Tensor, nearest: Tensor) -> Tensor:
+        """Return the scores of codes (Q, k, K): (Q, k)."""
+        if self.metric == "cosine":
+            return (nearest * queries[:, None]).sum(-1)
+        if self.metric == "hamming":  # of -1 and 1: the product counts equal bits less those that differ
+            return (nearest.shape[-1] - (nearest * queries[:, None]).sum(-1)) / 2
+        return (nearest - queries[:, None]).square().sum(-1).sqrt()
 
     def _nearest(self, queries: Tensor, k: int) -> Tensor:
         """Return the positions (Q, k), in the random order, of the codes with the largest similarity, unordered."""

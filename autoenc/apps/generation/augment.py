@@ -139,7 +139,7 @@ def compare(
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    test = run.data.test.sample(TESTED).take(slice(None))
+    test = run.known_test().sample(TESTED).take(slice(None))
     assert test.y is not None
     x_test, y_test = test.x.flatten(1).cpu().numpy(), test.y.cpu().numpy()
     scale = [] if run.spec.kind.one_unit else [StandardScaler()]

@@ -103,7 +103,7 @@ def train(run: Run, steps: int = 2_000) -> Classifier:
         raise UserError(f"{run.path}: {run.spec.name} has token ids; the classifier is for numbers")
     y, y_test = (torch.from_numpy(labels) for labels in known_labels(run))
     known = y != UNLABELLED
-    x, x_test = (torch.from_numpy(inputs(run, split.rows())) for split in (run.data.train, run.data.test))
+    x, x_test = (torch.from_numpy(inputs(run, split.rows())) for split in (run.data.train, run.known_test()))
     x, y = x[known], y[known]
     layers = network(run.spec.shape, len(run.spec.classes)).to(run.device)
     optimizer = torch.optim.Adam(layers.parameters(), lr=LR, fused=True)
@@ -117,8 +117,7 @@ def train(run: Run, steps: int = 2_000) -> Classifier:
         optimizer.step()
         schedule.step()
     classifier = Classifier(layers.eval().requires_grad_(False), 0.0, run.spec.name)
-    hits = (classifier.predict(x_test.numpy()) == y_test.numpy())[torch.isin(y_test, y).numpy()]  # classes of training
-    return replace(classifier, accuracy=float(hits.mean()))
+    return replace(classifier, accuracy=float((classifier.predict(x_test.numpy()) == y_test.numpy()).mean()))
 
 
 def save(classifier: Classifier, where: Path) -> None:

@@ -69,7 +69,7 @@ class Subject:
 
     @cached_property
     def representations(self) -> dict[str, features.Representation]:
-        """Codes, those of the untrained network, PCA and raw input of all training and test examples."""
+        """Codes, those of the untrained network, PCA and raw input of training and test examples."""
         return features.representations(self.run)
 
 
@@ -148,7 +148,7 @@ def retrieval(subject: Subject) -> Numbers:
         hits = neighbours.Index(rows.train[some], rows.metric).search(rows.test, k)
         found[name] = {f"precision@{k}": neighbours.precisions(hits, y[some], y_test)}
     numbers = {name: {key: float(v.mean()) for key, v in values.items()} for name, values in found.items()}
-    return numbers | retrieve.baseline(subject.run, subject.run.data.test, y_test, k) | features.said(found)
+    return numbers | retrieve.baseline(subject.run, subject.run.known_test(), y_test, k) | features.said(found)
 
 
 def clustering(subject: Subject) -> Numbers:
@@ -210,8 +210,11 @@ def recovery(subject: Subject) -> Numbers:
 
 def disentanglement(subject: Subject) -> Numbers:
     """Return MIG, SAP, the FactorVAE score and DCI of each representation but raw input, by the true factors."""
-    factors.need_factors(subject.run)
-    return dict(factors.of_factors(subject.run, {n: r for n, r in subject.representations.items() if n != "raw"}))
+    run = subject.run
+    factors.need_factors(run)
+    whole = run.known_test() is run.data.test
+    found = subject.representations if whole else features.representations(run, run.data.test)
+    return dict(factors.of_factors(run, {name: rows for name, rows in found.items() if name != "raw"}))
 
 
 SECTIONS: dict[str, Callable[[Subject], Numbers]] = {

@@ -81,7 +81,8 @@ def denoise(run: Run, noisy: Split, clean: Split | None = None, tune: tuple[Spli
 
     Args:
         noisy: values may lie outside the range of clean data.
-        clean: the same examples without noise, for the numbers.
+        clean: the same examples without noise, for the numbers, which are means of the examples that the noise has
+            changed: those that it left as they are have a signal-to-noise ratio of 120 dB.
         tune: (noisy, clean) examples that the classical filter is selected on; None: no filter.
     """
     kind = check(run)
@@ -95,7 +96,8 @@ def denoise(run: Run, noisy: Split, clean: Split | None = None, tune: tuple[Spli
     truth = None if clean is None else _array(clean)
     if truth is not None:
         methods = {"noisy": kind.clip(x), "model": denoised} | ({} if filtered is None else {"filter": filtered})
-        numbers = {method: kind.quality(truth, each) for method, each in methods.items()}
+        rows = _changed(kind, x, truth)
+        numbers = {method: kind.quality(truth[rows], each[rows]) for method, each in methods.items()}
     return Denoised(x, denoised, truth, filtered, name, numbers)
 
 
@@ -132,8 +134,16 @@ def _array(split: Split) -> np.ndarray:
     return split.take(slice(None)).x.cpu().numpy()
 
 
+def _changed(kind: Denoising, noisy: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """Return which examples the noise has changed, (N,) bool; all if it has changed none."""
+    changed: np.ndarray = (kind.clip(noisy) != clean).reshape(len(clean), -1).any(1)
+    return changed if changed.any() else ~changed
+
+
 def _best_filter(kind: Denoising, noisy: np.ndarray, clean: np.ndarray) -> tuple[str, Filter]:
-    """Return the filter with the highest mean signal-to-noise ratio."""
+    """Return the filter with the highest mean signal-to-noise ratio of the examples that the noise has changed."""
+    rows = _changed(kind, noisy, clean)
+    noisy, clean = noisy[rows], clean[rows]
     sigma = math.sqrt(float(np.square(noisy - clean).mean()))
     scored = []
     for name, candidate in kind.filters(sigma):

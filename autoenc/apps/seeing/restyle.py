@@ -116,10 +116,12 @@ def class_quality(run: Run, classifier: Classifier | None) -> dict[str, dict[str
 
     Beside it stand its own class, the numbers of permuted classes and codes, and the untrained network.
     """
-    split, numbers = run.examples.sample(MEASURED), {}
+    split, numbers, count = run.examples.sample(MEASURED), {}, len(run.spec.classes)
+    known = split.y is not None and bool((split.y != UNLABELLED).all())
+    own = split.y if known else labels_of_rows(run, split)  # for both networks: the same pairs
+    assert own is not None
+    own = own.cpu()
     for name, network in {"restyled": run, NAME: untrained(run)}.items():
-        own, count = labels_of_rows(network, split), len(run.spec.classes)
-        assert own is not None
         wanted = torch.arange(count).repeat(len(split))
         z, other = np.repeat(network.codes(split), count, 0), wanted != own.repeat_interleave(count)
         found = outcome(network, z[other.numpy()], wanted[other], classifier)

@@ -21,6 +21,7 @@ from autoenc.apps.anomaly import labelled, scores
 from autoenc.apps.anomaly.conformal import Quantile
 from autoenc.apps.anomaly.rows import baselines, detect, figures
 from autoenc.apps.anomaly.scores import Detector
+from autoenc.apps.codes import clustering, features
 from autoenc.apps.deploy.scoring import Rarity
 from autoenc.data.split import Split
 from autoenc.errors import DataError, UserError
@@ -205,6 +206,29 @@ def test_pca_has_as_many_components_as_the_code_has_numbers(novel: Detector, dae
     pca = PCA(0.95, svd_solver="full").fit(train)
     expected = np.square(x - pca.inverse_transform(pca.transform(x))).mean(1)
     assert detect.baselines(wide, wide.data.val)["pca"] == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
+def test_what_is_learned_from_labels_is_measured_on_their_classes(novel: Detector) -> None:
+    run = novel.run
+    y, y_test = features.known_labels(run)
+    left_out = run.spec.classes.index(run.spec.anomalies[0])
+    assert left_out not in y
+    assert set(y_test.tolist()) == set(range(10)) - {left_out}
+    assert len(y_test) == int((run.data.test.y != left_out).sum()) < len(run.data.test)
+    rows = features.representations(run)["raw"].test
+    assert np.array_equal(rows, everything(run.known_test()).reshape(len(y_test), -1))
+    numbers = clustering.cluster(run, {"codes": features.Representation(np.eye(10)[y], np.eye(10)[y_test])}, y, y_test)
+    assert numbers["codes"]["cluster_accuracy"] == 1, "nine clusters of nine classes"
+
+
+def test_no_training_row_is_its_own_neighbour(novel: Detector) -> None:
+    codes = novel.table[:, 2:]
+    distances = np.linalg.norm(codes[:, None] - codes[None, :], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    nearest = np.argsort(distances, axis=1)[:, :10]
+    knn = np.take_along_axis(distances, nearest, 1).mean(1)
+    assert novel.training_scores["knn"] == pytest.approx(knn)
+    assert novel.training_scores["local"] == pytest.approx(knn / novel.spacing[nearest].mean(1), rel=1e-5)
 
 
 def test_exact_copies_in_the_training_rows_leave_scores_finite(novel: Detector) -> None:

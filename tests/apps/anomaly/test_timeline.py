@@ -305,6 +305,8 @@ def test_blocks_share_no_window_and_do_not_cross_gaps_or_recordings() -> None:
     assert blocks.blocks(places, 4, "recording", [0, 20, 28]) == [(0, 10), (10, 18)]
     assert blocks.blocks(np.array([0, 4, 8]), 4, 12, [0]) == [(0, 12)], "known to be one recording"
     assert blocks.blocks(np.array([0, 4, 8]), 4, 12, None) == []
+    apart = np.arange(0, 40, 4)  # windows of one recording, or of ten
+    assert blocks.blocks(apart, 4, 4, None) == blocks.blocks(apart, 4, 4, [0]) == [(i, i + 4) for i in range(0, 40, 8)]
 
 
 @pytest.mark.parametrize(("steps", "block", "level"), [(2_000, 20, 0.1), (600, 20, 0.1), (60, "recording", 0.1)])

@@ -65,3 +65,7 @@ def test_a_part_of_sorted_test_rows_has_every_class(
         labels = [row["label"] for row in csv.DictReader(file)]
     assert len(labels) == 40
     assert set(labels) == {"0", "1", "2", "3"}
+    file = ("--input", tmp_path / "sorted.npz", "--method", "pca", "--count", 50, "--device", "cpu")
+    assert run_script("project", run_dir, *file) == 0
+    with (run_dir / "project" / "pca_input" / "points.csv").open() as lines:
+        assert len({row["name"] for row in csv.DictReader(lines)}) == 50

@@ -114,6 +114,7 @@ def test_a_strange_index_file_is_refused(ae_run: Path, copied: Callable[[Path], 
 def test_many_blocks_and_many_hits_are_exact(metric: neighbours.Metric, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "BLOCK", 7)
     monkeypatch.setattr(neighbours, "QUERIES", 4)
+    monkeypatch.setattr(neighbours, "VALUES", 150)  # of 50 codes: of two queries at once where k is 25
     random = np.random.default_rng(1)
     codes = np.sort(random.normal(size=(100, 3)), axis=0).astype(np.float32)  # the later, the nearer to some
     queries = random.normal(size=(11, 3)).astype(np.float32)

@@ -35,6 +35,19 @@ def test_denoised_digits_are_nearer_to_the_clean_ones_than_the_best_classical_fi
     assert again.numbers == found.numbers, "the noise has a seed of its own"
 
 
+def test_examples_that_the_noise_left_as_they_are_do_not_count(run: Run) -> None:
+    """Their signal-to-noise ratio is 120 dB, and the filter that changes least would be the best."""
+    clean = run.data.test.take(slice(0, 20)).x
+    noisy = clean.clone()
+    noisy[10:] += 0.3 * torch.randn(10, *clean.shape[1:], generator=torch.Generator().manual_seed(0))
+    whole = denoise.denoise(run, Split(noisy), Split(clean), tune=(Split(noisy), Split(clean)))
+    half = denoise.denoise(run, Split(noisy[10:]), Split(clean[10:]), tune=(Split(noisy[10:]), Split(clean[10:])))
+    assert whole.numbers == half.numbers
+    assert whole.filter == half.filter
+    same = denoise.denoise(run, Split(clean), Split(clean))
+    assert same.numbers["noisy"]["psnr"] == pytest.approx(120), "all count if none is changed"
+
+
 def test_psnr_is_the_mean_over_images_of_torchmetrics_own(run: Run) -> None:
     random = np.random.default_rng(0)
     clean, other = random.random((2, 6, 1, 8, 8)).astype(np.float32)

@@ -38,8 +38,8 @@ def blocks(places: np.ndarray, length: int, block: int | str, starts: Sequence[i
     No window has steps of two blocks, and no block is longer than the stretch of windows that it is in.
 
     Args:
-        places: of the windows. starts: of the recordings; None: not known, and windows that share no step are taken to
-            be of different ones.
+        places: of the windows. starts: of the recordings; None: not known, so that a block lies in windows that share
+            steps, as if the others were of different recordings, and blocks are `length` steps apart, as if of one.
     """
     places = np.sort(places)
     steps = np.unique(places[:, None] + np.arange(length))
@@ -50,7 +50,14 @@ def blocks(places: np.ndarray, length: int, block: int | str, starts: Sequence[i
         return list(pairwise([*np.flatnonzero(begins).tolist(), len(steps)]))
     begins[1:] |= np.diff(steps) > 1
     bounds = pairwise([*np.flatnonzero(begins).tolist(), len(steps)])
-    return [(at, at + block) for a, b in bounds for at in range(a, b - block + 1, block + length)]
+    found = [(at, at + block) for a, b in bounds for at in range(a, b - block + 1, block + length)]
+    if starts is not None:
+        return found
+    apart: list[tuple[int, int]] = []
+    for first_step, end in found:
+        if not apart or steps[first_step] - steps[apart[-1][1] - 1] > length:
+            apart.append((first_step, end))
+    return apart
 
 
 @dataclass(frozen=True)

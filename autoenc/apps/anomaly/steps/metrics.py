@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-SEED = 0
+SEED = 1  # that of the scores at random is 0
 DRAWS = 20  # of random scores
 LEVELS = 250  # thresholds of VUS-PR, as in the authors' code
 

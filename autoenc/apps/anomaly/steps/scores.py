@@ -127,7 +127,8 @@ class StepDetector:
     def validation(self) -> dict[str, np.ndarray]:
         """The scores of steps of validation recordings, whose quantiles are the thresholds.
 
-        Those of whole windows are means over the windows of a step, too; `elbo` is known of some windows only.
+        Those of whole windows are means over the windows of a step, too; without `elbo` if it is known of some windows
+        only.
         """
         reference = self.run.reference
         if not reference.val_steps.size:
@@ -139,11 +140,8 @@ class StepDetector:
         found = self.own(values[:, :channels], values[:, channels:])
         places, length = torch.from_numpy(reference.val_places), self.window
         for name, each in self.windows.validation.items():
-            if name in found:
-                continue
-            if len(each) == len(places):
-                each = spread(places, each, length)
-            found[name] = each
+            if name not in found and len(each) == len(places):
+                found[name] = spread(places, each, length)
         return found
 
     @cached_property
@@ -155,6 +153,8 @@ class StepDetector:
     def threshold(self, name: str, quantile: float) -> float:
         """Return the quantile of the scores of the validation steps."""
         self.check(name)
+        if name not in self.validation:
+            raise UserError(f"--score {name}: is stored of some validation windows only")
         return threshold(self.validation[name], quantile)
 
 
