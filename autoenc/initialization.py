@@ -54,10 +54,12 @@ def start_tied(model: Autoencoder) -> None:
 
 @torch.no_grad()
 def start_at_mean(model: Autoencoder, mean: Tensor) -> None:
-    """Set the decoder's last bias so that the initial reconstruction is the mean of the data; set the encoder's mean.
+    """Set the decoder's last bias so that the initial reconstruction is near the mean of the data; set the encoder's
+    mean.
 
     Args:
-        mean: (*shape) of the training data. Layers with one bias per channel use the channel's mean.
+        mean: (*shape) of the training data. Layers with one bias per channel get the mean of the channel's parameters,
+            such as logits.
     """
     for module in model.modules():
         if isinstance(module, Centered):
