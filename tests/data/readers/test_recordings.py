@@ -96,6 +96,17 @@ def test_a_folder_has_a_recording_in_each_file(tmp_path: Path) -> None:
     assert [each.name for each in read(tmp_path)] == ["a.csv", "b.csv", "in/c.csv"]
 
 
+@pytest.mark.parametrize(
+    ("normal", "told"), [(None, "labels are used if all have them"), ("0", "their steps count as normal")]
+)
+def test_recordings_without_the_column_of_labels_are_told(tmp_path: Path, normal: str | None, told: str) -> None:
+    csv(tmp_path, "x,y\n1,0\n2,1\n", "a.csv")
+    csv(tmp_path, "x\n1\n2\n", "b.csv")
+    reader = Reader(Format(label="y", normal=normal))
+    assert [each.labels is None for each in reader.recordings(tmp_path)] == [False, True]
+    assert reader.notes[-1] == f"{tmp_path}: 1 of 2 recordings without a column y: {told}"
+
+
 def test_hidden_folders_are_no_recordings(tmp_path: Path) -> None:
     (tmp_path / ".ipynb_checkpoints").mkdir()
     csv(tmp_path, "x\n1\n2\n", "a.csv")

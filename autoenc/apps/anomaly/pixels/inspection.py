@@ -100,7 +100,8 @@ def inspect(
         raise UserError(f"--score {score}: must be one of {', '.join(SCORES)}")
     rule.check_rows(len(files.held_out), HELD_OUT, REMEDY)
     inspector = inspector or Inspector(run, files.train)
-    found: dict[str, list[np.ndarray]] = {name: [] for name in (SCORES if files.masks else (score,))}  # maps
+    marked = files.masks and any(part.marked for part in parts)  # else the maps of other scores are not needed
+    found: dict[str, list[np.ndarray]] = {name: [] for name in (SCORES if marked else (score,))}
     images: list[dict[str, float]] = []
     truth: list[np.ndarray | None] = []
     good: list[dict[str, float]] = []
@@ -111,7 +112,7 @@ def inspect(
             continue
         for name, kept in found.items():
             kept.append(maps[name])
-        if files.masks:
+        if marked:
             truth.append(read_mask(parts[i], maps[score].shape) if parts[i].marked else None)
     held_out = {name: np.array([each[name] for each in good]) for name in SCORES}
     scores = {name: np.array([each[name] for each in images]) for name in SCORES}

@@ -56,7 +56,7 @@ class Reader:
                 except DataError as error:
                     raise DataError(str(error).replace(rows.name, f"{root / rows.name}", 1)) from None
                 count += 1
-                for key, n in recording.notes.items():
+                for key, n in {**recording.notes, "unlabelled": int(recording.labels is None)}.items():
                     totals[key] = totals.get(key, 0) + n
                 yield recording
         wanted = {f"data.drop=[{name}]": name for name in self.format.drop} | {
@@ -84,6 +84,10 @@ class Reader:
         if n := totals.get("padded"):
             what = "their last steps are repeated" if self.format.short == "last" else "zeros follow them"
             self.notes.append(f"{path}: {n:,} of {counted(count, 'recordings')} shorter than a window: {what}")
+        if self.format.label is not None and 0 < (n := totals["unlabelled"]) < count:
+            other = "labels are used if all have them" if self.format.normal is None else "their steps count as normal"
+            without = f"{n:,} of {counted(count, 'recordings')} without a column {self.format.label}"
+            self.notes.append(f"{path}: {without}: {other}")
         if n := totals.get("gaps"):
             longer = f"of more than data.max_gap={self.format.max_gap} steps"
             self.notes.append(f"{path}: {counted(n, 'gaps')} {longer}; no window spans one")
