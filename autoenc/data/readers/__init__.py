@@ -45,7 +45,7 @@ def check_paths(data_set: str, options: Mapping[str, Any]) -> None:
             other = Path(value).expanduser().resolve()
             inside = data_set in BELOW and (trained in other.parents or other in trained.parents)
             if other == trained or inside:
-                raise ConfigError(key, value, f"has data that are trained on: path={options['path']}")
+                raise ConfigError(key, value, f"has data that are trained on: data.path={options['path']}")
     check = import_module(f"{__name__}.{PATHS[data_set][0]}").check
     if data_set in READ:
         check = partial(check, options=options)

@@ -77,7 +77,7 @@ def test_test_data_that_are_trained_on_are_refused(tmp_path: Path) -> None:
         (tmp_path / folder / "log.csv").write_text("a\n1\n2\n")
     path, inside, log = (str(tmp_path / name) for name in ("all", "all/new", "all/log.csv"))
     for one, other in ((path, path), (path, inside), (inside, path)):
-        with pytest.raises(ConfigError, match=rf"test_path={other}: has data that are trained on: path={one}"):
+        with pytest.raises(ConfigError, match=rf"test_path={other}: has data that are trained on: data.path={one}"):
             check("series", path=one, test_path=other)
     check("series", path=inside, test_path=log)
     for data_set, key in (("table", "test_path"), ("text", "val_path")):
