@@ -69,15 +69,14 @@ class Index:
         if k > len(self):
             raise UserError(f"k={k}: the index has {counted(len(self), 'examples')}")
         queries = self._prepared(codes)
-        found = [self._ranked(part, self._nearest(part, k)) for part in queries.split(QUERIES)] if len(queries) else []
-        none = torch.empty(0, k, dtype=torch.int64), torch.empty(0, k)
-        positions, scores = (torch.cat(each) for each in zip(*found, strict=True)) if found else none
+        found = [self._ranked(part, self._nearest(part, k)) for part in queries.split(QUERIES)]
+        positions, scores = (torch.cat(each) for each in zip(*found, strict=True))
         return Hits(self._order[positions].numpy(), scores.numpy())
 
     def _ranked(self, queries: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return positions (Q, k), in the random order, and their scores (Q, k), nearest first."""
         positions = positions.sort(1).values
-        size = max(1, VALUES // max(1, positions[0].numel() * queries.shape[1]))
+        size = max(1, VALUES // max(1, positions.shape[1] * queries.shape[1]))
         pairs = zip(queries.split(size), positions.split(size), strict=True)
         scores = torch.cat([self._scores(part, self._drawn[places]) for part, places in pairs])
         order = scores.argsort(dim=1, descending=self.metric == "cosine", stable=True)

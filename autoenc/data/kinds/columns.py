@@ -15,7 +15,7 @@ from autoenc.data.kinds.observed import Column
 from autoenc.data.kinds.raw import Category, Raw, RawColumns, RawInput
 from autoenc.data.kinds.raw.inputs import GONE
 from autoenc.data.readers.cells.class_names import MISSING, class_name
-from autoenc.data.readers.cells.dates import Dated
+from autoenc.data.readers.cells.dates import Dated, zoned
 from autoenc.data.readers.cells.numbers import Written
 from autoenc.data.readers.delimited import unique
 from autoenc.data.readers.tables import Source
@@ -127,7 +127,8 @@ class Columns(Kind):
         for name in (name for name in names if name not in self.categories):
             column = frame[name]
             if name in self.dates:
-                if self.dates[name].mixed(column):
+                zones = zoned(column.dropna())
+                if zones.any() and not zones.all():
                     why = "some dates have a time zone and others have none; write all of them alike"
                     raise DataError(f"{what}: column {name}: {why}")
                 moments = self.dates[name].moments(column)

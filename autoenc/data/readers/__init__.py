@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from autoenc.data.readers.paths import overlap
 from autoenc.errors import ConfigError, DataError
 
 TEXTS = ("texts", "name a file of texts: data.path=file.txt, a document per line, or file.csv")
@@ -20,7 +21,7 @@ PATHS = {  # data set with a path -> the module whose `check` knows its files, a
     "series": ("recordings", "name a file or a folder of recordings: data.path=log.csv"),
     "defects": ("folders", "name a folder with train/good and test/<kind>: data.path=FOLDER"),
 }
-BELOW = ("text", "bag_of_words", "series")  # that train on all files below a folder
+WHOLE = ("table", "arrays", "text", "bag_of_words", "series")  # that train on a whole file or folder
 READ = ("table", "text", "bag_of_words", "series")  # whose `check` reads small files, to look up columns and classes
 
 
@@ -39,13 +40,10 @@ def check_paths(data_set: str, options: Mapping[str, Any]) -> None:
     """
     if data_set not in PATHS:
         return
-    trained = Path(path_of(data_set, options.get("path"))).expanduser().resolve()
-    for key in ("val_path", "test_path"):
-        if (value := options.get(key)) is not None:
-            other = Path(value).expanduser().resolve()
-            inside = data_set in BELOW and (trained in other.parents or other in trained.parents)
-            if other == trained or inside:
-                raise ConfigError(key, value, f"has data that are trained on: data.path={options['path']}")
+    trained = Path(path_of(data_set, options.get("path")))
+    for key in ("val_path", "test_path") if data_set in WHOLE else ():
+        if (value := options.get(key)) is not None and overlap(trained, Path(value)):
+            raise ConfigError(key, value, f"has data that are trained on: data.path={trained}")
     check = import_module(f"{__name__}.{PATHS[data_set][0]}").check
     if data_set in READ:
         check = partial(check, options=options)

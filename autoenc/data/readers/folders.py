@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoenc.data.readers.images import SUFFIXES
-from autoenc.data.readers.paths import check_folder, is_hidden
+from autoenc.data.readers.paths import check_folder, is_hidden, overlap
 from autoenc.errors import ConfigError, DataError, require
 
 PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -136,7 +136,6 @@ def parts(path: str, test_path: str | None) -> tuple[dict[str, Path], list[str]]
     if test_path is not None:
         require("test" not in splits, "test_path", test_path, f"{path} already has test images ({splits.get('test')})")
         splits["test"] = Path(test_path).expanduser()
-        test, train = splits["test"].resolve(), splits["train"].resolve()
-        if test == train or train in test.parents or test in train.parents:
+        if overlap(splits["train"], splits["test"]):
             raise ConfigError("test_path", test_path, f"has images that are trained on: {splits['train']}")
     return splits, beside

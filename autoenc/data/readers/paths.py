@@ -143,6 +143,12 @@ def encoding_of(start: bytes, encoding: str) -> str:
     return next((name for name, marks in MARKS.items() if start.startswith(marks)), "utf-8-sig")
 
 
+def overlap(one: Path, other: Path) -> bool:
+    """Whether two paths are the same, or one lies in the other."""
+    one, other = (path.expanduser().resolve() for path in (one, other))
+    return one == other or one in other.parents or other in one.parents
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is hidden, or was added by macOS."""
     return name.startswith((".", "__MACOSX"))

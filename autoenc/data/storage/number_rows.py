@@ -34,10 +34,12 @@ class NumberRows:
 
     def labels(self, classes: tuple[str, ...]) -> Tensor | None:
         """Return the labels as indices into a longer tuple of classes."""
-        if self.y is None:
-            return None
-        numbers = torch.tensor([classes.index(name) for name in self.classes])
-        return torch.where(self.y == UNLABELLED, UNLABELLED, numbers[self.y.clamp(min=0)])
+        return None if self.y is None else _renumbered(self.y, [classes.index(name) for name in self.classes])
+
+
+def _renumbered(y: Tensor, numbers: list[int]) -> Tensor:
+    """Return the number of each label (N,); rows without a label stay so."""
+    return torch.where(y == UNLABELLED, UNLABELLED, torch.tensor(numbers)[y.clamp(min=0)])
 
 
 def number_rows(path: Path, column: str | None, label: str | None, folder: str) -> NumberRows:
@@ -84,11 +86,7 @@ def number_rows(path: Path, column: str | None, label: str | None, folder: str) 
         raise DataError(f"{path}: has no rows")
     classes = entry.values["classes"]
     order = sorted(range(len(classes)), key=lambda i: classes[i])
-    rank = torch.tensor(order).argsort() if classes else None
-    y = None
-    if rank is not None:
-        found = entry.rows("y")[:]
-        y = torch.where(found == UNLABELLED, UNLABELLED, rank[found.clamp(min=0)])
+    y = _renumbered(entry.rows("y")[:], torch.tensor(order).argsort().tolist()) if classes else None
     return NumberRows(entry.rows(), y, tuple(classes[i] for i in order))
 
 

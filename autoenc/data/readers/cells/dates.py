@@ -54,11 +54,6 @@ class Dated:
         )
         return replace(self, weekday=weekday, hour=hour)
 
-    def mixed(self, column: pd.Series) -> bool:
-        """Return whether some values of a column have a time zone, and others none."""
-        zoned = column.dropna().astype("str").str.strip().str.contains(ZONE)
-        return bool(zoned.any() and not zoned.all())
-
     def moments(self, column: pd.Series) -> pd.Series:
         """Convert a column to datetimes; NaT for values that are not dates."""
         import pandas as pd
@@ -94,6 +89,11 @@ class Dated:
         unit = "s" if self.clock else "D"
         moments = pd.Timestamp(self.first) + pd.to_timedelta(days, unit="D")
         return moments.dt.round(unit).dt.strftime("%Y-%m-%d %H:%M:%S" if self.clock else "%Y-%m-%d").astype("object")
+
+
+def zoned(cells: pd.Series) -> pd.Series:
+    """Return which cells have a time zone."""
+    return cells.astype("str").str.strip().str.contains(ZONE)
 
 
 def looks_dated(cells: pd.Series) -> pd.Series:

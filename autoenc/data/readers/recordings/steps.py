@@ -11,7 +11,7 @@ import numpy as np
 from autoenc import memory
 from autoenc.data.readers.arrays import is_number
 from autoenc.data.readers.cells.class_names import MISSING
-from autoenc.data.readers.cells.dates import ZONE, Dated, order_of
+from autoenc.data.readers.cells.dates import ZONE, Dated, order_of, zoned
 from autoenc.errors import DataError
 
 if TYPE_CHECKING:
@@ -118,9 +118,9 @@ def seconds_of(cells: pd.Series, where: str) -> np.ndarray:
             )
         return np.asarray(values, dtype=np.float64)
     texts = cells.astype("str").str.strip()
-    zoned = texts.str.contains(ZONE)
-    if zoned.any() and not zoned.all():
-        one, other = (texts[rows].iloc[0] for rows in (zoned, ~zoned))
+    zones = zoned(texts)
+    if zones.any() and not zones.all():
+        one, other = (texts[rows].iloc[0] for rows in (zones, ~zones))
         raise DataError(f"{where}: '{one}' has a time zone and '{other}' has none; write all time stamps alike")
     moments = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
     if moments.isna().any():
@@ -147,9 +147,9 @@ def zone_of(stamp: str, known: bool | None, where: str, other: str) -> bool | No
     """
     if is_number(stamp.replace(",", ".")):
         return known
-    zoned = bool(ZONE.search(stamp.strip()))
-    if known in (None, zoned):
-        return zoned
+    found = bool(ZONE.search(stamp.strip()))
+    if known in (None, found):
+        return found
     one, another = ("no time zone", "one") if known else ("a time zone", "none")
     raise DataError(
         f"{where}: '{stamp}' has {one}, the time stamps of {other} have {another}; write those of all files alike"
