@@ -5,7 +5,6 @@ With this file a run detects, retrieves, samples and is exported without the fil
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from autoenc.data.storage.windows import Windows
 from autoenc.errors import DataError, one_line
 from autoenc.files import atomic, check_zip
 from autoenc.metrics import mse_per_example
-from autoenc.regularizers.kl import kl_estimate, kl_per_dim
+from autoenc.regularizers.kl import class_kl, kl_estimate, kl_per_dim
 from autoenc.training.evaluation import over
 
 FILE = "reference.npz"
@@ -132,9 +131,7 @@ def bound(model: Autoencoder, batch: Batch, levels: Tensor | None = None) -> Ten
     at_once = levels is not None
     levels = quantile_levels(code.mean.shape[1:]).to(code.mean.device) if levels is None else levels
     draws = [posterior.icdf(each[:, None]) for each in levels.split(DRAWS if at_once else 1)]  # (S, B, *latent_shape)
-    nll = torch.cat([model.nll(z, batch) for z in draws]).mean(0)
-    if model.condition is not None and model.condition.inferred:  # the KL of a single class from p(y) = 1 / C
-        nll = nll + math.log(model.condition.classes)
+    nll = torch.cat([model.nll(z, batch) for z in draws]).mean(0) + class_kl(model)
     kl = kl_per_dim(model, code)
     if kl is None:
         return nll + torch.cat([kl_estimate(model, code, z) for z in draws]).mean(0)

@@ -16,6 +16,14 @@ from autoenc.errors import ConfigError, require
 from autoenc.parallel import BATCH_STATISTICS
 
 
+def refuse_batch_statistics(term: str, network: nn.Module, noun: str) -> None:
+    """Raise ConfigError if derivatives of a network are of other examples of the batch, too."""
+    for name, module in network.named_modules():
+        if isinstance(module, BATCH_STATISTICS):
+            why = f"needs {noun} without batch statistics; its layer {name} has them: network.norm=none"
+            raise ConfigError(term, None, why)
+
+
 @contextmanager
 def differentiable_twice(model: nn.Module) -> Iterator[None]:
     """Record gradients with kernels that have a second derivative.
@@ -76,10 +84,7 @@ class Jacobian(Regularizer):
         if isinstance(model.decoder, Autoregressive):
             why = "needs numbers as input: token ids have no derivative; try noise=token_mask"
             raise ConfigError("jacobian", None, why)
-        for name, module in model.encoder.named_modules():
-            if isinstance(module, BATCH_STATISTICS):
-                why = f"needs an encoder without batch statistics; its layer {name} has them: network.norm=none"
-                raise ConfigError("jacobian", None, why)
+        refuse_batch_statistics("jacobian", model.encoder, "an encoder")
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         latent_dim = out.code.mean[0].numel()

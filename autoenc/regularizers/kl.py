@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -33,6 +34,12 @@ def kl_per_example(model: Autoencoder, code: Code) -> Tensor:
     """Return KL(q(z|x) || p(z)) in nats, (B,), in closed form if there is one, else estimated at `code.z`."""
     closed = kl_per_dim(model, code)
     return kl_estimate(model, code, code.z) if closed is None else closed.flatten(1).sum(-1)
+
+
+def class_kl(model: Autoencoder) -> float:
+    """Return KL(q(y|x) || p(y)) in nats of a model that infers a single class of C, log C for p(y) = 1 / C; else 0."""
+    condition = model.condition
+    return math.log(condition.classes) if condition is not None and condition.inferred else 0.0
 
 
 def require_posterior(model: Autoencoder, part: str, with_prior: bool = False) -> None:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from autoenc.core import Autoencoder, Autoregressive, Batch, Output, Regularizer
 from autoenc.errors import ConfigError
-from autoenc.parallel import BATCH_STATISTICS
-from autoenc.regularizers.jacobian import differentiable_twice
+from autoenc.regularizers.jacobian import differentiable_twice, refuse_batch_statistics
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,7 @@ class DecoderJacobian(Regularizer):
     def check(self, model: Autoencoder) -> None:
         if isinstance(model.decoder, Autoregressive):
             raise ConfigError("decoder_jacobian", None, "needs numbers as output; use decoder_l2")
-        for name, module in model.decoder.named_modules():
-            if isinstance(module, BATCH_STATISTICS):
-                why = f"needs a decoder without batch statistics; its layer {name} has them: network.norm=none"
-                raise ConfigError("decoder_jacobian", None, why)
+        refuse_batch_statistics("decoder_jacobian", model.decoder, "a decoder")
 
     def __call__(self, model: Autoencoder, batch: Batch, out: Output, step: float) -> Tensor:
         with differentiable_twice(model.decoder):

@@ -18,7 +18,7 @@ from autoenc.data.split import Split, drawn
 from autoenc.noise import Identity
 from autoenc.objective import Objective
 from autoenc.regularizers.jacobian import jacobian_norm
-from autoenc.regularizers.kl import kl_per_dim, kl_per_example
+from autoenc.regularizers.kl import class_kl, kl_per_dim, kl_per_example
 from autoenc.seeds import seeded
 
 SEED = 20_011  # of noise and samples of z in evaluation
@@ -107,9 +107,7 @@ def evaluate(model: Autoencoder, objective: Objective, split: Split, spec: DataS
             add_examples({name: value.expand(len(batch)) for name, value in parts.items()})
             words, rate = kind.words(stored.x), None
             if out.code.posterior is not None and (noisy or words is not None):
-                rate = kl_per_example(model, out.code)
-                if model.condition is not None and model.condition.inferred:  # that of one class, and which it is
-                    rate = rate + math.log(model.condition.classes)
+                rate = kl_per_example(model, out.code) + class_kl(model)
             if rate is not None and noisy:  # else latent.kl
                 add_examples({"rate": rate})
             if words is not None:
