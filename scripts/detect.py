@@ -88,7 +88,7 @@ if __name__ == "__main__":
                            help="anomalies in the test split (default: left out, or trained as anomalies)")  # fmt: skip
     arguments.add_argument("--score", metavar="NAME", help="deciding score (default: local for images, else combined)")
     rules = arguments.add_mutually_exclusive_group()
-    rules.add_argument("--quantile", type=fraction, default=0.99,
+    rules.add_argument("--quantile", type=fraction,
                        help="threshold: quantile of the validation scores (default: 0.99)")  # fmt: skip
     rules.add_argument("--alarm-rate", metavar="RATE", type=fraction,
                        help="threshold: a normal row is an alarm with at most this probability")  # fmt: skip

@@ -45,7 +45,7 @@ class Options:
     labels: str | None = None
     anomaly: Sequence[str] = ()
     score: str | None = None
-    quantile: float = Quantile.level
+    quantile: float | None = None
     alarm_rate: float | None = None
     fdr: float | None = None
     contamination: str | None = None
@@ -60,7 +60,9 @@ class Options:
         """How thresholds follow from calibration scores."""
         if self.alarm_rate is not None:
             return AlarmRate(self.alarm_rate)
-        return Quantile(self.quantile) if self.fdr is None else FalseDiscoveryRate(self.fdr)
+        if self.fdr is not None:
+            return FalseDiscoveryRate(self.fdr)
+        return Quantile() if self.quantile is None else Quantile(self.quantile)
 
     def refuse(self, name: str, why: str) -> None:
         """Raise UserError if an option is given."""
@@ -71,7 +73,7 @@ class Options:
     def check(self, runs: int) -> None:
         """Raise UserError if the options contradict each other, or need one run and there are several."""
         if self.feedback:
-            others = ("input", "labels", "anomaly", "output", "score", "calibrate", "alarm_rate", "fdr")
+            others = ("input", "labels", "anomaly", "output", "score", "calibrate", "quantile", "alarm_rate", "fdr")
             for name in (*others, "contamination", "block", "join", "follow"):
                 self.refuse(name, "has no effect with --feedback, after which --score feedback is for new rows")
         if self.labels and not self.input:

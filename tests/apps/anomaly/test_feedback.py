@@ -111,8 +111,9 @@ def test_the_script_stores_the_score_beside_the_others(
     assert "feedback" not in Detector(load_run(run, "cpu")).names
     code, _, error = call("detect", run, "--feedback", tmp_path / "a.csv")
     assert (code, "feedback.json: already exists; --force" in error) == (2, True)
-    code, _, error = call("detect", run, "--feedback", tmp_path / "a.csv", "--fdr", "0.1")
-    assert (code, error.startswith("--fdr 0.1: has no effect with --feedback")) == (2, True)
+    for option, value in (("--fdr", "0.1"), ("--quantile", "0.9")):
+        code, _, error = call("detect", run, "--feedback", tmp_path / "a.csv", option, value)
+        assert (code, error.startswith(f"{option} {value}: has no effect with --feedback")) == (2, True)
     (run / "feedback" / "feedback.json").write_text('{"weights": {"nothing": 1}}')
     code, _, error = call("detect", run, "--score", "feedback", "--force")
     assert (code, error.count("\n"), "feedback.json: damaged" in error) == (2, 1, True)

@@ -95,7 +95,7 @@ class Steps(Way[Timeline]):
     def followed(self, source: str) -> dict[str, Any]:
         """Score the rows of a file, or of standard input, as they come."""
         options = self.options
-        follower = Follower(self.detector, options.score, options.quantile)
+        follower = Follower(self.detector, options.score, options.rule.level)
         if options.output:
             target = Path(options.output)
             check_new(target, options.force)
