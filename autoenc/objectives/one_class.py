@@ -40,7 +40,7 @@ class OneClass(Objective):
         for part in (model.encoder, model.bottleneck):
             for name, module in part.named_modules():
                 if getattr(module, "bias", None) is not None:
-                    why = f"the layer {name} of the encoder has biases, with which the code collapses to the center"
+                    why = f"layer {name} of the encoder has biases, with which the code collapses to the center"
                     remedy = "network.encoder_bias=false network.norm=none model.bottleneck.bias=false"
                     raise ConfigError("", None, f"{why}; {remedy}")
                 if isinstance(module, BOUNDED):

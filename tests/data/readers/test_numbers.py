@@ -127,6 +127,8 @@ def test_months_and_dates_without_separators() -> None:
         ("user_id", [f"u{i * 7}" for i in range(COUNT)]),
         ("orderId", [str(97 * i % 89) for i in range(COUNT)]),
         ("timestamp", [f"2024-01-{i + 1:02}" for i in range(COUNT)]),
+        ("id", [None if i == 3 else 97.0 * i % 89 for i in range(COUNT)]),  # whole numbers beside a missing cell
+        ("row", [None if i == 3 else 5.0 + i for i in range(COUNT)]),
     ],
 )
 def test_columns_that_identify_rows_are_left_out(name: str, cells: list[Any]) -> None:
