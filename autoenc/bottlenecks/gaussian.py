@@ -43,7 +43,8 @@ class Gaussian(Bottleneck):
             "linear.weight": torch.zeros_like(weight[half:]),
             "linear.bias": weight.new_full((half,), ADOPTED_LOGVAR),
         }
-        return {k: torch.cat([v, new[k].cpu()]) if k in new and len(v) == half else v for k, v in state.items()}
+        fits = {k for k, v in state.items() if k in new and v.shape == new[k].shape}
+        return {k: torch.cat([v, new[k].cpu()]) if k in fits else v for k, v in state.items()}
 
     def forward(self, features: Tensor) -> Code:
         mu, logvar = self.linear(features).float().chunk(2, dim=1)

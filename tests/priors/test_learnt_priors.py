@@ -269,3 +269,5 @@ def test_a_gaussian_code_adopts_a_deterministic_one(make_model: MakeModel) -> No
     own = gaussian.bottleneck.state_dict()
     assert gaussian.bottleneck.adopted(own).keys() == own.keys()
     assert all(torch.equal(tensor, own[name]) for name, tensor in gaussian.bottleneck.adopted(own).items())
+    state["linear.weight"] = torch.zeros(len(state["linear.weight"]) // 2, 999)  # of other features
+    assert gaussian.bottleneck.adopted(state)["linear.weight"].shape[1] == 999, "for the caller to refuse"
