@@ -381,6 +381,8 @@ def run(rows: dict[str, Row], measurements: Measurements, budget: float, jobs: i
     for row in rows.values():
         missing = [seed for seed in row.seeds if str(seed) not in measurements.of(row)]
         needed = row.minutes * len(missing)
+        if named and not missing:
+            print(f"{row.name} is measured already, in {measurements.path.name}; --again measures it again")
         if not missing or (row.gpu and not gpu) or (not named and needed > left):
             continue
         left -= needed
