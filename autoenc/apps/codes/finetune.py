@@ -92,10 +92,9 @@ def finetune(
     for size in labels:
         draws = few_labels(y, size, seeds, most=1.0)
         if len(draws) < seeds:
-            known = int((y != UNLABELLED).sum())
-            raise UserError(
-                f"--labels {size}: {run.spec.name} has {known} labelled training examples, too few to draw from"
-            )
+            known, classes = int((y != UNLABELLED).sum()), len(np.unique(y[y != UNLABELLED]))
+            why = f"{known:,} labelled training examples of {classes} classes, each of which needs two"
+            raise UserError(f"--labels {size}: must lie in {classes} to {known - classes:,}: {run.spec.name} has {why}")
         jobs += [(size, seed, index) for seed, index in enumerate(draws)]
     comparisons = {size: Comparison(size, [], []) for size in labels}
     mean = run.data.mean()

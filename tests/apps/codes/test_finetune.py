@@ -34,7 +34,7 @@ def test_without_a_step_the_classifier_knows_nothing(dae_run: Path) -> None:
 
 
 def test_too_few_labels_are_refused(dae_run: Path) -> None:
-    with pytest.raises(UserError, match="--labels 1290: digits has 1293 labelled training examples, too few to draw"):
+    with pytest.raises(UserError, match="--labels 1290: must lie in 10 to 1,283: digits has 1,293 labelled training"):
         finetune.finetune(load_run(dae_run, "cpu"), [1290])
 
 
