@@ -92,9 +92,11 @@ def finetune(
     for size in labels:
         draws = few_labels(y, size, seeds, most=1.0)
         if len(draws) < seeds:
-            known, classes = int((y != UNLABELLED).sum()), len(np.unique(y[y != UNLABELLED]))
-            why = f"{known:,} labelled training examples of {classes} classes, each of which needs two"
-            raise UserError(f"--labels {size}: must lie in {classes} to {known - classes:,}: {run.spec.name} has {why}")
+            known = y[y != UNLABELLED]
+            classes = len(np.unique(known))
+            why = f"{len(known):,} labelled training examples of {classes} classes, each of which needs two"
+            most = f"{len(known) - classes:,}"
+            raise UserError(f"--labels {size}: must lie in {classes} to {most}: {run.spec.name} has {why}")
         jobs += [(size, seed, index) for seed, index in enumerate(draws)]
     comparisons = {size: Comparison(size, [], []) for size in labels}
     mean = run.data.mean()

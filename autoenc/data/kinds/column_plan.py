@@ -129,7 +129,7 @@ class Plan:
                 raise DataError(f"data: column {name} has lists or records, not single values; data.drop=[{name}]")
             elif name in self.categorical:
                 found.categories.append(name)
-            elif self._numbers_rows(name, frame[name]):
+            elif self._numbers_rows(name, column, gaps=len(column) < len(frame)):
                 found.notes.append(f"column {name} is left out: it identifies rows; data.keep=[{name}] keeps it")
             elif not self._is_date(name, column, found) and not self._is_number(name, column, source, found):
                 self._category(name, column, found)
@@ -138,14 +138,17 @@ class Plan:
             raise DataError(f"data: no column is left to train on{why}")
         return found
 
-    def _numbers_rows(self, name: str, cells: pd.Series) -> bool:
-        """Whether a column counts or times the rows, or identifies them by its name; each has another value."""
-        column = cells.dropna()
+    def _numbers_rows(self, name: str, column: pd.Series, gaps: bool) -> bool:
+        """Whether a column counts or times the rows, or identifies them by its name; each has another value.
+
+        Args:
+            column: without missing cells. gaps: whether there are any.
+        """
         named = (*self.keep, *(() if isinstance(self.log, bool) else self.log), *self.dates)
         if name in named or len(column) <= FEW or column.nunique() < len(column):
             return False
-        if len(column) < len(cells) and column.dtype.kind == "f" and ((column % 1 == 0) & (column.abs() < 2**53)).all():
-            column = column.astype("int64")  # floating-point because of the missing cells
+        if gaps and column.dtype.kind == "f" and ((column % 1 == 0) & (column.abs() < 2**53)).all():
+            column = column.astype("int64")  # pandas has whole numbers beside missing cells as floating-point ones
         texts = column.astype(str)
         whole = column.dtype.kind in "iu" or bool(texts.str.fullmatch(r"\d{1,18}").all())
         if whole:
